@@ -1,0 +1,36 @@
+"""fedprivseg: simulate, compare and audit the ways in which hospitals can segment images together without sharing them."""
+
+from __future__ import annotations
+
+import os as _os
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+# Flower reads this when it is first imported, and its telemetry is on unless it is "0".
+_os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "FedprivsegError": "errors",
+    "Result": "results",
+    "Scenario": "config",
+    "load_scenario": "run",
+    "simulate": "run",
+}
+
+__all__ = ["FedprivsegError", "Result", "Scenario", "__version__", "load_scenario", "simulate"]
+
+if _TYPE_CHECKING:
+    from fedprivseg.config import Scenario
+    from fedprivseg.errors import FedprivsegError
+    from fedprivseg.results import Result
+    from fedprivseg.run import load_scenario, simulate
+
+
+def __getattr__(name: str) -> _Any:
+    # Imported on use, so that `fedprivseg --help` does not wait for torch.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_import_module(f"fedprivseg.{_HOMES[name]}"), name)

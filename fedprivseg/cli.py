@@ -1,0 +1,310 @@
+"""The command line. Exit status: 0 done, 1 the run failed, 2 the request was wrong, 3 ended without quorum, 130 Ctrl-C.
+
+Heavy modules are imported inside the commands, so that `fedprivseg --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import fedprivseg
+from fedprivseg.errors import FedprivsegError, FolderError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fedprivseg.results import Result, Scores
+
+app = typer.Typer(
+    help="Simulate, compare and audit how hospitals segment images together without sharing them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Releases of images: check one, or draw the phantom.", no_args_is_help=True)
+ledger_app = typer.Typer(help="The sites' ledgers: what left, what was refused.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(ledger_app, name="ledger")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedprivseg {fedprivseg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    scenario: Annotated[Path, typer.Argument(help="A scenario file, such as simulations/quickstart.toml.")],
+    data: Annotated[str | None, typer.Option(help="Folder of an M&Ms release, or 'phantom'.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<name>-<seed>.")] = None,
+    engine: Annotated[str | None, typer.Option(help="ray or inline.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Root seed of every random draw.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one scenario value; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a scenario to a finished result and report. The same command goes on with an interrupted run."""
+    from fedprivseg.display import Display
+    from fedprivseg.report import write_report
+    from fedprivseg.run import load_scenario, simulate
+
+    chosen = list(settings or [])
+    chosen += [] if data is None else [f"data.source={_toml(data)}"]
+    chosen += [] if engine is None else [f"engine={_toml(engine)}"]
+    chosen += [] if seed is None else [f"seed={seed}"]
+    resolved = load_scenario(scenario, chosen)
+    folder = out or Path("runs") / f"{resolved.name}-{resolved.seed}"
+    console = _console(stderr=as_json)
+    if not as_json:
+        console.print(f"{resolved.name}: {resolved.method.name} ({resolved.method.variant}), {len(resolved.sites)} sites, "
+                      f"seed {resolved.seed}, engine {resolved.engine} -> {folder}", highlight=False)
+    result = simulate(resolved, folder, display=Display(folder, [site.name for site in resolved.sites], console))
+    report = write_report(folder)
+    if as_json:
+        typer.echo(json.dumps({**result.model_dump(mode="json", exclude={"metrics"}), "report": str(report)}))
+        return
+    _print_result(result, console)
+    console.print(f"report: {report}", highlight=False)
+
+
+@app.command()
+def predict(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    image: Annotated[Path, typer.Argument(help="A NIfTI image, 3-D or 4-D.")],
+    site: Annotated[str, typer.Option(help="At which site: its vault encodes and decodes.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the mask goes (.nii or .nii.gz).")],
+) -> None:
+    """Segment one image with a site's vault and the server's net; the mask lies on the image's own grid."""
+    from fedprivseg.prediction import predict_image
+
+    shape = predict_image(run_folder, image, site, out)
+    _console().print(f"{out}: mask of {' x '.join(map(str, shape))} voxels", highlight=False)
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]) -> None:
+    """Write report.html of a finished run again."""
+    from fedprivseg.report import write_report
+
+    typer.echo(write_report(run_folder))
+
+
+@app.command()
+def methods(as_json: AsJson = False) -> None:
+    """List the methods with their variants and what leaves a site."""
+    from fedprivseg.methods import METHODS
+
+    rows = [
+        {
+            "name": method.name,
+            "title": method.title,
+            "variants": list(method.variants),
+            "exports": sorted(method.exports),
+            "paper": method.paper,
+        }
+        for method in METHODS
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    _table("methods", ["name", "variants", "leaves the site", "paper"],
+           [[r["name"], ", ".join(r["variants"]), ", ".join(r["exports"]), r["paper"]] for r in rows])
+
+
+@app.command()
+def sites(
+    folder: Annotated[Path, typer.Argument(help="Folder of sites.")] = Path("sites"), as_json: AsJson = False
+) -> None:
+    """List the sites of a folder."""
+    from fedprivseg.config import read_site, site_names
+
+    names = site_names(folder)
+    if not names:
+        raise FolderError(f"{folder} holds no site (no */site.toml); run `fedprivseg init DIR` for the five M&Ms centres")
+    found = [read_site(folder, name) for name in names]
+    if as_json:
+        typer.echo(json.dumps([site.model_dump() for site in found]))
+        return
+    _table("sites", ["name", "centre", "vendor", "title"], [[s.name, str(s.centre), s.vendor, s.title] for s in found])
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="Where sites/ and simulations/ go.")]) -> None:
+    """Copy the starter sites/ and simulations/ into a folder of your own."""
+    from fedprivseg.starter import copy_starter
+
+    for path in copy_starter(folder):
+        typer.echo(path)
+
+
+@data_app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")], as_json: AsJson = False
+) -> None:
+    """Print a table per centre and split and every fault found. Exit status 1 if there are faults."""
+    from fedprivseg.data.cohort import summarise
+    from fedprivseg.data.mnms import check_release
+
+    with _bar("reading subjects", _console(stderr=True)) as progress:
+        release = check_release(folder, progress)
+    rows = summarise(release)
+    if as_json:
+        faults = [vars(fault) for fault in release.faults]
+        typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults}))
+    else:
+        _table(
+            str(folder),
+            ["centre", "split", "subjects", "labelled", "vendors", "spacing mm", "matrix", "slices", "labels"],
+            [
+                [
+                    str(row.centre), row.split, str(row.subjects), str(row.labelled), ", ".join(row.vendors),
+                    " x ".join(f"{value:.2f}" for value in row.spacing_median),
+                    _span(row.matrix_min, row.matrix_max), _span((row.slices_min,), (row.slices_max,)),
+                    " ".join(map(str, row.labels or ())),
+                ]
+                for row in rows
+            ],
+        )
+        for fault in release.faults:
+            typer.echo(f"fault: {fault.code}: {fault.what} ({fault.file})")
+        typer.echo(f"{len(release.subjects)} subjects usable, {len(release.faults)} faults")
+    if release.faults:
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Where the release goes; must be empty or absent.")],
+    subjects: Annotated[int, typer.Option(min=2, help="Labelled subjects per centre.")] = 9,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same consortium.")] = 0,
+) -> None:
+    """Draw a five-centre consortium of cardiac phantoms, written as an M&Ms release."""
+    from fedprivseg.data.phantom import write_phantom
+
+    with _bar("drawing subjects", _console(stderr=True)) as progress:
+        write_phantom(folder, subjects, seed, progress=progress)
+    typer.echo(folder)
+
+
+@ledger_app.command()
+def verify(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]) -> None:
+    """Verify every site's ledger; name the first line that was changed, removed or re-ordered. Exit status 1 if any was."""
+    from fedprivseg.errors import LedgerError
+    from fedprivseg.policy import ledger
+
+    paths = sorted(run_folder.glob("sites/*/ledger.jsonl"))
+    if not paths:
+        raise FolderError(f"{run_folder} holds no ledger (no sites/*/ledger.jsonl); give the folder of a run")
+    identities = run_folder / "server" / "identities.json"
+    keys = json.loads(identities.read_text()) if identities.exists() else {}
+    broken = False
+    for path in paths:
+        site = path.parent.name
+        try:
+            verified = ledger.verify(path, public_hex=keys.get(site))
+            typer.echo(f"{site}: {verified.lines} lines, intact{''.join(f'; {note}' for note in verified.notes)}")
+        except LedgerError as fault:
+            broken = True
+            typer.echo(f"{site}: BROKEN: {fault}")
+    if broken:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The console script: errors become one line on stderr and an exit status."""
+    try:
+        app(standalone_mode=True)
+    except FedprivsegError as fault:
+        print(f"fedprivseg: {fault}", file=sys.stderr)
+        sys.exit(fault.status)
+    except KeyboardInterrupt:
+        print("fedprivseg: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.stderr.flush()
+        # Threads of a half-finished run may still compute; nothing they do matters any more.
+        os._exit(130)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=True)
+
+
+def _bar(title: str, console: Console) -> Any:
+    from contextlib import contextmanager
+
+    from rich.progress import Progress
+
+    @contextmanager
+    def bar() -> Any:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task(title, total=None)
+            step: Callable[[int, int], None] = lambda done, total: progress.update(task, completed=done, total=total)  # noqa: E731
+            yield step
+
+    return bar()
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.table import Table
+
+    console = _console()
+    if not console.is_terminal:
+        for row in [columns, *rows]:
+            typer.echo("\t".join(row))
+        return
+    table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _print_result(result: Result, console: Console) -> None:
+    rows = [
+        [
+            name, str(site.subjects_train), str(site.subjects_test), *_numbers(site.dice, 3), *_numbers(site.hd95_mm, 1)[3:],
+            f"{site.bytes_up / 1e6:.1f}", f"{site.bytes_down / 1e6:.1f}", f"{site.seconds:.0f}", site.status,
+        ]
+        for name, site in result.sites.items()
+    ]
+    columns = ["site", "train", "test", "Dice LV", "MYO", "RV", "mean", "HD95 mm", "MB up", "MB down", "s", "status"]
+    _table("", columns, rows)
+    mean = "-" if result.mean_dice is None else f"{result.mean_dice:.3f}"
+    console.print(f"mean Dice {mean}, wall time {result.wall_s:.0f} s", highlight=False)
+    for name, site in result.sites.items():
+        for note in site.notes:
+            console.print(f"note: {name}: {note}", highlight=False)
+
+
+def _numbers(scores: Scores, digits: int) -> list[str]:
+    return ["-" if v is None else f"{v:.{digits}f}" for v in (scores.LV, scores.MYO, scores.RV, scores.mean)]
+
+
+def _span(low: tuple[int, ...], high: tuple[int, ...]) -> str:
+    return " x ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(low, high, strict=True))
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text)
+
+
+if __name__ == "__main__":
+    main()

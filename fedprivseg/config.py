@@ -1,0 +1,249 @@
+"""TOML in, frozen models out. Everything is checked here once; unknown keys are refused with the allowed ones.
+
+A scenario file names its sites; each name is a folder ``<sites>/<name>/site.toml``, looked for beside the scenario's folder
+(``simulations/x.toml`` -> ``sites/``). The resolved scenario holds the site files' content, so it stands on its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from fedprivseg.errors import ScenarioError
+from fedprivseg.records import Grid
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+GRID_STEP = 16
+"""Networks halve the grid four times, so height and width are multiples of this (seed method, Table 2)."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SiteConfig(_Frozen):
+    """One hospital's public description. ``centre`` chooses its subjects by the Centre column of the M&Ms table."""
+
+    name: Name
+    centre: int = Field(ge=1, le=99)
+    title: str = ""
+    vendor: str = ""
+
+
+class DataConfig(_Frozen):
+    """Where images come from: ``source`` is ``"phantom"`` or the folder of an M&Ms release.
+
+    ``subjects`` (labelled, per centre) describes the phantom only. ``seed`` is that of the phantom and of a split by
+    patient; it is not the run's, so runs of different seeds share their data and splits. ``split``: ``"release"`` trains on
+    the release's training folder and tests on its testing folder; ``"by-patient"`` deals a centre's labelled subjects of all
+    folders, ``test_fraction`` of them to the test.
+    """
+
+    source: str = "phantom"
+    subjects: int = Field(default=9, ge=2, le=500)
+    seed: int = Field(default=0, ge=0)
+    split: Literal["release", "by-patient"] = "release"
+    test_fraction: float = Field(default=0.3, ge=0.0, lt=1.0)
+
+
+class GridConfig(_Frozen):
+    """The network grid: pixels (multiples of 16) and their edge in mm."""
+
+    height: int = Field(default=128, ge=GRID_STEP, le=1024)
+    width: int = Field(default=128, ge=GRID_STEP, le=1024)
+    spacing: float = Field(default=1.5, gt=0.1, le=10.0)
+
+    @field_validator("height", "width")
+    @classmethod
+    def _divisible(cls, value: int) -> int:
+        if value % GRID_STEP:
+            low = value // GRID_STEP * GRID_STEP
+            raise ValueError(f"must be divisible by {GRID_STEP}; the nearest are {low} and {low + GRID_STEP}")
+        return value
+
+    def grid(self) -> Grid:
+        """The same as a record."""
+        return Grid(self.height, self.width, self.spacing)
+
+
+class MethodConfig(_Frozen):
+    """Which method, which of its variants, and the parameters that differ from that variant's defaults."""
+
+    name: Name
+    variant: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class ResourceConfig(_Frozen):
+    """What the simulation may use: ``cpus`` in all, ``sites_at_once`` of them working side by side, ``gpus``, memory in GiB.
+
+    The number of torch threads follows from it (cpus / sites_at_once at a site, cpus at the server), and sums depend on
+    the number of threads in their last bits: that is why these stand in the scenario and not on the machine.
+    """
+
+    cpus: int = Field(default=2, ge=1, le=1024)
+    sites_at_once: int = Field(default=1, ge=1, le=1024)
+    gpus: float = Field(default=0.0, ge=0.0, le=64.0)
+    memory_gib: float = Field(default=4.0, ge=1.0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ResourceConfig:
+        if self.sites_at_once > self.cpus:
+            raise ValueError(f"sites_at_once is {self.sites_at_once} but only {self.cpus} cpus are given; lower it or add cpus")
+        return self
+
+    @property
+    def site_threads(self) -> int:
+        """torch threads of one site."""
+        return self.cpus // self.sites_at_once
+
+
+class ReportConfig(_Frozen):
+    """``images``: whether the report may show slices and codes. In a deployment between real hospitals it is false."""
+
+    images: bool = True
+
+
+class Scenario(_Frozen):
+    """One question, completely stated. Frozen; its SHA-256 names it."""
+
+    name: Name
+    question: str = ""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    engine: Literal["ray", "inline"] = "ray"
+    quorum: int = Field(default=1, ge=1, description="fewest sites with which the run goes on when others are refused")
+    deadline_s: float = Field(default=86_400.0, gt=0, description="longest wait for one answer of a site, in seconds")
+    sites: tuple[SiteConfig, ...] = Field(min_length=1)
+    data: DataConfig = DataConfig()
+    grid: GridConfig = GridConfig()
+    method: MethodConfig
+    resources: ResourceConfig = ResourceConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Scenario:
+        names = [site.name for site in self.sites]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a site is named twice: {', '.join(names)}")
+        if self.quorum > len(names):
+            raise ValueError(f"quorum is {self.quorum} but the scenario has {len(names)} sites")
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical JSON. The engine is left out: it does not change the result."""
+        content = self.model_dump(mode="json", exclude={"engine"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ScenarioError if it is absent or does not parse."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ScenarioError(f"no such file: {path}") from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ScenarioError(f"{path} cannot be read: {type(fault).__name__}") from None
+    except tomllib.TOMLDecodeError as fault:
+        raise ScenarioError(f"{path} is not valid TOML: {fault}") from None
+
+
+def read_site(folder: Path, name: str) -> SiteConfig:
+    """The site `name` of the folder of sites. Raises ScenarioError naming the sites that exist."""
+    known = site_names(folder)
+    if name not in known:
+        raise ScenarioError(
+            f"unknown site {name!r}{_suggestion(name, known)}; the sites of {folder} are: {', '.join(known) or 'none'}. "
+            "Add a folder with a site.toml, or run `fedprivseg init DIR` for the five M&Ms centres."
+        )
+    path = folder / name / "site.toml"
+    site = validated(SiteConfig, read_toml(path), path)
+    if site.name != name:
+        raise ScenarioError(f"{path}: name is {site.name!r}, but its folder is {name!r}; make them equal")
+    return site
+
+
+def site_names(folder: Path) -> list[str]:
+    """The names of the sites that a folder of sites holds, sorted."""
+    return sorted(path.parent.name for path in folder.glob("*/site.toml"))
+
+
+def validated(model: type[Model], content: Mapping[str, Any], where: Path | str) -> Model:
+    """`content` as `model`. Raises ScenarioError that lists every fault with its place, the value and what is allowed."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as fault:
+        lines = [_fault_line(model, error) for error in fault.errors()]
+        raise ScenarioError(f"{where}: " + "; ".join(lines)) from None
+
+
+def apply_settings(content: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """`content` with ``key=value`` settings applied; keys are dotted (``grid.height=160``), values are TOML literals or text."""
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise ScenarioError(f"--set wants key=value, such as grid.height=160; given {setting!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        table = content
+        *tables, last = key.strip().split(".")
+        for part in tables:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ScenarioError(f"--set {setting}: {part!r} is a value, not a table")
+        table[last] = value
+    return content
+
+
+def read_scenario(path: Path, settings: Sequence[str] = (), *, sites_folder: Path | None = None) -> Scenario:
+    """The scenario of a file, with settings applied and its sites read. Raises ScenarioError."""
+    content = apply_settings(read_toml(path), settings)
+    folder = sites_folder or path.resolve().parent.parent / "sites"
+    names = content.get("sites", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
+        raise ScenarioError(f"{path}: sites must be a list of site names, such as [\"centre1\", \"centre2\"]; given {names!r}")
+    content["sites"] = [read_site(folder, name).model_dump() for name in names]
+    return validated(Scenario, content, path)
+
+
+def _fault_line(model: type[BaseModel], error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"]) or "scenario"
+    if error["type"] == "extra_forbidden":
+        allowed = _keys_at(model, error["loc"][:-1])
+        key = str(error["loc"][-1])
+        return f"unknown key {place!r}{_suggestion(key, allowed)}; allowed here: {', '.join(allowed)}"
+    if error["type"] == "missing":
+        return f"{place!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    given = error.get("input")
+    shown = "" if isinstance(given, dict) else f"; given {given!r}"
+    return f"{place}: {message}{shown}"
+
+
+def _keys_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    for part in place:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        inner = next((arg for arg in getattr(annotation, "__args__", ()) if isinstance(arg, type)), annotation)
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return sorted(model.model_fields)
+
+
+def _suggestion(given: str, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(given, allowed, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,66 @@
+"""The exception tree.
+
+    FedprivsegError
+    ├── RequestError          the request was wrong: exit status 2, nothing written
+    │   ├── ScenarioError     a scenario or site file (unknown key, bad value)
+    │   ├── DataError         a data folder that is absent, empty or no release; a site without subjects
+    │   └── FolderError       a run folder that cannot be written, or belongs to another scenario
+    ├── RunError              the run failed: exit status 1
+    │   ├── SiteError         a site died or answered with an error (its name, the error's type, a log id)
+    │   └── ServerError       the server half failed
+    ├── QuorumError           too few sites remain: exit status 3
+    ├── PayloadError          bytes that are no acceptable payload (refused at the intake)
+    └── LedgerError           a ledger that was changed, shortened or re-ordered
+
+Messages name the value given, the values allowed and the next step; never a patient, a path inside a site or an intensity.
+"""
+
+
+class FedprivsegError(Exception):
+    """Root of every error this package raises on purpose. ``status`` is the exit status of the command line."""
+
+    status = 1
+
+
+class RequestError(FedprivsegError):
+    """The request was wrong; nothing was written."""
+
+    status = 2
+
+
+class ScenarioError(RequestError):
+    """A scenario or site file is wrong."""
+
+
+class DataError(RequestError):
+    """A data folder is absent, empty or no release, or a site has no subjects."""
+
+
+class FolderError(RequestError):
+    """A run folder cannot be used."""
+
+
+class RunError(FedprivsegError):
+    """The run failed."""
+
+
+class SiteError(RunError):
+    """A site died or answered with an error."""
+
+
+class ServerError(RunError):
+    """The server half failed."""
+
+
+class QuorumError(FedprivsegError):
+    """Too few sites remain."""
+
+    status = 3
+
+
+class PayloadError(FedprivsegError):
+    """Bytes that are no acceptable payload."""
+
+
+class LedgerError(FedprivsegError):
+    """A ledger does not verify."""

@@ -1,0 +1,96 @@
+"""Orders and replies as Flower records: the one wire format of every engine.
+
+An order carries the action, its number, the run's id and the resolved scenario; a reply is one of `Released` (a signed
+payload), `Refused` (the gate's decision) or `Failed` (an error's type and the id of the site's own log entry, nothing more).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, RecordDict
+
+from fedprivseg.errors import PayloadError
+from fedprivseg.records import Order, Payload
+
+MESSAGE_TYPE = "train.perform"
+"""Flower's category and the one action under which site programs are registered; the order names the method's own."""
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """An order with what a site needs to carry it out: the run's id and the resolved scenario as JSON."""
+
+    order: Order
+    run_id: str
+    scenario: str
+
+
+@dataclass(frozen=True)
+class Released:
+    """A payload that the gate let out: its bytes, the signature, and the effort it took (s, MiB)."""
+
+    body: bytes
+    signature: bytes
+    public_key: str
+    seconds: float
+    peak_rss_mb: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A payload that the gate kept: the rule and the reason."""
+
+    site: str
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An exception at a site: its type and the id under which the site logged it."""
+
+    site: str
+    error: str
+    log_id: str
+
+
+Reply = Released | Refused | Failed
+
+
+def write_order(envelope: Envelope) -> RecordDict:
+    """The envelope as Flower content."""
+    order = envelope.order
+    fields = {"action": order.action, "number": order.number, "run": envelope.run_id, "scenario": envelope.scenario}
+    content = RecordDict({"order": ConfigRecord(fields)})
+    if order.answer is not None:
+        content["answer"] = ConfigRecord({"body": order.answer.encode()})
+    return content
+
+
+def read_order(content: RecordDict) -> Envelope:
+    """The envelope in Flower content. Raises PayloadError if it is none."""
+    try:
+        fields = content.config_records["order"]
+        answer = content.config_records["answer"]["body"] if "answer" in content.config_records else None
+        payload = None if answer is None else Payload.decode(bytes(answer))  # type: ignore[arg-type]
+        order = Order(str(fields["action"]), int(fields["number"]), payload)  # type: ignore[call-overload]
+        return Envelope(order, str(fields["run"]), str(fields["scenario"]))
+    except (KeyError, TypeError, ValueError) as fault:
+        raise PayloadError(f"the message is no order of this format ({type(fault).__name__})") from None
+
+
+def write_reply(reply: Reply) -> RecordDict:
+    """The reply as Flower content."""
+    return RecordDict({type(reply).__name__.lower(): ConfigRecord(vars(reply))})
+
+
+def read_reply(content: RecordDict) -> Reply:
+    """The reply in Flower content. Raises PayloadError if it is none."""
+    for kind in (Released, Refused, Failed):
+        if (name := kind.__name__.lower()) in content.config_records:
+            try:
+                return kind(**content.config_records[name])  # type: ignore[arg-type, return-value]
+            except TypeError:
+                break
+    raise PayloadError("the message is no reply of this format")

@@ -1,0 +1,35 @@
+"""Methods: one file each. Adding one is that file and one line in `METHODS`."""
+
+from __future__ import annotations
+
+import difflib
+
+
+from fedprivseg.config import MethodConfig, validated
+from fedprivseg.errors import ScenarioError
+from fedprivseg.methods.method import Method
+from fedprivseg.methods.privacy_sf import PrivacySF
+
+METHODS: tuple[type[Method], ...] = (PrivacySF,)
+
+__all__ = ["METHODS", "Method", "resolve"]
+
+
+def resolve(config: MethodConfig) -> Method:
+    """The method that `config` names, with its variant's defaults and the scenario's parameters.
+
+    Raises ScenarioError for an unknown method, variant or parameter, naming the known ones.
+    """
+    known = {method.name: method for method in METHODS}
+    if config.name not in known:
+        near = difflib.get_close_matches(config.name, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ScenarioError(f"unknown method {config.name!r}{hint}; the methods are: {', '.join(sorted(known))}")
+    kind = known[config.name]
+    variant = config.variant or next(iter(kind.variants))
+    if variant not in kind.variants:
+        raise ScenarioError(f"method {kind.name!r} has no variant {variant!r}; its variants are: {', '.join(kind.variants)}")
+    parameters = validated(
+        kind.parameters_type, {**kind.variants[variant], **config.parameters}, f"method.parameters of {kind.name}"
+    )
+    return kind(variant, parameters)

@@ -1,0 +1,158 @@
+"""The contract of a method: two halves in one file, and what each half is given.
+
+The server half is `Method.conduct`: a straight-line program over a `Federation` that reads like the paper's algorithm. The
+site half is a set of named actions, `Method.actions`, each a function of a `Site` (that hospital's arrays, vault and
+randomness) and an `Order`, which returns the one `Payload` that it wants to send. Whether the payload leaves is the gate's
+decision, not the method's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from fedprivseg.records import Grid, Kind, Order, Payload, Slices
+
+
+class Parameters(BaseModel):
+    """A method's hyper-parameters: frozen, every one with a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Vault(Protocol):
+    """Named sets of arrays on one site's disk, and nowhere else."""
+
+    def has(self, name: str) -> bool:
+        """Whether `name` was saved."""
+
+    def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep `arrays` under `name`, atomically."""
+
+    def load(self, name: str) -> dict[str, np.ndarray]:
+        """What was saved under `name`."""
+
+
+Progress = Callable[[str, int, int], None]
+"""``progress(stage, done, total)``."""
+
+
+class Site(Protocol):
+    """What a method's site half may touch. Everything here stays at the site unless the gate releases it."""
+
+    name: str
+    seed: int
+    grid: Grid
+    device: str
+    vault: Vault
+    progress: Progress
+
+    def training(self) -> Slices:
+        """All slices (ED and ES) of the site's training subjects."""
+
+    def testing(self) -> np.ndarray:
+        """Slices of the site's test subjects, (N, H, W) float32 in 0..1; their masks are for `measure` alone."""
+
+    def measure(self, scores: np.ndarray, example: np.ndarray | None = None) -> Payload:
+        """Class scores (N, 4, H, W) of `testing()`'s slices -> a METRIC payload, measured in 3-D on the original grid.
+
+        Predictions are written as NIfTI at the site. `example`: (C, h, w), a released code of the first test slice, kept
+        at the site for the report's picture of what left.
+        """
+
+
+@dataclass(frozen=True)
+class Array:
+    """What the server expects of one array: its dtype name, and its shape with None where any length will do."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the server expects of a payload: anything else is refused at the intake."""
+
+    kind: Kind
+    purpose: str
+    arrays: Mapping[str, Array]
+
+
+class Codes(Protocol):
+    """Rows of released code arrays of one site, on the server's disk: memory holds only the rows asked for."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, indices: np.ndarray) -> np.ndarray:
+        """The rows at `indices` (n,), as one array (n, ...)."""
+
+
+class Federation(Protocol):
+    """What a method's server half works with. Results are keyed by site and sorted by site."""
+
+    seed: int
+    grid: Grid
+    device: str
+    folder: Path
+    progress: Progress
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Sites still taking part, sorted; a refused site leaves it."""
+
+    def ask(
+        self,
+        action: str,
+        expected: Expected,
+        *,
+        number: int = 0,
+        answers: Mapping[str, Payload] | None = None,
+        sites: Sequence[str] | None = None,
+    ) -> dict[str, Payload]:
+        """Order `action` of every site (or `sites`) and wait. Refused payloads are left out and their site with them."""
+
+    def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
+        """Fetch all shards of `action` from every site into the code store. Shards already stored are not asked for."""
+
+    def answer(self, kind: Kind, site: str, arrays: Mapping[str, np.ndarray], shard: int) -> Payload:
+        """A payload of the server's for `site`."""
+
+    def note(self, site: str, text: str) -> None:
+        """Keep a remark on `site` for the result and the report, such as a class that its training lost."""
+
+    def stage(self, name: str) -> Any:
+        """A context manager that times a stage of the run under `name`."""
+
+
+Action = Callable[[Any, Site, Order], Payload]
+"""``action(method, site, order)``: one step of the site half."""
+
+
+class Method(ABC):
+    """A way of segmenting together. Final subclasses only; one file each; listed in `METHODS`."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    exports: ClassVar[frozenset[Kind]]
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]]
+    parameters_type: ClassVar[type[Parameters]]
+    actions: ClassVar[Mapping[str, Action]]
+
+    def __init__(self, variant: str, parameters: Any) -> None:
+        self.variant = variant
+        self.parameters = parameters
+
+    @abstractmethod
+    def conduct(self, federation: Federation) -> dict[str, Payload]:
+        """The server half, from the first order to the last; returns each site's METRIC payload."""
+
+    @abstractmethod
+    def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
+        """Class scores (N, 4, H, W) for slices (N, H, W) of that site, with its vault and the server's net."""

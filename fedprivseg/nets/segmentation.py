@@ -1,0 +1,63 @@
+"""Pixels to labels and back: the mask as a picture, the loss, the probabilities, and a detector of lost structures.
+
+Networks answer with one logit per foreground structure, as Chen et al. 2024 have it (output channels = foreground
+classes); the background's logit is 0. This is the softmax with the background as its reference class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from fedprivseg.records import STRUCTURES
+
+
+def as_picture(masks: torch.Tensor) -> torch.Tensor:
+    """Labels (N, H, W) in 0..3 -> (N, 3, H, W) float32 in {0, 1}: one channel a structure, background nowhere."""
+    labels = torch.arange(1, len(STRUCTURES) + 1, device=masks.device).view(-1, 1, 1)
+    return (masks[:, None] == labels).float()
+
+
+def probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Logits (N, 3, H, W) of the structures -> (N, 4, H, W) float32 probabilities, background first."""
+    logits = logits.float()
+    return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(dim=1)
+
+
+def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy plus 1 - soft Dice, the Dice pooled over the batch and averaged over the structures.
+
+    logits: (N, 3, H, W). masks: (N, H, W) integer in 0..3. Pooling over the batch keeps slices without a structure from
+    pulling its Dice to 0 or 1. Written out because softmax and one-hot over so short an axis are slow on a CPU.
+    """
+    logits = logits.float()
+    truth = as_picture(masks)
+    top = logits.detach().amax(dim=1).clamp_min(0)
+    shares = (logits - top[:, None]).exp()
+    total = shares.sum(dim=1) + (-top).exp()
+    entropy = (total.log() + top - (truth * logits).sum(dim=1)).mean()
+    shares = shares / total[:, None]
+    overlap = (shares * truth).sum(dim=(0, 2, 3))
+    dice = (2 * overlap + 1) / (shares.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3)) + 1)
+    return entropy + 1 - dice.mean()
+
+
+def lost_structures(
+    predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, masks: np.ndarray, floor: float = 0.05
+) -> tuple[str, ...]:
+    """The structures that `masks` show and `predict` all but never finds on the very slices it was trained on.
+
+    A small network can lose a class for good early in training: Dice below `floor`, here over all slices together. predict:
+    images (N, H, W) -> labels (N, H, W). Returns names from STRUCTURES; empty when nothing was lost.
+    """
+    labels = predict(images)
+    lost = []
+    for label, name in enumerate(STRUCTURES, start=1):
+        found, real = labels == label, masks == label
+        dice = 2 * np.count_nonzero(found & real) / max(1, np.count_nonzero(found) + np.count_nonzero(real))
+        if real.any() and not (math.isfinite(dice) and dice >= floor):
+            lost.append(name)
+    return tuple(lost)

@@ -1,0 +1,273 @@
+"""The gate of a site: everything that would leave is decided here, and nothing leaves unless a rule says that it may.
+
+A payload of a kind that the method declares is put to the rules in `RULES`, one function each, in the order in which
+they stand; the first that objects decides, and if none does the payload may leave (rule ``kind.declared``). Everything
+else is refused: an undeclared kind, raw data, bytes that are no payload, a fault in the gate, a ledger that cannot be
+written.
+
+The size rules bound what could leave under the name of a metric or a status; they do not prove that a small array is
+what it is called. That is for whoever reads the method, and for the attacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from fedprivseg.errors import PayloadError, RequestError
+from fedprivseg.policy.keys import SiteKey, statement
+from fedprivseg.policy.ledger import Fact, Ledger, Line
+from fedprivseg.records import Decision, Kind, Payload, digest
+
+PURPOSES = ("train", "infer", "measure")
+LEVELS = (1, 2, 3, 4, 5)
+"""Sensitivity, 1 (public) to 5 (strictly limited): T/SCGS 313008-2024 clause 5.5."""
+
+DTYPES = ("bool", "float16", "float32", "float64", "int32", "int64", "uint8")
+METRIC_BYTES = 1 << 20
+METRIC_NDIM = 3
+STATUS_BYTES = 1 << 16
+STATUS_VALUES = 64
+
+_CHUNK = 1 << 20  # values looked at in one go, so that looking needs no memory of a payload's size
+
+
+@dataclass(frozen=True)
+class Released:
+    """What may be sent: `body` with the site's `signature` over its statement, and the ledger `line` that says so."""
+
+    body: bytes
+    digest: str
+    signature: bytes
+    decision: Decision
+    line: Line
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What stays. line: where the ledger says so; None only if the ledger could not be written."""
+
+    digest: str
+    decision: Decision
+    line: Line | None
+
+
+@final
+@dataclass(frozen=True)
+class Gate:
+    """The policy of one site for one method.
+
+    exports: the kinds that the method declares. site: whose gate this is. purposes: the purposes that are allowed.
+    max_level: the highest sensitivity that may leave, 1 to 5. Raises RequestError on values outside these.
+    """
+
+    exports: frozenset[Kind]
+    site: str
+    purposes: tuple[str, ...] = PURPOSES
+    max_level: int = 3
+
+    def __post_init__(self) -> None:
+        unknown = sorted(repr(kind) for kind in self.exports if not isinstance(kind, Kind))
+        if unknown:
+            raise RequestError(f"a gate cannot export {', '.join(unknown)}; kinds are: {_list(Kind)}.")
+        if type(self.max_level) is not int or self.max_level not in LEVELS:
+            raise RequestError(f"max_level is {self.max_level!r}; levels are whole numbers: {_list(LEVELS)}.")
+
+    def decide(self, payload: Payload) -> Decision:
+        """Whether `payload` may leave, by which rule, and why. Raises nothing: a fault in a rule is a refusal."""
+        try:
+            if payload.kind in self.exports and payload.kind != Kind.RAW:
+                for rule, objection in RULES:
+                    reason = objection(self, payload)
+                    if reason is not None:
+                        return Decision(False, rule, reason)
+                return Decision(True, "kind.declared", f"The method declares that '{payload.kind}' may leave a site.")
+            return self._undeclared(payload.kind)
+        except Exception as fault:
+            return _broken(fault)
+
+    def release(
+        self, body: bytes, ledger: Ledger, key: SiteKey, action: str, *, run_id: str, number: int
+    ) -> Released | Refused:
+        """Decide on the encoded payload `body`, write that into the ledger, and only then hand it back.
+
+        The signature is over ``statement(run_id, site, action, number, digest)``: the answer to `action` number
+        `number` of run `run_id`. Exactly one ledger line is written, before the return; if that fails, nothing is
+        released. Any exception from here means that nothing was released either.
+        """
+        body = bytes(body)
+        name = digest(body)
+        payload: Payload | None = None
+        signature = b""
+        try:
+            payload = _decode(body)
+            if ledger.site != self.site or ledger.public_hex != key.public_hex:
+                decision = Decision(
+                    False, "ledger.foreign", "The ledger or the signing key is not the one of this gate's site."
+                )
+            else:
+                decision = self.decide(payload)
+            if decision.allowed:
+                signature = key.sign(statement(run_id, self.site, action, number, name))
+        except PayloadError as fault:
+            decision = Decision(False, "payload.malformed", f"What was to leave cannot be examined: {fault}.")
+        except Exception as fault:
+            decision = _broken(fault)
+        facts: dict[str, Fact] = {
+            "action": action,
+            "bytes": len(body),
+            "decision": "permit" if decision.allowed else "deny",
+            "digest": name,
+            "number": number,
+            "reason": decision.reason,
+            "rule": decision.rule,
+            "run": run_id,
+            **({} if payload is None else _describe(payload)),
+        }
+        try:
+            line = ledger.append("release" if decision.allowed else "refusal", facts)
+        except Exception as fault:
+            reason = f"The ledger could not be written ({type(fault).__name__}); what is not recorded does not leave."
+            return Refused(name, Decision(False, "ledger.unwritable", reason), None)
+        if not decision.allowed:
+            return Refused(name, decision, line)
+        return Released(body, name, signature, decision, line)
+
+    def _undeclared(self, kind: Kind) -> Decision:
+        if kind == Kind.RAW:
+            reason = "Raw images and labels never leave a site: no policy in force allows it in so many words."
+            return Decision(False, "kind.raw", reason)
+        rule = "kind.key" if kind == Kind.KEY else "kind.undeclared"
+        reason = f"The method does not declare that '{kind}' leaves a site; it declares: {_list(self.exports)}."
+        return Decision(False, rule, reason)
+
+
+def _foreign(gate: Gate, payload: Payload) -> str | None:
+    if payload.site == gate.site:
+        return None
+    return f"The payload claims to come from {_short(payload.site)}, and this is the gate of '{gate.site}'."
+
+
+def _purpose(gate: Gate, payload: Payload) -> str | None:
+    # A set, because a text given for the tuple would agree to every part of itself, the empty purpose too.
+    if payload.purpose in set(gate.purposes):
+        return None
+    return f"The purpose {_short(payload.purpose)} is not agreed; agreed are: {_list(gate.purposes)}."
+
+
+def _level(gate: Gate, payload: Payload) -> str | None:
+    if type(payload.level) is not int or payload.level not in LEVELS:
+        return f"The sensitivity level {_short(payload.level)} does not exist; levels are: {_list(LEVELS)}."
+    if payload.level <= gate.max_level:
+        return None
+    return f"The sensitivity level is {payload.level}; from this site at most level {gate.max_level} may leave."
+
+
+def _dtype(gate: Gate, payload: Payload) -> str | None:
+    # Compared as dtypes, not by name: a big-endian float32 is also called 'float32'.
+    allowed = [np.dtype(name) for name in DTYPES]
+    for name, array in payload.arrays.items():
+        if array.dtype not in allowed:
+            return f"The array {_short(name)} is of type {array.dtype.str}; allowed are: {_list(DTYPES)}."
+    return None
+
+
+def _non_finite(gate: Gate, payload: Payload) -> str | None:
+    for name, array in payload.arrays.items():
+        flat = array.reshape(-1)
+        if array.dtype.kind == "f" and not all(
+            np.isfinite(flat[start : start + _CHUNK]).all() for start in range(0, flat.size, _CHUNK)
+        ):
+            return f"The array {_short(name)} holds values that are no finite numbers; such values may not leave."
+    return None
+
+
+def _metric_size(gate: Gate, payload: Payload) -> str | None:
+    if payload.kind != Kind.METRIC or _size(payload, METRIC_BYTES) <= METRIC_BYTES:
+        return None
+    return f"A metric holds at most {METRIC_BYTES} bytes, so that no images leave under its name; this one holds more."
+
+
+def _metric_shape(gate: Gate, payload: Payload) -> str | None:
+    if payload.kind != Kind.METRIC:
+        return None
+    for name, array in payload.arrays.items():
+        if array.ndim > METRIC_NDIM:
+            return f"A metric has at most {METRIC_NDIM} axes; its array {_short(name)} has {array.ndim}."
+    return None
+
+
+def _status_size(gate: Gate, payload: Payload) -> str | None:
+    if payload.kind != Kind.STATUS:
+        return None
+    for name, array in payload.arrays.items():
+        if array.size > STATUS_VALUES:
+            return f"Arrays of a status hold at most {STATUS_VALUES} values; {_short(name)} holds {array.size}."
+    if _size(payload, STATUS_BYTES) > STATUS_BYTES:
+        return f"A status holds at most {STATUS_BYTES} bytes in all; this one holds more."
+    return None
+
+
+RULES: tuple[tuple[str, Callable[[Gate, Payload], str | None]], ...] = (
+    ("site.foreign", _foreign),
+    ("purpose.unknown", _purpose),
+    ("level.above", _level),
+    ("arrays.dtype", _dtype),
+    ("arrays.non-finite", _non_finite),
+    ("metric.size", _metric_size),
+    ("metric.shape", _metric_shape),
+    ("status.size", _status_size),
+)
+"""Each rule's id and its objection: a sentence if the payload may not leave, None if the rule does not object."""
+
+
+def _decode(body: bytes) -> Payload:
+    """The payload in `body`. Raises PayloadError also if `body` holds more than the payload read from it."""
+    try:
+        payload = Payload.decode(body)
+        # Fields beside the known ones, or a second spelling of one, would leave unseen by any rule.
+        whole = payload.encode() == body
+    except PayloadError:
+        raise
+    except Exception as fault:
+        raise PayloadError(f"the bytes are no payload ({type(fault).__name__})") from None
+    if not whole:
+        raise PayloadError("the bytes hold more than the payload that can be read from them")
+    return payload
+
+
+def _describe(payload: Payload) -> dict[str, Fact]:
+    """What the ledger says about a payload: names, types and shapes, and no value of any array."""
+    return {
+        "history": list(payload.history),
+        "kind": payload.kind.value,
+        "level": payload.level,
+        "purpose": payload.purpose,
+        "shapes": [f"{name} {array.dtype} {array.shape}" for name, array in sorted(payload.arrays.items())],
+        "shard": payload.shard,
+        "shards": payload.shards,
+    }
+
+
+def _size(payload: Payload, limit: int) -> int:
+    """Bytes of the payload with its names; the arrays alone if these are above `limit`, which spares the encoding."""
+    arrays = sum(array.nbytes for array in payload.arrays.values())
+    return arrays if arrays > limit else len(payload.encode())
+
+
+def _broken(fault: Exception) -> Decision:
+    # The type only: a message may quote what the rule was looking at.
+    return Decision(False, "gate.fault", f"The gate failed while it decided ({type(fault).__name__}); nothing leaves.")
+
+
+def _list(names: Iterable[object]) -> str:
+    return ", ".join(sorted(str(name) for name in names)) or "nothing"
+
+
+def _short(value: object) -> str:
+    """A name that the payload brought along, quoted and cut at 60 characters: a reason is no place to carry data."""
+    text = str(value)
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -1,0 +1,219 @@
+"""Scenario -> Result: prepare the run folder, let an engine run it, gather what was measured."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import resource
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from fedprivseg.config import Scenario, read_scenario
+from fedprivseg.data.mnms import read_release
+from fedprivseg.data.phantom import write_phantom
+from fedprivseg.data.splits import cohort
+from fedprivseg.engines import engine
+from fedprivseg.errors import FolderError, RunError
+from fedprivseg.methods import resolve
+from fedprivseg.records import STRUCTURES, Payload
+from fedprivseg.results import Result, Row, Scores, SiteResult, metric_rows, read_result
+
+_ROOM_BYTES = 256 * 2**20
+"""Free space without which a run does not start."""
+
+
+def load_scenario(path: Path | str, settings: Sequence[str] = (), *, sites_folder: Path | None = None) -> Scenario:
+    """The scenario of a file, completely resolved: sites read, method known, its variant's parameters written out.
+
+    settings: ``key=value`` texts as after ``--set``. Raises ScenarioError.
+    """
+    scenario = read_scenario(Path(path), settings, sites_folder=sites_folder)
+    method = resolve(scenario.method)
+    parameters = method.parameters.model_dump(mode="json")
+    resolved = scenario.method.model_copy(update={"variant": method.variant, "parameters": parameters})
+    return scenario.model_copy(update={"method": resolved})
+
+
+def simulate(
+    scenario: Scenario, out: Path | str | None = None, *, display: AbstractContextManager[object] | None = None
+) -> Result:
+    """Run `scenario` into the folder `out` (default ``runs/<name>-<seed>``) and return what was measured.
+
+    A finished run of the same scenario is read, not repeated; an interrupted one goes on after its last finished step and
+    ends with the same numbers. `display`: entered while the run is under way (the command line's progress).
+
+    Raises RequestError (folder, data or scenario wrong; nothing written), RunError, QuorumError.
+    """
+    folder = Path(out) if out is not None else Path("runs") / f"{scenario.name}-{scenario.seed}"
+    resolve(scenario.method)
+    resumed = _check_folder(folder, scenario)
+    if (folder / "result.json").exists():
+        return read_result(folder)
+    release = _release(scenario)
+    subjects = read_release(release).subjects
+    for site in scenario.sites:
+        cohort(subjects, site.centre, scenario.data)
+    _prepare(folder, scenario, release)
+    start = time.perf_counter()
+    try:
+        with display or nullcontext():
+            engine(scenario.engine)(folder, scenario)
+    except OSError as fault:
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise FolderError(f"no room left while writing {folder}; make room and run the same command again") from fault
+        raise
+    result = _gather(folder, scenario, time.perf_counter() - start, resumed)
+    result.write(folder)
+    return result
+
+
+def cache_folder() -> Path:
+    """Where phantoms and gridded images are kept between runs: ``$FEDPRIVSEG_CACHE`` or ``~/.cache/fedprivseg``."""
+    return Path(os.environ.get("FEDPRIVSEG_CACHE") or Path.home() / ".cache" / "fedprivseg")
+
+
+def _release(scenario: Scenario) -> Path:
+    """The folder of the images; the phantom is drawn on first use."""
+    data = scenario.data
+    if data.source != "phantom":
+        return Path(data.source).resolve()
+    folder = cache_folder() / f"phantom-{version('fedprivseg')}-{data.subjects}-{data.seed}"
+    if not folder.exists():
+        write_phantom(folder, data.subjects, data.seed)
+    return folder.resolve()
+
+
+def _check_folder(folder: Path, scenario: Scenario) -> bool:
+    """Whether `folder` holds an attempt at this scenario. Raises FolderError if it holds anything else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    if not folder.is_dir() or not (folder / "scenario.json").exists():
+        raise FolderError(f"{folder} is no run folder and not empty; choose another with --out")
+    other = Scenario.model_validate_json((folder / "scenario.json").read_text(encoding="utf-8"))
+    if other.sha256 != scenario.sha256:
+        changed = ", ".join(_differences(other.model_dump(mode="json"), scenario.model_dump(mode="json")))
+        raise FolderError(f"{folder} holds a run of another scenario (they differ in: {changed}); choose another with --out")
+    return True
+
+
+def _differences(one: object, other: object, place: str = "") -> list[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = sorted(set(one) | set(other))
+        return [d for key in keys for d in _differences(one.get(key), other.get(key), f"{place}.{key}".lstrip("."))]
+    return [] if one == other or place == "engine" else [place]
+
+
+def _prepare(folder: Path, scenario: Scenario, release: Path) -> None:
+    """Write the scenario, the run's id and each simulated site's station. All or nothing for a new folder."""
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (free := shutil.disk_usage(folder).free) < _ROOM_BYTES:
+            raise FolderError(f"only {free // 2**20} MiB are free at {folder}; a run needs at least {_ROOM_BYTES // 2**20}")
+        if not (folder / "run-id").exists():
+            _write(folder / "run-id", secrets.token_hex(8))
+        for site in scenario.sites:
+            home = folder / "sites" / site.name
+            home.mkdir(parents=True, exist_ok=True)
+            station = {
+                "site": site.model_dump(),
+                "data": scenario.data.model_dump(),
+                "release": str(release),
+                "cache": str(cache_folder().resolve() / "grid" / site.name),
+            }
+            _write(home / "station.json", json.dumps(station, indent=1))
+        _write(folder / "scenario.json", scenario.model_dump_json(indent=1))
+    except (OSError, FolderError) as fault:
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(fault, FolderError):
+            raise
+        raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def _gather(folder: Path, scenario: Scenario, wall_s: float, resumed: bool) -> Result:
+    accounts = json.loads((folder / "server" / "accounts.json").read_text(encoding="utf-8"))
+    sites: dict[str, SiteResult] = {}
+    rows: list[Row] = []
+    means: list[float] = []
+    for site in scenario.sites:
+        account = accounts["sites"][site.name]
+        path = folder / "server" / "metrics" / f"{site.name}.safetensors"
+        values = _measured(path) if path.exists() else {}
+        scores = {name: _scores(values.get(name)) for name in ("dice", "hd95_mm", "assd_mm")}
+        rows += metric_rows(site.name, values, len(values["dice"]) if values else 0)
+        if scores["dice"].mean is not None:
+            means.append(scores["dice"].mean)
+        counts = {key: account["facts"].get(key, 0) for key in _COUNTS}
+        costs = {key: account[key] for key in ("status", "bytes_up", "bytes_down", "seconds", "peak_rss_mb")}
+        sites[site.name] = SiteResult(**counts, **costs, **scores, notes=tuple(account["notes"]))
+    if all(result.status != "ok" for result in sites.values()):
+        raise RunError("no site finished: " + "; ".join(f"{name}: {result.status}" for name, result in sites.items()))
+    method = resolve(scenario.method)
+    return Result(
+        scenario=scenario.model_dump(mode="json"),
+        scenario_sha256=scenario.sha256,
+        seed=scenario.seed,
+        method=method.name,
+        variant=method.variant,
+        engine=scenario.engine,
+        exports=tuple(sorted(method.exports)),
+        sites=sites,
+        mean_dice=float(np.mean(means)) if means else None,
+        stages=accounts["stages"],
+        wall_s=wall_s,
+        resumed=resumed,
+        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        environment=_environment(),
+        metrics=tuple(rows),
+    )
+
+
+_COUNTS = ("subjects_train", "subjects_test", "slices_train", "slices_test")
+
+
+def _measured(path: Path) -> dict[str, np.ndarray]:
+    """The measures of one site's METRIC payload, NaN where it says that they are undefined."""
+    arrays = Payload.decode(path.read_bytes()).arrays
+    return {
+        name: np.where(arrays[f"{name}_known"].astype(bool), value, np.nan)
+        for name, value in arrays.items()
+        if f"{name}_known" in arrays
+    }
+
+
+def _scores(values: np.ndarray | None) -> Scores:
+    """Means over subjects and phases: (subjects, 2, 3) -> one number a structure, and the mean of the three."""
+    if values is None or not np.isfinite(values).any():
+        return Scores(LV=None, MYO=None, RV=None, mean=None, missing=0 if values is None else int(values.size))
+    found = [values[:, :, index] for index in range(len(STRUCTURES))]
+    each = [float(np.nanmean(value)) if np.isfinite(value).any() else None for value in found]
+    known = [value for value in each if value is not None]
+    missing = int(np.isnan(values).sum())
+    return Scores(LV=each[0], MYO=each[1], RV=each[2], mean=float(np.mean(known)), missing=missing)
+
+
+def _environment() -> dict[str, str]:
+    packages = ("fedprivseg", "flwr", "monai", "nibabel", "numpy", "ray", "safetensors", "torch")
+    return {
+        "python": sys.version.split()[0],
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpus": str(os.cpu_count()),
+        **{name: version(name) for name in packages},
+    }

@@ -1,0 +1,34 @@
+"""The server program: a Flower `ServerApp` that conducts a method over whatever grid it is given.
+
+Run configuration (``context.run_config``): ``run-folder``, which holds ``scenario.json`` and ``run-id``. Everything that the
+server writes lies under ``<run-folder>/server``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedprivseg.compute import device, threads
+from fedprivseg.config import Scenario
+from fedprivseg.methods import resolve
+from fedprivseg.server.federation import GridFederation
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Conduct the scenario's method; each site's METRIC payload ends in ``server/metrics/<site>.safetensors``."""
+    folder = Path(str(context.run_config["run-folder"]))
+    scenario = Scenario.model_validate_json((folder / "scenario.json").read_text())
+    method = resolve(scenario.method)
+    run_id = (folder / "run-id").read_text()
+    metrics = folder / "server" / "metrics"
+    metrics.mkdir(parents=True, exist_ok=True)
+    with threads(scenario.resources.cpus):
+        federation = GridFederation(grid, scenario, folder / "server", run_id, device(scenario.resources.gpus))
+        for site, payload in method.conduct(federation).items():
+            (metrics / f"{site}.safetensors").write_bytes(payload.encode())

@@ -1,0 +1,236 @@
+"""The federation as a method's server half sees it: orders go out, checked payloads come back, keyed by site."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedprivseg.config import Scenario
+from fedprivseg.errors import PayloadError, QuorumError, SiteError
+from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, read_reply, write_order
+from fedprivseg.methods.method import Array, Codes, Expected
+from fedprivseg.progress import ProgressFile
+from fedprivseg.records import Kind, Order, Payload
+from fedprivseg.server.intake import Intake
+from fedprivseg.server.store import Store
+
+DESCRIBE = "describe"
+"""The one action that every site knows without a method: who it is and how much it brings."""
+
+DESCRIPTION = Expected(
+    Kind.STATUS,
+    "describe",
+    {key: Array("int64", (1,)) for key in ("subjects_train", "subjects_test", "slices_train", "slices_test")},
+)
+
+_NODES_DEADLINE_S = 120.0
+
+
+@dataclass
+class Account:
+    """What one site cost and how it fared. Bytes are those of encoded payloads; seconds are the site's own clock."""
+
+    status: str = "ok"
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+    peak_rss_mb: float = 0.0
+    facts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class GridFederation:
+    """A `Federation` over any Flower `Grid`. It owns the server's folder: store, accounts, stage times."""
+
+    def __init__(self, grid: Grid, scenario: Scenario, folder: Path, run_id: str, device: str) -> None:
+        self.seed = scenario.seed
+        self.grid = scenario.grid.grid()
+        self.device = device
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.progress = ProgressFile(folder / "progress.json")
+        self.store = Store(folder / "codes")
+        self.accounts = {site.name: Account() for site in scenario.sites}
+        self.stages: dict[str, float] = {}
+        self._recall()
+        self._grid = grid
+        self._scenario = scenario
+        self._scenario_json = scenario.model_dump_json()
+        self._run_id = run_id
+        self._nodes = self._meet()
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Sites still taking part, sorted."""
+        return tuple(sorted(name for name, account in self.accounts.items() if account.status == "ok"))
+
+    def ask(
+        self,
+        action: str,
+        expected: Expected,
+        *,
+        number: int = 0,
+        answers: Mapping[str, Payload] | None = None,
+        sites: Sequence[str] | None = None,
+    ) -> dict[str, Payload]:
+        """Order `action` of every site (or `sites`), wait, check. See `methods.method.Federation`."""
+        orders = {
+            site: Order(action, number, answers[site] if answers else None)
+            for site in self.sites
+            if sites is None or site in sites
+        }
+        accepted: dict[str, Payload] = {}
+        for site, reply in self._exchange(orders).items():
+            if isinstance(reply, Failed):
+                raise SiteError(
+                    f"site {site!r} failed in {action!r}: {reply.error}. "
+                    f"The details stay at the site, in its errors.log under id {reply.log_id}."
+                )
+            if isinstance(reply, Refused):
+                self._leave(site, f"withheld by its gate in {action!r} ({reply.rule}): {reply.reason}")
+                continue
+            account = self.accounts[site]
+            account.bytes_up += len(reply.body)
+            account.seconds += reply.seconds
+            account.peak_rss_mb = max(account.peak_rss_mb, reply.peak_rss_mb)
+            try:
+                payload = self._intake.accept(site, orders[site], expected, reply)
+            except PayloadError as fault:
+                self._leave(site, f"refused at the intake in {action!r}: {fault}")
+                continue
+            if expected.kind in (Kind.IMAGE_CODE, Kind.MASK_CODE):
+                self.store.put(action, payload, reply.body)
+            accepted[site] = payload
+        self._save()
+        return {site: accepted[site] for site in sorted(accepted)}
+
+    def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
+        """Fetch every shard of `action` that is not stored yet. See `methods.method.Federation`."""
+        (array,) = expected.arrays
+        number, most = 0, 1
+        while number < most:
+            known = {site: self.store.shards(site, action) for site in self.sites}
+            lacking = [site for site, (shards, here) in known.items() if number not in here and (not shards or number < shards)]
+            if lacking:
+                self.ask(action, expected, number=number, sites=lacking)
+            most = max((self.store.shards(site, action)[0] for site in self.sites), default=0)
+            number += 1
+            self.progress(f"receiving {expected.kind}s", number, most)
+        return {site: self.store.table(site, action, array) for site in self.sites}
+
+    def answer(self, kind: Kind, site: str, arrays: Mapping[str, np.ndarray], shard: int) -> Payload:
+        """A payload of the server's for `site`."""
+        return Payload(kind=kind, site=site, purpose="answer", arrays=arrays, shard=shard, shards=shard + 1)
+
+    def note(self, site: str, text: str) -> None:
+        """Keep a remark on `site` for the result and the report; the same remark twice is one."""
+        if text not in self.accounts[site].notes:
+            self.accounts[site].notes.append(text)
+            self._save()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times a stage of the run; a resumed run adds to the time of the attempt before."""
+        start = time.perf_counter()
+        self.progress(name, 0, 0)
+        try:
+            yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - start
+            self._save()
+
+    def _meet(self) -> dict[str, int]:
+        """Wait for the nodes, ask each who it is, and fix each site's public key for the rest of the run."""
+        wanted = len(self._scenario.sites)
+        end = time.monotonic() + _NODES_DEADLINE_S
+        while len(nodes := sorted(self._grid.get_node_ids())) < wanted:
+            if time.monotonic() > end:
+                raise QuorumError(f"{len(nodes)} of {wanted} sites connected within {_NODES_DEADLINE_S:.0f} s; start the others")
+            time.sleep(0.05)
+        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json)
+        messages = [Message(write_order(envelope), node, MESSAGE_TYPE) for node in nodes]
+        found: dict[str, tuple[int, object]] = {}
+        names = {site.name for site in self._scenario.sites}
+        for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
+            node = message.metadata.src_node_id
+            if message.has_error():
+                raise SiteError(f"a site could not start (Flower error code {message.error.code}); its own log says why")
+            reply = read_reply(message.content)
+            if isinstance(reply, Failed):
+                raise SiteError(
+                    f"site {reply.site!r} failed in {DESCRIBE!r}: {reply.error}. "
+                    f"The details stay at the site, in its errors.log under id {reply.log_id}."
+                )
+            site = reply.site if isinstance(reply, Refused) else Payload.decode(reply.body).site
+            if site not in names or site in found:
+                raise SiteError(f"a node presents itself as {site!r}; expected each of {', '.join(sorted(names))} once")
+            found[site] = (node, reply)
+        if missing := sorted(names - set(found)):
+            raise SiteError(f"no answer from {', '.join(missing)} within {self._scenario.deadline_s:.0f} s")
+        identities = self._identities({site: reply.public_key for site, (_, reply) in found.items() if not isinstance(reply, Refused)})  # type: ignore[attr-defined]
+        self._intake = Intake(self._run_id, identities)
+        for site, (_, reply) in sorted(found.items()):
+            if isinstance(reply, Refused):
+                self._leave(site, f"withheld by its gate in {DESCRIBE!r} ({reply.rule}): {reply.reason}")
+                continue
+            payload = self._intake.accept(site, Order(DESCRIBE), DESCRIPTION, reply)  # type: ignore[arg-type]
+            self.accounts[site].facts = {key: int(value[0]) for key, value in payload.arrays.items()}
+        return {site: node for site, (node, _) in found.items()}
+
+    def _identities(self, presented: dict[str, str]) -> dict[str, str]:
+        """The keys first presented in this run; a site that later presents another is caught by its signatures."""
+        path = self.folder / "identities.json"
+        known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        merged = {**presented, **known}
+        path.write_text(json.dumps(merged, sort_keys=True, indent=1))
+        return merged
+
+    def _exchange(self, orders: Mapping[str, Order]) -> dict[str, object]:
+        site_of = {self._nodes[site]: site for site in orders}
+        messages = []
+        for site, order in orders.items():
+            envelope = Envelope(order, self._run_id, self._scenario_json)
+            if order.answer is not None:
+                self.accounts[site].bytes_down += len(order.answer.encode())
+            messages.append(Message(write_order(envelope), self._nodes[site], MESSAGE_TYPE))
+        replies: dict[str, object] = {}
+        for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
+            site = site_of[message.metadata.src_node_id]
+            if message.has_error():
+                action = orders[site].action
+                raise SiteError(f"site {site!r} died in {action!r} (Flower error code {message.error.code})")
+            replies[site] = read_reply(message.content)
+        if missing := sorted(set(orders) - set(replies)):
+            raise SiteError(f"no answer from {', '.join(missing)} within {self._scenario.deadline_s:.0f} s")
+        return {site: replies[site] for site in sorted(replies)}
+
+    def _leave(self, site: str, why: str) -> None:
+        self.accounts[site].status = why
+        self._save()
+        if len(self.sites) < self._scenario.quorum:
+            raise QuorumError(f"{len(self.sites)} sites remain, the quorum is {self._scenario.quorum}; {site}: {why}")
+
+    def _save(self) -> None:
+        content = {"stages": self.stages, "sites": {name: vars(account) for name, account in self.accounts.items()}}
+        draft = self.folder / "accounts.draft"
+        draft.write_text(json.dumps(content, indent=1, sort_keys=True))
+        os.replace(draft, self.folder / "accounts.json")
+
+    def _recall(self) -> None:
+        """Go on with the accounts of an interrupted attempt: what was sent then was sent."""
+        path = self.folder / "accounts.json"
+        if not path.exists():
+            return
+        content = json.loads(path.read_text())
+        self.stages = content["stages"]
+        for name, values in content["sites"].items():
+            self.accounts[name] = Account(**{**values, "status": "ok"})

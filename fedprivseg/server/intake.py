@@ -1,0 +1,65 @@
+"""The intake: everything that arrives at the server is checked before it is used.
+
+Checks, in order: the signature (over run, site, action, number and the bytes' SHA-256, so that a payload fits one slot of one
+run), replay, format, kind and purpose, shard numbers, shape and dtype of every array, finite values.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedprivseg.errors import PayloadError
+from fedprivseg.messages import Released
+from fedprivseg.methods.method import Array, Expected
+from fedprivseg.policy.keys import statement, verify
+from fedprivseg.records import Order, Payload, digest
+
+MOST_SHARDS = 100_000
+"""More shards than this in one announcement are refused: a site must not make the server ask for ever."""
+
+
+class Intake:
+    """Checks releases of the sites of one run. ``identities``: each site's public key (hex), fixed when it first spoke."""
+
+    def __init__(self, run_id: str, identities: dict[str, str]) -> None:
+        self.run_id = run_id
+        self.identities = identities
+        self._taken: dict[tuple[str, str], tuple[str, int]] = {}
+
+    def accept(self, site: str, order: Order, expected: Expected, release: Released) -> Payload:
+        """The payload of `release`, if it is what `order` asked of `site`. Raises PayloadError that says what is wrong."""
+        name = digest(release.body)
+        signed = statement(self.run_id, site, order.action, order.number, name)
+        if not verify(self.identities[site], signed, release.signature):
+            raise PayloadError("bad signature: the payload was not signed by this site for this run, action and shard")
+        slot = (order.action, order.number)
+        if self._taken.setdefault((site, name), slot) != slot:
+            raise PayloadError(f"replayed payload: the same bytes already came for {self._taken[site, name]}")
+        payload = Payload.decode(release.body)
+        self._check_header(site, order, expected, payload)
+        if set(payload.arrays) != set(expected.arrays):
+            raise PayloadError(f"arrays {sorted(payload.arrays)} came, {sorted(expected.arrays)} were expected")
+        for key, form in expected.arrays.items():
+            _check_array(key, form, payload.arrays[key])
+        return payload
+
+    @staticmethod
+    def _check_header(site: str, order: Order, expected: Expected, payload: Payload) -> None:
+        if payload.site != site:
+            raise PayloadError("the payload names another site as its maker")
+        if payload.kind != expected.kind or payload.purpose != expected.purpose:
+            raise PayloadError(
+                f"wrong kind: {payload.kind} for {payload.purpose!r} came, {expected.kind} for {expected.purpose!r} was expected"
+            )
+        if payload.shard != order.number or not payload.shard < payload.shards <= MOST_SHARDS:
+            raise PayloadError(f"shard {payload.shard} of {payload.shards} came for order number {order.number}")
+
+
+def _check_array(key: str, form: Array, array: np.ndarray) -> None:
+    if array.dtype.name != form.dtype:
+        raise PayloadError(f"array {key!r} is {array.dtype.name}, expected {form.dtype}")
+    fits = array.ndim == len(form.shape) and all(want in (None, have) for want, have in zip(form.shape, array.shape, strict=True))
+    if not fits:
+        raise PayloadError(f"array {key!r} has shape {array.shape}, expected {form.shape} (None: any length)")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise PayloadError(f"array {key!r} holds NaN or infinity")

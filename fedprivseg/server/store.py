@@ -1,0 +1,95 @@
+"""The code store: verified shards on the server's disk, read row by row.
+
+Rows are read with `os.pread`, not mapped: mapped pages count as the process's memory, and the server's memory must not grow
+with the number of sites or slices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from fedprivseg.errors import PayloadError
+from fedprivseg.records import Payload, digest
+
+
+class CodeTable:
+    """The rows of one array over a sequence of shard files, in shard order."""
+
+    _DTYPES: ClassVar[dict[str, str]] = {"F16": "<f2", "F32": "<f4", "U8": "|u1"}
+
+    def __init__(self, files: list[Path], array: str) -> None:
+        self._files = files
+        starts, counts = [], []
+        for path in files:
+            with path.open("rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                entry = json.loads(file.read(size))[array]
+            self.dtype = np.dtype(self._DTYPES[entry["dtype"]])
+            self.shape = tuple(entry["shape"][1:])
+            counts.append(entry["shape"][0])
+            starts.append(8 + size + entry["data_offsets"][0])
+        self._starts = np.array(starts, dtype=np.int64)
+        self._ends = np.cumsum(counts)
+        self._row_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def rows(self, indices: np.ndarray) -> np.ndarray:
+        """The rows at `indices` (n,) as one array (n, *shape) of the stored dtype."""
+        result = np.empty((len(indices), *self.shape), self.dtype)
+        views = result.reshape(len(indices), -1).view(np.uint8)
+        shards = np.searchsorted(self._ends, indices, side="right")
+        for shard in np.unique(shards):
+            first = self._ends[shard - 1] if shard else 0
+            descriptor = os.open(self._files[shard], os.O_RDONLY)
+            try:
+                for place in np.flatnonzero(shards == shard):
+                    offset = self._starts[shard] + (indices[place] - first) * self._row_bytes
+                    views[place] = np.frombuffer(os.pread(descriptor, self._row_bytes, int(offset)), np.uint8)
+            finally:
+                os.close(descriptor)
+        return result
+
+
+class Store:
+    """Shards under ``<folder>/<site>/<action>/<number>.safetensors``, each with its SHA-256 beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, action: str, payload: Payload, body: bytes) -> None:
+        """Keep the bytes of a verified shard. Writing the same shard twice changes nothing."""
+        path = self._path(payload.site, action, payload.shard)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".draft")
+        draft.write_bytes(body)
+        draft.replace(path)
+        path.with_suffix(".json").write_text(json.dumps({"sha256": digest(body), "shards": payload.shards}))
+
+    def shards(self, site: str, action: str) -> tuple[int, set[int]]:
+        """How many shards the site announced (0 if none has come), and the numbers that are here and intact."""
+        announced, here = 0, set()
+        for note in sorted((self.folder / site / action).glob("*.json")):
+            entry = json.loads(note.read_text())
+            announced = entry["shards"]
+            with note.with_suffix(".safetensors").open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != entry["sha256"]:
+                raise PayloadError(f"a stored shard of {site} ({action} {note.stem}) changed on disk; delete it and run again")
+            here.add(int(note.stem))
+        return announced, here
+
+    def table(self, site: str, action: str, array: str) -> CodeTable:
+        """The rows of `array` over all shards of one site's action."""
+        files = sorted((self.folder / site / action).glob("*.safetensors"))
+        return CodeTable(files, array)
+
+    def _path(self, site: str, action: str, number: int) -> Path:
+        return self.folder / site / action / f"{number:05d}.safetensors"

@@ -1,0 +1,97 @@
+"""The site program: a Flower `ClientApp` whose first, outermost mod is the gate.
+
+Inside the gate a method's action makes one payload. Outside it there is only a signed release, a refusal with its rule, or
+an error's type with the id of the site's own log entry. There is no module-level state: Ray reuses workers between sites.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+import traceback
+import uuid
+from pathlib import Path
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
+
+from fedprivseg.compute import threads
+from fedprivseg.config import Scenario
+from fedprivseg.messages import Failed, Refused, Released, Reply, read_order, write_reply
+from fedprivseg.methods import resolve
+from fedprivseg.policy import gate as policy
+from fedprivseg.policy.keys import SiteKey
+from fedprivseg.policy.ledger import Ledger
+from fedprivseg.records import Kind, Order, Payload
+from fedprivseg.site.bench import Bench
+from fedprivseg.site.station import Station
+
+PURPOSES = ("describe", "train", "infer", "measure")
+"""What a payload may be for; a payload for anything else stays at the site."""
+
+
+def gate(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """The outermost mod: whatever happens inside, only a signed release, a refusal or an error's type comes out."""
+    start = time.perf_counter()
+    station = Station.find(context)
+    try:
+        envelope = read_order(message.content)
+        inner = call_next(message, context)
+        records = inner.content.config_records
+        body = bytes(records["payload"]["body"]) if list(inner.content) == ["payload"] else b""  # type: ignore[arg-type]
+        key = _key(station)
+        ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
+        method = resolve(Scenario.model_validate_json(envelope.scenario).method)
+        order = envelope.order
+        verdict = policy.Gate(exports=method.exports, site=station.site.name, purposes=PURPOSES).release(
+            body, ledger, key, order.action, run_id=envelope.run_id, number=order.number
+        )
+        if isinstance(verdict, policy.Released):
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            reply: Reply = Released(body, verdict.signature, key.public_hex, time.perf_counter() - start, peak)
+        else:
+            reply = Refused(station.site.name, verdict.decision.rule, verdict.decision.reason)
+    except Exception as fault:  # the wall: an exception's text may hold a path, a patient or an intensity
+        reply = Failed(station.site.name, type(fault).__name__, _log(station.folder))
+    return Message(write_reply(reply), reply_to=message)
+
+
+app = ClientApp(mods=[gate])
+
+
+@app.train("perform")
+def perform(message: Message, context: Context) -> Message:
+    """Carry out one order and hand its payload to the gate."""
+    envelope = read_order(message.content)
+    scenario = Scenario.model_validate_json(envelope.scenario)
+    with threads(scenario.resources.site_threads):
+        bench = Bench(Station.find(context), scenario)
+        payload = _carry_out(bench, scenario, envelope.order)
+    content = RecordDict({"payload": ConfigRecord({"body": payload.encode()})})
+    return Message(content, reply_to=message)
+
+
+def _carry_out(bench: Bench, scenario: Scenario, order: Order) -> Payload:
+    if order.action == "describe":
+        return Payload(Kind.STATUS, bench.name, "describe", bench.describe())
+    method = resolve(scenario.method)
+    if order.action not in method.actions:
+        raise ValueError(f"{method.name} has no action {order.action!r}; it has {', '.join(sorted(method.actions))}")
+    return method.actions[order.action](method, bench, order)
+
+
+def _key(station: Station) -> SiteKey:
+    path = station.folder / "vault" / "key.pem"
+    if path.exists():
+        return SiteKey.load(path)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return SiteKey.create(path)
+
+
+def _log(folder: Path) -> str:
+    """Write the current exception into the site's own log; returns its id, all that others are told."""
+    log_id = uuid.uuid4().hex[:12]
+    with (folder / "errors.log").open("a", encoding="utf-8") as log:
+        log.write(f"[{log_id}] {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n{traceback.format_exc()}\n")
+    return log_id

@@ -1,0 +1,118 @@
+"""What a method's site half works with: that hospital's arrays, vault, randomness and measurements. Nothing here leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedprivseg.compute import device
+from fedprivseg.config import Scenario
+from fedprivseg.data.mnms import load_phases, read_release
+from fedprivseg.data.splits import cohort
+from fedprivseg.data.volumes import from_grid, gridded, gridded_slices, write_mask
+from fedprivseg.measures import assd_mm, dice, hd95_mm
+from fedprivseg.progress import ProgressFile
+from fedprivseg.records import PHASES, STRUCTURES, Kind, Payload, Slices, Volume
+from fedprivseg.site.station import Station
+from fedprivseg.site.vault import Vault
+
+MEASURES = ("dice", "hd95_mm", "assd_mm")
+
+
+class Bench:
+    """A `methods.method.Site`: one hospital as a method sees it."""
+
+    def __init__(self, station: Station, scenario: Scenario) -> None:
+        self.name = station.site.name
+        self.seed = scenario.seed
+        self.grid = scenario.grid.grid()
+        self.device = device(scenario.resources.gpus)
+        self.vault = Vault(station.folder / "vault")
+        self.progress = ProgressFile(station.folder / "progress.json")
+        self._folder = station.folder
+        self._cache = station.cache
+        self._pictures = scenario.report.images
+        self._cohort = cohort(read_release(station.release).subjects, station.site.centre, station.data)
+
+    def describe(self) -> dict[str, np.ndarray]:
+        """How much the site brings: counts of subjects and slices, int64 of shape (1,)."""
+        counts = {
+            "subjects_train": len(self._cohort.train),
+            "subjects_test": len(self._cohort.test),
+            "slices_train": len(self.training().images),
+            "slices_test": len(self.testing()),
+        }
+        return {key: np.array([value], dtype=np.int64) for key, value in counts.items()}
+
+    def training(self) -> Slices:
+        """All slices (ED and ES) of the training subjects."""
+        return gridded_slices(self._cohort.train, self.grid, self._cache)
+
+    def testing(self) -> np.ndarray:
+        """Slices (N, H, W) float32 in 0..1 of the test subjects: subject by subject, ED before ES."""
+        stacks = [image for subject in self._cohort.test for image, _ in gridded(subject, self.grid, self._cache).values()]
+        empty = np.empty((0, self.grid.height, self.grid.width), np.float32)
+        return np.concatenate([empty, *stacks])
+
+    def measure(self, scores: np.ndarray, example: np.ndarray | None = None) -> Payload:
+        """Class scores (N, 4, H, W) for `testing()`'s slices -> a METRIC payload; predictions and pictures stay here.
+
+        The payload holds, for each measure, values (subjects, 2 phases, 3 structures) float64, and ``<measure>_known``
+        uint8 of the same shape: 0 where the measure is undefined (a structure absent from truth, prediction or both).
+        """
+        values = {name: np.full((len(self._cohort.test), len(PHASES), len(STRUCTURES)), np.nan) for name in MEASURES}
+        cases: list[tuple[float, Volume, np.ndarray]] = []
+        start = 0
+        for row, subject in enumerate(self._cohort.test):
+            self.progress("measure", row, len(self._cohort.test))
+            for column, (phase, volume) in enumerate(load_phases(subject).items()):
+                depth = volume.image.shape[2]
+                answer = np.asarray(scores[start : start + depth], np.float32)
+                start += depth
+                shape = volume.image.shape[0], volume.image.shape[1], depth
+                labels = from_grid(answer, shape, volume.spacing, self.grid)
+                path = self._folder / "predictions" / f"{subject.code}_{phase}.nii.gz"
+                path.parent.mkdir(exist_ok=True)
+                write_mask(path, labels, volume.affine)
+                assert volume.mask is not None  # test subjects are labelled
+                values["dice"][row, column] = dice(labels, volume.mask)
+                values["hd95_mm"][row, column] = hd95_mm(labels, volume.mask, volume.spacing)
+                values["assd_mm"][row, column] = assd_mm(labels, volume.mask, volume.spacing)
+                cases.append((float(np.nanmean(values["dice"][row, column])), volume, labels))
+        if self._pictures and cases:
+            self._keep_pictures(cases, example)
+        self.progress("measure", len(self._cohort.test), len(self._cohort.test))
+        arrays = {name: np.nan_to_num(value, nan=0.0, posinf=0.0) for name, value in values.items()}
+        known = {f"{name}_known": np.isfinite(value).astype(np.uint8) for name, value in values.items()}
+        return Payload(Kind.METRIC, self.name, "measure", {**arrays, **known}, level=2, history=("measure",))
+
+    def predict_volume(self, volume: Volume, scores: Any) -> np.ndarray:
+        """Class scores (Z, 4, H, W) as labels (X, Y, Z) uint8 on the volume's own grid."""
+        x, y, z = volume.image.shape
+        return from_grid(np.asarray(scores, np.float32), (x, y, z), volume.spacing, self.grid)
+
+    def _keep_pictures(self, cases: list[tuple[float, Volume, np.ndarray]], example: np.ndarray | None) -> None:
+        """Best, median and worst test volume at the slice with most heart, and one code, for the report of a simulation."""
+        ranked = sorted(cases, key=lambda case: case[0])
+        arrays: dict[str, np.ndarray] = {}
+        for name, place in (("best", -1), ("median", len(ranked) // 2), ("worst", 0)):
+            score, volume, labels = ranked[place]
+            assert volume.mask is not None
+            level = int((volume.mask > 0).sum(axis=(0, 1)).argmax())
+            arrays[f"{name}.image"] = volume.image[:, :, level]
+            arrays[f"{name}.truth"] = volume.mask[:, :, level]
+            arrays[f"{name}.prediction"] = labels[:, :, level]
+            arrays[f"{name}.dice"] = np.array([score])
+            arrays[f"{name}.spacing"] = np.array(volume.spacing)
+        if example is not None:
+            middle = len(next(iter(gridded(self._cohort.test[0], self.grid, self._cache).values()))[0]) // 2
+            arrays["code.slice"] = self.testing()[middle]
+            arrays["code.code"] = np.asarray(example, np.float32)
+        self.vault.save("pictures", arrays)
+
+
+def station_folder(run: Path, site: str) -> Path:
+    """Where a simulated site's own folder lies in a run."""
+    return run / "sites" / site

@@ -1,0 +1,55 @@
+"""Where a site program finds itself: its public description, its data and its own folder.
+
+A deployed site names its station file in the node configuration (``station = "/path/station.json"``). A simulated site has
+only Flower's ``partition-id``; the simulation puts the stations' folder into the environment, which Ray's workers inherit.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Context
+from pydantic import BaseModel, ConfigDict
+
+from fedprivseg.config import DataConfig, SiteConfig
+
+STATIONS = "FEDPRIVSEG_STATIONS"
+"""Environment variable: the folder that holds ``<site>/station.json`` of every simulated site."""
+
+
+class StationFile(BaseModel):
+    """A site's own settings, written by the hospital (or by the simulation for its simulated hospitals)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    site: SiteConfig
+    data: DataConfig
+    release: str
+    cache: str
+
+
+@dataclass(frozen=True)
+class Station:
+    """``folder`` is the site's own; ``release`` the M&Ms release it reads; ``cache`` holds its images on the network grid."""
+
+    site: SiteConfig
+    data: DataConfig
+    folder: Path
+    release: Path
+    cache: Path
+
+    @classmethod
+    def read(cls, path: Path) -> Station:
+        """The station of a ``station.json``."""
+        content = StationFile.model_validate_json(path.read_text(encoding="utf-8"))
+        return cls(content.site, content.data, path.parent, Path(content.release), Path(content.cache))
+
+    @classmethod
+    def find(cls, context: Context) -> Station:
+        """The station of the node on which the program runs."""
+        if "station" in context.node_config:
+            return cls.read(Path(str(context.node_config["station"])))
+        stations = sorted(Path(os.environ[STATIONS]).glob("*/station.json"))
+        return cls.read(stations[int(context.node_config["partition-id"])])

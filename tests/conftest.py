@@ -1,0 +1,59 @@
+"""Shared by all tests: no network beyond loopback, a cache of their own, one small phantom consortium."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loopback_only():
+    """Tests forbid the network: connecting anywhere but to this machine is an error."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = address[0]
+            if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+                own = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None)}
+                if host not in own:
+                    raise AssertionError(f"a test tried to reach {host}")
+        return connect(self, address)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", guarded)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Caches of tests never mix with a user's."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("FEDPRIVSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory) -> Path:
+    """A release of three centres with three labelled subjects each."""
+    from fedprivseg.data.phantom import write_phantom
+
+    return write_phantom(tmp_path_factory.mktemp("phantom") / "release", 3, 0, centres=(1, 2, 3))
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real cardiac MRI, if this machine has it; see README, 'Test it'."""
+    import os
+
+    folder = Path(os.environ.get("FEDPRIVSEG_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no real data on this machine (set FEDPRIVSEG_DATA)")
+    return folder

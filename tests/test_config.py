@@ -1,0 +1,93 @@
+"""Scenario files: what is refused, and what the refusal says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedprivseg.config import GridConfig, Scenario, apply_settings, read_scenario
+from fedprivseg.errors import ScenarioError
+from fedprivseg.run import load_scenario
+
+ROOT = Path(__file__).parent.parent
+QUICKSTART = ROOT / "simulations" / "quickstart.toml"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "simulations").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_starter_scenario_resolves(path):
+    scenario = load_scenario(path)
+    assert scenario.name == path.stem
+    assert scenario.question
+    assert scenario.method.parameters, "the resolved scenario writes every parameter out"
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("#"), "a scenario begins with a comment: what it asks, what it should show"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("grid.heigth=128", ["grid.heigth", "did you mean 'height'", "width"]),
+        ("nonsense=1", ["unknown key 'nonsense'", "method", "seed"]),
+        ("grid.height=100", ["divisible by 16", "96", "112", "100"]),
+        ("method.name=privacy", ["unknown method 'privacy'", "privacy-sf"]),
+        ("method.variant=best", ["no variant 'best'", "improved", "paper"]),
+        ("method.parameters.vieews=3", ["vieews"]),
+        ('sites=["centre9"]', ["unknown site 'centre9'", "centre1, centre2", "init"]),
+        ("sites=[]", ["sites must be a list"]),
+        ("seed=-1", ["seed", "-1"]),
+        ("engine=spark", ["engine", "ray"]),
+        ("resources.sites_at_once=9", ["sites_at_once", "9", "2 cpus"]),
+        ("quorum=7", ["quorum is 7", "3 sites"]),
+        ("grid.height", ["key=value"]),
+        ("name.x=1", ["is a value, not a table"]),
+    ],
+)
+def test_wrong_settings_name_the_fault_and_what_is_allowed(setting, words):
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(QUICKSTART, [setting])
+    for word in words:
+        assert word in str(caught.value)
+    assert caught.value.status == 2
+
+
+def test_a_missing_file_and_a_broken_file_are_told_apart(tmp_path):
+    with pytest.raises(ScenarioError, match="no such file"):
+        read_scenario(tmp_path / "x.toml")
+    (tmp_path / "y.toml").write_text("name = ")
+    with pytest.raises(ScenarioError, match="not valid TOML"):
+        read_scenario(tmp_path / "y.toml")
+
+
+def test_a_site_folder_must_carry_its_own_name(tmp_path):
+    home = tmp_path / "sites" / "north"
+    home.mkdir(parents=True)
+    (home / "site.toml").write_text('name = "south"\ncentre = 1\n')
+    scenario = tmp_path / "simulations" / "s.toml"
+    scenario.parent.mkdir()
+    scenario.write_text('name = "s"\nsites = ["north"]\n[method]\nname = "privacy-sf"\n')
+    with pytest.raises(ScenarioError, match="'south'.*'north'"):
+        read_scenario(scenario)
+
+
+def test_the_hash_names_the_question_not_the_engine():
+    one, other = load_scenario(QUICKSTART), load_scenario(QUICKSTART, ["engine=inline"])
+    assert one.sha256 == other.sha256
+    assert one.sha256 != load_scenario(QUICKSTART, ["seed=1"]).sha256
+    assert Scenario.model_validate_json(one.model_dump_json()).sha256 == one.sha256
+
+
+@given(st.integers(16, 1024))
+def test_grid_sizes_are_multiples_of_sixteen(size):
+    if size % 16:
+        with pytest.raises(ValueError, match="divisible by 16"):
+            GridConfig(height=size)
+    else:
+        assert GridConfig(height=size).height == size
+
+
+def test_settings_are_toml_literals_or_text():
+    content = apply_settings({}, ["a.b=1", "a.c=[1, 2]", "a.d=plain text", 'e="1"', "f=true"])
+    assert content == {"a": {"b": 1, "c": [1, 2], "d": "plain text"}, "e": "1", "f": True}
