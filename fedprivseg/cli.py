@@ -44,7 +44,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -74,8 +76,11 @@ def run(
     folder = out or Path("runs") / f"{resolved.name}-{resolved.seed}"
     console = _console(stderr=as_json)
     if not as_json:
-        console.print(f"{resolved.name}: {resolved.method.name} ({resolved.method.variant}), {len(resolved.sites)} sites, "
-                      f"seed {resolved.seed}, engine {resolved.engine} -> {folder}", highlight=False)
+        console.print(
+            f"{resolved.name}: {resolved.method.name} ({resolved.method.variant}), {len(resolved.sites)} sites, "
+            f"seed {resolved.seed}, engine {resolved.engine} -> {folder}",
+            highlight=False,
+        )
     result = simulate(resolved, folder, display=Display(folder, [site.name for site in resolved.sites], console))
     report = write_report(folder)
     if as_json:
@@ -125,8 +130,11 @@ def methods(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    _table("methods", ["name", "variants", "leaves the site", "paper"],
-           [[r["name"], ", ".join(r["variants"]), ", ".join(r["exports"]), r["paper"]] for r in rows])
+    _table(
+        "methods",
+        ["name", "variants", "leaves the site", "paper"],
+        [[m.name, ", ".join(m.variants), ", ".join(sorted(m.exports)), m.paper] for m in METHODS],
+    )
 
 
 @app.command()
@@ -138,7 +146,9 @@ def sites(
 
     names = site_names(folder)
     if not names:
-        raise FolderError(f"{folder} holds no site (no */site.toml); run `fedprivseg init DIR` for the five M&Ms centres")
+        raise FolderError(
+            f"{folder} holds no site (no */site.toml); run `fedprivseg init DIR` for the five M&Ms centres"
+        )
     found = [read_site(folder, name) for name in names]
     if as_json:
         typer.echo(json.dumps([site.model_dump() for site in found]))
@@ -156,9 +166,7 @@ def init(folder: Annotated[Path, typer.Argument(help="Where sites/ and simulatio
 
 
 @data_app.command()
-def check(
-    folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")], as_json: AsJson = False
-) -> None:
+def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")], as_json: AsJson = False) -> None:
     """Print a table per centre and split and every fault found. Exit status 1 if there are faults."""
     from fedprivseg.data.cohort import summarise
     from fedprivseg.data.mnms import check_release
@@ -175,9 +183,14 @@ def check(
             ["centre", "split", "subjects", "labelled", "vendors", "spacing mm", "matrix", "slices", "labels"],
             [
                 [
-                    str(row.centre), row.split, str(row.subjects), str(row.labelled), ", ".join(row.vendors),
+                    str(row.centre),
+                    row.split,
+                    str(row.subjects),
+                    str(row.labelled),
+                    ", ".join(row.vendors),
                     " x ".join(f"{value:.2f}" for value in row.spacing_median),
-                    _span(row.matrix_min, row.matrix_max), _span((row.slices_min,), (row.slices_max,)),
+                    _span(row.matrix_min, row.matrix_max),
+                    _span((row.slices_min,), (row.slices_max,)),
                     " ".join(map(str, row.labels or ())),
                 ]
                 for row in rows
@@ -280,8 +293,15 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 def _print_result(result: Result, console: Console) -> None:
     rows = [
         [
-            name, str(site.subjects_train), str(site.subjects_test), *_numbers(site.dice, 3), *_numbers(site.hd95_mm, 1)[3:],
-            f"{site.bytes_up / 1e6:.1f}", f"{site.bytes_down / 1e6:.1f}", f"{site.seconds:.0f}", site.status,
+            name,
+            str(site.subjects_train),
+            str(site.subjects_test),
+            *_numbers(site.dice, 3),
+            *_numbers(site.hd95_mm, 1)[3:],
+            f"{site.bytes_up / 1e6:.1f}",
+            f"{site.bytes_down / 1e6:.1f}",
+            f"{site.seconds:.0f}",
+            site.status,
         ]
         for name, site in result.sites.items()
     ]

@@ -29,5 +29,7 @@ def device(gpus: float) -> str:
     import torch
 
     if not torch.cuda.is_available():
-        raise RuntimeError("the scenario gives gpus, but torch sees none; set resources.gpus = 0 or install a CUDA build")
+        raise RuntimeError(
+            "the scenario gives gpus, but torch sees none; set resources.gpus = 0 or install a CUDA build"
+        )
     return "cuda"

@@ -99,7 +99,9 @@ class ResourceConfig(_Frozen):
     @model_validator(mode="after")
     def _fits(self) -> ResourceConfig:
         if self.sites_at_once > self.cpus:
-            raise ValueError(f"sites_at_once is {self.sites_at_once} but only {self.cpus} cpus are given; lower it or add cpus")
+            raise ValueError(
+                f"sites_at_once is {self.sites_at_once}, but only {self.cpus} cpus are given; lower it or add cpus"
+            )
         return self
 
     @property
@@ -188,7 +190,7 @@ def validated(model: type[Model], content: Mapping[str, Any], where: Path | str)
 
 
 def apply_settings(content: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """`content` with ``key=value`` settings applied; keys are dotted (``grid.height=160``), values are TOML literals or text."""
+    """`content` with ``key=value`` settings applied; keys are dotted (``grid.height=160``), values TOML or text."""
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
@@ -213,7 +215,9 @@ def read_scenario(path: Path, settings: Sequence[str] = (), *, sites_folder: Pat
     folder = sites_folder or path.resolve().parent.parent / "sites"
     names = content.get("sites", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
-        raise ScenarioError(f"{path}: sites must be a list of site names, such as [\"centre1\", \"centre2\"]; given {names!r}")
+        raise ScenarioError(
+            f'{path}: sites must be a list of site names, such as ["centre1", "centre2"]; given {names!r}'
+        )
     content["sites"] = [read_site(folder, name).model_dump() for name in names]
     return validated(Scenario, content, path)
 

@@ -62,7 +62,7 @@ def write_order(envelope: Envelope) -> RecordDict:
     """The envelope as Flower content."""
     order = envelope.order
     fields = {"action": order.action, "number": order.number, "run": envelope.run_id, "scenario": envelope.scenario}
-    content = RecordDict({"order": ConfigRecord(fields)})
+    content = RecordDict({"order": ConfigRecord(fields)})  # type: ignore[arg-type]
     if order.answer is not None:
         content["answer"] = ConfigRecord({"body": order.answer.encode()})
     return content
@@ -74,7 +74,7 @@ def read_order(content: RecordDict) -> Envelope:
         fields = content.config_records["order"]
         answer = content.config_records["answer"]["body"] if "answer" in content.config_records else None
         payload = None if answer is None else Payload.decode(bytes(answer))  # type: ignore[arg-type]
-        order = Order(str(fields["action"]), int(fields["number"]), payload)  # type: ignore[call-overload]
+        order = Order(str(fields["action"]), int(fields["number"]), payload)  # type: ignore[arg-type]
         return Envelope(order, str(fields["run"]), str(fields["scenario"]))
     except (KeyError, TypeError, ValueError) as fault:
         raise PayloadError(f"the message is no order of this format ({type(fault).__name__})") from None
@@ -90,7 +90,7 @@ def read_reply(content: RecordDict) -> Reply:
     for kind in (Released, Refused, Failed):
         if (name := kind.__name__.lower()) in content.config_records:
             try:
-                return kind(**content.config_records[name])  # type: ignore[arg-type, return-value]
+                return kind(**content.config_records[name])  # type: ignore[arg-type]
             except TypeError:
                 break
     raise PayloadError("the message is no reply of this format")

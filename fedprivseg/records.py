@@ -133,23 +133,39 @@ class Payload:
 
     @classmethod
     def decode(cls, body: bytes) -> Payload:
-        """The payload in `body`. Raises PayloadError if the bytes are no payload of this format."""
+        """The payload in `body`. Raises PayloadError if the bytes are no payload of this format, or not its one encoding:
+        what could hide beside the known fields is refused."""
         try:
             arrays = read_safetensors(body)
             size = int.from_bytes(body[:8], "little")
             header = json.loads(json.loads(body[8 : 8 + size])["__metadata__"]["payload"])
-            return cls(
+            numbers = [header[key] for key in ("level", "shard", "shards")]
+            if any(type(number) is not int for number in numbers):
+                raise TypeError("level, shard and shards are whole numbers")
+            payload = cls(
                 kind=Kind(header["kind"]),
                 site=str(header["site"]),
                 purpose=str(header["purpose"]),
                 arrays=MappingProxyType(arrays),
-                level=int(header["level"]),
-                shard=int(header["shard"]),
-                shards=int(header["shards"]),
+                level=numbers[0],
+                shard=numbers[1],
+                shards=numbers[2],
                 history=tuple(str(step) for step in header["history"]),
             )
-        except (SafetensorError, KeyError, ValueError, TypeError) as fault:
+            whole = payload.encode() == body
+        except (
+            SafetensorError,
+            LookupError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as fault:
             raise PayloadError(f"the bytes received are no payload ({type(fault).__name__})") from None
+        if not whole:
+            raise PayloadError("the bytes received hold more than the payload that can be read from them")
+        return payload
 
 
 def digest(body: bytes) -> str:

@@ -41,7 +41,7 @@ CASES = ("best", "median", "worst")
 
 KINDS: Mapping[Kind, tuple[str, str]] = {
     Kind.IMAGE_CODE: ("coded images", "Numbers that a hospital's own network computes from an image slice."),
-    Kind.MASK_CODE: ("coded outlines", "Numbers that a hospital's own network computes from the experts' outlines."),
+    Kind.MASK_CODE: ("coded outlines", "Numbers that a hospital's own network computes from the reference outlines."),
     Kind.WEIGHTS: ("network weights", "The parameters of a network that was trained on the hospital's images."),
     Kind.METRIC: ("scores", "How well each test subject was segmented: Dice and distances, by phase and structure."),
     Kind.RAW: ("raw images", "Images or outlines as they are. The gate of every site refuses these."),
@@ -239,8 +239,8 @@ def _drawings(hospitals: Sequence[Hospital]) -> dict[str, dict[str, Markup]]:
             continue
         for name, case in hospital.pictures.cases.items():
             title = (
-                f"{hospital.label}, {name} case, mean Dice {_score(case.dice)}: short-axis slice with the outlines by "
-                "experts (dashed) and by the network (solid)"
+                f"{hospital.label}, {name} case, mean Dice {_score(case.dice)}: short-axis slice with the network's outlines "
+                "(solid) and the reference outlines (dashed)"
             )
             own[name] = Markup(slice_picture(case, f"{hospital.name}-{name}", title))
         if hospital.pictures.slice is not None and hospital.pictures.code is not None:
@@ -271,6 +271,9 @@ def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, 
             found.append(("bad", hospital.label, f"its ledger does not verify: {hospital.ledger.fault}"))
         if hospital.unreadable:
             found.append(("bad", hospital.label, "its pictures could not be read; run the scenario again for them"))
+        lost = [structure for structure in STRUCTURES if getattr(hospital.result.dice, structure) == 0]
+        if lost:
+            found.append(("bad", hospital.label, f"the network missed {_joined(lost)} in every test subject (Dice 0)."))
     if Kind.KEY in result.exports:
         found.append(("bad", "Keys", "this method hands keys to the server, which can then read the hospitals' codes."))
     for hospital in hospitals:

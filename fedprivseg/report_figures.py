@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -47,7 +48,7 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": MUTED,
     "ytick.color": INK,
 }
-_DASHES = (0, (2.2, 1.3))
+_DASHES = (0, (2.6, 1.3))
 _NO_METADATA: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
@@ -71,7 +72,7 @@ def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str) -> st
     labels: site -> what to call it, in the order in which the sites are drawn. title: what a screen reader says.
     """
     with _style("dice"):
-        figure = Figure(figsize=(10, 0.95 + 0.62 * len(labels)), layout="constrained")
+        figure = Figure(figsize=(10, 0.95 + 0.62 * len(labels)), layout=ConstrainedLayoutEngine(wspace=0.05))
         panels = figure.subplots(1, len(STRUCTURES), sharex=True, sharey=True, squeeze=False)[0]
         found = [row.dice for row in rows if row.dice is not None]
         low = min(0.8, math.floor(10 * min(found, default=0.0)) / 10)
@@ -135,7 +136,10 @@ def mosaic(code: np.ndarray, aspect: float = 1.5) -> np.ndarray:
     channels = (channels - low) / np.where(span > 0, span, 1)
     count, height, width = channels.shape
     gap = max(1, width // 8)
-    columns = min(count, max(1, round(math.sqrt(count * aspect * height / width))))
+    ideal = max(1.0, math.sqrt(count * aspect * height / width))
+    # Full rows if that is possible without a strip; 1.3 lets 128 square channels stand in 16 columns.
+    whole = [number for number in range(1, count + 1) if count % number == 0 and ideal / 1.3 < number < ideal * 1.3]
+    columns = max(whole, default=min(count, round(ideal)))
     lines = math.ceil(count / columns)
     tiles = np.full((lines * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
     for index, channel in enumerate(channels):
@@ -152,10 +156,10 @@ def summary_png(sites: Mapping[str, tuple[Scores, Case | None, np.ndarray | None
     with _style("summary", interpolation="bilinear"):
         figure = Figure(figsize=(12, 5), dpi=100)
         FigureCanvasAgg(figure)
-        grid = figure.add_gridspec(
-            2, len(sites) + 1, width_ratios=[1] * len(sites) + [max(1.2, 0.42 * len(sites))],
-            left=0.035, right=0.99, top=0.87, bottom=0.1, wspace=0.1, hspace=0.12,
-        )  # fmt: skip
+        room = 11.3
+        each = min(2.3, 0.78 * room / len(sites))
+        grid = figure.add_gridspec(2, len(sites) + 1, width_ratios=[each] * len(sites) + [room - each * len(sites)])
+        grid.update(left=0.035, right=0.985, top=0.86, bottom=0.1, wspace=0.12, hspace=0.08)
         for column, (label, (_, case, code)) in enumerate(sites.items()):
             panels = figure.add_subplot(grid[0, column]), figure.add_subplot(grid[1, column])
             panels[0].set_title(_short(label), fontsize=11)
@@ -166,13 +170,13 @@ def summary_png(sites: Mapping[str, tuple[Scores, Case | None, np.ndarray | None
             if case is not None:
                 _draw_case(panels[0], case)
             if code is not None:
-                _draw_tiles(panels[1], mosaic(code, aspect=1.0))
+                _draw_tiles(panels[1], mosaic(code, aspect=1.2))
         for place, text in ((0.69, "stays: image, outlines"), (0.29, "leaves: image code")):
             figure.text(0.014, place, text, rotation=90, va="center", ha="center", fontsize=10, color=MUTED)
         _draw_bars(figure.add_subplot(grid[:, -1]), {label: scores for label, (scores, _, _) in sites.items()})
         lines = [
             Line2D([], [], color=MUTED, label="prediction"),
-            Line2D([], [], color=MUTED, ls=(0, (2, 1)), label="truth"),
+            Line2D([], [], color=MUTED, ls=(0, (2, 1)), label="reference"),
         ]
         keys = [*(Patch(color=colour, label=name) for name, colour in COLOURS.items()), *lines]
         figure.legend(handles=keys, loc="lower center", ncols=len(keys), frameon=False, fontsize=10)
@@ -204,15 +208,14 @@ def _draw_case(panel: Axes, case: Case) -> None:
     panel.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=extent)
     x = (np.arange(rows.start, rows.stop) + 0.5) * x_mm
     y = (np.arange(columns.start, columns.stop) + 0.5) * y_mm
-    halo = "#00000090"
-    for labels, style, width in ((case.truth, _DASHES, 1.5), (case.prediction, "solid", 1.5)):
+    for labels, style in ((case.truth, _DASHES), (case.prediction, "solid")):
         part = labels[rows, columns].T
-        for label, structure in enumerate(STRUCTURES, start=1):
+        # LV last: its outline is also the inner edge of MYO, and would else be hidden under it.
+        for label, structure in reversed(list(enumerate(STRUCTURES, start=1))):
             inside = (part == label).astype(np.float64)
             if inside.any() and min(inside.shape) > 1:
-                if style == "solid":
-                    panel.contour(x, y, inside, levels=[0.5], colors=halo, linewidths=width + 1.4)
-                panel.contour(x, y, inside, levels=[0.5], colors=LINES[structure], linewidths=width, linestyles=[style])
+                panel.contour(x, y, inside, levels=[0.5], colors="#00000090", linewidths=2.6)
+                panel.contour(x, y, inside, levels=[0.5], colors=LINES[structure], linewidths=1.6, linestyles=[style])
     panel.set_axis_off()
 
 

@@ -70,7 +70,9 @@ def simulate(
             engine(scenario.engine)(folder, scenario)
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise FolderError(f"no room left while writing {folder}; make room and run the same command again") from fault
+            raise FolderError(
+                f"no room left while writing {folder}; make room and run the same command again"
+            ) from fault
         raise
     result = _gather(folder, scenario, time.perf_counter() - start, resumed)
     result.write(folder)
@@ -102,7 +104,9 @@ def _check_folder(folder: Path, scenario: Scenario) -> bool:
     other = Scenario.model_validate_json((folder / "scenario.json").read_text(encoding="utf-8"))
     if other.sha256 != scenario.sha256:
         changed = ", ".join(_differences(other.model_dump(mode="json"), scenario.model_dump(mode="json")))
-        raise FolderError(f"{folder} holds a run of another scenario (they differ in: {changed}); choose another with --out")
+        raise FolderError(
+            f"{folder} holds a run of another scenario (they differ in: {changed}); choose another with --out"
+        )
     return True
 
 
@@ -119,7 +123,9 @@ def _prepare(folder: Path, scenario: Scenario, release: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(folder).free) < _ROOM_BYTES:
-            raise FolderError(f"only {free // 2**20} MiB are free at {folder}; a run needs at least {_ROOM_BYTES // 2**20}")
+            raise FolderError(
+                f"only {free // 2**20} MiB are free at {folder}; a run needs at least {_ROOM_BYTES // 2**20}"
+            )
         if not (folder / "run-id").exists():
             _write(folder / "run-id", secrets.token_hex(8))
         for site in scenario.sites:
@@ -156,13 +162,20 @@ def _gather(folder: Path, scenario: Scenario, wall_s: float, resumed: bool) -> R
         account = accounts["sites"][site.name]
         path = folder / "server" / "metrics" / f"{site.name}.safetensors"
         values = _measured(path) if path.exists() else {}
-        scores = {name: _scores(values.get(name)) for name in ("dice", "hd95_mm", "assd_mm")}
+        dice = _scores(values.get("dice"))
         rows += metric_rows(site.name, values, len(values["dice"]) if values else 0)
-        if scores["dice"].mean is not None:
-            means.append(scores["dice"].mean)
+        if dice.mean is not None:
+            means.append(dice.mean)
         counts = {key: account["facts"].get(key, 0) for key in _COUNTS}
         costs = {key: account[key] for key in ("status", "bytes_up", "bytes_down", "seconds", "peak_rss_mb")}
-        sites[site.name] = SiteResult(**counts, **costs, **scores, notes=tuple(account["notes"]))
+        sites[site.name] = SiteResult(
+            **counts,
+            **costs,
+            dice=dice,
+            hd95_mm=_scores(values.get("hd95_mm")),
+            assd_mm=_scores(values.get("assd_mm")),
+            notes=tuple(account["notes"]),
+        )
     if all(result.status != "ok" for result in sites.values()):
         raise RunError("no site finished: " + "; ".join(f"{name}: {result.status}" for name, result in sites.items()))
     method = resolve(scenario.method)

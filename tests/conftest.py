@@ -49,6 +49,12 @@ def phantom(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def quickstart() -> Path:
+    """The scenario that the README runs."""
+    return ROOT / "simulations" / "quickstart.toml"
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """The folder of real cardiac MRI, if this machine has it; see README, 'Test it'."""
     import os
@@ -57,3 +63,23 @@ def real_data():
     if not folder.is_dir():
         pytest.skip("no real data on this machine (set FEDPRIVSEG_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_scenario(phantom):
+    """Three phantom sites, a coarse grid and a few steps: everything runs, nothing is learned."""
+    from fedprivseg.run import load_scenario
+
+    return load_scenario(ROOT / "simulations" / "quickstart.toml", tiny_settings(phantom))
+
+
+def tiny_settings(release: Path) -> list[str]:
+    """Settings that turn the quickstart into `tiny_scenario`."""
+    return [
+        f'data.source="{release}"',
+        "engine=inline",
+        "grid.height=32",
+        "grid.width=32",
+        "grid.spacing=6.0",
+        "resources.cpus=1",
+    ]

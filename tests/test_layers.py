@@ -18,17 +18,16 @@ LAYERS = (
     {"methods", "attacks", "messages"},
     {"site", "server"},
     {"engines"},
-    {"run", "report", "prediction"},
+    {"run", "report", "report_figures", "prediction"},
     {"display", "starter", "cli"},
 )
 FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("attacks", "policy"), ("server", "data")}
 NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("data", "config"),
-    ("report", "run"),
+    ("report", "report_figures"),
     ("prediction", "run"),
     ("cli", "display"),
     ("cli", "starter"),
-    ("errors", "records"),
     ("records", "errors"),
 }
 
@@ -73,8 +72,18 @@ def test_server_loads_no_images():
 
 def test_site_code_keeps_no_module_state():
     """Ray reuses workers between hospitals: site code assigns nothing mutable at module level."""
-    for path in [*(PACKAGE / "site").glob("*.py"), *(PACKAGE / "methods").glob("*.py"), *(PACKAGE / "policy").glob("*.py")]:
+    for path in [
+        *(PACKAGE / "site").glob("*.py"),
+        *(PACKAGE / "methods").glob("*.py"),
+        *(PACKAGE / "policy").glob("*.py"),
+    ]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-            assert not isinstance(value, ast.List | ast.Dict | ast.Set), f"{path.name} line {node.lineno}: a mutable global"
-            assert not any(isinstance(inner, ast.Global) for inner in ast.walk(node)), f"{path.name}: a global statement"
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+                continue
+            assert not isinstance(value, ast.List | ast.Dict | ast.Set), (
+                f"{path.name} line {node.lineno}: a mutable global"
+            )
+            assert not any(isinstance(inner, ast.Global) for inner in ast.walk(node)), (
+                f"{path.name}: a global statement"
+            )

@@ -68,7 +68,11 @@ def test_orders_and_replies_survive_flower_records():
 def test_content_of_another_format_is_refused():
     from flwr.app import ConfigRecord, RecordDict
 
-    for content in (RecordDict(), RecordDict({"order": ConfigRecord({"action": "x"})}), RecordDict({"released": ConfigRecord()})):
+    for content in (
+        RecordDict(),
+        RecordDict({"order": ConfigRecord({"action": "x"})}),
+        RecordDict({"released": ConfigRecord()}),
+    ):
         with pytest.raises(PayloadError):
             read_order(content)
         with pytest.raises(PayloadError):

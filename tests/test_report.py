@@ -189,21 +189,37 @@ class Page(HTMLParser):
         return sum(name == tag for name, _ in self.tags)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run and its report, for tests that only read."""
+    run = write_run(tmp_path_factory.mktemp("finished") / "run")
+    report.write_report(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def text(finished: Path) -> str:
+    return (finished / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return Page(text)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    return write_run(tmp_path / "run")
+    """A run without images, which is quick to report, for tests that change it."""
+    return write_run(tmp_path / "run", images=False)
 
 
 def written(folder: Path) -> str:
     return report.write_report(folder).read_text(encoding="utf-8")
 
 
-def test_report_is_one_small_offline_file(run: Path) -> None:
-    path = report.write_report(run)
-    assert path == run / "report.html"
-    assert path.stat().st_size < 3_000_000
-    assert not list(run.glob(".*draft"))
-    page = Page(path.read_text(encoding="utf-8"))
+def test_report_is_one_small_offline_file(finished: Path, page: Page) -> None:
+    assert (finished / "report.html").stat().st_size < 3_000_000
+    assert not list(finished.glob(".*draft"))
     assert page.count("script") == page.count("link") == page.count("iframe") == 0
     for _, attributes in page.tags:
         for name in ("src", "href", "xlink:href"):
@@ -216,12 +232,12 @@ def test_report_is_one_small_offline_file(run: Path) -> None:
             assert (name == "href" and not target.startswith("#")) or target.lstrip("#") in [*ids, ""]
 
 
-def test_report_is_deterministic(run: Path) -> None:
-    assert written(run) == written(run)
+def test_report_is_deterministic(finished: Path, text: str) -> None:
+    assert report.write_report(finished) == finished / "report.html"
+    assert (finished / "report.html").read_text(encoding="utf-8") == text
 
 
-def test_report_shows_every_section_and_number(run: Path) -> None:
-    page = Page(written(run))
+def test_report_shows_every_section_and_number(finished: Path, page: Page) -> None:
     headings = [
         "Results by hospital",
         "How the results spread",
@@ -234,7 +250,7 @@ def test_report_shows_every_section_and_number(run: Path) -> None:
     ]
     places = [page.text.rindex(heading) for heading in headings]
     assert places == sorted(places)
-    result = json.loads((run / "result.json").read_text())
+    result = json.loads((finished / "result.json").read_text())
     for site in result["sites"].values():
         for structure in (*STRUCTURES, "mean"):
             assert f"{site['dice'][structure]:.3f}" in page.text
@@ -252,8 +268,7 @@ def test_report_shows_every_section_and_number(run: Path) -> None:
     assert "kind.undeclared" in page.text
 
 
-def test_every_picture_has_a_text_and_every_table_headers(run: Path) -> None:
-    page = Page(written(run))
+def test_every_picture_has_a_text_and_every_table_headers(page: Page) -> None:
     drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
     assert len(drawings) == 1 + 3 * 5  # the chart; per site three cases, a slice and a code
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
@@ -262,8 +277,7 @@ def test_every_picture_has_a_text_and_every_table_headers(run: Path) -> None:
     assert [tag for tag, _ in page.tags if tag in ("h1", "main")] == ["h1", "main"]
 
 
-def test_every_test_subject_is_a_dot(run: Path) -> None:
-    text = written(run)
+def test_every_test_subject_is_a_dot(text: str) -> None:
     chart = text[text.index("<svg") : text.index("</svg>")]
     assert chart.count("<use ") >= len(SITES) * SUBJECTS * 2 * 3
     assert chart.count("<use ") <= len(SITES) * SUBJECTS * 2 * 3 + 40  # the rest: ticks
@@ -292,15 +306,15 @@ def test_without_images_no_picture_is_opened(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "summary.png").exists()
 
 
-def test_without_a_word_on_images_there_are_none(run: Path) -> None:
+def test_without_a_word_on_images_there_are_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
     content = json.loads((run / "result.json").read_text())
     del content["scenario"]["report"]
     (run / "result.json").write_text(json.dumps(content))
     assert "data:image" not in written(run)
 
 
-def test_with_images_the_pictures_are_those_of_the_run(run: Path) -> None:
-    text = written(run)
+def test_with_images_the_pictures_are_those_of_the_run(text: str) -> None:
     found = re.findall(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)", text)
     assert len(found) == 3 * 5
     assert all(base64.b64decode(image).startswith(b"\x89PNG") for image in found)
@@ -309,7 +323,10 @@ def test_with_images_the_pictures_are_those_of_the_run(run: Path) -> None:
 
 @pytest.mark.parametrize("title", ["<script>alert(1)</script>", "a\"b'c -->&amp;]]>", "$\\frac{1}{0}$ {{ 7*7 }}"])
 def test_text_from_data_is_inert(tmp_path: Path, title: str) -> None:
-    run = write_run(tmp_path / "run", title=title, notes=(title,), statuses={"centre3": title})
+    without = SITES if title.startswith("$") else SITES[1:]
+    run = write_run(
+        tmp_path / "run", title=title, notes=(title,), statuses={"centre3": title}, without_pictures=without
+    )
     text = written(run)
     page = Page(text)
     assert page.count("script") == page.count("b") == 0
@@ -320,12 +337,13 @@ def test_text_from_data_is_inert(tmp_path: Path, title: str) -> None:
 def test_what_went_wrong_stands_before_the_results(tmp_path: Path) -> None:
     run = write_run(
         tmp_path / "run",
+        images=False,
         statuses={"centre3": "refused at the intake in 'fit': not finite"},
         notes=("its training lost the class RV",),
         exports=("image-code", "key", "metric"),
     )
     page = Page(written(run))
-    top = page.text[: page.text.index("Mean Dice over hospitals")]
+    top = page.text[: page.text.index("Left the hospitals")]
     for text in ("Attention", "not finite", "hands keys to the server", "Please note", "lost the class RV"):
         assert text in top
     assert "left the run" in page.text
@@ -342,7 +360,6 @@ def test_a_site_without_measurements_is_shown_as_such(tmp_path: Path) -> None:
     page = Page(written(run))
     assert "has no test subjects" in page.text
     assert "No pictures: this hospital measured no test subjects." in page.text
-    assert page.text.count("All 0 of 0") == 0
     report.summary_picture(run, tmp_path / "summary.png")
 
 
@@ -354,12 +371,20 @@ def test_no_measurement_at_all_still_gives_a_report(tmp_path: Path) -> None:
     assert "No example is kept" in page.text
 
 
+def test_a_structure_that_is_never_found_is_told_at_the_top(run: Path) -> None:
+    content = json.loads((run / "result.json").read_text())
+    content["sites"]["centre2"]["dice"]["RV"] = 0.0
+    (run / "result.json").write_text(json.dumps(content))
+    text = Page(written(run)).text
+    assert "missed RV in every test subject" in text[: text.index("Left the hospitals")]
+
+
 def test_a_broken_ledger_is_told_with_its_line(run: Path) -> None:
     path = run / "sites" / "centre2" / "ledger.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:4], lines[4].replace(b"1060000", b"1060001"), *lines[5:]]))
     page = Page(written(run))
-    top = page.text[: page.text.index("Mean Dice over hospitals")]
+    top = page.text[: page.text.index("Left the hospitals")]
     assert "line 5 of ledger.jsonl" in top
     assert page.text.count("✓ Intact") == 2
     assert "cannot be trusted" in page.text
@@ -383,10 +408,11 @@ def test_a_missing_ledger_is_no_silent_gap(run: Path) -> None:
     assert "A simulated hospital should have left one." in Page(written(run)).text
 
 
-def test_unreadable_pictures_are_told(run: Path) -> None:
+def test_unreadable_pictures_are_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", without_pictures=SITES[1:])
     (run / "sites" / "centre1" / "vault" / "pictures.safetensors").write_bytes(b"not arrays")
     page = Page(written(run))
-    assert "its pictures could not be read" in page.text[: page.text.index("Mean Dice over hospitals")]
+    assert "its pictures could not be read" in page.text[: page.text.index("Left the hospitals")]
 
 
 def test_a_folder_without_a_result_is_refused(tmp_path: Path) -> None:
@@ -403,12 +429,12 @@ def test_a_result_of_other_sites_is_refused(run: Path) -> None:
         report.write_report(run)
 
 
-def test_summary_picture(run: Path, tmp_path: Path) -> None:
-    path = report.summary_picture(run, tmp_path / "summary.png")
+def test_summary_picture(finished: Path, tmp_path: Path) -> None:
+    path = report.summary_picture(finished, tmp_path / "summary.png")
     with Image.open(path) as image:
         assert image.size == (1200, 500)
     assert path.stat().st_size < 300_000
-    assert path.read_bytes() == report.summary_picture(run, tmp_path / "again.png").read_bytes()
+    assert path.read_bytes() == report.summary_picture(finished, tmp_path / "again.png").read_bytes()
 
 
 def test_mosaic_stretches_each_channel_and_keeps_x_to_the_right() -> None:

@@ -23,9 +23,7 @@ def test_the_seed_of_a_name_is_documented():
 
 @given(names, names)
 def test_different_names_give_different_seeds(one, other):
-    assert (derive(0, *one) == derive(0, *other)) == (
-        [(type(n), n) for n in one] == [(type(n), n) for n in other]
-    )
+    assert (derive(0, *one) == derive(0, *other)) == ([(type(n), n) for n in one] == [(type(n), n) for n in other])
 
 
 def test_generators_repeat_and_differ():

@@ -92,7 +92,7 @@ def _texture(draw: np.random.Generator, shape: tuple[int, ...], grain: float) ->
     for axis in (0, 1):
         place = np.arange(shape[axis], dtype=np.float32) / np.float32(step)
         left = place.astype(np.int32)
-        weight = (place - left).reshape((-1, 1) if axis == 0 else (1, -1))
+        weight = (place % 1).reshape((-1, 1) if axis == 0 else (1, -1))
         noise = noise.take(left, axis) * (1 - weight) + noise.take(left + 1, axis) * weight
     return noise / noise.std()
 
@@ -226,8 +226,9 @@ class HeartPainter:
         x, y = -20.0, -8.0  # about the middle of both ventricles
         reach = float(np.hypot(far * np.cos(TURN) - x, far * np.sin(TURN) - y).max())
         # Wide enough for every slice, whatever its shift.
-        self._box = (slice(None), *_window(p[0] - np.float32(x), q[0] - np.float32(y), max(reach + 22, 74)))
-        self._whole, self._chest, p, q = chest, chest[self._box], p[self._box], q[self._box]
+        self._box = _window(p[0] - np.float32(x), q[0] - np.float32(y), max(reach + 22, 74))
+        box = (slice(None), *self._box)
+        self._whole, self._chest, p, q = chest, chest[box], p[box], q[box]
         self._heart, self._planes, self._pixel, self._signals = heart, planes.astype(np.float32), pixel, signals
         lean = self._planes - np.float32(heart.length / 2)
         self._p = p[:, None] - np.float32(heart.tilt[0]) * lean[..., None, None]  # (Z, PLANES, X, Y)
@@ -254,9 +255,10 @@ class HeartPainter:
         """
         now = self._heart.at(phase)
         outline = self._heart.outline[1] * (1 - phase) + self._heart.outline[2] * phase
-        signal = np.zeros_like(self._chest)
-        fractions = np.zeros((4, *self._chest.shape), np.float32)
+        whole, labels = self._whole.copy(), np.zeros(self._whole.shape, np.uint8)
         for z, heights in enumerate(self._planes):
+            signal = np.zeros_like(self._chest[z])
+            fractions = np.zeros((4, *signal.shape), np.float32)
             for plane, height in enumerate(heights):
                 below = float(
                     np.clip((now.length - height) / 1.5 + 0.5, 0, 1)
@@ -268,13 +270,11 @@ class HeartPainter:
                     present = below * min(1.0, (float(height) + 4) / 4)
                     covers = self._paint_ventricles(drawn, z, plane, now, outline, phase, present)
                     for label, cover in enumerate(covers, start=1):
-                        fractions[label, z] += cover
-                signal[z] += drawn
-        count = self._planes.shape[1]
-        fractions[0] = count - fractions[1:].sum(axis=0)
-        whole, labels = self._whole.copy(), np.zeros(self._whole.shape, np.uint8)
-        whole[self._box] = signal / np.float32(count)
-        labels[self._box] = fractions.argmax(axis=0)
+                        fractions[label] += cover
+                signal += drawn
+            fractions[0] = len(heights) - fractions[1:].sum(axis=0)
+            whole[z][self._box] = signal / np.float32(len(heights))
+            labels[z][self._box] = fractions.argmax(axis=0)
         return whole, labels
 
     def _paint_atria(self, drawn: np.ndarray, z: int, plane: int, above: float) -> None:
@@ -323,5 +323,5 @@ class HeartPainter:
             for angle in heart.papillary if level < 0.74 else ():
                 x, y = 0.72 * inner_radius * np.cos(angle), 0.72 * inner_radius * np.sin(angle)
                 away = np.hypot(self._p[z, plane] - np.float32(x), self._q[z, plane] - np.float32(y))
-                _over(drawn, in_cavity * _edge(away - size + 1.4 * self._rough[z], pixel), self._muscle[z])
+                _over(drawn, in_cavity * _edge(away - np.float32(size) + 1.4 * self._rough[z], pixel), self._muscle[z])
         return in_cavity, in_left - in_cavity, np.maximum(in_right - in_left, 0)

@@ -38,7 +38,7 @@ def cohort(subjects: Sequence[Subject], centre: int, data: DataConfig) -> Cohort
     if not train:
         centres = sorted({s.centre for s in subjects if s.labelled})
         raise DataError(
-            f"centre {centre} has no labelled subject to train on (split = {data.split!r}; {len(own)} labelled subjects in all). "
+            f"centre {centre} has no labelled subject to train on (split = {data.split!r}; {len(own)} labelled in all). "
             f"Centres with labelled subjects: {', '.join(map(str, centres)) or 'none'}. "
             'Leave the site out, or try data.split = "by-patient".'
         )

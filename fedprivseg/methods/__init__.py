@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 
-
 from fedprivseg.config import MethodConfig, validated
 from fedprivseg.errors import ScenarioError
 from fedprivseg.methods.method import Method
@@ -28,7 +27,9 @@ def resolve(config: MethodConfig) -> Method:
     kind = known[config.name]
     variant = config.variant or next(iter(kind.variants))
     if variant not in kind.variants:
-        raise ScenarioError(f"method {kind.name!r} has no variant {variant!r}; its variants are: {', '.join(kind.variants)}")
+        raise ScenarioError(
+            f"method {kind.name!r} has no variant {variant!r}; its variants are: {', '.join(kind.variants)}"
+        )
     parameters = validated(
         kind.parameters_type, {**kind.variants[variant], **config.parameters}, f"method.parameters of {kind.name}"
     )

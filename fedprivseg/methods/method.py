@@ -46,12 +46,29 @@ Progress = Callable[[str, int, int], None]
 class Site(Protocol):
     """What a method's site half may touch. Everything here stays at the site unless the gate releases it."""
 
-    name: str
-    seed: int
-    grid: Grid
-    device: str
-    vault: Vault
-    progress: Progress
+    @property
+    def name(self) -> str:
+        """The site's name."""
+
+    @property
+    def seed(self) -> int:
+        """The run's root seed; derive every draw from it with the site's name."""
+
+    @property
+    def grid(self) -> Grid:
+        """The network grid."""
+
+    @property
+    def device(self) -> str:
+        """torch device."""
+
+    @property
+    def vault(self) -> Vault:
+        """The site's own disk."""
+
+    @property
+    def progress(self) -> Progress:
+        """Called while something long is under way."""
 
     def training(self) -> Slices:
         """All slices (ED and ES) of the site's training subjects."""
@@ -59,11 +76,11 @@ class Site(Protocol):
     def testing(self) -> np.ndarray:
         """Slices of the site's test subjects, (N, H, W) float32 in 0..1; their masks are for `measure` alone."""
 
-    def measure(self, scores: np.ndarray, example: np.ndarray | None = None) -> Payload:
+    def measure(self, scores: np.ndarray, example: tuple[int, np.ndarray] | None = None) -> Payload:
         """Class scores (N, 4, H, W) of `testing()`'s slices -> a METRIC payload, measured in 3-D on the original grid.
 
-        Predictions are written as NIfTI at the site. `example`: (C, h, w), a released code of the first test slice, kept
-        at the site for the report's picture of what left.
+        Predictions are written as NIfTI at the site. `example`: the index of a test slice and its released code (C, h, w),
+        kept at the site for the report's picture of what left.
         """
 
 
@@ -96,11 +113,25 @@ class Codes(Protocol):
 class Federation(Protocol):
     """What a method's server half works with. Results are keyed by site and sorted by site."""
 
-    seed: int
-    grid: Grid
-    device: str
-    folder: Path
-    progress: Progress
+    @property
+    def seed(self) -> int:
+        """The run's root seed."""
+
+    @property
+    def grid(self) -> Grid:
+        """The network grid."""
+
+    @property
+    def device(self) -> str:
+        """torch device."""
+
+    @property
+    def folder(self) -> Path:
+        """The server's own disk."""
+
+    @property
+    def progress(self) -> Progress:
+        """Called while something long is under way."""
 
     @property
     def sites(self) -> tuple[str, ...]:

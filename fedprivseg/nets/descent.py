@@ -16,8 +16,8 @@ from torch import nn
 from fedprivseg.errors import RunError
 from fedprivseg.seeds import torch_generator
 
-Progress = Callable[[int, int, str], None]
-"""Called as ``progress(done, total, note)`` after a step."""
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(stage, done, total)`` after a step."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def descend(
     for step, chosen in zip(range(1, schedule.steps + 1), batches, strict=False):
         optimiser.zero_grad(set_to_none=True)
         value = loss(chosen)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         pace.step()
@@ -87,7 +87,7 @@ def descend(
         if step > 0.9 * schedule.steps:
             tail.append(value.detach())
         if progress is not None:
-            progress(step, schedule.steps, " ".join(map(str, names)))
+            progress(" ".join(map(str, names)), step, schedule.steps)
     final = float(torch.stack(tail).mean())
     if final != final or final in (float("inf"), float("-inf")):
         raise RunError(

@@ -39,5 +39,5 @@ class UNet(nn.Module):
         for up in self.ups:
             larger = functional.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
             features = up(torch.cat([larger, skips.pop()], dim=1))
-        picture = self.output(features)
-        return picture
+        answer: torch.Tensor = self.output(features)
+        return answer

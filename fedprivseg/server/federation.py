@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from fedprivseg.config import Scenario
 from fedprivseg.errors import PayloadError, QuorumError, SiteError
-from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, read_reply, write_order
+from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, Reply, read_reply, write_order
 from fedprivseg.methods.method import Array, Codes, Expected
 from fedprivseg.progress import ProgressFile
 from fedprivseg.records import Kind, Order, Payload
@@ -119,7 +119,9 @@ class GridFederation:
         number, most = 0, 1
         while number < most:
             known = {site: self.store.shards(site, action) for site in self.sites}
-            lacking = [site for site, (shards, here) in known.items() if number not in here and (not shards or number < shards)]
+            lacking = [
+                site for site, (shards, here) in known.items() if number not in here and (not shards or number < shards)
+            ]
             if lacking:
                 self.ask(action, expected, number=number, sites=lacking)
             most = max((self.store.shards(site, action)[0] for site in self.sites), default=0)
@@ -154,16 +156,20 @@ class GridFederation:
         end = time.monotonic() + _NODES_DEADLINE_S
         while len(nodes := sorted(self._grid.get_node_ids())) < wanted:
             if time.monotonic() > end:
-                raise QuorumError(f"{len(nodes)} of {wanted} sites connected within {_NODES_DEADLINE_S:.0f} s; start the others")
+                raise QuorumError(
+                    f"{len(nodes)} of {wanted} sites connected within {_NODES_DEADLINE_S:.0f} s; start the others"
+                )
             time.sleep(0.05)
         envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json)
         messages = [Message(write_order(envelope), node, MESSAGE_TYPE) for node in nodes]
-        found: dict[str, tuple[int, object]] = {}
+        found: dict[str, tuple[int, Released | Refused]] = {}
         names = {site.name for site in self._scenario.sites}
         for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
             node = message.metadata.src_node_id
             if message.has_error():
-                raise SiteError(f"a site could not start (Flower error code {message.error.code}); its own log says why")
+                raise SiteError(
+                    f"a site could not start (Flower error code {message.error.code}); its own log says why"
+                )
             reply = read_reply(message.content)
             if isinstance(reply, Failed):
                 raise SiteError(
@@ -176,13 +182,17 @@ class GridFederation:
             found[site] = (node, reply)
         if missing := sorted(names - set(found)):
             raise SiteError(f"no answer from {', '.join(missing)} within {self._scenario.deadline_s:.0f} s")
-        identities = self._identities({site: reply.public_key for site, (_, reply) in found.items() if not isinstance(reply, Refused)})  # type: ignore[attr-defined]
-        self._intake = Intake(self._run_id, identities)
+        keys = {site: reply.public_key for site, (_, reply) in found.items() if isinstance(reply, Released)}
+        self._intake = Intake(self._run_id, self._identities(keys))
         for site, (_, reply) in sorted(found.items()):
             if isinstance(reply, Refused):
                 self._leave(site, f"withheld by its gate in {DESCRIBE!r} ({reply.rule}): {reply.reason}")
                 continue
-            payload = self._intake.accept(site, Order(DESCRIBE), DESCRIPTION, reply)  # type: ignore[arg-type]
+            try:
+                payload = self._intake.accept(site, Order(DESCRIBE), DESCRIPTION, reply)
+            except PayloadError as fault:
+                self._leave(site, f"refused at the intake in {DESCRIBE!r}: {fault}")
+                continue
             self.accounts[site].facts = {key: int(value[0]) for key, value in payload.arrays.items()}
         return {site: node for site, (node, _) in found.items()}
 
@@ -194,7 +204,7 @@ class GridFederation:
         path.write_text(json.dumps(merged, sort_keys=True, indent=1))
         return merged
 
-    def _exchange(self, orders: Mapping[str, Order]) -> dict[str, object]:
+    def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
         site_of = {self._nodes[site]: site for site in orders}
         messages = []
         for site, order in orders.items():
@@ -202,7 +212,7 @@ class GridFederation:
             if order.answer is not None:
                 self.accounts[site].bytes_down += len(order.answer.encode())
             messages.append(Message(write_order(envelope), self._nodes[site], MESSAGE_TYPE))
-        replies: dict[str, object] = {}
+        replies: dict[str, Reply] = {}
         for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
             site = site_of[message.metadata.src_node_id]
             if message.has_error():

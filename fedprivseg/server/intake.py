@@ -49,7 +49,8 @@ class Intake:
             raise PayloadError("the payload names another site as its maker")
         if payload.kind != expected.kind or payload.purpose != expected.purpose:
             raise PayloadError(
-                f"wrong kind: {payload.kind} for {payload.purpose!r} came, {expected.kind} for {expected.purpose!r} was expected"
+                f"wrong kind: {payload.kind} for {payload.purpose!r} came, "
+                f"{expected.kind} for {expected.purpose!r} was expected"
             )
         if payload.shard != order.number or not payload.shard < payload.shards <= MOST_SHARDS:
             raise PayloadError(f"shard {payload.shard} of {payload.shards} came for order number {order.number}")
@@ -58,7 +59,9 @@ class Intake:
 def _check_array(key: str, form: Array, array: np.ndarray) -> None:
     if array.dtype.name != form.dtype:
         raise PayloadError(f"array {key!r} is {array.dtype.name}, expected {form.dtype}")
-    fits = array.ndim == len(form.shape) and all(want in (None, have) for want, have in zip(form.shape, array.shape, strict=True))
+    fits = array.ndim == len(form.shape) and all(
+        want in (None, have) for want, have in zip(form.shape, array.shape, strict=True)
+    )
     if not fits:
         raise PayloadError(f"array {key!r} has shape {array.shape}, expected {form.shape} (None: any length)")
     if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -44,7 +44,7 @@ class CodeTable:
     def rows(self, indices: np.ndarray) -> np.ndarray:
         """The rows at `indices` (n,) as one array (n, *shape) of the stored dtype."""
         result = np.empty((len(indices), *self.shape), self.dtype)
-        views = result.reshape(len(indices), -1).view(np.uint8)
+        views = result.reshape(len(indices), int(np.prod(self.shape))).view(np.uint8)
         shards = np.searchsorted(self._ends, indices, side="right")
         for shard in np.unique(shards):
             first = self._ends[shard - 1] if shard else 0
@@ -82,7 +82,9 @@ class Store:
             with note.with_suffix(".safetensors").open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != entry["sha256"]:
-                raise PayloadError(f"a stored shard of {site} ({action} {note.stem}) changed on disk; delete it and run again")
+                raise PayloadError(
+                    f"a stored shard of {site} ({action} {note.stem}) changed on disk; delete it and run again"
+                )
             here.add(int(note.stem))
         return announced, here
 

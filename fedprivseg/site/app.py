@@ -7,10 +7,10 @@ an error's type with the id of the site's own log entry. There is no module-leve
 from __future__ import annotations
 
 import resource
+import sys
 import time
 import traceback
 import uuid
-from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -34,27 +34,33 @@ PURPOSES = ("describe", "train", "infer", "measure")
 def gate(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """The outermost mod: whatever happens inside, only a signed release, a refusal or an error's type comes out."""
     start = time.perf_counter()
-    station = Station.find(context)
+    station = None
     try:
-        envelope = read_order(message.content)
-        inner = call_next(message, context)
-        records = inner.content.config_records
-        body = bytes(records["payload"]["body"]) if list(inner.content) == ["payload"] else b""  # type: ignore[arg-type]
-        key = _key(station)
-        ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
-        method = resolve(Scenario.model_validate_json(envelope.scenario).method)
-        order = envelope.order
-        verdict = policy.Gate(exports=method.exports, site=station.site.name, purposes=PURPOSES).release(
-            body, ledger, key, order.action, run_id=envelope.run_id, number=order.number
-        )
-        if isinstance(verdict, policy.Released):
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            reply: Reply = Released(body, verdict.signature, key.public_hex, time.perf_counter() - start, peak)
-        else:
-            reply = Refused(station.site.name, verdict.decision.rule, verdict.decision.reason)
+        station = Station.find(context)
+        reply = _through_gate(station, message, context, call_next, start)
     except Exception as fault:  # the wall: an exception's text may hold a path, a patient or an intensity
-        reply = Failed(station.site.name, type(fault).__name__, _log(station.folder))
+        reply = Failed(station.site.name if station else "unknown", type(fault).__name__, _log(station))
     return Message(write_reply(reply), reply_to=message)
+
+
+def _through_gate(
+    station: Station, message: Message, context: Context, call_next: ClientAppCallable, start: float
+) -> Reply:
+    envelope = read_order(message.content)
+    order = envelope.order
+    inner = call_next(message, context)
+    only_payload = list(inner.content) == ["payload"]
+    body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
+    key = _key(station)
+    ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
+    method = resolve(Scenario.model_validate_json(envelope.scenario).method)
+    verdict = policy.Gate(exports=method.exports, site=station.site.name, purposes=PURPOSES).release(
+        body, ledger, key, order.action, run_id=envelope.run_id, number=order.number
+    )
+    if isinstance(verdict, policy.Refused):
+        return Refused(station.site.name, verdict.decision.rule, verdict.decision.reason)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Released(body, verdict.signature, key.public_hex, time.perf_counter() - start, peak)
 
 
 app = ClientApp(mods=[gate])
@@ -89,9 +95,20 @@ def _key(station: Station) -> SiteKey:
     return SiteKey.create(path)
 
 
-def _log(folder: Path) -> str:
-    """Write the current exception into the site's own log; returns its id, all that others are told."""
+def _log(station: Station | None) -> str:
+    """Write the current exception into the site's own log and ledger; returns its id, all that others are told.
+
+    A site that cannot even write its log still answers, with an id that says so: a second exception must not leave either.
+    """
     log_id = uuid.uuid4().hex[:12]
-    with (folder / "errors.log").open("a", encoding="utf-8") as log:
-        log.write(f"[{log_id}] {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n{traceback.format_exc()}\n")
+    try:
+        assert station is not None
+        kind = sys.exc_info()[0]
+        with (station.folder / "errors.log").open("a", encoding="utf-8") as log:
+            log.write(f"[{log_id}] {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n{traceback.format_exc()}\n")
+        key = _key(station)
+        facts = {"error": kind.__name__ if kind else "unknown", "log": log_id}
+        Ledger(station.folder / "ledger.jsonl", key, station.site.name).append("error", facts)
+    except Exception:
+        return f"unlogged-{log_id}"
     return log_id

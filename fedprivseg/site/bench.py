@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -52,11 +51,13 @@ class Bench:
 
     def testing(self) -> np.ndarray:
         """Slices (N, H, W) float32 in 0..1 of the test subjects: subject by subject, ED before ES."""
-        stacks = [image for subject in self._cohort.test for image, _ in gridded(subject, self.grid, self._cache).values()]
+        stacks = [
+            image for subject in self._cohort.test for image, _ in gridded(subject, self.grid, self._cache).values()
+        ]
         empty = np.empty((0, self.grid.height, self.grid.width), np.float32)
         return np.concatenate([empty, *stacks])
 
-    def measure(self, scores: np.ndarray, example: np.ndarray | None = None) -> Payload:
+    def measure(self, scores: np.ndarray, example: tuple[int, np.ndarray] | None = None) -> Payload:
         """Class scores (N, 4, H, W) for `testing()`'s slices -> a METRIC payload; predictions and pictures stay here.
 
         The payload holds, for each measure, values (subjects, 2 phases, 3 structures) float64, and ``<measure>_known``
@@ -69,10 +70,8 @@ class Bench:
             self.progress("measure", row, len(self._cohort.test))
             for column, (phase, volume) in enumerate(load_phases(subject).items()):
                 depth = volume.image.shape[2]
-                answer = np.asarray(scores[start : start + depth], np.float32)
+                labels = self.labels(volume, scores[start : start + depth])
                 start += depth
-                shape = volume.image.shape[0], volume.image.shape[1], depth
-                labels = from_grid(answer, shape, volume.spacing, self.grid)
                 path = self._folder / "predictions" / f"{subject.code}_{phase}.nii.gz"
                 path.parent.mkdir(exist_ok=True)
                 write_mask(path, labels, volume.affine)
@@ -80,7 +79,10 @@ class Bench:
                 values["dice"][row, column] = dice(labels, volume.mask)
                 values["hd95_mm"][row, column] = hd95_mm(labels, volume.mask, volume.spacing)
                 values["assd_mm"][row, column] = assd_mm(labels, volume.mask, volume.spacing)
-                cases.append((float(np.nanmean(values["dice"][row, column])), volume, labels))
+                known = values["dice"][row, column]
+                cases.append(
+                    (float(np.mean(known[np.isfinite(known)])) if np.isfinite(known).any() else 0.0, volume, labels)
+                )
         if self._pictures and cases:
             self._keep_pictures(cases, example)
         self.progress("measure", len(self._cohort.test), len(self._cohort.test))
@@ -88,12 +90,14 @@ class Bench:
         known = {f"{name}_known": np.isfinite(value).astype(np.uint8) for name, value in values.items()}
         return Payload(Kind.METRIC, self.name, "measure", {**arrays, **known}, level=2, history=("measure",))
 
-    def predict_volume(self, volume: Volume, scores: Any) -> np.ndarray:
-        """Class scores (Z, 4, H, W) as labels (X, Y, Z) uint8 on the volume's own grid."""
+    def labels(self, volume: Volume, scores: np.ndarray) -> np.ndarray:
+        """Class scores (Z, 4, H, W) of one volume's slices as labels (X, Y, Z) uint8 on its own grid."""
         x, y, z = volume.image.shape
         return from_grid(np.asarray(scores, np.float32), (x, y, z), volume.spacing, self.grid)
 
-    def _keep_pictures(self, cases: list[tuple[float, Volume, np.ndarray]], example: np.ndarray | None) -> None:
+    def _keep_pictures(
+        self, cases: list[tuple[float, Volume, np.ndarray]], example: tuple[int, np.ndarray] | None
+    ) -> None:
         """Best, median and worst test volume at the slice with most heart, and one code, for the report of a simulation."""
         ranked = sorted(cases, key=lambda case: case[0])
         arrays: dict[str, np.ndarray] = {}
@@ -107,9 +111,9 @@ class Bench:
             arrays[f"{name}.dice"] = np.array([score])
             arrays[f"{name}.spacing"] = np.array(volume.spacing)
         if example is not None:
-            middle = len(next(iter(gridded(self._cohort.test[0], self.grid, self._cache).values()))[0]) // 2
-            arrays["code.slice"] = self.testing()[middle]
-            arrays["code.code"] = np.asarray(example, np.float32)
+            index, code = example
+            arrays["code.slice"] = self.testing()[index]
+            arrays["code.code"] = np.asarray(code, np.float32)
         self.vault.save("pictures", arrays)
 
 

@@ -218,7 +218,7 @@ def copy_folder(root: Path) -> None:
     shutil.copytree(root / "Validation" / BROKEN, root / "Testing" / BROKEN)
 
 
-FLAT = AFFINE * np.array([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 1], [1, 1, 1, 1]])
+FLAT = np.column_stack([AFFINE[:, 0], AFFINE[:, 1], 3 * AFFINE[:, 0], AFFINE[:, 3]])  # Z runs along X
 HEADER_FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no folder": ("missing-file", lambda root: shutil.rmtree(root / "Validation" / BROKEN)),
     "no image": ("missing-file", lambda root: image_of(root).unlink()),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedprivseg.nets.codec import Codec, Decoder, Encoder, code_shape
+from fedprivseg.seeds import building, torch_generator
 
 TABLE_2_ENCODER = [(8, 1), (16, 2), (32, 4), (64, 8), (128, 16)]
 TABLE_2_DECODER = [(64, 8), (32, 4), (16, 2), (8, 1)]
@@ -53,12 +54,18 @@ def test_encoder_of_the_paper_has_the_parameters_of_table_2() -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(depth=st.integers(1, 4), rows=st.integers(1, 3), columns=st.integers(1, 3), channels=st.sampled_from([None, 5]))
+@given(
+    stages=st.integers(1, 4).flatmap(lambda depth: st.tuples(st.just(depth), st.integers(0, depth))),
+    rows=st.integers(1, 3),
+    columns=st.integers(1, 3),
+    channels=st.sampled_from([None, 5]),
+)
 def test_codes_have_the_announced_shape_and_decode_to_the_picture(
-    depth: int, rows: int, columns: int, channels: int | None
+    stages: tuple[int, int], rows: int, columns: int, channels: int | None
 ) -> None:
+    depth, folds = stages
     height, width = rows * 2**depth, columns * 2**depth
-    net = Codec(inputs=3, outputs=2, depth=depth, channels=channels).eval()
+    net = Codec(inputs=3, outputs=2, depth=depth, channels=channels, folds=folds).eval()
     picture = torch.rand(1, 3, height, width)
     assert tuple(net.encoder(picture).shape[1:]) == code_shape(height, width, depth, channels)
     assert tuple(net(picture).shape) == (1, 2, height, width)
@@ -82,3 +89,18 @@ def test_sizes_that_do_not_divide_are_refused_with_the_next_size_that_does() -> 
         Encoder(inputs=1, depth=0)
     with pytest.raises(ValueError, match="at least 1"):
         Decoder(outputs=1, depth=0)
+    with pytest.raises(ValueError, match="0 to 2 fold"):
+        Encoder(inputs=1, depth=2, folds=3)
+
+
+def test_a_folded_code_depends_on_a_small_neighbourhood_alone() -> None:
+    # Two 3x3 convolutions on cells of 4 pixels see two cells to each side, at most 11 pixels away.
+    with building(0, "test"):
+        net = Encoder(inputs=1, depth=2, channels=8, folds=2).eval()
+    picture = torch.rand((1, 1, 64, 64), generator=torch_generator(0, "test")).requires_grad_()
+    net(picture)[0, :, 8, 8].square().sum().backward()
+    assert picture.grad is not None
+    rows, columns = picture.grad[0, 0].nonzero(as_tuple=True)
+    for places in (rows, columns):
+        assert int(places.min()) >= 8 * 4 - 8
+        assert int(places.max()) < 8 * 4 + 12

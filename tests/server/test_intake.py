@@ -25,7 +25,14 @@ def _codes(rows=3, dtype=np.float16, value=0.5):
 
 
 def _payload(**changes):
-    fields = {"kind": Kind.IMAGE_CODE, "site": "a", "purpose": "train", "arrays": {"codes": _codes()}, "shard": 1, "shards": 3}
+    fields = {
+        "kind": Kind.IMAGE_CODE,
+        "site": "a",
+        "purpose": "train",
+        "arrays": {"codes": _codes()},
+        "shard": 1,
+        "shards": 3,
+    }
     return Payload(**{**fields, **changes})
 
 

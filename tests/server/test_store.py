@@ -15,7 +15,7 @@ from fedprivseg.server.store import Store
 def _fill(folder, counts, width=5):
     store, rows = Store(folder), []
     for number, count in enumerate(counts):
-        codes = (np.arange(count * width).reshape(count, width) + 1000 * number).astype(np.float16)
+        codes = (np.arange(count * width).reshape(count, width) % 1000 + 1000 * (number % 60)).astype(np.float16)
         payload = Payload(Kind.IMAGE_CODE, "a", "train", {"codes": codes}, shard=number, shards=len(counts))
         store.put("send", payload, payload.encode())
         rows.append(codes)

@@ -1,0 +1,212 @@
+"""What a site trains: its image and mask encoding networks, and the U-Net of the baselines. Pure functions of arrays.
+
+images: (N, H, W) float32 in 0..1. masks: (N, H, W) uint8 in 0..3. Initial weights and every draw come from (seed, names),
+so two sites or two purposes never share them; on a CPU the result is the same, bit for bit, for a given number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fedprivseg.nets.augment import Augmentation, augment
+from fedprivseg.nets.codec import Codec, Decoder, Encoder
+from fedprivseg.nets.descent import Progress, Schedule, arithmetic, descend
+from fedprivseg.nets.segmentation import as_picture, probabilities, segmentation_loss
+from fedprivseg.nets.unet import UNet
+from fedprivseg.records import STRUCTURES
+from fedprivseg.seeds import building, torch_generator
+
+AT_ONCE = 32
+"""Slices that go through a network together when nothing is learned."""
+
+Loss = Callable[[torch.Tensor], torch.Tensor]
+"""Indices of a batch -> its loss."""
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What every fit needs besides its data.
+
+    schedule: how long and how fast. augmentation: None trains on the slices as they are. seed, names: where all
+    randomness comes from. device: torch device. progress: called after every step.
+    """
+
+    schedule: Schedule
+    augmentation: Augmentation | None
+    seed: int
+    names: tuple[str | int, ...]
+    device: str = "cpu"
+    progress: Progress | None = None
+
+
+class TaskEncoder(nn.Module):
+    """An image encoding network whose decoder draws the mask instead of the image: what its code keeps, it keeps for
+    the task. Between code and decoder a small U-Net adds context, so that the encoder need not.
+
+    (N, 1, H, W) -> logits (N, 3, H, W). Only `encoder` is used after training.
+    """
+
+    def __init__(self, depth: int, channels: int, context: int, levels: int, folds: int = 0) -> None:
+        super().__init__()
+        self.encoder = Encoder(1, depth, channels, folds)
+        self.context = UNet(channels, context, width=context, depth=levels)
+        self.decoder = Decoder(len(STRUCTURES), depth, context, folds)
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.decoder(self.context(self.encoder(picture)))
+        return logits
+
+
+def fit_image_codec(images: np.ndarray, fitting: Fitting, *, depth: int = 4, channels: int | None = None) -> Codec:
+    """The image encoding network as in the paper: an autoencoder that minimises the mean squared error (section 2.4)."""
+    with building(fitting.seed, *fitting.names):
+        codec = Codec(1, 1, depth, channels)
+    batches = _Batches(images, np.zeros(images.shape, np.uint8), fitting)
+
+    def loss(chosen: torch.Tensor) -> torch.Tensor:
+        pictures, _ = batches(chosen)
+        with arithmetic(batches.device, fitting.schedule.half):
+            decoded = codec(pictures)
+        return functional.mse_loss(decoded.float(), pictures)
+
+    return _fit(codec, loss, len(images), fitting)
+
+
+def fit_mask_codec(
+    masks: np.ndarray,
+    fitting: Fitting,
+    *,
+    depth: int = 4,
+    channels: int | None = None,
+    noise: float = 0.0,
+    folds: int = 0,
+) -> Codec:
+    """The mask encoding network: structures in, structures out, under cross-entropy and Dice.
+
+    noise: largest standard deviation of what is added to a code before it is decoded, half of it white and half smooth
+    over five cells, in units of the code. A decoder that never saw a code other than its encoder's answers a code that
+    a server predicted, which is always a little off, with anything.
+    """
+    with building(fitting.seed, *fitting.names):
+        codec = Codec(len(STRUCTURES), len(STRUCTURES), depth, channels, folds)
+    batches = _Batches(np.zeros(masks.shape, np.float32), masks, fitting)
+    draws = torch_generator(fitting.seed, *fitting.names, "noise")
+
+    def loss(chosen: torch.Tensor) -> torch.Tensor:
+        _, labels = batches(chosen)
+        with arithmetic(batches.device, fitting.schedule.half):
+            code = codec.encoder(as_picture(labels).contiguous(memory_format=torch.channels_last))
+            if noise:
+                code = code + noise * _disturbance(code.shape, draws).to(code.device)
+            logits = codec.decoder(code)
+        return segmentation_loss(logits, labels)
+
+    return _fit(codec, loss, len(masks), fitting)
+
+
+def fit_task_encoder(
+    images: np.ndarray,
+    masks: np.ndarray,
+    fitting: Fitting,
+    *,
+    depth: int,
+    channels: int,
+    context: int = 32,
+    levels: int = 3,
+    folds: int = 0,
+) -> TaskEncoder:
+    """An image encoding network trained for the mask and for nothing else (see `TaskEncoder`).
+
+    context, levels: width and depth of the U-Net between code and decoder. The rest: see `Encoder`.
+    """
+    with building(fitting.seed, *fitting.names):
+        net = TaskEncoder(depth, channels, context, levels, folds)
+    return _fit_segmentation(net, images, masks, fitting)
+
+
+def fit_unet(images: np.ndarray, masks: np.ndarray, fitting: Fitting) -> UNet:
+    """The U-Net of the baselines, image to mask."""
+    with building(fitting.seed, *fitting.names):
+        net = UNet(1, len(STRUCTURES))
+    return _fit_segmentation(net, images, masks, fitting)
+
+
+def encode(encoder: nn.Module, pictures: np.ndarray, device: str = "cpu", half: bool = True) -> np.ndarray:
+    """Codes of pictures, as they are sent: (N, C, H, W) float32 -> (N, c, h, w) float16."""
+    return _apply(encoder, pictures, device, half, torch.Tensor.half)
+
+
+def scores(net: nn.Module, inputs: np.ndarray, device: str = "cpu", half: bool = True) -> np.ndarray:
+    """Class probabilities (N, 4, H, W) float32, background first, from a mask decoder or a U-Net and its inputs."""
+    return _apply(net, inputs, device, half, probabilities)
+
+
+class _Batches:
+    """Augmented batches of images (n, 1, H, W) float32 and masks (n, H, W) uint8 on the device, by index."""
+
+    def __init__(self, images: np.ndarray, masks: np.ndarray, fitting: Fitting) -> None:
+        self.device = torch.device(fitting.device)
+        self.images = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(self.device)
+        self.masks = torch.from_numpy(np.ascontiguousarray(masks)).to(self.device)
+        self.augmentation = fitting.augmentation
+        self.draws = torch_generator(fitting.seed, *fitting.names, "augmentation")
+
+    def __call__(self, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        chosen = chosen.to(self.device)
+        images, masks = self.images[chosen], self.masks[chosen]
+        if self.augmentation is not None:
+            images, masks = augment(images, masks, self.augmentation, self.draws)
+        return images.contiguous(memory_format=torch.channels_last), masks
+
+
+def _fit(net: Net, loss: Loss, count: int, fitting: Fitting) -> Net:
+    """`net` on the device, in the memory layout that its convolutions are fastest in, trained."""
+    net.to(fitting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    descend(net, loss, count, fitting.schedule, fitting.seed, fitting.names, fitting.progress)
+    return net
+
+
+def _fit_segmentation(net: Net, images: np.ndarray, masks: np.ndarray, fitting: Fitting) -> Net:
+    batches = _Batches(images, masks, fitting)
+
+    def loss(chosen: torch.Tensor) -> torch.Tensor:
+        pictures, labels = batches(chosen)
+        with arithmetic(batches.device, fitting.schedule.half):
+            logits = net(pictures)
+        return segmentation_loss(logits, labels)
+
+    return _fit(net, loss, len(images), fitting)
+
+
+def _disturbance(shape: torch.Size, draws: torch.Generator) -> torch.Tensor:
+    """Noise of unit variance times a strength drawn uniformly per sample: half white, half smooth over five cells."""
+    white = torch.randn(shape, generator=draws)
+    smooth = 5 * functional.avg_pool2d(torch.randn(shape, generator=draws), 5, stride=1, padding=2)
+    strength = torch.rand((shape[0], 1, 1, 1), generator=draws)
+    return strength * (white + smooth) / 2**0.5
+
+
+@torch.no_grad()
+def _apply(
+    net: nn.Module, inputs: np.ndarray, device: str, half: bool, then: Callable[[torch.Tensor], torch.Tensor]
+) -> np.ndarray:
+    """`then` of `net` of (N, C, H, W) inputs, a bounded number at a time."""
+    net = net.to(device).eval()
+    parts = []
+    for start in range(0, len(inputs), AT_ONCE):
+        part = torch.from_numpy(np.ascontiguousarray(inputs[start : start + AT_ONCE], np.float32)).to(device)
+        with arithmetic(torch.device(device), half):
+            answer = net(part.contiguous(memory_format=torch.channels_last))
+        parts.append(then(answer).cpu().contiguous().numpy())
+    if not parts:
+        raise ValueError("there is nothing to apply the network to: 0 slices given, at least 1 needed")
+    return np.concatenate(parts)

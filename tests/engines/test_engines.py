@@ -1,0 +1,153 @@
+"""The engines: the same bits on both, and what becomes of a site that dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny_settings
+from safetensors.numpy import load_file
+
+from fedprivseg.records import Payload
+from fedprivseg.run import load_scenario, simulate
+
+BRIEF = [
+    "method.parameters.image_steps=3",
+    "method.parameters.mask_steps=3",
+    "method.parameters.mapping_steps=3",
+    "method.parameters.views=2",
+    "method.parameters.shard_slices=24",
+]
+
+
+def _settings(release, engine, *more):
+    return [*tiny_settings(release), f"engine={engine}", "resources.cpus=2", "resources.sites_at_once=2", *BRIEF, *more]
+
+
+def _ray_processes() -> set[str]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(word.endswith((b"raylet", b"gcs_server")) or word.startswith(b"ray::") for word in words[:1]):
+            found.add(path.parent.name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory, phantom, quickstart):
+    """The same scenario on both engines, each with caches of its own; ray in a process of its own, as a user has it."""
+    runs = {}
+    for engine in ("inline", "ray"):
+        folder = tmp_path_factory.mktemp(engine) / "run"
+        command = [
+            sys.executable,
+            "-m",
+            "fedprivseg.cli",
+            "run",
+            str(quickstart),
+            "--out",
+            str(folder),
+            "--json",
+        ]
+        for setting in _settings(phantom, engine):
+            command += ["--set", setting]
+        env = {**os.environ, "FEDPRIVSEG_CACHE": str(tmp_path_factory.mktemp(f"{engine}-cache"))}
+        before = _ray_processes()
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        runs[engine] = folder, _ray_processes() - before
+    return runs
+
+
+def test_results_are_bit_equal(both):
+    (inline, _), (ray, _) = both["inline"], both["ray"]
+    assert (inline / "metrics.csv").read_bytes() == (ray / "metrics.csv").read_bytes()
+    shards = sorted(path.relative_to(inline) for path in inline.glob("server/codes/**/*.safetensors"))
+    assert len(shards) > 6
+    for shard in shards:
+        assert (inline / shard).read_bytes() == (ray / shard).read_bytes(), f"{shard} differs"
+    one, other = load_file(inline / "server/mapping.safetensors"), load_file(ray / "server/mapping.safetensors")
+    assert set(one) == set(other)
+    for name, weights in one.items():
+        np.testing.assert_array_equal(weights, other[name])
+    for path in inline.glob("server/metrics/*.safetensors"):
+        assert Payload.decode(path.read_bytes()).encode() == (ray / path.relative_to(inline)).read_bytes()
+
+
+def test_nothing_is_left_running(both):
+    assert both["ray"][1] == set()
+
+
+def _start(folder, quickstart, phantom):
+    """A run whose training would take hours, once it has reached a site."""
+    command = [sys.executable, "-m", "fedprivseg.cli", "run", str(quickstart), "--out", str(folder)]
+    for setting in _settings(
+        phantom, "ray", "resources.cpus=1", "resources.sites_at_once=1", "method.parameters.image_steps=10000000"
+    ):
+        command += ["--set", setting]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 240
+    while not list(folder.glob("sites/*/progress.json")) and time.monotonic() < end:
+        time.sleep(0.2)
+    (progress,) = folder.glob("sites/*/progress.json")
+    return process, progress.parent.name
+
+
+def _gone(before):
+    end = time.monotonic() + 30
+    while (left := _ray_processes() - before) and time.monotonic() < end:
+        time.sleep(0.2)
+    return not left
+
+
+def test_a_dead_site_ends_the_run_with_its_name(tmp_path, phantom, quickstart):
+    """A worker killed in the midst of its work: exit status 1, the site's name, nothing left running."""
+    before = _ray_processes()
+    process, site = _start(tmp_path / "run", quickstart, phantom)
+    workers = [
+        pid
+        for pid in _ray_processes() - before
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::ClientApp")
+    ]
+    for pid in workers:
+        os.kill(int(pid), signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert workers
+    assert process.returncode == 1, errors
+    assert f"site '{site}' died in 'fit_encoders'" in errors
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert _gone(before)
+
+
+def test_ctrl_c_ends_with_130_and_nothing_left(tmp_path, phantom, quickstart):
+    before = _ray_processes()
+    process, _ = _start(tmp_path / "run", quickstart, phantom)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "same command goes on" in errors
+    assert _gone(before)
+
+
+def test_an_error_at_a_site_ends_the_run_without_its_text(tmp_path, phantom, quickstart, monkeypatch):
+    from fedprivseg.errors import SiteError
+    from fedprivseg.site.bench import Bench
+
+    def fail(self):
+        raise OSError("/data/hospital/A1B2C3 is gone")
+
+    monkeypatch.setattr(Bench, "training", fail)
+    with pytest.raises(SiteError) as caught:
+        simulate(load_scenario(quickstart, _settings(phantom, "inline")), tmp_path / "run")
+    assert "'centre1' failed in 'describe': OSError" in str(caught.value)
+    assert "A1B2C3" not in str(caught.value)
+    assert caught.value.status == 1

@@ -1,0 +1,156 @@
+"""Fitting at a site: learns on toy slices, repeats bit for bit, touches no global state."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from fedprivseg.errors import RunError
+from fedprivseg.nets.augment import Augmentation
+from fedprivseg.nets.descent import Schedule, descend, shuffled
+from fedprivseg.nets.fitting import (
+    Fitting,
+    encode,
+    fit_image_codec,
+    fit_mask_codec,
+    fit_task_encoder,
+    fit_unet,
+    scores,
+)
+from fedprivseg.nets.segmentation import as_picture, lost_structures, probabilities, segmentation_loss
+from fedprivseg.seeds import numpy_generator, torch_generator
+
+FITTING = Fitting(Schedule(steps=4, batch=4), Augmentation(), 0, ("site", "test"))
+
+
+def _slices(count: int = 12, side: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Three bright blocks at places of their own, on noise."""
+    draws = numpy_generator(0, "slices")
+    masks = np.zeros((count, side, side), np.uint8)
+    for mask in masks:
+        row, column = draws.integers(2, 8, 2)
+        mask[row : row + 18, column : column + 10] = 3
+        mask[row : row + 14, column + 8 : column + 22] = 2
+        mask[row + 3 : row + 11, column + 11 : column + 19] = 1
+    images = np.array([0.1, 0.9, 0.3, 0.6], np.float32)[masks] + 0.02 * draws.standard_normal(masks.shape)
+    return images.clip(0, 1).astype(np.float32), masks
+
+
+def _weights(net: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten().float() for value in net.state_dict().values()])
+
+
+@pytest.mark.parametrize("kind", ["image codec", "mask codec", "task encoder", "unet"])
+def test_a_fit_depends_on_seed_and_names_alone(kind: str) -> None:
+    images, masks = _slices()
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+
+    def fit(fitting: Fitting) -> torch.Tensor:
+        if kind == "image codec":
+            return _weights(fit_image_codec(images, fitting))
+        if kind == "mask codec":
+            return _weights(fit_mask_codec(masks, fitting, depth=2, channels=4, noise=0.5))
+        if kind == "task encoder":
+            return _weights(fit_task_encoder(images, masks, fitting, depth=2, channels=4, context=8, levels=2))
+        return _weights(fit_unet(images, masks, fitting))
+
+    first = fit(FITTING)
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(2)
+    assert torch.equal(first, fit(FITTING))
+    assert not torch.equal(first, fit(dataclasses.replace(FITTING, names=("other site", "test"))))
+    assert not torch.equal(first, fit(dataclasses.replace(FITTING, seed=1)))
+
+
+def test_a_mask_codec_learns_to_give_masks_back_through_noise() -> None:
+    _, masks = _slices()
+    codec = fit_mask_codec(masks, _longer(80), depth=2, channels=4, noise=0.5)
+    codes = encode(codec.encoder, as_picture(torch.from_numpy(masks)).numpy())
+    assert codes.dtype == np.float16
+    assert codes.shape == (12, 4, 8, 8)
+    noisy = codes + 0.3 * numpy_generator(0, "noise").standard_normal(codes.shape)
+    labels = scores(codec.decoder, noisy).argmax(axis=1)
+    assert (labels == masks).mean() > 0.88
+
+
+def test_an_image_codec_learns_to_give_images_back() -> None:
+    images, _ = _slices()
+    fitting = _longer(80)
+    codec = fit_image_codec(images, fitting, depth=2)
+    with torch.no_grad():
+        decoded = codec(torch.from_numpy(images)[:, None])[:, 0].numpy()
+    assert np.square(decoded - images).mean() < 0.3 * images.var()
+
+
+def test_a_task_encoder_learns_the_task() -> None:
+    images, masks = _slices()
+    net = fit_task_encoder(images, masks, _longer(80), depth=2, channels=4, context=8, levels=2)
+    predicted = scores(net, images[:, None]).argmax(axis=1)
+    assert (predicted == masks).mean() > 0.9
+    assert lost_structures(lambda _: predicted, images, masks) == ()
+
+
+def test_progress_is_told_of_every_step() -> None:
+    told: list[tuple[str, int, int]] = []
+    fit_image_codec(_slices()[0], dataclasses.replace(FITTING, progress=lambda *step: told.append(step)), depth=1)
+    assert told == [("site test", done, 4) for done in (1, 2, 3, 4)]
+
+
+def test_lost_structures_are_named_and_absent_ones_are_not() -> None:
+    images, masks = _slices()
+    blind = np.where(masks == 3, 0, masks)
+    assert lost_structures(lambda _: blind, images, masks) == ("RV",)
+    assert lost_structures(lambda _: np.zeros_like(masks), images, masks) == ("LV", "MYO", "RV")
+    assert lost_structures(lambda _: blind, images, blind) == ()
+
+
+def test_segmentation_loss_agrees_with_torch() -> None:
+    # Oracle: torch's cross-entropy over four classes with a zero background logit, and soft Dice by its definition.
+    draws = torch_generator(0, "test")
+    logits = 3 * torch.randn(5, 3, 8, 8, generator=draws)
+    masks = torch.randint(0, 4, (5, 8, 8), generator=draws)
+    full = torch.cat([torch.zeros(5, 1, 8, 8), logits], dim=1)
+    shares, truth = full.softmax(dim=1)[:, 1:], torch.nn.functional.one_hot(masks, 4).permute(0, 3, 1, 2)[:, 1:]
+    axes = (0, 2, 3)
+    dice = (2 * (shares * truth).sum(axes) + 1) / (shares.sum(axes) + truth.sum(axes) + 1)
+    expected = torch.nn.functional.cross_entropy(full, masks) + 1 - dice.mean()
+    torch.testing.assert_close(segmentation_loss(logits, masks), expected)
+    torch.testing.assert_close(probabilities(logits)[:, 1:], shares)
+
+
+def test_every_slice_is_seen_once_before_any_is_seen_again() -> None:
+    batches = shuffled(7, 3, torch_generator(0, "test"))
+    drawn = torch.cat([next(batches) for _ in range(7)])
+    for start in range(0, 21, 7):
+        assert sorted(drawn[start : start + 7].tolist()) == list(range(7))
+
+
+def test_averaged_weights_are_the_mean_of_the_path() -> None:
+    # One weight, loss w: AdamW walks down steadily, so an average lies above the last weight and below the first.
+    def last(averaging: float) -> float:
+        net = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.ones_(net.weight)
+        schedule = Schedule(steps=50, rate=1e-2, averaging=averaging)
+        descend(net, lambda _: net.weight.sum(), 2, schedule, 0, ("test",))
+        return float(net.weight.detach())
+
+    assert last(0.0) < last(0.9) < 1.0
+
+
+def test_what_cannot_be_trained_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 slices or more"):
+        Schedule(steps=10, batch=1)
+    with pytest.raises(ValueError, match="0 slices given"):
+        fit_image_codec(np.zeros((0, 32, 32), np.float32), FITTING)
+    net = torch.nn.Linear(1, 1)
+    with pytest.raises(RunError, match="diverged"):
+        descend(net, lambda _: net.weight.sum() * float("nan"), 2, Schedule(steps=2), 0, ("test",))
+
+
+def _longer(steps: int) -> Fitting:
+    gentle = Augmentation(rotation=5, scale=0.05, shift=0.02, flip=False, elastic=0, gamma=0, contrast=0, bias=0)
+    return Fitting(Schedule(steps=steps, batch=8, rate=1e-2), gentle, 0, ("toy",))

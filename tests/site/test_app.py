@@ -1,0 +1,111 @@
+"""The site program: whatever happens inside, only a signed release, a refusal or an error's type comes out."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+
+from fedprivseg.engines.inline import InlineGrid
+from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, read_reply, write_order
+from fedprivseg.policy import ledger
+from fedprivseg.policy.keys import statement, verify
+from fedprivseg.records import Kind, Order, Payload, digest
+from fedprivseg.run import _prepare
+from fedprivseg.site import app as site_app
+
+SECRET = "patient A1B2C3 in /data/hospital, intensity 1234"
+
+
+@pytest.fixture
+def station(tmp_path, tiny_scenario, phantom):
+    _prepare(tmp_path / "run", tiny_scenario, phantom)
+    return tmp_path / "run" / "sites" / "centre1"
+
+
+def _ask(station, scenario, action="describe", inner=None):
+    """One order through the real gate; `inner` replaces what stands inside it."""
+    InlineGrid(site_app.app, [])  # sets the identity of the task that builds messages
+    message = Message(write_order(Envelope(Order(action), "run", scenario.model_dump_json())), 2, MESSAGE_TYPE)
+    context = Context(1, 2, {"station": str(station / "station.json")}, RecordDict(), {})
+    if inner is None:
+        return site_app.app(message, context)
+    return site_app.gate(message, context, inner)
+
+
+def _payload(**changes):
+    fields = {"kind": Kind.STATUS, "site": "centre1", "purpose": "train", "arrays": {"n": np.array([1])}}
+    return Payload(**{**fields, **changes})
+
+
+def _sends(payload, name="payload", extra=()):
+    def inner(message, context):
+        records = {name: ConfigRecord({"body": payload.encode()}), **{key: ConfigRecord({"x": 1}) for key in extra}}
+        return Message(RecordDict(records), reply_to=message)
+
+    return inner
+
+
+def test_a_declared_payload_leaves_signed_and_recorded(station, tiny_scenario):
+    reply = read_reply(_ask(station, tiny_scenario).content)
+    assert isinstance(reply, Released)
+    signed = statement("run", "centre1", "describe", 0, digest(reply.body))
+    assert verify(reply.public_key, signed, reply.signature)
+    assert ledger.verify(station / "ledger.jsonl", public_hex=reply.public_key).lines >= 1
+    last = ledger.read(station / "ledger.jsonl")[-1]
+    assert last.facts["digest"] == digest(reply.body)
+    assert last.facts["decision"] == "permit"
+
+
+@pytest.mark.parametrize(
+    ("inner", "rule"),
+    [
+        (_sends(_payload(kind=Kind.RAW, arrays={"image": np.zeros((4, 4))})), "kind.raw"),
+        (_sends(_payload(kind=Kind.WEIGHTS)), "kind.undeclared"),
+        (_sends(_payload(purpose="sell")), "purpose.unknown"),
+        (_sends(_payload(level=5)), "level.above"),
+        (_sends(_payload(site="centre2")), "site.foreign"),
+        (_sends(_payload(), name="leak"), "payload.malformed"),
+        (_sends(_payload(), extra=["leak"]), "payload.malformed"),
+    ],
+)
+def test_anything_else_becomes_a_refusal(station, tiny_scenario, inner, rule):
+    message = _ask(station, tiny_scenario, inner=inner)
+    reply = read_reply(message.content)
+    assert isinstance(reply, Refused)
+    assert (reply.site, reply.rule) == ("centre1", rule)
+    assert list(message.content) == ["refused"]
+    assert ledger.read(station / "ledger.jsonl")[-1].facts["decision"] == "deny"
+
+
+def test_an_exception_leaves_as_its_type_and_a_log_id(station, tiny_scenario):
+    def inner(message, context):
+        raise KeyError(SECRET)
+
+    message = _ask(station, tiny_scenario, inner=inner)
+    reply = read_reply(message.content)
+    assert isinstance(reply, Failed)
+    assert (reply.site, reply.error) == ("centre1", "KeyError")
+    wire = json.dumps({name: {k: str(v) for k, v in record.items()} for name, record in message.content.items()})
+    assert not any(word in wire for word in ("A1B2C3", "hospital", "1234", str(station)))
+    assert not message.has_error()
+    log = (station / "errors.log").read_text()
+    assert reply.log_id in log
+    assert SECRET in log
+
+
+def test_a_method_has_only_its_own_actions(station, tiny_scenario):
+    reply = read_reply(_ask(station, tiny_scenario, action="send_everything").content)
+    assert isinstance(reply, Failed)
+    assert reply.error == "ValueError"
+
+
+def test_a_message_that_is_no_order_comes_back_as_an_error(station, tiny_scenario):
+    InlineGrid(site_app.app, [])
+    message = Message(RecordDict({"order": ConfigRecord({"action": "describe"})}), 2, MESSAGE_TYPE)
+    context = Context(1, 2, {"station": str(station / "station.json")}, RecordDict(), {})
+    reply = read_reply(site_app.app(message, context).content)
+    assert isinstance(reply, Failed)
+    assert reply.error == "PayloadError"

@@ -1,0 +1,201 @@
+"""Run folders: resumed, refused, never half-written; results that read back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny_settings
+
+from fedprivseg.errors import DataError, FolderError, QuorumError, RunError
+from fedprivseg.methods.privacy_sf import PrivacySF
+from fedprivseg.results import read_result
+from fedprivseg.run import _scores, load_scenario, simulate
+
+BRIEF = [
+    "method.parameters.image_steps=3",
+    "method.parameters.mask_steps=3",
+    "method.parameters.mapping_steps=3",
+    "method.parameters.views=2",
+    "method.parameters.shard_slices=24",
+]
+
+
+@pytest.fixture(scope="module")
+def scenario(phantom, quickstart):
+    return load_scenario(quickstart, [*tiny_settings(phantom), *BRIEF])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, scenario):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return folder, simulate(scenario, folder)
+
+
+def test_the_result_reads_back_as_it_was(finished):
+    folder, result = finished
+    assert read_result(folder) == result
+    content = json.loads((folder / "result.json").read_text())
+    for key in (
+        "schema_version", "scenario", "scenario_sha256", "seed", "method", "variant", "engine", "exports", "sites",
+        "mean_dice", "stages", "wall_s", "peak_rss_mb", "environment",
+    ):  # fmt: skip
+        assert key in content
+    site = content["sites"]["centre1"]
+    for key in ("status", "subjects_train", "subjects_test", "dice", "hd95_mm", "bytes_up", "bytes_down", "seconds"):
+        assert key in site
+    assert set(site["dice"]) >= {"LV", "MYO", "RV", "mean"}
+
+
+def test_a_finished_run_is_read_not_repeated(finished, scenario):
+    folder, result = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert simulate(scenario, folder) == result
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("stage", ["send_image_codes", "send_test_codes", "decode", "measure"])
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path, scenario, finished, monkeypatch, stage):
+    """The run is stopped when a site first reaches `stage`; what was finished by then is not done again."""
+    fits = []
+    fit = PrivacySF.actions["fit_encoders"]
+
+    def counted(method, site, order):
+        fits.append(site.vault.has("mask-codec"))
+        return fit(method, site, order)
+
+    def stop(method, site, order):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PrivacySF, "actions", {**PrivacySF.actions, stage: stop})
+    with pytest.raises(KeyboardInterrupt):
+        simulate(scenario, tmp_path / "run")
+    monkeypatch.undo()
+    monkeypatch.setattr(PrivacySF, "actions", {**PrivacySF.actions, "fit_encoders": counted})
+    result = simulate(scenario, tmp_path / "run")
+    assert result.resumed
+    assert fits == [True, True, True], "finished encoders are found again, not fitted again"
+    assert result.metrics == finished[1].metrics
+
+
+def test_a_folder_of_another_scenario_is_refused(finished, quickstart, phantom):
+    other = load_scenario(quickstart, [*tiny_settings(phantom), *BRIEF, "seed=7"])
+    with pytest.raises(FolderError, match="differ in: seed") as caught:
+        simulate(other, finished[0])
+    assert caught.value.status == 2
+
+
+def test_a_folder_with_other_things_in_it_is_refused(tmp_path, scenario):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(FolderError, match="no run folder and not empty"):
+        simulate(scenario, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty", "file", "no release"])
+def test_data_that_is_no_release_is_refused_and_nothing_written(tmp_path, quickstart, kind):
+    source = tmp_path / "data"
+    if kind == "empty":
+        source.mkdir()
+    elif kind == "file":
+        source.write_text("x")
+    elif kind == "no release":
+        (source / "Training").mkdir(parents=True)
+        (source / "notes.txt").write_text("x")
+    settings = [*tiny_settings(source), *BRIEF]
+    with pytest.raises(DataError) as caught:
+        simulate(load_scenario(quickstart, settings), tmp_path / "run")
+    assert caught.value.status == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_site_without_subjects_is_refused_and_nothing_written(tmp_path, quickstart, phantom):
+    scenario = load_scenario(quickstart, [*tiny_settings(phantom), 'sites=["centre1", "centre5"]'])
+    with pytest.raises(DataError, match="centre 5 has no labelled subject.*1, 2, 3"):
+        simulate(scenario, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unwritable_place_is_refused(tmp_path, scenario):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FolderError, match="cannot be written"):
+        simulate(scenario, tmp_path / "file" / "run")
+
+
+def test_a_full_disk_is_refused_and_nothing_written(tmp_path, scenario, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10 * 2**20))
+    with pytest.raises(FolderError, match="only 10 MiB are free"):
+        simulate(scenario, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def _misbehave(monkeypatch, action, change, site="centre2"):
+    """From now on `action` at one site sends what `change` makes of its payload."""
+    right = PrivacySF.actions[action]
+
+    def wrong(method, bench, order):
+        payload = right(method, bench, order)
+        return change(payload) if bench.name == site else payload
+
+    monkeypatch.setattr(PrivacySF, "actions", {**PrivacySF.actions, action: wrong})
+
+
+def test_a_site_that_sends_the_wrong_shape_leaves_and_the_others_go_on(tmp_path, scenario, monkeypatch):
+    from dataclasses import replace
+
+    def cut(payload):
+        return replace(payload, arrays={"codes": payload.arrays["codes"][:, :1]})
+
+    _misbehave(monkeypatch, "send_image_codes", cut)
+    result = simulate(scenario, tmp_path / "run")
+    assert "refused at the intake" in result.sites["centre2"].status
+    assert "has shape" in result.sites["centre2"].status
+    assert result.sites["centre2"].dice.mean is None
+    assert {name for name, site in result.sites.items() if site.status == "ok"} == {"centre1", "centre3"}
+
+
+def test_a_site_whose_gate_refuses_leaves_and_the_others_go_on(tmp_path, scenario, monkeypatch):
+    from dataclasses import replace
+
+    from fedprivseg.records import Kind
+
+    _misbehave(monkeypatch, "send_image_codes", lambda payload: replace(payload, kind=Kind.RAW))
+    result = simulate(scenario, tmp_path / "run")
+    assert "withheld by its gate" in result.sites["centre2"].status
+    assert "kind.raw" in result.sites["centre2"].status
+
+
+def test_too_few_sites_end_the_run_with_status_three(tmp_path, quickstart, phantom, monkeypatch):
+    from dataclasses import replace
+
+    scenario = load_scenario(quickstart, [*tiny_settings(phantom), *BRIEF, "quorum=3"])
+    _misbehave(monkeypatch, "send_image_codes", lambda payload: replace(payload, purpose="infer"))
+    with pytest.raises(QuorumError, match="quorum is 3") as caught:
+        simulate(scenario, tmp_path / "run")
+    assert caught.value.status == 3
+    assert issubclass(QuorumError, Exception)
+    assert not issubclass(QuorumError, RunError)
+
+
+def test_means_are_over_subjects_and_phases():
+    # LV: (1 + 0.5) / 2 over the two cells that are defined; MYO: 0 everywhere; RV: nowhere defined.
+    values = np.array([[[1.0, 0.0, np.nan], [0.5, 0.0, np.nan]]])
+    scores = _scores(values)
+    assert (scores.LV, scores.MYO, scores.RV, scores.mean, scores.missing) == (0.75, 0.0, None, 0.375, 2)
+    assert _scores(None).mean is None
+    assert _scores(np.empty((0, 2, 3))).mean is None
+
+
+def test_rows_suit_a_data_frame(finished):
+    rows = finished[1].rows()
+    assert {tuple(row) for row in rows} == {("site", "subject", "phase", "structure", "dice", "hd95_mm", "assd_mm")}
+    assert {row["subject"] for row in rows if row["site"] == "centre1"} == {"centre1-t01"}
+
+
+def test_a_missing_result_says_what_to_do(tmp_path):
+    with pytest.raises(FolderError, match="run the scenario into it first"):
+        read_result(Path(tmp_path))
