@@ -9,6 +9,9 @@ from typing import Any as _Any
 
 # Flower reads this when it is first imported, and its telemetry is on unless it is "0".
 _os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+# Server and sites share a machine. A thread of torch that waits for its neighbours must sleep: when it spins and another
+# process has its core, a training step was measured to take up to 40 times as long. OpenMP reads this when torch loads.
+_os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

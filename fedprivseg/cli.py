@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from click.exceptions import Abort, ClickException
 
 import fedprivseg
 from fedprivseg.errors import FedprivsegError, FolderError
@@ -243,16 +245,24 @@ def verify(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The f
 
 def main() -> None:
     """The console script: errors become one line on stderr and an exit status."""
+    status = 0
     try:
-        app(standalone_mode=True)
+        status = app(standalone_mode=False) or 0
     except FedprivsegError as fault:
         print(f"fedprivseg: {fault}", file=sys.stderr)
-        sys.exit(fault.status)
-    except KeyboardInterrupt:
+        status = fault.status
+    except ClickException as fault:
+        fault.show()
+        status = fault.exit_code
+    except (KeyboardInterrupt, Abort):
         print("fedprivseg: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        sys.stderr.flush()
-        # Threads of a half-finished run may still compute; nothing they do matters any more.
-        os._exit(130)
+        status = 130
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+        # The server's thread of a run that ended early may still wait or compute; nothing it does matters any more.
+        os._exit(status)
+    sys.exit(status)
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -309,6 +319,8 @@ def _print_result(result: Result, console: Console) -> None:
     _table("", columns, rows)
     mean = "-" if result.mean_dice is None else f"{result.mean_dice:.3f}"
     console.print(f"mean Dice {mean}, wall time {result.wall_s:.0f} s", highlight=False)
+    for note in result.notes:
+        console.print(f"note: {note}", highlight=False)
     for name, site in result.sites.items():
         for note in site.notes:
             console.print(f"note: {name}: {note}", highlight=False)

@@ -61,7 +61,7 @@ class GridConfig(_Frozen):
 
     height: int = Field(default=128, ge=GRID_STEP, le=1024)
     width: int = Field(default=128, ge=GRID_STEP, le=1024)
-    spacing: float = Field(default=1.5, gt=0.1, le=10.0)
+    spacing: float = Field(default=1.6, gt=0.1, le=10.0)
 
     @field_validator("height", "width")
     @classmethod
@@ -92,7 +92,7 @@ class ResourceConfig(_Frozen):
     """
 
     cpus: int = Field(default=2, ge=1, le=1024)
-    sites_at_once: int = Field(default=1, ge=1, le=1024)
+    sites_at_once: int = Field(default=2, ge=1, le=1024)
     gpus: float = Field(default=0.0, ge=0.0, le=64.0)
     memory_gib: float = Field(default=4.0, ge=1.0)
 

@@ -263,7 +263,7 @@ def _chart(result: Result, hospitals: Sequence[Hospital]) -> str:
 
 def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, str, str]]:
     """What a reader must know first: ("bad" | "note", about whom, a sentence)."""
-    found = []
+    found = [("note", "Data", note) for note in result.notes]
     for hospital in hospitals:
         if hospital.result.status != "ok":
             found.append(("bad", hospital.label, f"did not take part to the end: {hospital.result.status}"))

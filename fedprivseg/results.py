@@ -81,6 +81,7 @@ class Result(_Frozen):
     resumed: bool
     peak_rss_mb: float
     environment: dict[str, str]
+    notes: tuple[str, ...] = ()
     metrics: tuple[Row, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:

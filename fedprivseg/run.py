@@ -11,6 +11,7 @@ import secrets
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
@@ -19,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from fedprivseg.config import Scenario, read_scenario
-from fedprivseg.data.mnms import read_release
-from fedprivseg.data.phantom import write_phantom
+from fedprivseg.data.mnms import Fault, read_release
+from fedprivseg.data.phantom import CENTRES, write_phantom
 from fedprivseg.data.splits import cohort
 from fedprivseg.engines import engine
-from fedprivseg.errors import FolderError, RunError
+from fedprivseg.errors import DataError, FolderError, RunError
 from fedprivseg.methods import resolve
 from fedprivseg.records import STRUCTURES, Payload
 from fedprivseg.results import Result, Row, Scores, SiteResult, metric_rows, read_result
@@ -60,9 +61,9 @@ def simulate(
     if (folder / "result.json").exists():
         return read_result(folder)
     release = _release(scenario)
-    subjects = read_release(release).subjects
+    found = read_release(release)
     for site in scenario.sites:
-        cohort(subjects, site.centre, scenario.data)
+        cohort(found.subjects, site.centre, scenario.data)
     _prepare(folder, scenario, release)
     start = time.perf_counter()
     try:
@@ -74,7 +75,7 @@ def simulate(
                 f"no room left while writing {folder}; make room and run the same command again"
             ) from fault
         raise
-    result = _gather(folder, scenario, time.perf_counter() - start, resumed)
+    result = _gather(folder, scenario, time.perf_counter() - start, resumed, _left_out(found.faults))
     result.write(folder)
     return result
 
@@ -89,9 +90,13 @@ def _release(scenario: Scenario) -> Path:
     data = scenario.data
     if data.source != "phantom":
         return Path(data.source).resolve()
-    folder = cache_folder() / f"phantom-{version('fedprivseg')}-{data.subjects}-{data.seed}"
+    centres = sorted({site.centre for site in scenario.sites})
+    if unknown := sorted(set(centres) - set(CENTRES)):
+        raise DataError(f"the phantom has no centre {unknown[0]}; it has {', '.join(map(str, CENTRES))}")
+    name = f"phantom-{version('fedprivseg')}-{data.subjects}-{data.seed}-{'-'.join(map(str, centres))}"
+    folder = cache_folder() / name
     if not folder.exists():
-        write_phantom(folder, data.subjects, data.seed)
+        write_phantom(folder, data.subjects, data.seed, centres=centres)
     return folder.resolve()
 
 
@@ -153,7 +158,16 @@ def _write(path: Path, text: str) -> None:
     os.replace(draft, path)
 
 
-def _gather(folder: Path, scenario: Scenario, wall_s: float, resumed: bool) -> Result:
+def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
+    """What the release lacks, without any subject's code: `fedprivseg data check` names them, at the site."""
+    if not faults:
+        return ()
+    kinds = Counter(fault.code for fault in faults)
+    listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
+    return (f"faults found in the release, faulty subjects left out: {listed}; `fedprivseg data check` lists them",)
+
+
+def _gather(folder: Path, scenario: Scenario, wall_s: float, resumed: bool, notes: tuple[str, ...]) -> Result:
     accounts = json.loads((folder / "server" / "accounts.json").read_text(encoding="utf-8"))
     sites: dict[str, SiteResult] = {}
     rows: list[Row] = []
@@ -194,6 +208,7 @@ def _gather(folder: Path, scenario: Scenario, wall_s: float, resumed: bool) -> R
         resumed=resumed,
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         environment=_environment(),
+        notes=notes,
         metrics=tuple(rows),
     )
 

@@ -82,4 +82,5 @@ def tiny_settings(release: Path) -> list[str]:
         "grid.width=32",
         "grid.spacing=6.0",
         "resources.cpus=1",
+        "resources.sites_at_once=1",
     ]

@@ -27,14 +27,20 @@ from fedprivseg.methods.method import Action, Array, Codes, Expected, Federation
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.codec import Codec, Encoder, code_shape
 from fedprivseg.nets.descent import Schedule
-from fedprivseg.nets.fitting import Fitting, encode, fit_image_codec, fit_mask_codec, fit_task_encoder, scores
+from fedprivseg.nets.fitting import (
+    Fitting,
+    TaskEncoder,
+    encode,
+    fit_image_codec,
+    fit_mask_codec,
+    fit_task_encoder,
+    scores,
+)
 from fedprivseg.nets.fitting_mapping import SiteMapping, build_mapping, fit_mapping
 from fedprivseg.nets.segmentation import as_picture, lost_structures
+from fedprivseg.nets.views import VIEWS, together, view
 from fedprivseg.records import STRUCTURES, Kind, Order, Payload
 from fedprivseg.seeds import building, torch_generator
-
-FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
-"""Mirrorings of a slice (N, H, W) that a site may send at inference; the first is the slice itself."""
 
 MEASURES = ("dice", "hd95_mm", "assd_mm")
 
@@ -47,11 +53,14 @@ class PrivacySFParameters(Parameters):
     )
     image_depth: int = Field(4, ge=1, le=4, description="down-samplings of the image encoder (Table 2: 4)")
     image_channels: int | None = Field(None, ge=1, description="channels of an image code; None: Table 2")
-    mask_depth: int = Field(4, ge=1, le=4, description="down-samplings of the mask encoder; equal to image_depth")
+    mask_depth: int = Field(4, ge=1, le=4, description="down-samplings of the mask encoder (Table 2: 4)")
     mask_channels: int | None = Field(None, ge=1, description="channels of a mask code; None: Table 2")
-    image_steps: int = Field(1500, ge=1, description="optimiser steps of the image encoder (open)")
+    image_folds: int = Field(0, ge=0, le=4, description="how many of them fold pixels into channels instead of pooling")
+    image_reconstruction: float = Field(0.0, ge=0, le=1, description="share of the image in a task encoder's loss")
+    image_steps: int = Field(500, ge=1, description="optimiser steps of the image encoder (open)")
     image_rate: float = Field(2e-3, gt=0, description="its largest learning rate (open)")
-    mask_steps: int = Field(600, ge=1, description="optimiser steps of the mask encoder (open)")
+    mask_folds: int = Field(0, ge=0, le=4, description="as image_folds")
+    mask_steps: int = Field(250, ge=1, description="optimiser steps of the mask encoder (open)")
     mask_rate: float = Field(2e-3, gt=0, description="its largest learning rate (open)")
     mask_noise: float = Field(
         0.0, ge=0, description="noise on mask codes while the decoder is trained, in code deviations"
@@ -66,11 +75,11 @@ class PrivacySFParameters(Parameters):
     trunk_width: int = Field(128, ge=4, description="its channels at the code's grid (open)")
     trunk_levels: int = Field(2, ge=1, le=4, description="its up-samplings, or down-samplings for unet (open)")
     own_ends: bool = Field(False, description="whether each site has its own 1x1 entrance and exit of the trunk")
-    mapping_steps: int = Field(2000, ge=1, description="optimiser steps of the segmentation network (open)")
+    mapping_steps: int = Field(1000, ge=1, description="optimiser steps of the segmentation network (open)")
     mapping_rate: float = Field(2e-3, gt=0, description="its largest learning rate (open)")
     mapping_decay: float = Field(1e-2, ge=0, description="its weight decay (open)")
     mapping_averaging: float = Field(0.0, ge=0, lt=1, description="moving average of its weights; 0: none")
-    test_views: int = Field(1, ge=1, le=len(FLIPS), description="mirrorings of a test slice that are sent and averaged")
+    test_views: int = Field(1, ge=1, le=len(VIEWS), description="views of a test slice that are sent and averaged")
     batch: int = Field(16, ge=2, description="slices a step (open)")
     half: bool = Field(True, description="bfloat16 arithmetic where torch deems it safe (open)")
     shard_slices: int = Field(256, ge=1, description="most slices in one shard")
@@ -78,13 +87,20 @@ class PrivacySFParameters(Parameters):
 
 def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Train both encoding networks on this site's slices alone (section 2.4, step 1). Says which structures were lost."""
+    net: TaskEncoder | Codec
     p, slices = method.parameters, site.training()
     lost = np.zeros((2, len(STRUCTURES)), np.uint8)
     if not site.vault.has("image-codec"):
         fitting = method.fitting(site, "image encoder", p.image_steps, p.image_rate)
         if p.encoder == "task":
             net = fit_task_encoder(
-                slices.images, slices.masks, fitting, depth=p.image_depth, channels=method.image_code(16, 16)[0]
+                slices.images,
+                slices.masks,
+                fitting,
+                depth=p.image_depth,
+                channels=method.image_code(16, 16)[0],
+                folds=p.image_folds,
+                reconstruction=p.image_reconstruction,
             )
             found = lost_structures(lambda images: _labels(net, images[:, None], site, p), slices.images, slices.masks)
             lost[0] = [name in found for name in STRUCTURES]
@@ -93,7 +109,9 @@ def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
         _keep(site, "image-codec", net, lost[0])
     if not site.vault.has("mask-codec"):
         fitting = method.fitting(site, "mask encoder", p.mask_steps, p.mask_rate)
-        codec = fit_mask_codec(slices.masks, fitting, depth=p.mask_depth, channels=p.mask_channels, noise=p.mask_noise)
+        codec = fit_mask_codec(
+            slices.masks, fitting, depth=p.mask_depth, channels=p.mask_channels, folds=p.mask_folds, noise=p.mask_noise
+        )
         pictures = as_picture(torch.from_numpy(slices.masks)).numpy()
         found = lost_structures(lambda _: _labels(codec, pictures, site, p), slices.images, slices.masks)
         lost[1] = [name in found for name in STRUCTURES]
@@ -118,15 +136,14 @@ def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 
 def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
-    """One shard of the image codes of the test slices, mirroring by mirroring. A site without test slices sends none."""
+    """One shard of the image codes of the test slices, view by view. A site without test slices sends none."""
     p, images = method.parameters, site.testing()
     parts = max(1, -(-len(images) // p.shard_slices))
-    flip, part = divmod(order.number, parts)
+    index, part = divmod(order.number, parts)
     chosen = images[part * p.shard_slices : (part + 1) * p.shard_slices]
     codes = np.zeros((0, *method.image_code(site.grid.height, site.grid.width)), np.float16)
     if len(chosen):
-        mirrored = np.flip(chosen, FLIPS[flip])
-        codes = encode(_image_encoder(method, site), mirrored[:, None], site.device, p.half)
+        codes = encode(_image_encoder(method, site), view(chosen, index)[:, None], site.device, p.half)
     shards = parts * (p.test_views if len(images) else 1)
     return _codes(Kind.IMAGE_CODE, site, "infer", codes, order.number, shards, ("image encoder", "float16"))
 
@@ -142,14 +159,14 @@ def decode(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 
 def measure(method: PrivacySF, site: Site, order: Order) -> Payload:
-    """Average the mirrorings and measure against the site's masks, at the site."""
+    """Average the views and measure against the site's masks, at the site."""
     images = site.testing()
     if not len(images):
         return site.measure(np.zeros((0, len(STRUCTURES) + 1, *images.shape[1:]), np.float32))
-    parts = []
+    parts: list[np.ndarray] = []
     while site.vault.has(f"scores-{len(parts):05d}"):
         parts.append(site.vault.load(f"scores-{len(parts):05d}")["scores"])
-    mean = _unmirrored(np.concatenate(parts), method.parameters.test_views)
+    mean = together(np.concatenate(parts), method.parameters.test_views)
     shown = int(mean[:, 1:].sum(axis=(1, 2, 3)).argmax())
     code = encode(_image_encoder(method, site), images[shown : shown + 1, None], site.device, method.parameters.half)
     return site.measure(mean, (shown, code[0]))
@@ -167,23 +184,26 @@ class PrivacySF(Method):
         "improved": {
             "encoder": "task",
             "image_depth": 2,
+            "image_folds": 2,
             "image_channels": 8,
+            "image_reconstruction": 0.5,
+            "image_steps": 300,
             "mask_depth": 2,
-            "mask_channels": 8,
-            "image_steps": 600,
-            "mask_steps": 300,
-            "mask_noise": 0.5,
+            "mask_folds": 1,
+            "mask_channels": 4,
+            "mask_steps": 200,
+            "mask_noise": 1.5,
             "augmentation": True,
-            "views": 12,
+            "views": 16,
             "trunk": "unet",
             "trunk_width": 32,
             "trunk_levels": 3,
             "own_ends": True,
-            "mapping_steps": 1500,
+            "mapping_steps": 3000,
             "mapping_rate": 4e-3,
             "mapping_decay": 5e-2,
             "mapping_averaging": 0.99,
-            "test_views": 4,
+            "test_views": 12,
         },
         "paper": {},
     }
@@ -228,16 +248,16 @@ class PrivacySF(Method):
             return federation.ask("measure", Expected(Kind.METRIC, "measure", measured))
 
     def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
-        """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1: encode, map, decode, average the mirrorings."""
+        """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1: encode, map, decode, average the views."""
         p = self.parameters
         mapping = self._load(server_folder / "mapping.safetensors")
         encoder, decoder = _image_encoder(self, site), _mask_codec(self, site).decoder
         parts = []
-        for flip in FLIPS[: p.test_views]:
-            codes = encode(encoder, np.flip(images, flip)[:, None], site.device, p.half)
+        for index in range(p.test_views):
+            codes = encode(encoder, view(images, index)[:, None], site.device, p.half)
             answer = _answer(mapping, site.name, codes, site.device, p.half)
             parts.append(scores(decoder, answer.astype(np.float32), site.device, p.half))
-        return _unmirrored(np.concatenate(parts), p.test_views)
+        return together(np.concatenate(parts), p.test_views)
 
     def image_code(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of an image code."""
@@ -312,11 +332,11 @@ def _view(method: PrivacySF, site: Site, number: int) -> tuple[np.ndarray, np.nd
     is drawn from (seed, site, view, part), so that image codes and mask codes of a shard show the same pictures."""
     p, slices = method.parameters, site.training()
     parts = -(-len(slices.images) // p.shard_slices)
-    view, part = divmod(number, parts)
+    copy, part = divmod(number, parts)
     chosen = slice(part * p.shard_slices, (part + 1) * p.shard_slices)
     images, masks = slices.images[chosen], slices.masks[chosen]
-    if view:
-        draws = torch_generator(site.seed, site.name, "view", view, part)
+    if copy:
+        draws = torch_generator(site.seed, site.name, "view", copy, part)
         warped, labels = augment(torch.from_numpy(images)[:, None], torch.from_numpy(masks), Augmentation(), draws)
         images, masks = warped[:, 0].numpy(), labels.numpy()
     return images, masks, parts * p.views
@@ -345,17 +365,17 @@ def _weights(site: Site, name: str, prefix: str = "") -> dict[str, torch.Tensor]
 def _image_encoder(method: PrivacySF, site: Site) -> Encoder:
     p = method.parameters
     with building(0, "weights follow"):
-        encoder = Encoder(1, p.image_depth, p.image_channels)
+        encoder = Encoder(1, p.image_depth, p.image_channels, p.image_folds)
     encoder.load_state_dict(_weights(site, "image-codec", "encoder."))
-    return encoder.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    return encoder.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def _mask_codec(method: PrivacySF, site: Site) -> Codec:
     p = method.parameters
     with building(0, "weights follow"):
-        codec = Codec(len(STRUCTURES), len(STRUCTURES), p.mask_depth, p.mask_channels)
+        codec = Codec(len(STRUCTURES), len(STRUCTURES), p.mask_depth, p.mask_channels, p.mask_folds)
     codec.load_state_dict(_weights(site, "mask-codec"))
-    return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def _labels(net: torch.nn.Module, pictures: np.ndarray, site: Site, p: PrivacySFParameters) -> np.ndarray:
@@ -369,14 +389,6 @@ def _answer(mapping: SiteMapping, site: str, codes: np.ndarray, device: str, hal
     with torch.autocast(device, torch.bfloat16, enabled=half):
         answer: torch.Tensor = mapping(site, torch.from_numpy(codes.astype(np.float32)).to(device))
     return answer.half().cpu().contiguous().numpy()
-
-
-def _unmirrored(values: np.ndarray, views: int) -> np.ndarray:
-    """Scores (views * N, 4, H, W), mirroring by mirroring -> their mean (N, 4, H, W) float32, mirrored back."""
-    parts = np.split(values.astype(np.float32), views)
-    return np.mean(
-        [np.flip(part, [axis + 1 for axis in flip]) for part, flip in zip(parts, FLIPS, strict=False)], axis=0
-    )
 
 
 def _note_lost(federation: Federation, site: str, lost: np.ndarray) -> None:

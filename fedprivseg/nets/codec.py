@@ -9,7 +9,7 @@ Convolutions are 3x3 with padding 1. The paper's text says stride 2 for them, wh
 Table 2 stands (stride 1). `depth` and `channels` leave the table: fewer stages give a finer code grid, and a 1x1
 projection sets the number of values in a code, so that a code of 32 x H/8 x W/8 has as many values as 128 x H/16 x W/16.
 `folds` replaces the first stages by folding blocks of pixels into channels, without a convolution at full resolution: a
-codec with all its stages folded trains four times as fast, and its code depends on a small neighbourhood alone.
+codec with all its stages folded trains several times as fast, and its code depends on a small neighbourhood alone.
 """
 
 from __future__ import annotations

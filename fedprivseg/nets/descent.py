@@ -65,10 +65,10 @@ def descend(
     weights = [weight for weight in nets.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=schedule.rate, weight_decay=schedule.decay)
     pace = torch.optim.lr_scheduler.OneCycleLR(
-        # torch divides by the number of warm-up steps, so there must be one.
         optimiser,
         max_lr=schedule.rate,
         total_steps=schedule.steps + 1,
+        # torch divides by the number of warm-up steps less one, so there must be more than one.
         pct_start=max(schedule.warmup, 2 / (schedule.steps + 1)),
     )
     average = _Average(nets, schedule.averaging) if schedule.averaging else None

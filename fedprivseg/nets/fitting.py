@@ -52,14 +52,18 @@ class TaskEncoder(nn.Module):
     """An image encoding network whose decoder draws the mask instead of the image: what its code keeps, it keeps for
     the task. Between code and decoder a small U-Net adds context, so that the encoder need not.
 
-    (N, 1, H, W) -> logits (N, 3, H, W). Only `encoder` is used after training.
+    (N, 1, H, W) -> logits (N, 3, H, W). Only `encoder` is used after training. redraw: whether a second decoder draws
+    the image besides.
     """
 
-    def __init__(self, depth: int, channels: int, context: int, levels: int, folds: int = 0) -> None:
+    def __init__(
+        self, depth: int, channels: int, context: int, levels: int, folds: int = 0, redraw: bool = False
+    ) -> None:
         super().__init__()
         self.encoder = Encoder(1, depth, channels, folds)
         self.context = UNet(channels, context, width=context, depth=levels)
         self.decoder = Decoder(len(STRUCTURES), depth, context, folds)
+        self.redraw = Decoder(1, depth, channels, folds) if redraw else None
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.decoder(self.context(self.encoder(picture)))
@@ -123,21 +127,47 @@ def fit_task_encoder(
     context: int = 32,
     levels: int = 3,
     folds: int = 0,
+    reconstruction: float = 0.0,
 ) -> TaskEncoder:
-    """An image encoding network trained for the mask and for nothing else (see `TaskEncoder`).
+    """An image encoding network trained for the mask (see `TaskEncoder`), and as far as asked for the image.
 
-    context, levels: width and depth of the U-Net between code and decoder. The rest: see `Encoder`.
+    context, levels: width and depth of the U-Net between code and decoder. reconstruction: weight in 0..1 of the mean
+    squared error of a redrawn image, in units of the variance of `images`; the loss of the mask has the rest. What a
+    code keeps for the image helps the server to understand it, and an attacker too. The rest: see `Encoder`.
     """
     with building(fitting.seed, *fitting.names):
-        net = TaskEncoder(depth, channels, context, levels, folds)
-    return _fit_segmentation(net, images, masks, fitting)
+        net = TaskEncoder(depth, channels, context, levels, folds, redraw=reconstruction > 0)
+    batches = _Batches(images, masks, fitting)
+    variance = float(np.var(images)) or 1.0
+
+    def loss(chosen: torch.Tensor) -> torch.Tensor:
+        pictures, labels = batches(chosen)
+        with arithmetic(batches.device, fitting.schedule.half):
+            code = net.encoder(pictures)
+            logits = net.decoder(net.context(code))
+            redrawn = None if net.redraw is None else net.redraw(code)
+        task = segmentation_loss(logits, labels)
+        if redrawn is None:
+            return task
+        likeness = functional.mse_loss(redrawn.float(), pictures) / variance
+        return (1 - reconstruction) * task + reconstruction * likeness
+
+    return _fit(net, loss, len(images), fitting)
 
 
 def fit_unet(images: np.ndarray, masks: np.ndarray, fitting: Fitting) -> UNet:
     """The U-Net of the baselines, image to mask."""
     with building(fitting.seed, *fitting.names):
         net = UNet(1, len(STRUCTURES))
-    return _fit_segmentation(net, images, masks, fitting)
+    batches = _Batches(images, masks, fitting)
+
+    def loss(chosen: torch.Tensor) -> torch.Tensor:
+        pictures, labels = batches(chosen)
+        with arithmetic(batches.device, fitting.schedule.half):
+            logits = net(pictures)
+        return segmentation_loss(logits, labels)
+
+    return _fit(net, loss, len(images), fitting)
 
 
 def encode(encoder: nn.Module, pictures: np.ndarray, device: str = "cpu", half: bool = True) -> np.ndarray:
@@ -173,18 +203,6 @@ def _fit(net: Net, loss: Loss, count: int, fitting: Fitting) -> Net:
     net.to(fitting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     descend(net, loss, count, fitting.schedule, fitting.seed, fitting.names, fitting.progress)
     return net
-
-
-def _fit_segmentation(net: Net, images: np.ndarray, masks: np.ndarray, fitting: Fitting) -> Net:
-    batches = _Batches(images, masks, fitting)
-
-    def loss(chosen: torch.Tensor) -> torch.Tensor:
-        pictures, labels = batches(chosen)
-        with arithmetic(batches.device, fitting.schedule.half):
-            logits = net(pictures)
-        return segmentation_loss(logits, labels)
-
-    return _fit(net, loss, len(images), fitting)
 
 
 def _disturbance(shape: torch.Size, draws: torch.Generator) -> torch.Tensor:

@@ -39,8 +39,8 @@ class SiteMapping(nn.Module):
     Each site's codes are standardised by their own mean and deviation, a channel each, taken from the codes received; the
     answer is put back on the scale of that site's mask codes. With `own`, each site has besides an entrance into the trunk
     and an exit out of it, `own` channels wide; without, the trunk takes and gives the codes themselves, one net for all
-    (the paper). An entrance sees 5 x 5 cells: encoders trained alone differ in where they put things as well as in the
-    channel, and a 1x1 entrance, which translates channels only, was measured to be worth nothing.
+    (the paper). An entrance sees 5 x 5 cells, for encoders trained alone may differ in where they put things as well as
+    in the channel: with codes of a shallow encoder, validation Dice was 0.76 with it and 0.72 with a 1x1 one (one run).
     """
 
     image_mean: torch.Tensor

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from fedprivseg.compute import device
 from fedprivseg.config import Scenario
 from fedprivseg.data.mnms import load_phases, read_release
-from fedprivseg.data.splits import cohort
+from fedprivseg.data.splits import Cohort, cohort
 from fedprivseg.data.volumes import from_grid, gridded, gridded_slices, write_mask
 from fedprivseg.measures import assd_mm, dice, hd95_mm
 from fedprivseg.progress import ProgressFile
@@ -18,6 +20,8 @@ from fedprivseg.site.station import Station
 from fedprivseg.site.vault import Vault
 
 MEASURES = ("dice", "hd95_mm", "assd_mm")
+
+_COHORT = TypeAdapter(Cohort)
 
 
 class Bench:
@@ -33,7 +37,18 @@ class Bench:
         self._folder = station.folder
         self._cache = station.cache
         self._pictures = scenario.report.images
-        self._cohort = cohort(read_release(station.release).subjects, station.site.centre, station.data)
+        self._station = station
+
+    @cached_property
+    def _cohort(self) -> Cohort:
+        """This site's subjects, read from the release once a run: every order is a call of its own, and headers take time."""
+        path = self._folder / "cohort.json"
+        if not path.exists():
+            found = cohort(read_release(self._station.release).subjects, self._station.site.centre, self._station.data)
+            draft = path.with_suffix(".draft")
+            draft.write_bytes(_COHORT.dump_json(found))
+            draft.replace(path)
+        return _COHORT.validate_json(path.read_bytes())
 
     def describe(self) -> dict[str, np.ndarray]:
         """How much the site brings: counts of subjects and slices, int64 of shape (1,)."""

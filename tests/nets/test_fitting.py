@@ -94,6 +94,25 @@ def test_a_task_encoder_learns_the_task() -> None:
     assert lost_structures(lambda _: predicted, images, masks) == ()
 
 
+def test_reconstruction_makes_a_code_keep_more_of_the_image() -> None:
+    # Shading that the mask does not need: the best linear decoder of a code tells how much of it the code kept.
+    images, masks = _slices(24)
+    texture = numpy_generator(0, "texture").random((24, 8, 8), np.float32).repeat(4, axis=1).repeat(4, axis=2)
+    images = 0.7 * images + 0.3 * texture
+
+    def unexplained(reconstruction: float) -> float:
+        net = fit_task_encoder(
+            images, masks, _longer(60), depth=2, channels=8, context=8, levels=1, folds=2, reconstruction=reconstruction
+        )
+        assert (net.redraw is not None) == (reconstruction > 0)
+        codes = encode(net.encoder, images[:, None]).astype(np.float64)
+        known = np.column_stack([codes.transpose(0, 2, 3, 1).reshape(-1, 8), np.ones(codes[:, 0].size)])
+        residual = np.linalg.lstsq(known, texture[:, ::4, ::4].reshape(-1, 1), rcond=None)[1]
+        return float(residual.sum())
+
+    assert unexplained(0.9) < 0.8 * unexplained(0.0)
+
+
 def test_progress_is_told_of_every_step() -> None:
     told: list[tuple[str, int, int]] = []
     fit_image_codec(_slices()[0], dataclasses.replace(FITTING, progress=lambda *step: told.append(step)), depth=1)

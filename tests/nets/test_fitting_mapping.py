@@ -50,7 +50,7 @@ def _fit(
 
 
 def test_each_site_is_understood_in_its_own_language_and_no_other() -> None:
-    mapping, loss = _fit(120, own=True)
+    mapping, loss = _fit(200, own=True)
     assert loss < 0.45
     images, masks = _languages()
     for site, other in (("a", "b"), ("b", "a")):
