@@ -17,7 +17,7 @@ import typer
 from click.exceptions import Abort, ClickException
 
 import fedprivseg
-from fedprivseg.errors import FedprivsegError, FolderError
+from fedprivseg.errors import DataError, FedprivsegError, FolderError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +34,8 @@ data_app = typer.Typer(help="Releases of images: check one, or draw the phantom.
 ledger_app = typer.Typer(help="The sites' ledgers: what left, what was refused.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(ledger_app, name="ledger")
+
+_INTERRUPTED = 130
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -173,8 +175,11 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release
     from fedprivseg.data.cohort import summarise
     from fedprivseg.data.mnms import check_release
 
-    with _bar("reading subjects", _console(stderr=True)) as progress:
-        release = check_release(folder, progress)
+    try:
+        with _bar("reading subjects", _console(stderr=True)) as progress:
+            release = check_release(folder, progress)
+    except DataError as fault:
+        raise DataError(f"{folder}: {fault}") from None
     rows = summarise(release)
     if as_json:
         faults = [vars(fault) for fault in release.faults]
@@ -255,8 +260,9 @@ def main() -> None:
         fault.show()
         status = fault.exit_code
     except (KeyboardInterrupt, Abort):
+        status = _INTERRUPTED
+    if status == _INTERRUPTED:  # typer turns Ctrl-C into this status without a word
         print("fedprivseg: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        status = 130
     sys.stdout.flush()
     sys.stderr.flush()
     if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):

@@ -61,7 +61,10 @@ def simulate(
     if (folder / "result.json").exists():
         return read_result(folder)
     release = _release(scenario)
-    found = read_release(release)
+    try:
+        found = read_release(release)
+    except DataError as fault:
+        raise DataError(f"{release}: {fault}") from None
     for site in scenario.sites:
         cohort(found.subjects, site.centre, scenario.data)
     _prepare(folder, scenario, release)

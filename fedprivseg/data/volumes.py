@@ -86,14 +86,14 @@ def from_grid(
 
 
 def write_mask(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
-    """Write `labels` (X, Y, Z) uint8 with the volume's own `affine` (4, 4) as NIfTI-1, gzipped if `path` ends in .gz.
+    """Write `labels` (X, Y, Z) or (X, Y, Z, T) uint8 with the volume's own `affine` (4, 4) as NIfTI-1, gzipped if `path` ends in .gz.
 
     Atomic: `path` is either the whole new file or what it was. The same input gives the same bytes. Raises ValueError
     for another shape or type, FolderError if the folder cannot be written.
     """
-    if labels.ndim != 3 or labels.dtype != np.uint8:
+    if labels.ndim not in (3, 4) or labels.dtype != np.uint8:
         raise ValueError(
-            f"labels of shape {labels.shape} and type {labels.dtype} were given; (X, Y, Z) uint8 is needed"
+            f"labels of shape {labels.shape} and type {labels.dtype} were given; (X, Y, Z[, T]) uint8 is needed"
         )
     image = nib.Nifti1Image(labels, affine)
     image.set_qform(affine, code="scanner")
