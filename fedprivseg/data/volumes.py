@@ -86,7 +86,7 @@ def from_grid(
 
 
 def write_mask(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
-    """Write `labels` (X, Y, Z) or (X, Y, Z, T) uint8 with the volume's own `affine` (4, 4) as NIfTI-1, gzipped if `path` ends in .gz.
+    """Write `labels` (X, Y, Z[, T]) uint8 with the volume's own `affine` (4, 4) as NIfTI-1, gzipped if `path` ends in .gz.
 
     Atomic: `path` is either the whole new file or what it was. The same input gives the same bytes. Raises ValueError
     for another shape or type, FolderError if the folder cannot be written.

@@ -75,6 +75,9 @@ class PrivacySFParameters(Parameters):
     trunk_width: int = Field(128, ge=4, description="its channels at the code's grid (open)")
     trunk_levels: int = Field(2, ge=1, le=4, description="its up-samplings, or down-samplings for unet (open)")
     own_ends: bool = Field(False, description="whether each site has its own 1x1 entrance and exit of the trunk")
+    standardise: bool = Field(
+        False, description="whether the server brings each channel to zero mean and unit deviation"
+    )
     mapping_steps: int = Field(1000, ge=1, description="optimiser steps of the segmentation network (open)")
     mapping_rate: float = Field(2e-3, gt=0, description="its largest learning rate (open)")
     mapping_decay: float = Field(1e-2, ge=0, description="its weight decay (open)")
@@ -199,6 +202,7 @@ class PrivacySF(Method):
             "trunk_width": 32,
             "trunk_levels": 3,
             "own_ends": True,
+            "standardise": True,
             "mapping_steps": 3000,
             "mapping_rate": 4e-3,
             "mapping_decay": 5e-2,
@@ -297,6 +301,7 @@ class PrivacySF(Method):
             schedule,
             federation.seed,
             ("server", "mapping"),
+            standardise=p.standardise,
             device=federation.device,
             progress=lambda _, done, total: federation.progress("train mapping", done, total),
         )

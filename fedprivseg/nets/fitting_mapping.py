@@ -116,13 +116,15 @@ def fit_mapping(
     seed: int,
     names: tuple[str | int, ...],
     *,
+    standardise: bool = True,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> float:
     """Train `mapping` in place to predict each site's mask codes from its image codes; returns the last mean loss.
 
     images, masks: rows of codes by site, row i of one belonging to row i of the other. The loss is the mean squared error
-    of standardised mask codes: 1 is what predicting the mean would score. Raises ValueError when rows do not pair up.
+    of mask codes; with `standardise`, of codes of zero mean and unit deviation, so that 1 is what predicting the mean would
+    score. Raises ValueError when rows do not pair up.
     """
     where = torch.device(device)
     for site in mapping.sites:
@@ -131,7 +133,8 @@ def fit_mapping(
                 f"site {site} has {len(images[site])} image codes and {len(masks[site])} mask codes; "
                 "row i of one must belong to row i of the other, so collect both again"
             )
-        _take_statistics(mapping, site, images[site], masks[site])
+        if standardise:
+            _take_statistics(mapping, site, images[site], masks[site])
     mapping.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     starts = np.cumsum([0, *(len(images[site]) for site in mapping.sites)])
 

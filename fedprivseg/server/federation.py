@@ -116,17 +116,19 @@ class GridFederation:
     def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
         """Fetch every shard of `action` that is not stored yet. See `methods.method.Federation`."""
         (array,) = expected.arrays
-        number, most = 0, 1
-        while number < most:
-            known = {site: self.store.shards(site, action) for site in self.sites}
+        stored = {site: self.store.shards(site, action) for site in self.sites}
+        announced = {site: shards for site, (shards, _) in stored.items()}
+        number = 0
+        while number < max((announced[site] or 1 for site in self.sites), default=0):
             lacking = [
-                site for site, (shards, here) in known.items() if number not in here and (not shards or number < shards)
+                site
+                for site in self.sites
+                if number not in stored[site][1] and (number < announced[site] or not announced[site])
             ]
-            if lacking:
-                self.ask(action, expected, number=number, sites=lacking)
-            most = max((self.store.shards(site, action)[0] for site in self.sites), default=0)
+            for site, payload in self.ask(action, expected, number=number, sites=lacking).items():
+                announced[site] = payload.shards
             number += 1
-            self.progress(f"receiving {expected.kind}s", number, most)
+            self.progress(f"receiving {expected.kind}s", number, max(announced.values(), default=0))
         return {site: self.store.table(site, action, array) for site in self.sites}
 
     def answer(self, kind: Kind, site: str, arrays: Mapping[str, np.ndarray], shard: int) -> Payload:
