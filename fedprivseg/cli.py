@@ -70,7 +70,7 @@ def run(
     """Run a scenario to a finished result and report. The same command goes on with an interrupted run."""
     from fedprivseg.display import Display
     from fedprivseg.report import write_report
-    from fedprivseg.run import load_scenario, simulate
+    from fedprivseg.run import load_scenario, release_folder, simulate
 
     chosen = list(settings or [])
     chosen += [] if data is None else [f"data.source={_toml(data)}"]
@@ -85,6 +85,8 @@ def run(
             f"seed {resolved.seed}, engine {resolved.engine} -> {folder}",
             highlight=False,
         )
+    with _bar("drawing the phantom", console) as progress:
+        release_folder(resolved, progress)
     result = simulate(resolved, folder, display=Display(folder, [site.name for site in resolved.sites], console))
     report = write_report(folder)
     if as_json:

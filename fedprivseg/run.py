@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -60,7 +60,7 @@ def simulate(
     resumed = _check_folder(folder, scenario)
     if (folder / "result.json").exists():
         return read_result(folder)
-    release = _release(scenario)
+    release = release_folder(scenario)
     try:
         found = read_release(release)
     except DataError as fault:
@@ -88,8 +88,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FEDPRIVSEG_CACHE") or Path.home() / ".cache" / "fedprivseg")
 
 
-def _release(scenario: Scenario) -> Path:
-    """The folder of the images; the phantom is drawn on first use."""
+def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | None = None) -> Path:
+    """The folder of the scenario's images; the phantom is drawn on first use, half a second a subject."""
     data = scenario.data
     if data.source != "phantom":
         return Path(data.source).resolve()
@@ -99,7 +99,7 @@ def _release(scenario: Scenario) -> Path:
     name = f"phantom-{version('fedprivseg')}-{data.subjects}-{data.seed}-{'-'.join(map(str, centres))}"
     folder = cache_folder() / name
     if not folder.exists():
-        write_phantom(folder, data.subjects, data.seed, centres=centres)
+        write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
     return folder.resolve()
 
 

@@ -81,6 +81,22 @@ def test_predict_writes_a_mask_on_the_images_grid(finished, phantom, tmp_path):
     assert set(np.unique(mask.dataobj)) <= {0, 1, 2, 3}
 
 
+def test_predict_answers_as_the_run_did(finished, phantom, tmp_path):
+    """At ED and ES of a test subject `predict` must give the masks that the run wrote; other shards, other batches, and so
+    bfloat16 may tip a voxel on a border, no more."""
+    from fedprivseg.data.mnms import read_release
+
+    by_code = {subject.code: subject for subject in read_release(phantom).subjects}
+    ran = sorted((finished[0] / "sites" / "centre2" / "predictions").glob("*.nii.gz"))
+    subject = by_code[ran[0].name.split("_")[0]]
+    done = _call("predict", finished[0], subject.image, "--site", "centre2", "-o", tmp_path / "mask.nii.gz")
+    assert done.returncode == 0, done.stderr
+    mask = np.asarray(nib.load(tmp_path / "mask.nii.gz").dataobj)
+    for path in ran:
+        frame = subject.ed if path.name.endswith("_ED.nii.gz") else subject.es
+        assert (mask[..., frame] == np.asarray(nib.load(path).dataobj)).mean() > 0.999
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
