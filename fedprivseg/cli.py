@@ -205,8 +205,8 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release
                 for row in rows
             ],
         )
-        for fault in release.faults:
-            typer.echo(f"fault: {fault.code}: {fault.what} ({fault.file})")
+        for found in release.faults:
+            typer.echo(f"fault: {found.code}: {found.what} ({found.file})")
         typer.echo(f"{len(release.subjects)} subjects usable, {len(release.faults)} faults")
     if release.faults:
         raise typer.Exit(1)
