@@ -215,12 +215,20 @@ class GridFederation:
                 self.accounts[site].bytes_down += len(order.answer.encode())
             messages.append(Message(write_order(envelope), self._nodes[site], MESSAGE_TYPE))
         replies: dict[str, Reply] = {}
+        dead: dict[str, int] = {}
         for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
             site = site_of[message.metadata.src_node_id]
             if message.has_error():
-                action = orders[site].action
-                raise SiteError(f"site {site!r} died in {action!r} (Flower error code {message.error.code})")
+                dead[site] = int(message.error.code)
+                continue
             replies[site] = read_reply(message.content)
+        if dead:
+            # A killed worker fails every site that was waiting for it, so all are named.
+            listed = ", ".join(
+                f"site {site!r} died in {orders[site].action!r} (Flower error code {dead[site]})"
+                for site in sorted(dead)
+            )
+            raise SiteError(listed)
         if missing := sorted(set(orders) - set(replies)):
             raise SiteError(f"no answer from {', '.join(missing)} within {self._scenario.deadline_s:.0f} s")
         return {site: replies[site] for site in sorted(replies)}
