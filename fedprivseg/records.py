@@ -27,6 +27,9 @@ STRUCTURES = ("LV", "MYO", "RV")
 PHASES = ("ED", "ES")
 """End-diastole and end-systole, the two annotated phases."""
 
+MEASURES = ("dice", "hd95_mm", "assd_mm")
+"""What a site measures of its test subjects; each is an array of a METRIC payload, beside ``<measure>_known``."""
+
 
 @dataclass(frozen=True)
 class Subject:

@@ -10,6 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+BRIEF = [
+    "method.parameters.image_steps=3",
+    "method.parameters.mask_steps=3",
+    "method.parameters.mapping_steps=3",
+    "method.parameters.views=2",
+    "method.parameters.shard_slices=24",
+]
+"""Settings with which coded segmentation trains for seconds and learns nothing."""
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _loopback_only():

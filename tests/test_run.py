@@ -8,20 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tiny_settings
+from conftest import BRIEF, tiny_settings
 
 from fedprivseg.errors import DataError, FolderError, QuorumError, RunError
 from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.results import read_result
 from fedprivseg.run import _scores, load_scenario, simulate
-
-BRIEF = [
-    "method.parameters.image_steps=3",
-    "method.parameters.mask_steps=3",
-    "method.parameters.mapping_steps=3",
-    "method.parameters.views=2",
-    "method.parameters.shard_slices=24",
-]
 
 
 @pytest.fixture(scope="module")

@@ -39,10 +39,8 @@ from fedprivseg.nets.fitting import (
 from fedprivseg.nets.fitting_mapping import SiteMapping, build_mapping, fit_mapping
 from fedprivseg.nets.segmentation import as_picture, lost_structures
 from fedprivseg.nets.views import VIEWS, together, view
-from fedprivseg.records import STRUCTURES, Kind, Order, Payload
+from fedprivseg.records import MEASURES, STRUCTURES, Kind, Order, Payload
 from fedprivseg.seeds import building, torch_generator
-
-MEASURES = ("dice", "hd95_mm", "assd_mm")
 
 
 class PrivacySFParameters(Parameters):

@@ -15,11 +15,9 @@ from fedprivseg.data.splits import Cohort, cohort
 from fedprivseg.data.volumes import from_grid, gridded, gridded_slices, write_mask
 from fedprivseg.measures import assd_mm, dice, hd95_mm
 from fedprivseg.progress import ProgressFile
-from fedprivseg.records import PHASES, STRUCTURES, Kind, Payload, Slices, Volume
+from fedprivseg.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slices, Volume
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import Vault
-
-MEASURES = ("dice", "hd95_mm", "assd_mm")
 
 _COHORT = TypeAdapter(Cohort)
 

@@ -11,19 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tiny_settings
+from conftest import BRIEF, tiny_settings
 from safetensors.numpy import load_file
 
 from fedprivseg.records import Payload
 from fedprivseg.run import load_scenario, simulate
-
-BRIEF = [
-    "method.parameters.image_steps=3",
-    "method.parameters.mask_steps=3",
-    "method.parameters.mapping_steps=3",
-    "method.parameters.views=2",
-    "method.parameters.shard_slices=24",
-]
 
 
 def _settings(release, engine, *more):
