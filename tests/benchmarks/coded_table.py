@@ -58,7 +58,19 @@ def _test(net: UNet, each: Cohort, scenario: Scenario) -> dict[str, float]:
             labels = from_grid(mean, shape, volume.spacing, grid)
             dices.append(dice(labels, volume.mask))
             distances.append(hd95_mm(labels, volume.mask, volume.spacing))
-    return {"dice": float(np.nanmean(dices, axis=0).mean()), "hd95_mm": float(np.nanmean(distances, axis=0).mean())}
+    return {
+        "dice": float(np.nanmean(dices, axis=0).mean()),
+        # A structure that is never found has no distance, and then the mean over structures has none either.
+        "hd95_mm": float(
+            _mean(np.array([_mean(structure) for structure in np.transpose(distances)]), all_of_them=True)
+        ),
+    }
+
+
+def _mean(values: np.ndarray, *, all_of_them: bool = False) -> float:
+    """Mean of the finite values, NaN where there are none (or, with `all_of_them`, where one is missing)."""
+    found = values[np.isfinite(values)]
+    return float(found.mean()) if len(found) and (len(found) == len(values) or not all_of_them) else float("nan")
 
 
 def _references(scenario: Scenario, data: Path, steps: int, out: Path) -> dict[str, dict[str, object]]:
@@ -86,7 +98,12 @@ def _references(scenario: Scenario, data: Path, steps: int, out: Path) -> dict[s
 def _row(name: str, runs: list[dict[str, object]]) -> str:
     sites = sorted(runs[0]["sites"])
     values = np.array([[run["sites"][site]["dice"] for site in sites] for run in runs])
-    distances = np.array([np.mean([run["sites"][site]["hd95_mm"] for site in sites]) for run in runs])
+    distances = np.array([run["sites"][site]["hd95_mm"] for run in runs for site in sites], float)
+    defined = int(np.isfinite(distances).sum())
+    distance = f"{_mean(distances):.1f}" if defined else "-"
+    # A site where a structure was never found has no distance: the mean is over the others, and says over how many.
+    if 0 < defined < len(distances):
+        distance += f" ({defined} of {len(distances)})"
     each = [f"{value.mean():.3f} ± {value.std():.3f}" for value in values.T]
     mean = values.mean(axis=1)
     seconds = np.mean([run["seconds"] for run in runs])
@@ -95,9 +112,9 @@ def _row(name: str, runs: list[dict[str, object]]) -> str:
         name,
         *each,
         f"**{mean.mean():.3f} ± {mean.std():.3f}**",
-        f"{distances.mean():.1f}",
+        distance,
         f"{seconds / 60:.1f}",
-        f"{sent:.0f}",
+        f"{sent:.0f}" if sent else "-",
     ]
     return "| " + " | ".join(cells) + " |"
 
