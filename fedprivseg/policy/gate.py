@@ -103,7 +103,7 @@ class Gate:
         payload: Payload | None = None
         signature = b""
         try:
-            payload = _decode(body)
+            payload = Payload.decode(body)
             if ledger.site != self.site or ledger.public_hex != key.public_hex:
                 decision = Decision(
                     False, "ledger.foreign", "The ledger or the signing key is not the one of this gate's site."
@@ -222,21 +222,6 @@ RULES: tuple[tuple[str, Callable[[Gate, Payload], str | None]], ...] = (
     ("status.size", _status_size),
 )
 """Each rule's id and its objection: a sentence if the payload may not leave, None if the rule does not object."""
-
-
-def _decode(body: bytes) -> Payload:
-    """The payload in `body`. Raises PayloadError also if `body` holds more than the payload read from it."""
-    try:
-        payload = Payload.decode(body)
-        # Fields beside the known ones, or a second spelling of one, would leave unseen by any rule.
-        whole = payload.encode() == body
-    except PayloadError:
-        raise
-    except Exception as fault:
-        raise PayloadError(f"the bytes are no payload ({type(fault).__name__})") from None
-    if not whole:
-        raise PayloadError("the bytes hold more than the payload that can be read from them")
-    return payload
 
 
 def _describe(payload: Payload) -> dict[str, Fact]:
