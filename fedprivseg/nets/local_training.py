@@ -1,0 +1,143 @@
+"""One round of training at a site: some steps from given weights, and what an algorithm adds to them.
+
+SGD with Nesterov momentum under nnU-Net's polynomial decay (or AdamW); cross-entropy plus Dice; gradients clipped. The rate
+follows the step's place in the whole run, not in the round, so that a run of many rounds and one long training decay alike.
+The momentum starts anew each round, as a site that is not always chosen cannot keep it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedprivseg.errors import RunError
+from fedprivseg.nets.augment import Augmentation, augment
+from fedprivseg.nets.baseline import heads
+from fedprivseg.nets.descent import Progress, arithmetic, shuffled
+from fedprivseg.nets.segmentation import segmentation_loss
+from fedprivseg.seeds import torch_generator
+
+POWER = 0.9
+"""Exponent of the polynomial decay (Isensee et al. 2021)."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a site trains.
+
+    first, steps: which steps of the run these are: `steps` of them, from number `first` (0 is the run's first). total: steps
+    of the whole run, for the decay. batch: slices a step. rate: learning rate at step 0. momentum: Nesterov momentum (sgd
+    only). decay: weight decay. clip: largest norm of a gradient. half: bfloat16 where torch deems it safe.
+    """
+
+    first: int
+    steps: int
+    total: int
+    batch: int = 16
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    rate: float = 0.1
+    momentum: float = 0.9
+    decay: float = 3e-5
+    clip: float = 12.0
+    half: bool = True
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate at step `step` of this round."""
+        done = (self.first + step) / max(self.total, self.first + self.steps)
+        return float(self.rate * (1 - done) ** POWER)
+
+
+class Correction(ABC):
+    """What an algorithm does to the gradient of every step, after it was clipped and before it is taken."""
+
+    @abstractmethod
+    def apply(self, net: nn.Module) -> None:
+        """Change ``.grad`` of the parameters of `net` in place."""
+
+
+@final
+class NoCorrection(Correction):
+    """Plain training."""
+
+    def apply(self, net: nn.Module) -> None:
+        """Nothing."""
+
+
+def train_round(
+    net: nn.Module,
+    images: np.ndarray,
+    masks: np.ndarray,
+    work: Work,
+    seed: int,
+    names: tuple[str | int, ...],
+    *,
+    augmentation: Augmentation | None = None,
+    correction: Correction | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> float:
+    """Train `net` in place for ``work.steps`` steps and return their mean loss; leaves it in evaluation mode.
+
+    images: (N, H, W) float32 in 0..1. masks: (N, H, W) uint8 in 0..3. The order and the augmentation come from (seed,
+    names) alone. Raises RunError when the loss is no longer finite.
+    """
+    where = torch.device(device)
+    correction = correction or NoCorrection()
+    pictures = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(where)
+    labels = torch.from_numpy(np.ascontiguousarray(masks)).to(where)
+    net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = build_optimiser(net, work)
+    draws = torch_generator(seed, *names, "augmentation")
+    batches = shuffled(len(images), work.batch, torch_generator(seed, *names, "order"))
+    losses = []
+    net.train()
+    for step, chosen in zip(range(work.steps), batches, strict=False):
+        chosen = chosen.to(where)
+        batch, truth = pictures[chosen], labels[chosen]
+        if augmentation is not None:
+            batch, truth = augment(batch, truth, augmentation, draws)
+        for group in optimiser.param_groups:
+            group["lr"] = work.rate_at(step)
+        optimiser.zero_grad(set_to_none=True)
+        with arithmetic(where, work.half):
+            answer = net(batch.contiguous(memory_format=torch.channels_last))
+        loss = supervised_loss(answer, truth)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), work.clip)
+        correction.apply(net)
+        optimiser.step()
+        losses.append(loss.detach())
+        if progress is not None:
+            progress(" ".join(map(str, names)), step + 1, work.steps)
+    net.eval()
+    return finite_mean(losses, work)
+
+
+def build_optimiser(net: nn.Module, work: Work) -> torch.optim.Optimizer:
+    """The optimiser that `work` asks for, over all parameters of `net`."""
+    if work.optimiser == "adamw":
+        return torch.optim.AdamW(net.parameters(), lr=work.rate, weight_decay=work.decay)
+    return torch.optim.SGD(
+        net.parameters(), lr=work.rate, momentum=work.momentum, nesterov=work.momentum > 0, weight_decay=work.decay
+    )
+
+
+def supervised_loss(answer: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """The loss of each head, halved from one to the next coarser (Isensee et al. 2021), weights summing to 1."""
+    found = heads(answer)
+    shares = [0.5**place for place in range(len(found))]
+    losses = [share * segmentation_loss(logits, masks) for share, logits in zip(shares, found, strict=True)]
+    return torch.stack(losses).sum() / sum(shares)
+
+
+def finite_mean(losses: list[torch.Tensor], work: Work) -> float:
+    """Mean of the steps' losses. Raises RunError if it is not finite."""
+    mean = float(torch.stack(losses).mean())
+    if not np.isfinite(mean):
+        raise RunError(f"local training diverged (loss {mean}) at rate {work.rate}; lower method.parameters.rate")
+    return mean
