@@ -1,0 +1,1 @@
+"""What is done to a payload before it may leave a site."""
