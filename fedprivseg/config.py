@@ -1,7 +1,8 @@
 """TOML in, frozen models out. Everything is checked here once; unknown keys are refused with the allowed ones.
 
 A scenario file names its sites; each name is a folder ``<sites>/<name>/site.toml``, looked for beside the scenario's folder
-(``simulations/x.toml`` -> ``sites/``). The resolved scenario holds the site files' content, so it stands on its own.
+(``simulations/x.toml`` -> ``sites/``) or beside that one's. The resolved scenario holds the site files' content, so it
+stands on its own.
 """
 
 from __future__ import annotations
@@ -110,6 +111,19 @@ class ResourceConfig(_Frozen):
         return self.cpus // self.sites_at_once
 
 
+RawSharing = Literal["forbidden", "allowed"]
+
+
+class PolicyConfig(_Frozen):
+    """What the simulated hospitals' gates let out beyond the methods' declared kinds.
+
+    ``raw_sharing = "allowed"``: raw images and masks may leave every site, for the pooled reference line. In a deployment
+    each hospital says this for itself, in its own station file, and no scenario can say it for them.
+    """
+
+    raw_sharing: RawSharing = "forbidden"
+
+
 class ReportConfig(_Frozen):
     """``images``: whether the report may show slices and codes. In a deployment between real hospitals it is false."""
 
@@ -130,6 +144,7 @@ class Scenario(_Frozen):
     grid: GridConfig = GridConfig()
     method: MethodConfig
     resources: ResourceConfig = ResourceConfig()
+    policy: PolicyConfig = PolicyConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
@@ -212,7 +227,9 @@ def apply_settings(content: dict[str, Any], settings: Sequence[str]) -> dict[str
 def read_scenario(path: Path, settings: Sequence[str] = (), *, sites_folder: Path | None = None) -> Scenario:
     """The scenario of a file, with settings applied and its sites read. Raises ScenarioError."""
     content = apply_settings(read_toml(path), settings)
-    folder = sites_folder or path.resolve().parent.parent / "sites"
+    # Beside the scenario's folder; a folder of scenarios may itself lie in simulations/.
+    homes = [home / "sites" for home in path.resolve().parent.parents[:2]]
+    folder = sites_folder or next((home for home in homes if home.is_dir()), homes[0])
     names = content.get("sites", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
         raise ScenarioError(

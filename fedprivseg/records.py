@@ -96,6 +96,8 @@ class Kind(StrEnum):
     IMAGE_CODE = "image-code"
     MASK_CODE = "mask-code"
     WEIGHTS = "weights"
+    MASKED = "masked-weights"
+    SHARE = "mask-share"
     METRIC = "metric"
     RAW = "raw"
     KEY = "key"
@@ -193,3 +195,41 @@ class Order:
     action: str
     number: int = 0
     answer: Payload | None = None
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One site after one round: its mean training `loss` (None where it did not train or may not tell), the `dice` of the
+    net on its test slices (None where it was not scored), and the `sent` bytes to and from the site until then."""
+
+    round: int
+    site: str
+    loss: float | None
+    dice: float | None
+    sent: int
+
+
+@dataclass(frozen=True)
+class CrossSite:
+    """Mean 3-D Dice of a network trained at one site, measured on the test subjects of another (or the same)."""
+
+    trained_at: str
+    measured_at: str
+    dice: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Differential privacy spent on one site's data: (epsilon, delta) for the `unit` (a slice, a patient, a site) under
+    the `mechanism`, with the `noise` multiplier that bought it."""
+
+    site: str
+    mechanism: str
+    unit: str
+    epsilon: float
+    delta: float
+    noise: float
+
+
+Entry = CurvePoint | CrossSite | Budget
+"""What a method's server half records for the result beside the measures."""

@@ -43,8 +43,16 @@ KINDS: Mapping[Kind, tuple[str, str]] = {
     Kind.IMAGE_CODE: ("coded images", "Numbers that a hospital's own network computes from an image slice."),
     Kind.MASK_CODE: ("coded outlines", "Numbers that a hospital's own network computes from the reference outlines."),
     Kind.WEIGHTS: ("network weights", "The parameters of a network that was trained on the hospital's images."),
+    Kind.MASKED: ("masked network weights", "The same under masks that cancel only in the sum over all hospitals."),
+    Kind.SHARE: (
+        "keys and shares of masks",
+        "What lets the server open the masked sum, and no single hospital's part.",
+    ),
     Kind.METRIC: ("scores", "How well each test subject was segmented: Dice and distances, by phase and structure."),
-    Kind.RAW: ("raw images", "Images or outlines as they are. The gate of every site refuses these."),
+    Kind.RAW: (
+        "raw images",
+        "Images or outlines as they are. A gate refuses these unless its policy allows them in so many words.",
+    ),
     Kind.KEY: ("keys", "What is needed to read that hospital's codes."),
     Kind.STATUS: ("status messages", "Counts of subjects and slices, and whether a step succeeded."),
 }
@@ -274,6 +282,14 @@ def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, 
         lost = [structure for structure in STRUCTURES if getattr(hospital.result.dice, structure) == 0]
         if lost:
             found.append(("bad", hospital.label, f"the network missed {_joined(lost)} in every test subject (Dice 0)."))
+    if Kind.RAW in result.exports:
+        found.append(
+            (
+                "bad",
+                "Raw data",
+                "images and masks left the hospitals as they are. Policy forbids this; see it as a reference.",
+            )
+        )
     if Kind.KEY in result.exports:
         found.append(("bad", "Keys", "this method hands keys to the server, which can then read the hospitals' codes."))
     for hospital in hospitals:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from fedprivseg.errors import FolderError
-from fedprivseg.records import PHASES, STRUCTURES
+from fedprivseg.records import PHASES, STRUCTURES, Budget, CrossSite, CurvePoint
 
 SCHEMA_VERSION = 1
 
@@ -64,7 +64,12 @@ class Row(_Frozen):
 
 
 class Result(_Frozen):
-    """A finished run."""
+    """A finished run.
+
+    ``split_sha256``: of all training and test subjects' codes together, so that runs on other
+    subjects can be told apart and nobody is named. ``curve``, ``cross_site``
+    and ``budgets`` are empty for methods to which they mean nothing.
+    """
 
     schema_version: int = SCHEMA_VERSION
     scenario: dict[str, Any]
@@ -82,6 +87,10 @@ class Result(_Frozen):
     peak_rss_mb: float
     environment: dict[str, str]
     notes: tuple[str, ...] = ()
+    split_sha256: str = ""
+    curve: tuple[CurvePoint, ...] = ()
+    cross_site: tuple[CrossSite, ...] = ()
+    budgets: tuple[Budget, ...] = ()
     metrics: tuple[Row, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import platform
@@ -16,17 +17,18 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fedprivseg.config import Scenario, read_scenario
 from fedprivseg.data.mnms import Fault, read_release
 from fedprivseg.data.phantom import CENTRES, write_phantom
-from fedprivseg.data.splits import cohort
+from fedprivseg.data.splits import Cohort, cohort
 from fedprivseg.engines import engine
 from fedprivseg.errors import DataError, FolderError, RunError
 from fedprivseg.methods import resolve
-from fedprivseg.records import STRUCTURES, Payload
+from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
 from fedprivseg.results import Result, Row, Scores, SiteResult, metric_rows, read_result
 
 _ROOM_BYTES = 256 * 2**20
@@ -65,8 +67,7 @@ def simulate(
         found = read_release(release)
     except DataError as fault:
         raise DataError(f"{release}: {fault}") from None
-    for site in scenario.sites:
-        cohort(found.subjects, site.centre, scenario.data)
+    cohorts = {site.name: cohort(found.subjects, site.centre, scenario.data) for site in scenario.sites}
     _prepare(folder, scenario, release)
     start = time.perf_counter()
     try:
@@ -78,7 +79,9 @@ def simulate(
                 f"no room left while writing {folder}; make room and run the same command again"
             ) from fault
         raise
-    result = _gather(folder, scenario, time.perf_counter() - start, resumed, _left_out(found.faults))
+    result = _gather(
+        folder, scenario, time.perf_counter() - start, resumed, _left_out(found.faults), _fingerprint(cohorts)
+    )
     result.write(folder)
     return result
 
@@ -101,6 +104,12 @@ def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | No
     if not folder.exists():
         write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
     return folder.resolve()
+
+
+def _fingerprint(cohorts: dict[str, Cohort]) -> str:
+    """SHA-256 over which subjects train and which test at each site."""
+    sides = {name: [[s.code for s in each.train], [s.code for s in each.test]] for name, each in cohorts.items()}
+    return hashlib.sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()
 
 
 def _check_folder(folder: Path, scenario: Scenario) -> bool:
@@ -144,6 +153,7 @@ def _prepare(folder: Path, scenario: Scenario, release: Path) -> None:
                 "data": scenario.data.model_dump(),
                 "release": str(release),
                 "cache": str(cache_folder().resolve() / "grid" / site.name),
+                "raw_sharing": scenario.policy.raw_sharing,
             }
             _write(home / "station.json", json.dumps(station, indent=1))
         _write(folder / "scenario.json", scenario.model_dump_json(indent=1))
@@ -170,7 +180,9 @@ def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
     return (f"faults found in the release, faulty subjects left out: {listed}; `fedprivseg data check` lists them",)
 
 
-def _gather(folder: Path, scenario: Scenario, wall_s: float, resumed: bool, notes: tuple[str, ...]) -> Result:
+def _gather(
+    folder: Path, scenario: Scenario, wall_s: float, resumed: bool, notes: tuple[str, ...], split_sha256: str
+) -> Result:
     accounts = json.loads((folder / "server" / "accounts.json").read_text(encoding="utf-8"))
     sites: dict[str, SiteResult] = {}
     rows: list[Row] = []
@@ -212,8 +224,17 @@ def _gather(folder: Path, scenario: Scenario, wall_s: float, resumed: bool, note
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         environment=_environment(),
         notes=notes,
+        split_sha256=split_sha256,
+        curve=_entries(accounts, CurvePoint),
+        cross_site=_entries(accounts, CrossSite),
+        budgets=_entries(accounts, Budget),
         metrics=tuple(rows),
     )
+
+
+def _entries(accounts: dict[str, Any], kind: type[Any]) -> tuple[Any, ...]:
+    """What the method recorded of one kind, in the order in which it did."""
+    return tuple(kind(**fields) for fields in accounts["entries"].get(kind.__name__, {}).values())
 
 
 _COUNTS = ("subjects_train", "subjects_test", "slices_train", "slices_test")

@@ -6,6 +6,7 @@ it from a real one. Orders still pass the wire format: nothing is handed over by
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
@@ -78,6 +79,7 @@ def run(folder: Path, scenario: Scenario) -> None:
     from fedprivseg.server.app import app as server_app
     from fedprivseg.site.app import app as client_app
 
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)  # strategies tell every round; progress is shown elsewhere
     stations = [folder / "sites" / site.name / "station.json" for site in scenario.sites]
     grid = InlineGrid(client_app, stations)
     context = Context(

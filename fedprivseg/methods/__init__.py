@@ -6,10 +6,51 @@ import difflib
 
 from fedprivseg.config import MethodConfig, validated
 from fedprivseg.errors import ScenarioError
+from fedprivseg.methods.averaging import (
+    Bulyan,
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedProx,
+    FedTrimmedAvg,
+    FedYogi,
+    Krum,
+    QFedAvg,
+)
+from fedprivseg.methods.bounds import LocalOnly, Pooled
+from fedprivseg.methods.central_dp import CentralDP
+from fedprivseg.methods.ditto import Ditto
+from fedprivseg.methods.fedbn import FedBN
+from fedprivseg.methods.feddyn import FedDyn
+from fedprivseg.methods.fednova import FedNova
 from fedprivseg.methods.method import Method
 from fedprivseg.methods.privacy_sf import PrivacySF
+from fedprivseg.methods.scaffold import Scaffold
 
-METHODS: tuple[type[Method], ...] = (PrivacySF,)
+METHODS: tuple[type[Method], ...] = (
+    PrivacySF,
+    LocalOnly,
+    Pooled,
+    FedAvg,
+    FedProx,
+    FedBN,
+    Scaffold,
+    FedNova,
+    FedDyn,
+    Ditto,
+    FedAvgM,
+    FedAdam,
+    FedYogi,
+    FedAdagrad,
+    QFedAvg,
+    FedMedian,
+    FedTrimmedAvg,
+    Krum,
+    Bulyan,
+    CentralDP,
+)
 
 __all__ = ["METHODS", "Method", "resolve"]
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from fedprivseg.records import Grid, Kind, Order, Payload, Slices
+from fedprivseg.records import Entry, Grid, Kind, Order, Payload, Slices
 
 
 class Parameters(BaseModel):
@@ -76,12 +76,18 @@ class Site(Protocol):
     def testing(self) -> np.ndarray:
         """Slices of the site's test subjects, (N, H, W) float32 in 0..1; their masks are for `measure` alone."""
 
-    def measure(self, scores: np.ndarray, example: tuple[int, np.ndarray] | None = None) -> Payload:
+    def measure(
+        self, scores: np.ndarray, example: tuple[int, np.ndarray] | None = None, *, keep: bool = True
+    ) -> Payload:
         """Class scores (N, 4, H, W) of `testing()`'s slices -> a METRIC payload, measured in 3-D on the original grid.
 
-        Predictions are written as NIfTI at the site. `example`: the index of a test slice and its released code (C, h, w),
-        kept at the site for the report's picture of what left.
+        Predictions are written as NIfTI at the site, unless `keep` is false. `example`: the index of a test slice and its
+        released code (C, h, w), kept at the site for the report's picture of what left.
         """
+
+    def glance(self, scores: np.ndarray) -> np.ndarray:
+        """Class scores (N, 4, H, W) of `testing()`'s slices -> Dice (3,) float64 per structure on the grid, all slices
+        pooled; NaN for a structure that neither the scores nor the masks show. Quick, for learning curves."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,15 @@ class Federation(Protocol):
 
     def note(self, site: str, text: str) -> None:
         """Keep a remark on `site` for the result and the report, such as a class that its training lost."""
+
+    def facts(self, site: str) -> Mapping[str, int]:
+        """What `site` said in the roll call: subjects_train, subjects_test, slices_train, slices_test."""
+
+    def sent(self, site: str) -> int:
+        """Bytes of payloads to and from `site` so far."""
+
+    def record(self, entry: Entry) -> None:
+        """Keep an entry for the result; one that tells of the same thing replaces it."""
 
     def stage(self, name: str) -> Any:
         """A context manager that times a stage of the run under `name`."""

@@ -26,6 +26,9 @@ PURPOSES = ("train", "infer", "measure")
 LEVELS = (1, 2, 3, 4, 5)
 """Sensitivity, 1 (public) to 5 (strictly limited): T/SCGS 313008-2024 clause 5.5."""
 
+RAW_LEVEL = 4
+"""The highest level of raw data that ``raw_sharing`` lets out: de-identified, without the subject's name or code."""
+
 DTYPES = ("bool", "float16", "float32", "float64", "int32", "int64", "uint8")
 METRIC_BYTES = 1 << 20
 METRIC_NDIM = 3
@@ -61,13 +64,16 @@ class Gate:
     """The policy of one site for one method.
 
     exports: the kinds that the method declares. site: whose gate this is. purposes: the purposes that are allowed.
-    max_level: the highest sensitivity that may leave, 1 to 5. Raises RequestError on values outside these.
+    max_level: the highest sensitivity that may leave, 1 to 5; raw data has its own rule. raw_sharing: whether this site's
+    policy allows raw images and masks to leave in so many words; a method that exports RAW is refused otherwise. Raises
+    RequestError on values outside these.
     """
 
     exports: frozenset[Kind]
     site: str
     purposes: tuple[str, ...] = PURPOSES
     max_level: int = 3
+    raw_sharing: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(repr(kind) for kind in self.exports if not isinstance(kind, Kind))
@@ -79,11 +85,13 @@ class Gate:
     def decide(self, payload: Payload) -> Decision:
         """Whether `payload` may leave, by which rule, and why. Raises nothing: a fault in a rule is a refusal."""
         try:
-            if payload.kind in self.exports and payload.kind != Kind.RAW:
+            if payload.kind in self.exports and (payload.kind != Kind.RAW or self.raw_sharing is True):
                 for rule, objection in RULES:
                     reason = objection(self, payload)
                     if reason is not None:
                         return Decision(False, rule, reason)
+                if payload.kind == Kind.RAW:
+                    return Decision(True, "kind.raw-allowed", "This site's policy allows raw data to leave.")
                 return Decision(True, "kind.declared", f"The method declares that '{payload.kind}' may leave a site.")
             return self._undeclared(payload.kind)
         except Exception as fault:
@@ -138,7 +146,7 @@ class Gate:
 
     def _undeclared(self, kind: Kind) -> Decision:
         if kind == Kind.RAW:
-            reason = "Raw images and labels never leave a site: no policy in force allows it in so many words."
+            reason = "Raw images and masks do not leave: this site's policy does not allow it in so many words."
             return Decision(False, "kind.raw", reason)
         rule = "kind.key" if kind == Kind.KEY else "kind.undeclared"
         reason = f"The method does not declare that '{kind}' leaves a site; it declares: {_list(self.exports)}."
@@ -161,7 +169,7 @@ def _purpose(gate: Gate, payload: Payload) -> str | None:
 def _level(gate: Gate, payload: Payload) -> str | None:
     if type(payload.level) is not int or payload.level not in LEVELS:
         return f"The sensitivity level {_short(payload.level)} does not exist; levels are: {_list(LEVELS)}."
-    if payload.level <= gate.max_level:
+    if payload.level <= (RAW_LEVEL if payload.kind == Kind.RAW else gate.max_level):
         return None
     return f"The sensitivity level is {payload.level}; from this site at most level {gate.max_level} may leave."
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flwr.app import Message
@@ -19,7 +20,7 @@ from fedprivseg.errors import PayloadError, QuorumError, SiteError
 from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, Reply, read_reply, write_order
 from fedprivseg.methods.method import Array, Codes, Expected
 from fedprivseg.progress import ProgressFile
-from fedprivseg.records import Kind, Order, Payload
+from fedprivseg.records import Budget, CrossSite, CurvePoint, Entry, Kind, Order, Payload
 from fedprivseg.server.intake import Intake
 from fedprivseg.server.store import Store
 
@@ -33,6 +34,16 @@ DESCRIPTION = Expected(
 )
 
 _NODES_DEADLINE_S = 120.0
+
+_STORED = (Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.RAW)
+"""Kinds whose payloads go to the store as they come; others live as long as the round that asked for them."""
+
+_NAMES: dict[type[Entry], tuple[str, ...]] = {
+    CurvePoint: ("round", "site"),
+    CrossSite: ("trained_at", "measured_at"),
+    Budget: ("site", "mechanism"),
+}
+"""The fields that say what an entry tells of."""
 
 
 @dataclass
@@ -61,6 +72,7 @@ class GridFederation:
         self.store = Store(folder / "codes")
         self.accounts = {site.name: Account() for site in scenario.sites}
         self.stages: dict[str, float] = {}
+        self.entries: dict[str, dict[str, dict[str, Any]]] = {}
         self._recall()
         self._grid = grid
         self._scenario = scenario
@@ -107,7 +119,7 @@ class GridFederation:
             except PayloadError as fault:
                 self._leave(site, f"refused at the intake in {action!r}: {fault}")
                 continue
-            if expected.kind in (Kind.IMAGE_CODE, Kind.MASK_CODE):
+            if expected.kind in _STORED:
                 self.store.put(action, payload, reply.body)
             accepted[site] = payload
         self._save()
@@ -140,6 +152,21 @@ class GridFederation:
         if text not in self.accounts[site].notes:
             self.accounts[site].notes.append(text)
             self._save()
+
+    def facts(self, site: str) -> Mapping[str, int]:
+        """What `site` said in the roll call."""
+        return self.accounts[site].facts
+
+    def sent(self, site: str) -> int:
+        """Bytes of payloads to and from `site` so far."""
+        return self.accounts[site].bytes_up + self.accounts[site].bytes_down
+
+    def record(self, entry: Entry) -> None:
+        """Keep an entry for the result. A round that is done again after an interruption replaces its own entry."""
+        fields = vars(entry)
+        name = "/".join(str(fields[key]) for key in _NAMES[type(entry)])
+        self.entries.setdefault(type(entry).__name__, {})[name] = fields
+        self._save()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -240,7 +267,8 @@ class GridFederation:
             raise QuorumError(f"{len(self.sites)} sites remain, the quorum is {self._scenario.quorum}; {site}: {why}")
 
     def _save(self) -> None:
-        content = {"stages": self.stages, "sites": {name: vars(account) for name, account in self.accounts.items()}}
+        sites = {name: vars(account) for name, account in self.accounts.items()}
+        content = {"stages": self.stages, "sites": sites, "entries": self.entries}
         draft = self.folder / "accounts.draft"
         draft.write_text(json.dumps(content, indent=1, sort_keys=True))
         os.replace(draft, self.folder / "accounts.json")
@@ -251,6 +279,6 @@ class GridFederation:
         if not path.exists():
             return
         content = json.loads(path.read_text())
-        self.stages = content["stages"]
+        self.stages, self.entries = content["stages"], content["entries"]
         for name, values in content["sites"].items():
             self.accounts[name] = Account(**{**values, "status": "ok"})

@@ -54,9 +54,13 @@ def _through_gate(
     key = _key(station)
     ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
     method = resolve(Scenario.model_validate_json(envelope.scenario).method)
-    verdict = policy.Gate(exports=method.exports, site=station.site.name, purposes=PURPOSES).release(
-        body, ledger, key, order.action, run_id=envelope.run_id, number=order.number
+    own_gate = policy.Gate(
+        exports=method.exports,
+        site=station.site.name,
+        purposes=PURPOSES,
+        raw_sharing=station.raw_sharing == "allowed",
     )
+    verdict = own_gate.release(body, ledger, key, order.action, run_id=envelope.run_id, number=order.number)
     if isinstance(verdict, policy.Refused):
         return Refused(station.site.name, verdict.decision.rule, verdict.decision.reason)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

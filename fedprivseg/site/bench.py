@@ -21,6 +21,10 @@ from fedprivseg.site.vault import Vault
 
 _COHORT = TypeAdapter(Cohort)
 
+_TRAINING, _TESTING = "training-slices", "testing-slices"
+"""A site reads its slices once a run: every order is a call of its own, and finding them in the cache takes hashing all
+of the site's files."""
+
 
 class Bench:
     """A `methods.method.Site`: one hospital as a method sees it."""
@@ -60,17 +64,36 @@ class Bench:
 
     def training(self) -> Slices:
         """All slices (ED and ES) of the training subjects."""
-        return gridded_slices(self._cohort.train, self.grid, self._cache)
+        if not self.vault.has(_TRAINING):
+            slices = gridded_slices(self._cohort.train, self.grid, self._cache)
+            self.vault.save(_TRAINING, vars(slices))
+        return Slices(**self.vault.load(_TRAINING))
 
     def testing(self) -> np.ndarray:
         """Slices (N, H, W) float32 in 0..1 of the test subjects: subject by subject, ED before ES."""
-        stacks = [
-            image for subject in self._cohort.test for image, _ in gridded(subject, self.grid, self._cache).values()
-        ]
-        empty = np.empty((0, self.grid.height, self.grid.width), np.float32)
-        return np.concatenate([empty, *stacks])
+        return self._testing()["images"]
 
-    def measure(self, scores: np.ndarray, example: tuple[int, np.ndarray] | None = None) -> Payload:
+    def _testing(self) -> dict[str, np.ndarray]:
+        if not self.vault.has(_TESTING):
+            size = self.grid.height, self.grid.width
+            images, masks = [np.empty((0, *size), np.float32)], [np.empty((0, *size), np.uint8)]
+            for subject in self._cohort.test:
+                for image, mask in gridded(subject, self.grid, self._cache).values():
+                    assert mask is not None  # test subjects are labelled
+                    images.append(image)
+                    masks.append(mask)
+            self.vault.save(_TESTING, {"images": np.concatenate(images), "masks": np.concatenate(masks)})
+        return self.vault.load(_TESTING)
+
+    def glance(self, scores: np.ndarray) -> np.ndarray:
+        """Class scores (N, 4, H, W) for `testing()`'s slices -> Dice (3,) float64 on the grid, all slices pooled."""
+        labels = scores.argmax(axis=1)
+        masks = self._testing()["masks"]
+        return dice(np.moveaxis(labels, 0, -1), np.moveaxis(masks, 0, -1))
+
+    def measure(
+        self, scores: np.ndarray, example: tuple[int, np.ndarray] | None = None, *, keep: bool = True
+    ) -> Payload:
         """Class scores (N, 4, H, W) for `testing()`'s slices -> a METRIC payload; predictions and pictures stay here.
 
         The payload holds, for each measure, values (subjects, 2 phases, 3 structures) float64, and ``<measure>_known``
@@ -85,9 +108,10 @@ class Bench:
                 depth = volume.image.shape[2]
                 labels = self.labels(volume, scores[start : start + depth])
                 start += depth
-                path = self._folder / "predictions" / f"{subject.code}_{phase}.nii.gz"
-                path.parent.mkdir(exist_ok=True)
-                write_mask(path, labels, volume.affine)
+                if keep:
+                    path = self._folder / "predictions" / f"{subject.code}_{phase}.nii.gz"
+                    path.parent.mkdir(exist_ok=True)
+                    write_mask(path, labels, volume.affine)
                 assert volume.mask is not None  # test subjects are labelled
                 values["dice"][row, column] = dice(labels, volume.mask)
                 values["hd95_mm"][row, column] = hd95_mm(labels, volume.mask, volume.spacing)
@@ -96,7 +120,7 @@ class Bench:
                 cases.append(
                     (float(np.mean(known[np.isfinite(known)])) if np.isfinite(known).any() else 0.0, volume, labels)
                 )
-        if self._pictures and cases:
+        if keep and self._pictures and cases:
             self._keep_pictures(cases, example)
         self.progress("measure", len(self._cohort.test), len(self._cohort.test))
         arrays = {name: np.nan_to_num(value, nan=0.0, posinf=0.0) for name, value in values.items()}

@@ -13,7 +13,7 @@ from pathlib import Path
 from flwr.app import Context
 from pydantic import BaseModel, ConfigDict
 
-from fedprivseg.config import DataConfig, SiteConfig
+from fedprivseg.config import DataConfig, RawSharing, SiteConfig
 
 STATIONS = "FEDPRIVSEG_STATIONS"
 """Environment variable: the folder that holds ``<site>/station.json`` of every simulated site."""
@@ -28,23 +28,35 @@ class StationFile(BaseModel):
     data: DataConfig
     release: str
     cache: str
+    raw_sharing: RawSharing = "forbidden"
 
 
 @dataclass(frozen=True)
 class Station:
-    """``folder`` is the site's own; ``release`` the M&Ms release it reads; ``cache`` holds its images on the network grid."""
+    """``folder`` is the site's own; ``release`` the M&Ms release it reads; ``cache`` holds its images on the network grid.
+
+    ``raw_sharing``: whether the hospital lets raw images leave. It stands here, with the site, not in what a server sends.
+    """
 
     site: SiteConfig
     data: DataConfig
     folder: Path
     release: Path
     cache: Path
+    raw_sharing: RawSharing = "forbidden"
 
     @classmethod
     def read(cls, path: Path) -> Station:
         """The station of a ``station.json``."""
         content = StationFile.model_validate_json(path.read_text(encoding="utf-8"))
-        return cls(content.site, content.data, path.parent, Path(content.release), Path(content.cache))
+        return cls(
+            content.site,
+            content.data,
+            path.parent,
+            Path(content.release),
+            Path(content.cache),
+            content.raw_sharing,
+        )
 
     @classmethod
     def find(cls, context: Context) -> Station:

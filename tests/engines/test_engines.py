@@ -15,6 +15,7 @@ from conftest import BRIEF, tiny_settings
 from safetensors.numpy import load_file
 
 from fedprivseg.records import Payload
+from fedprivseg.results import read_result
 from fedprivseg.run import load_scenario, simulate
 
 
@@ -34,28 +35,25 @@ def _ray_processes() -> set[str]:
     return found
 
 
+def _run(scenario, folder, cache, settings):
+    """Run in a process of its own, as a user has it: Ray leaves warnings about its children behind in this one."""
+    command = [sys.executable, "-m", "fedprivseg.cli", "run", str(scenario), "--out", str(folder), "--json"]
+    for setting in settings:
+        command += ["--set", setting]
+    env = {**os.environ, "FEDPRIVSEG_CACHE": str(cache)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return read_result(folder)
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory, phantom, quickstart):
-    """The same scenario on both engines, each with caches of its own; ray in a process of its own, as a user has it."""
+    """The same scenario on both engines, each with caches of its own."""
     runs = {}
     for engine in ("inline", "ray"):
         folder = tmp_path_factory.mktemp(engine) / "run"
-        command = [
-            sys.executable,
-            "-m",
-            "fedprivseg.cli",
-            "run",
-            str(quickstart),
-            "--out",
-            str(folder),
-            "--json",
-        ]
-        for setting in _settings(phantom, engine):
-            command += ["--set", setting]
-        env = {**os.environ, "FEDPRIVSEG_CACHE": str(tmp_path_factory.mktemp(f"{engine}-cache"))}
         before = _ray_processes()
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        _run(quickstart, folder, tmp_path_factory.mktemp(f"{engine}-cache"), _settings(phantom, engine))
         runs[engine] = folder, _ray_processes() - before
     return runs
 
@@ -73,6 +71,25 @@ def test_results_are_bit_equal(both):
         np.testing.assert_array_equal(weights, other[name])
     for path in inline.glob("server/metrics/*.safetensors"):
         assert Payload.decode(path.read_bytes()).encode() == (ray / path.relative_to(inline)).read_bytes()
+
+
+@pytest.mark.parametrize("more", [["method.parameters.fraction=0.67"], ["method.parameters.dp.epsilon=8"]], ids=str)
+def test_rounds_are_bit_equal_on_both_engines(tmp_path, phantom, quickstart, more):
+    """Also when not all sites take part, and when noise is drawn."""
+    brief = ["rounds=3", "local_steps=2", "curve_points=1", "test_views=1"]
+    finals = {}
+    for engine in ("inline", "ray"):
+        settings = [*_settings(phantom, engine), "method.name=fedavg", "method.variant=default", "method.parameters={}"]
+        settings += [f"method.parameters.{setting}" for setting in brief]
+        result = _run(quickstart, tmp_path / engine, tmp_path / "cache", [*settings, *more])
+        finals[engine] = load_file(tmp_path / engine / "server/model.safetensors"), result
+    (one, first), (other, second) = finals["inline"], finals["ray"]
+    assert set(one) == set(other)
+    for name, weights in one.items():
+        np.testing.assert_array_equal(weights, other[name], err_msg=name)
+    assert first.rows() == second.rows()
+    assert first.curve == second.curve
+    assert first.budgets == second.budgets
 
 
 def test_nothing_is_left_running(both):

@@ -133,6 +133,18 @@ def test_an_empty_list_of_exports_lets_nothing_out(kind: Kind) -> None:
     assert (decision.allowed, decision.rule) == (False, expected)
 
 
+def test_raw_leaves_only_if_the_method_declares_it_and_the_site_allows_it() -> None:
+    raw = replace(CODES, kind=Kind.RAW, level=4)
+    allowed = Gate(EXPORTS | {Kind.RAW}, SITE, raw_sharing=True).decide(raw)
+    assert (allowed.allowed, allowed.rule) == (True, "kind.raw-allowed")
+    undeclared = Gate(EXPORTS, SITE, raw_sharing=True).decide(raw)
+    assert (undeclared.allowed, undeclared.rule) == (False, "kind.raw")
+    above = Gate(EXPORTS | {Kind.RAW}, SITE, raw_sharing=True).decide(replace(raw, level=5))
+    assert (above.allowed, above.rule) == (False, "level.above")
+    for truthy in ("allowed", 1, "no"):  # only True is a permission
+        assert not Gate(EXPORTS | {Kind.RAW}, SITE, raw_sharing=truthy).decide(raw).allowed  # type: ignore[arg-type]
+
+
 def test_raw_stays_even_if_a_method_declares_it() -> None:
     decision = Gate(frozenset(Kind), SITE).decide(replace(CODES, kind=Kind.RAW))
     assert (decision.allowed, decision.rule) == (False, "kind.raw")

@@ -1,0 +1,257 @@
+"""Reference lines: what a site reaches alone, and what all would reach with their data in one place.
+
+Neither is a way of segmenting together. Local-only is the floor that a method has to beat to be worth joining; pooled is
+what policy forbids: its images and masks leave as they are, so every gate refuses it unless the scenario's policy says
+``raw_sharing = "allowed"`` in so many words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+from pydantic import Field
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from fedprivseg.methods.memory import recall, remember
+from fedprivseg.methods.method import Action, Array, Codes, Expected, Federation, Method, Site
+from fedprivseg.methods.rounds import measure
+from fedprivseg.methods.training import (
+    GLANCED,
+    MEASURED,
+    NET,
+    StepsParameters,
+    TrainingParameters,
+    augmentation,
+    build,
+    glanced,
+    marks,
+    mean_dices,
+    numbered,
+    packed,
+    planned,
+    segment,
+    unpacked,
+)
+from fedprivseg.nets.baseline import Weights, load_weights, weights_of
+from fedprivseg.nets.local_training import train_round
+from fedprivseg.records import CrossSite, CurvePoint, Kind, Order, Payload
+
+ALONE = "alone"
+"""The memory of a site that trains alone: its weights, loss and number after a round."""
+
+_LOSS, _ROUND = "loss", "round"
+
+
+class LocalOnlyParameters(StepsParameters):
+    """As for FedAvg, so that both take the same steps."""
+
+    cross_site: bool = Field(True, description="whether each site's network is also measured at every other site")
+
+
+def train_alone(method: LocalOnly, site: Site, order: Order) -> Payload:
+    """Round `order.number` of this site, from where its own last round ended."""
+    p, slices, number = method.parameters, site.training(), order.number
+    kept = recall(site, ALONE, number + 1)
+    if not kept or int(kept[_ROUND][0]) != number:  # else an earlier attempt did this round
+        before = recall(site, ALONE, number)
+        net = build(p, site)
+        load_weights(net, _weights(before))
+        loss = train_round(
+            net,
+            slices.images,
+            slices.masks,
+            planned(p, (number - 1) * p.local_steps, p.local_steps, p.rounds * p.local_steps),
+            site.seed,
+            (site.name, "round", number),
+            augmentation=augmentation(p),
+            device=site.device,
+            progress=lambda _, done, total: site.progress(f"round {number}", done, total),
+        )
+        kept = {**weights_of(net), _LOSS: np.array([loss]), _ROUND: np.array([number])}
+        remember(site, ALONE, number, kept)
+    return numbered(Kind.STATUS, site, "train", {"loss": kept[_LOSS]}, number)
+
+
+def glance_alone(method: LocalOnly, site: Site, order: Order) -> Payload:
+    """Score the site's own network on its own test slices, for the learning curve."""
+    return glanced(_own(method, site), site, order.number, method.parameters.half)
+
+
+def measure_alone(method: LocalOnly, site: Site, order: Order) -> Payload:
+    """Segment the test slices with the site's own network and measure them."""
+    return site.measure(segment(_own(method, site), site, site.testing(), method.parameters))
+
+
+def send_weights(method: LocalOnly, site: Site, order: Order) -> Payload:
+    """The site's own network, to be measured elsewhere."""
+    weights = _weights(recall(site, ALONE, method.parameters.rounds + 1))
+    arrays = {NET + name: value for name, value in weights.items()}
+    return numbered(Kind.WEIGHTS, site, "measure", arrays, order.number, ("trained alone",))
+
+
+def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
+    """Measure another site's network on this site's test subjects; its predictions are not kept."""
+    net = build(method.parameters, site)
+    load_weights(net, unpacked(order)[0])
+    scores = segment(net, site, site.testing(), method.parameters)
+    return numbered(Kind.METRIC, site, "measure", site.measure(scores, keep=False).arrays, order.number)
+
+
+@final
+class LocalOnly(Method):
+    """Each site trains alone; every network is measured at home and at every other site."""
+
+    name = "local-only"
+    title = "Local training only"
+    paper = "reference line; Sheller et al., Scientific Reports 10:12598, 2020, compares with it"
+    exports = frozenset({Kind.WEIGHTS, Kind.METRIC, Kind.STATUS})
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
+    parameters_type = LocalOnlyParameters
+    parameters: LocalOnlyParameters
+    actions: ClassVar[Mapping[str, Action]] = {
+        action.__name__: action for action in (train_alone, glance_alone, measure_alone, send_weights, measure_foreign)
+    }
+
+    def conduct(self, federation: Federation) -> dict[str, Payload]:
+        """Train alone, measure at home; then carry each network to every other site."""
+        p = self.parameters
+        trained = Expected(Kind.STATUS, "train", {_LOSS: Array("float64", (1,))})
+        with federation.stage("train alone"):
+            for number in range(1, p.rounds + 1):
+                replies = federation.ask("train_alone", trained, number=number)
+                federation.progress("train alone", number, p.rounds)
+                dices: dict[str, float] = {}
+                if number in marks(p):
+                    dices = mean_dices(federation.ask("glance_alone", GLANCED, number=number))
+                for site, reply in replies.items():
+                    loss = float(reply.arrays[_LOSS][0])
+                    federation.record(CurvePoint(number, site, loss, dices.get(site), federation.sent(site)))
+        with federation.stage("measure"):
+            measured = federation.ask("measure_alone", MEASURED)
+        if p.cross_site:
+            with federation.stage("measure at other sites"):
+                self._cross(federation, measured)
+        return measured
+
+    def _cross(self, federation: Federation, measured: Mapping[str, Payload]) -> None:
+        """Fill the cross-site matrix: rows where a network was trained, columns where it was measured."""
+        forms = {
+            NET + name: Array("float32", v.shape) for name, v in weights_of(build(self.parameters, federation)).items()
+        }
+        nets = federation.ask("send_weights", Expected(Kind.WEIGHTS, "measure", forms))
+        for number, (origin, net) in enumerate(nets.items()):
+            sent = {
+                site: federation.answer(Kind.WEIGHTS, site, net.arrays, number)
+                for site in federation.sites
+                if site != origin
+            }
+            found = federation.ask("measure_foreign", MEASURED, number=number, answers=sent, sites=list(sent))
+            for site, payload in {**found, origin: measured[origin]}.items():
+                known = payload.arrays["dice_known"].astype(bool)
+                if known.any():
+                    mean = float(payload.arrays["dice"][known].mean())
+                    federation.record(CrossSite(trained_at=origin, measured_at=site, dice=mean))
+
+    def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
+        """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1, with the site's own network."""
+        return segment(_own(self, site), site, images, self.parameters)
+
+
+class PooledParameters(TrainingParameters):
+    """As for FedAvg; steps: those of all its sites together."""
+
+    steps: int = Field(1500, ge=1, description="optimiser steps on the pooled slices")
+    shard_slices: int = Field(256, ge=1, description="most slices in one shard")
+
+
+def send_images(method: Pooled, site: Site, order: Order) -> Payload:
+    """One shard of the training slices as they are: (n, H, W) float32."""
+    return _raw(method, site, order, "images", site.training().images)
+
+
+def send_masks(method: Pooled, site: Site, order: Order) -> Payload:
+    """One shard of their masks: (n, H, W) uint8."""
+    return _raw(method, site, order, "masks", site.training().masks)
+
+
+def _raw(method: Pooled, site: Site, order: Order, name: str, slices: np.ndarray) -> Payload:
+    size = method.parameters.shard_slices
+    part = {name: slices[order.number * size : (order.number + 1) * size]}
+    shards = max(1, -(-len(slices) // size))
+    return Payload(Kind.RAW, site.name, "train", part, level=4, shard=order.number, shards=shards)
+
+
+@final
+class Pooled(Method):
+    """All training data in one place, raw: what policy forbids, for comparison."""
+
+    name = "pooled"
+    title = "Pooled data"
+    paper = "reference line; Sheller et al., Scientific Reports 10:12598, 2020, compares with it"
+    exports = frozenset({Kind.RAW, Kind.METRIC, Kind.STATUS})
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
+    parameters_type = PooledParameters
+    parameters: PooledParameters
+    actions: ClassVar[Mapping[str, Action]] = {action.__name__: action for action in (send_images, send_masks, measure)}
+
+    def conduct(self, federation: Federation) -> dict[str, Payload]:
+        """Collect, train, and let every site measure with the one network."""
+        size = federation.grid.height, federation.grid.width
+        with federation.stage("send raw data"):
+            images = federation.collect(
+                "send_images", Expected(Kind.RAW, "train", {"images": Array("float32", (None, *size))})
+            )
+            masks = federation.collect(
+                "send_masks", Expected(Kind.RAW, "train", {"masks": Array("uint8", (None, *size))})
+            )
+        with federation.stage("train pooled"):
+            weights = self._weights(federation, images, masks)
+        with federation.stage("measure"):
+            return federation.ask("measure", MEASURED, answers=packed(federation, weights, {}, 0))
+
+    def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
+        """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1."""
+        net = build(self.parameters, site)
+        load_weights(net, site.vault.load("final"))
+        return segment(net, site, images, self.parameters)
+
+    def _weights(
+        self, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]
+    ) -> dict[str, np.ndarray]:
+        """The network's weights, trained or found again as an earlier attempt left them."""
+        path = federation.folder / "model.safetensors"
+        if not path.exists():
+            net, p = build(self.parameters, federation), self.parameters
+            train_round(
+                net,
+                np.concatenate([_all(images[site]) for site in federation.sites]),
+                np.concatenate([_all(masks[site]) for site in federation.sites]),
+                planned(p, 0, p.steps, p.steps),
+                federation.seed,
+                ("server", "pooled"),
+                augmentation=augmentation(p),
+                device=federation.device,
+                progress=lambda _, done, total: federation.progress("train pooled", done, total),
+            )
+            draft = path.with_suffix(".draft")
+            save_file(weights_of(net), draft)
+            draft.replace(path)
+        return load_file(path)
+
+
+def _all(rows: Codes) -> np.ndarray:
+    return rows.rows(np.arange(len(rows)))
+
+
+def _weights(kept: Weights) -> dict[str, np.ndarray]:
+    return {name: value for name, value in kept.items() if name not in (_LOSS, _ROUND)}
+
+
+def _own(method: LocalOnly, site: Site) -> nn.Module:
+    net = build(method.parameters, site)
+    load_weights(net, _weights(recall(site, ALONE, method.parameters.rounds + 1)))
+    return net

@@ -1,0 +1,93 @@
+"""Ditto: every site keeps a personal network that is held near the federation's (Li et al., ICML 2021, algorithm 1).
+
+The shared network is trained as in FedAvg. Beside it a site takes as many steps again on its personal weights v, with
+lambda (v - w_received) added to the gradient; v never leaves, and is what the site segments with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, final
+
+from flwr.serverapp import strategy as flower
+from pydantic import Field
+from torch import nn
+
+from fedprivseg.methods.averaging import Pull
+from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
+from fedprivseg.methods.local import LocalRule, Plain
+from fedprivseg.methods.memory import recall, remember
+from fedprivseg.methods.method import Action, Site
+from fedprivseg.methods.rounds import Aggregation, Rounds, glance, train
+from fedprivseg.methods.training import RoundsParameters, augmentation, build, segment, unpacked
+from fedprivseg.nets.baseline import load_weights, weights_of
+from fedprivseg.nets.local_training import train_round
+from fedprivseg.records import Order, Payload
+
+PERSONAL = "personal"
+
+
+def train_both(method: Ditto, site: Site, order: Order) -> Payload:
+    """A round of the shared network, then as many steps of the personal one; only the shared one is sent."""
+    payload = train(method, site, order)
+    p, slices, number = method.parameters, site.training(), order.number
+    received, _ = unpacked(order)
+    net = build(method.parameters, site)
+    load_weights(net, received)
+    pull = Pull(net, p.proximity)
+    load_weights(net, recall(site, PERSONAL, number))
+    train_round(
+        net,
+        slices.images,
+        slices.masks,
+        method.work(number, len(slices.images)),
+        site.seed,
+        (site.name, "personal", number),
+        augmentation=augmentation(p),
+        correction=pull,
+        device=site.device,
+        progress=lambda _, done, total: site.progress(f"personal round {number}", done, total),
+    )
+    remember(site, PERSONAL, number, weights_of(net))
+    return payload
+
+
+def measure_personal(method: Ditto, site: Site, order: Order) -> Payload:
+    """Segment and measure with the personal network; a site that was never chosen has only the shared one."""
+    net = _personal(method, site, order)
+    site.vault.save("final", weights_of(net))
+    return site.measure(segment(net, site, site.testing(), method.parameters))
+
+
+def _personal(method: Ditto, site: Site, order: Order) -> nn.Module:
+    net = build(method.parameters, site)
+    load_weights(net, recall(site, PERSONAL, method.parameters.rounds + 1) or unpacked(order)[0])
+    return net
+
+
+class DittoParameters(RoundsParameters):
+    """proximity: see Ditto."""
+
+    proximity: float = Field(
+        0.1, ge=0, description="lambda: how strongly personal weights are held near the shared ones"
+    )
+
+
+@final
+class Ditto(Rounds):
+    """A personal network at each site beside the averaged one."""
+
+    name = "ditto"
+    title = "Ditto"
+    paper = "Li et al., ICML 2021, algorithm 1"
+    parameters_type = DittoParameters
+    parameters: DittoParameters
+    actions: ClassVar[Mapping[str, Action]] = {"train": train_both, "glance": glance, "measure": measure_personal}
+
+    def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
+        """Flower's FedAvg of the shared network."""
+        return FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
+
+    def local(self) -> LocalRule:
+        """Plain steps."""
+        return Plain()

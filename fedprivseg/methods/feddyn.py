@@ -1,0 +1,139 @@
+"""FedDyn: a dynamic regulariser makes the sites' optima agree with the federation's (Acar et al., ICLR 2021, algorithm 1).
+
+Site k minimises its loss - <h_k, w> + alpha/2 |w - w_received|^2, and then sets h_k to h_k - alpha (w_k - w_received).
+The server keeps h, the mean of all h_k, and moves the average by -h / alpha.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import final
+
+import numpy as np
+import torch
+from flwr.serverapp import strategy as flower
+from pydantic import Field
+from torch import nn
+
+from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
+from fedprivseg.methods.local import LocalRule, Start
+from fedprivseg.methods.rounds import Aggregation, Rounds, Update
+from fedprivseg.methods.training import RoundsParameters
+from fedprivseg.nets.baseline import Weights
+from fedprivseg.nets.local_training import Correction
+from fedprivseg.records import Budget
+
+
+@final
+class Dynamic(Aggregation):
+    """Algorithm 1, lines 10 and 11. sites: m, all of them, also when not all take part. The plain mean, as the paper has it."""
+
+    def __init__(self, sites: int, alpha: float, statistics: frozenset[str]) -> None:
+        self.sites = sites
+        self.alpha = alpha
+        self.statistics = statistics
+        self.average = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
+        self.h: dict[str, np.ndarray] = {}
+
+    def broadcast(self, number: int, arrays: Weights) -> Weights:
+        """Nothing."""
+        return {}
+
+    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
+        """h <- h - alpha / m * sum of (w_k - w); w <- mean of w_k - h / alpha."""
+        equal = {site: Update(u.arrays, u.extra, 1.0, u.steps, u.loss) for site, u in updates.items()}
+        mean = self.average.fold(number, arrays, equal)
+        for name, value in arrays.items():
+            if name not in self.statistics:
+                change = sum(update.arrays[name] - value for update in updates.values())
+                before = self.h.get(name, np.zeros_like(value))
+                self.h[name] = (before - self.alpha / self.sites * change).astype(np.float32)
+        return {
+            name: value if name in self.statistics else value - self.h[name] / np.float32(self.alpha)
+            for name, value in mean.items()
+        }
+
+    def state(self) -> dict[str, np.ndarray]:
+        """h."""
+        return dict(self.h)
+
+    def restore(self, state: Weights) -> None:
+        """Take h up again."""
+        self.h = dict(state)
+
+    def spent(self) -> Budget | None:
+        """Nothing: no noise is added."""
+        return None
+
+
+@final
+class Regulariser(Correction):
+    """Adds alpha (w - w_received) - h_k to every gradient."""
+
+    def __init__(self, net: nn.Module, alpha: float, kept: Weights) -> None:
+        self.alpha = alpha
+        self.start = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+        self.h = {name: torch.from_numpy(value) for name, value in kept.items()}
+
+    def apply(self, net: nn.Module) -> None:
+        """The gradient of the two terms."""
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter - self.start[name].to(parameter.device), alpha=self.alpha)
+                    if name in self.h:
+                        parameter.grad.sub_(self.h[name].to(parameter.device))
+
+
+@final
+class Regularised(LocalRule):
+    """Steps on the regularised loss; the site keeps h_k."""
+
+    def __init__(self, alpha: float) -> None:
+        self.alpha = alpha
+
+    def stays_home(self, net: nn.Module) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
+    def correction(self, start: Start, net: nn.Module) -> Correction:
+        """The regulariser's gradient."""
+        return Regulariser(net, self.alpha, start.kept)
+
+    def sends(self, arrays: Weights) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def finish(self, start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
+        """h_k <- h_k - alpha (w_k - w_received), for parameters."""
+        assert isinstance(correction, Regulariser)
+        kept = {}
+        for name in correction.start:
+            before = start.kept.get(name, np.zeros_like(trained[name]))
+            kept[name] = before - np.float32(self.alpha) * (trained[name] - start.arrays[name])
+        return {}, kept
+
+
+class FedDynParameters(RoundsParameters):
+    """alpha: see FedDyn."""
+
+    alpha: float = Field(0.01, gt=0, description="weight of the dynamic regulariser")
+
+
+@final
+class FedDyn(Rounds):
+    """Averaging with a dynamic regulariser at each site."""
+
+    name = "feddyn"
+    title = "FedDyn"
+    paper = "Acar et al., ICLR 2021, algorithm 1"
+    parameters_type = FedDynParameters
+    parameters: FedDynParameters
+
+    def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
+        """The mean and h."""
+        return Dynamic(sites, self.parameters.alpha, statistics)
+
+    def local(self) -> LocalRule:
+        """Regularised steps."""
+        return Regularised(self.parameters.alpha)

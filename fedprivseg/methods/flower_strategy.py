@@ -1,0 +1,157 @@
+"""Flower's own strategies as an `Aggregation`: their arithmetic, on updates that arrive sorted by site.
+
+A strategy is asked to configure each round (some note the present weights there, FedProx states its mu) and to aggregate
+it. What it would decide by node id or arrival is decided already: it sees the sites of the round, in the order of their
+names, as nodes 1, 2, 3... Flower shuffles them with Python's global generator, which is put back.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any, final
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Strategy
+
+from fedprivseg.errors import ServerError
+from fedprivseg.methods.rounds import Aggregation, Update
+from fedprivseg.nets.baseline import Weights
+from fedprivseg.records import Budget
+from fedprivseg.seeds import derive
+
+ANY_NUMBER: Mapping[str, Any] = MappingProxyType(
+    {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
+)
+"""Flower waits for two nodes by default; here the federation says who takes part."""
+
+WEIGHT = "num-examples"
+"""Flower's default name of a site's weight."""
+
+LOSS = "train_loss"
+"""Flower's default name of a site's mean training loss, which q-FedAvg reads."""
+
+
+@final
+class FlowerStrategy(Aggregation):
+    """Aggregation by `strategy`.
+
+    averaged: names of arrays that are averaged plainly instead: running statistics, on which a server's optimiser must not
+    step (a variance could turn negative). seed: of any noise that the strategy draws from numpy's global generator.
+    """
+
+    def __init__(self, strategy: Strategy, averaged: frozenset[str] = frozenset(), seed: int = 0) -> None:
+        self.strategy = strategy
+        self.averaged = averaged
+        self.seed = seed
+
+    def broadcast(self, number: int, arrays: Weights) -> Weights:
+        """Nothing: what a strategy asks of the sites is part of the method's local rule."""
+        return {}
+
+    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
+        """One round of the strategy. Raises ServerError if it returns no arrays."""
+        stepped = [name for name in arrays if name not in self.averaged]
+        folded = self._run(self.strategy, number, arrays, updates, stepped)
+        if self.averaged:
+            folded |= self._run(
+                FedAvg(**ANY_NUMBER), number, arrays, updates, [name for name in arrays if name in self.averaged]
+            )
+        return {name: folded[name] for name in arrays}
+
+    def _run(
+        self, strategy: Strategy, number: int, arrays: Weights, updates: Mapping[str, Update], names: list[str]
+    ) -> dict[str, np.ndarray]:
+        with _own_randomness(derive(self.seed, "server", "strategy", number)):
+            record = _record(arrays, names)
+            list(strategy.configure_train(number, record, ConfigRecord(), _Nodes(len(updates))))
+            replies = [_reply(node, update, names) for node, update in enumerate(updates.values(), start=1)]
+            folded, _ = strategy.aggregate_train(number, replies)
+        if folded is None:
+            raise ServerError(f"{type(strategy).__name__} returned no weights for {len(updates)} updates")
+        return {name: folded[name].numpy().astype(np.float32) for name in names}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Every array and list or dictionary of arrays among the strategy's attributes: its moments."""
+        found: dict[str, np.ndarray] = {}
+        for name, value in vars(self.strategy).items():
+            items: Iterable[tuple[Any, Any]] = ()
+            if isinstance(value, list):
+                items = enumerate(value)
+            elif isinstance(value, dict):
+                items = value.items()
+            found |= {f"{name}/{key}": array for key, array in items if isinstance(array, np.ndarray)}
+        return found
+
+    def restore(self, state: Weights) -> None:
+        """Put the moments back where `state` found them."""
+        moments: dict[str, dict[str, np.ndarray]] = {}
+        for key, array in state.items():
+            name, _, place = key.partition("/")
+            moments.setdefault(name, {})[place] = array
+        for name, values in moments.items():
+            numbered = all(place.isdigit() for place in values)
+            ordered = [values[str(place)] for place in range(len(values))] if numbered else values
+            setattr(self.strategy, name, ordered)
+
+    def spent(self) -> Budget | None:
+        """Nothing: whoever wraps a strategy that adds noise keeps the account."""
+        return None
+
+
+def _record(arrays: Weights, names: list[str]) -> ArrayRecord:
+    """Flower computes in the type that it is given: double, so that a mean is rounded once."""
+    return ArrayRecord({name: Array(arrays[name].astype(np.float64)) for name in names})
+
+
+def _reply(node: int, update: Update, names: list[str]) -> Message:
+    arrays = _record(update.arrays, names)
+    metrics = MetricRecord({WEIGHT: update.weight, LOSS: update.loss})
+    content = RecordDict({"arrays": arrays, "metrics": metrics})
+    return Message(content=content, dst_node_id=node, message_type="train")
+
+
+class _Nodes(Grid):
+    """As much of a grid as a strategy asks for while it configures a round: how many nodes there are."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(range(1, self._count + 1))
+
+    def set_run(self, run: Any) -> None:
+        raise NotImplementedError("a strategy does not set runs")
+
+    @property
+    def run(self) -> Any:
+        raise NotImplementedError("a strategy does not ask for the run")
+
+    def create_message(self, *_: Any, **__: Any) -> Message:
+        raise NotImplementedError("a strategy does not create messages by the grid")
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        raise NotImplementedError("the federation sends, not the strategy")
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise NotImplementedError("the federation receives, not the strategy")
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        raise NotImplementedError("the federation sends and receives, not the strategy")
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Python's and numpy's global generators start from `seed` inside and are as before afterwards: Flower draws from them."""
+    world = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(world[0])
+        np.random.set_state(world[1])

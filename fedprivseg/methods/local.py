@@ -1,0 +1,190 @@
+"""The site half of training in rounds: one round of steps, what an algorithm adds to them, and what a site keeps of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol, final
+
+import numpy as np
+from torch import nn
+
+from fedprivseg.methods.memory import recall, remember
+from fedprivseg.methods.method import Site
+from fedprivseg.methods.training import LocalDP, RoundsParameters, augmentation, build, unpacked
+from fedprivseg.nets.baseline import Weights, load_weights, weights_of
+from fedprivseg.nets.local_training import Correction, NoCorrection, Work, train_round
+from fedprivseg.nets.private_training import Mechanism, epsilon_spent, noise_for, train_private_round
+from fedprivseg.records import Order, Slices
+
+HOME, RULE, SPENT, NOISE = "home", "rule", "privacy", "privacy-noise"
+"""What a site keeps: arrays of the network that stay there, what its rule keeps, the private steps it took, and their noise."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A site at the start of a round: the arrays and extras received, what its rule kept last time, how it will train."""
+
+    arrays: Weights
+    extra: Weights
+    kept: Weights
+    work: Work
+
+
+class LocalRule(ABC):
+    """What an algorithm does at a site beside plain steps."""
+
+    @abstractmethod
+    def stays_home(self, net: nn.Module) -> frozenset[str]:
+        """Names of the arrays of `net` that never leave a site."""
+
+    @abstractmethod
+    def correction(self, start: Start, net: nn.Module) -> Correction:
+        """What is done to the gradient of every step of this round."""
+
+    @abstractmethod
+    def sends(self, arrays: Weights) -> tuple[str, ...]:
+        """Names of what `finish` sends besides, given the arrays that travel."""
+
+    @abstractmethod
+    def finish(self, start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
+        """(what to send besides, what to keep) after the round; both float32, named and shaped like arrays of the net."""
+
+
+@final
+class Plain(LocalRule):
+    """Plain steps; everything travels."""
+
+    def stays_home(self, net: nn.Module) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
+    def correction(self, start: Start, net: nn.Module) -> Correction:
+        """None."""
+        return NoCorrection()
+
+    def sends(self, arrays: Weights) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def finish(self, start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
+        """Nothing to send, nothing to keep."""
+        return {}, {}
+
+
+class Learner(Protocol):
+    """A method as its site half sees it."""
+
+    parameters: RoundsParameters
+
+    def local(self) -> LocalRule:
+        """What a site adds to its steps."""
+
+    def work(self, number: int, slices: int) -> Work:
+        """How a site with `slices` training slices trains in round `number`."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one round at a site came to. loss: 0 under differential privacy, where it may not be told."""
+
+    arrays: Weights
+    extra: Weights
+    weight: float
+    steps: int
+    loss: float
+    history: tuple[str, ...]
+
+
+def run_round(method: Learner, site: Site, order: Order) -> Trained:
+    """Train the received weights on this site's slices for one round."""
+    p, rule, slices, number = method.parameters, method.local(), site.training(), order.number
+    received, extra = unpacked(order)
+    net = build(p, site)
+    load_weights(net, {**recall(site, HOME, number), **received})
+    start = Start(received, extra, recall(site, RULE, number), method.work(number, len(slices.images)))
+    correction = rule.correction(start, net)
+    loss = _train(method, site, net, slices, start.work, correction, number)
+    trained = weights_of(net)
+    sent, kept = rule.finish(start, trained, correction)
+    remember(site, RULE, number, kept)
+    home = rule.stays_home(net)
+    remember(site, HOME, number, {name: value for name, value in trained.items() if name in home})
+    weights = {"slices": len(slices.images), "subjects": len(np.unique(slices.subjects)), "equal": 1}
+    history = [f"trained {start.work.steps} steps"]
+    if p.dp is not None:
+        history.append(f"DP-SGD, epsilon {p.dp.epsilon:g} and delta {p.dp.delta:g} a {p.dp.unit} over the run")
+    arrays = {name: trained[name] for name in received}
+    return Trained(arrays, sent, float(weights[p.weighting]), start.work.steps, loss, tuple(history))
+
+
+def received_net(method: Learner, site: Site, order: Order) -> nn.Module:
+    """The network as this site uses it: the arrays that `order` brings, and its own where arrays stay home."""
+    assert order.answer is not None, "weights are needed"
+    net = build(method.parameters, site)
+    load_weights(net, {**recall(site, HOME, order.answer.shard + 1), **unpacked(order)[0]})
+    return net
+
+
+def spent(method: Learner, site: Site) -> dict[str, np.ndarray]:
+    """The site's privacy account over all rounds: epsilon, delta and noise multiplier, float64 of shape (1,) each."""
+    p = method.parameters
+    assert p.dp is not None, "without differential privacy there is no account"
+    steps = recall(site, SPENT, p.rounds + 1).get("steps", np.zeros(1, np.int64))
+    mechanism = _mechanism(method, p.dp, site)
+    epsilon = epsilon_spent(mechanism.noise, p.dp.delta, mechanism.rate, int(steps[0]))
+    values = {"epsilon": epsilon, "delta": p.dp.delta, "noise": mechanism.noise}
+    return {name: np.array([value]) for name, value in values.items()}
+
+
+def _train(
+    method: Learner, site: Site, net: nn.Module, slices: Slices, work: Work, correction: Correction, number: int
+) -> float:
+    p, names = method.parameters, (site.name, "round", number)
+
+    def progress(_: str, done: int, total: int) -> None:
+        site.progress(f"round {number}", done, total)
+
+    if p.dp is None:
+        return train_round(
+            net,
+            slices.images,
+            slices.masks,
+            work,
+            site.seed,
+            names,
+            augmentation=augmentation(p),
+            correction=correction,
+            device=site.device,
+            progress=progress,
+        )
+    train_private_round(
+        net,
+        slices.images,
+        slices.masks,
+        slices.subjects,
+        work,
+        _mechanism(method, p.dp, site),
+        site.seed,
+        names,
+        augmentation=augmentation(p),
+        correction=correction,
+        device=site.device,
+        progress=progress,
+    )
+    before = recall(site, SPENT, number).get("steps", np.zeros(1, np.int64))
+    remember(site, SPENT, number, {"steps": before + work.steps})
+    return 0.0
+
+
+def _mechanism(method: Learner, dp: LocalDP, site: Site) -> Mechanism:
+    """The noise that fits the budget, were this site to take part in every round. Found once a run: it takes a search."""
+    slices = site.training()
+    patients = len(np.unique(slices.subjects))
+    batch = method.parameters.batch
+    rate = min(1.0, batch / len(slices.images) if dp.unit == "slice" else batch / (dp.together * patients))
+    if not site.vault.has(NOISE):
+        steps = method.parameters.rounds * method.work(1, len(slices.images)).steps
+        site.vault.save(NOISE, {"noise": np.array([noise_for(dp.epsilon, dp.delta, rate, steps)])})
+    noise = float(site.vault.load(NOISE)["noise"][0])
+    return Mechanism(noise, rate, dp.clip, dp.unit, dp.together)

@@ -1,0 +1,250 @@
+"""One round of an averaging method under secure aggregation: the four steps of Bonawitz et al. 2017, figure 4, as orders.
+
+    keys      every chosen site makes two key pairs and publishes their public halves
+    shares    it shares its two secrets among all, each share encrypted to the site that will hold it
+    masked    it trains, and sends its weighted update in fixed point with all masks on
+    unmask    those who are left open what is needed to take the masks off the sum: own masks of those who sent,
+              pairwise masks of those who did not, and never both of one site
+
+A site that leaves between two steps has dropped out. With fewer than the threshold left the round ends with QuorumError
+and nothing is opened. A site's weight and loss travel inside the masked sum.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedprivseg.errors import QuorumError
+from fedprivseg.methods.local import Trained, run_round
+from fedprivseg.methods.method import Action, Array, Expected, Federation, Site
+from fedprivseg.methods.training import SummableParameters, numbered, packed
+from fedprivseg.nets.baseline import Weights
+from fedprivseg.protections.secagg import (
+    SECRET_BYTES,
+    SHARE_BYTES,
+    Keys,
+    agree,
+    combine,
+    from_fixed,
+    mask,
+    seal,
+    share,
+    to_fixed,
+    unmask,
+    unseal,
+)
+from fedprivseg.records import Kind, Order, Payload
+
+if TYPE_CHECKING:
+    from fedprivseg.methods.rounds import Rounds
+
+MASKS = "masks"
+"""A site's secrets of the round under way, in its vault."""
+
+_TO, _FROM, _KEYS, _SHARE = "to/", "from/", "keys/", "share"
+_SEALED_BYTES = 12 + 2 * SHARE_BYTES + 16
+_BEYOND = 2  # values of the masked vector beyond the arrays: the weight and the weighted loss
+
+
+def masked_keys(method: Rounds, site: Site, order: Order) -> Payload:
+    """Step 0: two fresh key pairs; the public halves leave."""
+    keys = Keys.fresh()
+    site.vault.save(MASKS, {"encryption": _bytes(keys.encryption), "masking": _bytes(keys.masking)})
+    public = np.stack([_bytes(half) for half in keys.public()])
+    return numbered(Kind.SHARE, site, "train", {"public": public}, order.number, ("public keys",))
+
+
+def masked_shares(method: Rounds, site: Site, order: Order) -> Payload:
+    """Step 1: share the masking key and the own mask's seed among all who published keys, encrypted for each."""
+    public = _public(order)
+    threshold = threshold_of(method.parameters, len(public))
+    kept = site.vault.load(MASKS)
+    own = secrets.token_bytes(SECRET_BYTES)
+    names = sorted(public)
+    site.vault.save(MASKS, {**kept, "own": _bytes(own), **{_KEYS + name: value for name, value in public.items()}})
+    maskings, seeds = (share(secret, len(names), threshold) for secret in (kept["masking"].tobytes(), own))
+    sealed = {}
+    for name, masking, seed in zip(names, maskings, seeds, strict=True):
+        key = agree(kept["encryption"].tobytes(), public[name][0].tobytes(), _context(order.number, site.name, name))
+        sealed[_TO + name] = _bytes(seal(key, masking + seed, _context(order.number, site.name, name)))
+    return numbered(Kind.SHARE, site, "train", sealed, order.number, ("secret shares, encrypted to each site",))
+
+
+def masked_update(method: Rounds, site: Site, order: Order) -> Payload:
+    """Step 2: train, then send the weighted update with all masks on."""
+    assert order.answer is not None, "a round starts from weights"
+    arrays = order.answer.arrays
+    sealed = {name.removeprefix(_FROM): value for name, value in arrays.items() if name.startswith(_FROM)}
+    kept = site.vault.load(MASKS)
+    site.vault.save(MASKS, {**kept, **{_FROM + name: value for name, value in sealed.items()}})
+    result = run_round(method, site, order)
+    pairs = []
+    for other in sealed:
+        if other != site.name:
+            seed = agree(
+                kept["masking"].tobytes(), kept[_KEYS + other][1].tobytes(), _pair(order.number, site.name, other)
+            )
+            pairs.append((seed, site.name < other))
+    masked = mask(in_fixed_point(result), kept["own"].tobytes(), pairs)
+    history = (*result.history, "weighted, in fixed point", f"masked against {len(pairs)} sites and by an own mask")
+    return numbered(Kind.MASKED, site, "train", {"masked": masked.view(np.int64)}, order.number, history)
+
+
+def masked_open(method: Rounds, site: Site, order: Order) -> Payload:
+    """Step 3: hand out, of every site, the share that the server needs, and of no site both."""
+    assert order.answer is not None, "the list of survivors is needed"
+    kept = site.vault.load(MASKS)
+    senders = sorted(name.removeprefix(_FROM) for name in kept if name.startswith(_FROM))
+    stayed = order.answer.arrays["stayed"].astype(bool)
+    holders = sum(name.startswith(_KEYS) for name in kept)
+    if len(stayed) != len(senders) or stayed.sum() < threshold_of(method.parameters, holders):
+        raise ValueError("too few sites stayed to open anything")
+    opened = {}
+    for name, stays in zip(senders, stayed, strict=True):
+        key = agree(
+            kept["encryption"].tobytes(), kept[_KEYS + name][0].tobytes(), _context(order.number, name, site.name)
+        )
+        text = unseal(key, kept[_FROM + name].tobytes(), _context(order.number, name, site.name))
+        opened[_TO + name] = _bytes(text[SHARE_BYTES:] if stays else text[:SHARE_BYTES])
+    # Forgotten at once, so that a second question about the same round cannot get the other half.
+    site.vault.save(MASKS, {})
+    return numbered(Kind.SHARE, site, "train", opened, order.number, ("shares that open the sum's masks",))
+
+
+MASKING: Mapping[str, Action] = MappingProxyType(
+    {action.__name__: action for action in (masked_keys, masked_shares, masked_update, masked_open)}
+)
+"""The site's half of a masked round."""
+
+
+def masked_round(
+    federation: Federation, number: int, arrays: Weights, chosen: Sequence[str], parameters: SummableParameters
+) -> Trained:
+    """The server half of one round: the weighted mean of the chosen sites' updates, and nothing about any one of them.
+
+    Raises QuorumError when fewer sites than the threshold are left at any step.
+    """
+    threshold = threshold_of(parameters, len(chosen))
+
+    def expect(kind: Kind, forms: Mapping[str, Array]) -> Expected:
+        return Expected(kind, "train", forms)
+
+    def enough(present: Mapping[str, Payload], step: str) -> dict[str, Payload]:
+        if len(present) < threshold:
+            raise QuorumError(
+                f"round {number} ended in {step!r}: {len(present)} of {len(chosen)} sites are left, and {threshold} are "
+                "needed to open the sum. Nothing was opened."
+            )
+        return dict(present)
+
+    halves = {"public": Array("uint8", (2, SECRET_BYTES))}
+    published = enough(
+        federation.ask("masked_keys", expect(Kind.SHARE, halves), number=number, sites=chosen), "masked_keys"
+    )
+    public = {name: payload.arrays["public"] for name, payload in published.items()}
+    directory = {_KEYS + name: value for name, value in public.items()}
+    everyone = {name: federation.answer(Kind.SHARE, name, directory, number) for name in published}
+    sealed = {_TO + name: Array("uint8", (_SEALED_BYTES,)) for name in published}
+    shared = enough(
+        federation.ask(
+            "masked_shares", expect(Kind.SHARE, sealed), number=number, answers=everyone, sites=list(published)
+        ),
+        "masked_shares",
+    )
+    body = packed(federation, arrays, {}, number)
+    orders = {}
+    for name in shared:
+        mail = {_FROM + sender: payload.arrays[_TO + name] for sender, payload in shared.items()}
+        orders[name] = federation.answer(Kind.WEIGHTS, name, {**body[name].arrays, **mail}, number)
+    size = sum(value.size for value in arrays.values()) + _BEYOND
+    masked = enough(
+        federation.ask(
+            "masked_update",
+            expect(Kind.MASKED, {"masked": Array("int64", (size,))}),
+            number=number,
+            answers=orders,
+            sites=list(shared),
+        ),
+        "masked_update",
+    )
+    stayed = {"stayed": np.array([name in masked for name in sorted(shared)], np.uint8)}
+    opened = enough(
+        federation.ask(
+            "masked_open",
+            expect(Kind.SHARE, {_TO + name: Array("uint8", (SHARE_BYTES,)) for name in shared}),
+            number=number,
+            answers={name: federation.answer(Kind.SHARE, name, stayed, number) for name in masked},
+            sites=list(masked),
+        ),
+        "masked_open",
+    )
+    with np.errstate(over="ignore"):
+        total = sum((p.arrays["masked"].view(np.uint64) for p in masked.values()), np.zeros(size, np.uint64))
+    found = _combined(sorted(published), sorted(shared), opened)
+    own = [found[name] for name in masked]
+    leftover = [
+        (agree(found[gone], public[there][1].tobytes(), _pair(number, gone, there)), there < gone)
+        for gone in sorted(set(shared) - set(masked))
+        for there in masked
+    ]
+    return mean_of(unmask(total, own, leftover), arrays)
+
+
+def threshold_of(parameters: Any, sites: int) -> int:
+    """How many of `sites` sites must stay: what the scenario says, or two thirds, rounded up; never fewer than two."""
+    return max(2, parameters.threshold or math.ceil(2 * sites / 3))
+
+
+def in_fixed_point(result: Trained) -> np.ndarray:
+    """A round's outcome as one vector (n,) uint64: the weighted arrays by name, then the weight, then the weighted loss."""
+    weight = int(result.weight)
+    parts = [result.arrays[name].ravel() for name in sorted(result.arrays)]
+    return to_fixed(np.concatenate([*parts, [1.0, result.loss]]), weight)
+
+
+def mean_of(total: np.ndarray, arrays: Weights) -> Trained:
+    """The sum of such vectors as the weighted mean of those who sent them. arrays: names and shapes."""
+    values = from_fixed(total)
+    weight, loss = (float(value) for value in values[-_BEYOND:])
+    mean, start = {}, 0
+    for name in sorted(arrays):
+        part = values[start : start + arrays[name].size] / weight
+        mean[name] = part.reshape(arrays[name].shape).astype(np.float32)
+        start += arrays[name].size
+    return Trained(mean, {}, weight, 0, loss / weight, ("mean of an exact sum",))
+
+
+def _combined(holders: list[str], shared: list[str], opened: Mapping[str, Payload]) -> dict[str, bytes]:
+    """The secret of every site that shared one, from the shares that were opened. holders: who got the shares, in order."""
+    places = {name: place for place, name in enumerate(holders, start=1)}
+    return {
+        owner: combine({places[name]: payload.arrays[_TO + owner].tobytes() for name, payload in opened.items()})
+        for owner in shared
+    }
+
+
+def _public(order: Order) -> dict[str, np.ndarray]:
+    """The published keys that an order brings: site -> (2, 32) uint8."""
+    if order.answer is None:
+        raise ValueError("the directory of public keys is needed")
+    return {name.removeprefix(_KEYS): v for name, v in order.answer.arrays.items() if name.startswith(_KEYS)}
+
+
+def _context(number: int, sender: str, holder: str) -> bytes:
+    """What an encrypted share is bound to."""
+    return f"fedprivseg share round {number} from {sender} to {holder}".encode()
+
+
+def _pair(number: int, one: str, other: str) -> bytes:
+    """What a pairwise mask is bound to, the same from both sides."""
+    return f"fedprivseg mask round {number} of {' and '.join(sorted((one, other)))}".encode()
+
+
+def _bytes(text: bytes) -> np.ndarray:
+    return np.frombuffer(text, np.uint8)

@@ -1,0 +1,268 @@
+"""Training in rounds: weights go out, sites train, weights come back, the server folds them together.
+
+`Rounds` is the program that every method of the federated-averaging family shares. What distinguishes one from another is
+composed into it: an `Aggregation` (what the server does with the sites' weights) and a `LocalRule` (what a site adds to its
+steps, sends besides, keeps, and never sends).
+
+Order and arrival mean nothing here: sites are chosen by (seed, round) from their sorted names, updates are folded in the
+order of the names, and no node id is looked at. (Flower's own loop lets all three decide.)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from torch import nn
+
+from fedprivseg.errors import QuorumError
+from fedprivseg.methods.local import LocalRule, Trained, received_net, run_round, spent
+from fedprivseg.methods.masking import MASKING, in_fixed_point, masked_round, mean_of
+from fedprivseg.methods.method import Action, Array, Expected, Federation, Method, Parameters, Site
+from fedprivseg.methods.training import (
+    EXTRA,
+    GLANCED,
+    MEASURED,
+    NET,
+    RoundsParameters,
+    SummableParameters,
+    build,
+    glanced,
+    marks,
+    mean_dices,
+    numbered,
+    packed,
+    planned,
+    segment,
+)
+from fedprivseg.nets.baseline import Weights, load_weights, statistics_names, weights_of
+from fedprivseg.nets.local_training import Work
+from fedprivseg.records import Budget, CurvePoint, Kind, Order, Payload
+from fedprivseg.seeds import numpy_generator
+
+NUMBERS = "numbers"
+"""The array of a WEIGHTS payload that holds (weight, steps, mean loss)."""
+
+EVERYBODY = "everybody"
+"""Whose update a masked sum is."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a site sent in a round: its arrays, what its rule adds, its weight in an average, its steps and mean loss."""
+
+    arrays: Weights
+    extra: Weights
+    weight: float
+    steps: int
+    loss: float
+
+
+class Aggregation(ABC):
+    """What the server does between rounds. Its state outlives an interruption."""
+
+    @abstractmethod
+    def broadcast(self, number: int, arrays: Weights) -> Weights:
+        """What goes to the sites beside `arrays` at the start of round `number`."""
+
+    @abstractmethod
+    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
+        """The next arrays from the present ones and the updates, which are sorted by site; at least one."""
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """What must be kept between rounds."""
+
+    @abstractmethod
+    def restore(self, state: Weights) -> None:
+        """Go on from what `state` returned in an earlier attempt."""
+
+    @abstractmethod
+    def spent(self) -> Budget | None:
+        """Differential privacy that the server's own noise has spent so far, of no site in particular; None without."""
+
+
+def train(method: Rounds, site: Site, order: Order) -> Payload:
+    """Train the received weights on this site's slices for one round, and send what travels of the result."""
+    result = run_round(method, site, order)
+    arrays = {NET + name: value for name, value in result.arrays.items()}
+    arrays |= {EXTRA + name: value for name, value in result.extra.items()}
+    arrays[NUMBERS] = np.array([result.weight, result.steps, result.loss], np.float64)
+    return numbered(Kind.WEIGHTS, site, "train", arrays, order.number, result.history)
+
+
+def glance(method: Rounds, site: Site, order: Order) -> Payload:
+    """Score the received net on the site's test slices, for the learning curve."""
+    return glanced(received_net(method, site, order), site, order.number, method.parameters.half)
+
+
+def measure(method: Rounds, site: Site, order: Order) -> Payload:
+    """Keep the final network at the site, segment the test slices with it and measure them there."""
+    net = received_net(method, site, order)
+    site.vault.save("final", weights_of(net))
+    return site.measure(segment(net, site, site.testing(), method.parameters))
+
+
+def account(method: Rounds, site: Site, order: Order) -> Payload:
+    """What this site's training has spent of its differential privacy."""
+    return numbered(Kind.STATUS, site, "measure", spent(method, site), order.number)
+
+
+class Rounds(Method):
+    """The family's program. Final subclasses say what they aggregate and what a site adds."""
+
+    parameters_type: ClassVar[type[Parameters]] = RoundsParameters
+    parameters: RoundsParameters
+    exports = frozenset({Kind.WEIGHTS, Kind.MASKED, Kind.SHARE, Kind.METRIC, Kind.STATUS})
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
+    actions: ClassVar[Mapping[str, Action]] = {
+        **{action.__name__: action for action in (train, glance, measure, account)},
+        **MASKING,
+    }
+
+    @abstractmethod
+    def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
+        """What the server does with the weights of `sites` sites. statistics: the names among them that are no parameters
+        but running statistics of batch norms: no optimiser may step on a variance. seed: of noise at the server."""
+
+    @abstractmethod
+    def local(self) -> LocalRule:
+        """What a site adds to its steps."""
+
+    def conduct(self, federation: Federation) -> dict[str, Payload]:
+        """Rounds of broadcast, local training and aggregation; then every site measures with the last net."""
+        p = self.parameters
+        net, path = build(self.parameters, federation), federation.folder / "model.safetensors"
+        aggregation = self.aggregation(len(federation.sites), statistics_names(net), federation.seed)
+        done, arrays = self._resume(path, aggregation, net)
+        with federation.stage("train in rounds"):
+            for number in range(done + 1, p.rounds + 1):
+                updates = self._round(federation, number, arrays, aggregation.broadcast(number, arrays))
+                if not updates:
+                    raise QuorumError(
+                        f"no site was left in round {number}; sites.<name>.status in accounts.json says why"
+                    )
+                arrays = aggregation.fold(number, arrays, updates)
+                _save(path, number, arrays, aggregation.state())
+                federation.progress("train in rounds", number, p.rounds)
+                dices: dict[str, float] = {}
+                if number in marks(p):
+                    sent = packed(federation, arrays, {}, number)
+                    dices = mean_dices(federation.ask("glance", GLANCED, number=number, answers=sent))
+                for site in federation.sites:
+                    loss = updates[site].loss if site in updates and p.dp is None else None
+                    federation.record(CurvePoint(number, site, loss, dices.get(site), federation.sent(site)))
+        self._budgets(federation, aggregation)
+        with federation.stage("measure"):
+            return federation.ask("measure", MEASURED, answers=packed(federation, arrays, {}, p.rounds))
+
+    def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
+        """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1, with the network that the site kept."""
+        net = build(self.parameters, site)
+        load_weights(net, site.vault.load("final"))
+        return segment(net, site, images, self.parameters)
+
+    def work(self, number: int, slices: int) -> Work:
+        """How a site with `slices` training slices trains in round `number`, counted from 1."""
+        p = self.parameters
+        steps = p.local_steps if p.local_epochs is None else max(1, round(p.local_epochs * slices / p.batch))
+        return self.work_of(number, steps)
+
+    def work_of(self, number: int, steps: int) -> Work:
+        """Round `number` of a site that takes `steps` steps a round."""
+        return planned(self.parameters, (number - 1) * steps, steps, self.parameters.rounds * steps)
+
+    def _round(self, federation: Federation, number: int, arrays: Weights, extra: Weights) -> dict[str, Update]:
+        """Send `arrays` and `extra` to the sites that take part in round `number`, and receive their updates."""
+        chosen = chosen_sites(federation, number, self.parameters.fraction)
+        p = self.parameters
+        if isinstance(p, SummableParameters) and p.summation == "secure":
+            total = masked_round(federation, number, arrays, chosen, p)
+            return {EVERYBODY: Update(total.arrays, {}, total.weight, total.steps, total.loss)}
+        forms = {NET + name: Array("float32", value.shape) for name, value in arrays.items()}
+        forms |= {EXTRA + name: Array("float32", arrays[name].shape) for name in self.local().sends(arrays)}
+        expected = Expected(Kind.WEIGHTS, "train", {**forms, NUMBERS: Array("float64", (3,))})
+        sent = packed(federation, arrays, extra, number)
+        replies = federation.ask("train", expected, number=number, answers=sent, sites=chosen)
+        updates = {site: as_update(payload) for site, payload in replies.items()}
+        if updates and isinstance(p, SummableParameters) and p.summation == "fixed-point":
+            return {EVERYBODY: _summed(updates, arrays)}
+        return updates
+
+    def _budgets(self, federation: Federation, aggregation: Aggregation) -> None:
+        """Record what differential privacy was spent, by the sites or by the server."""
+        dp = self.parameters.dp
+        if dp is not None:
+            form = {name: Array("float64", (1,)) for name in ("epsilon", "delta", "noise")}
+            for site, payload in federation.ask("account", Expected(Kind.STATUS, "measure", form)).items():
+                values = {name: float(value[0]) for name, value in payload.arrays.items()}
+                federation.record(Budget(site=site, mechanism="DP-SGD at the site", unit=dp.unit, **values))
+                if self.parameters.norm == "batch":
+                    federation.note(site, "GroupNorm stands in the place of batch norm, which DP-SGD cannot bound")
+        if (central := aggregation.spent()) is not None:
+            for site in federation.sites:
+                federation.record(replace(central, site=site))
+
+    def _resume(self, path: Path, aggregation: Aggregation, net: nn.Module) -> tuple[int, dict[str, np.ndarray]]:
+        """The last finished round and its arrays; round 0 has the initial weights."""
+        if path.exists():
+            number, arrays, state = _load(path)
+            aggregation.restore(state)
+            return number, arrays
+        home = self.local().stays_home(net)
+        return 0, {name: value for name, value in weights_of(net).items() if name not in home}
+
+
+def chosen_sites(federation: Federation, number: int, fraction: float) -> list[str]:
+    """The sites of round `number`: a share of those that still take part, drawn by (seed, round) from their sorted names."""
+    count = max(1, round(fraction * len(federation.sites)))
+    draws = numpy_generator(federation.seed, "server", "chosen sites", number)
+    places = draws.permutation(len(federation.sites))[:count]
+    return [federation.sites[place] for place in sorted(places)]
+
+
+def as_update(payload: Payload) -> Update:
+    """What a site's WEIGHTS payload says."""
+    arrays = payload.arrays
+    weight, steps, loss = (float(value) for value in arrays[NUMBERS])
+    return Update(
+        {name.removeprefix(NET): value for name, value in arrays.items() if name.startswith(NET)},
+        {name.removeprefix(EXTRA): value for name, value in arrays.items() if name.startswith(EXTRA)},
+        weight,
+        int(steps),
+        loss,
+    )
+
+
+def _summed(updates: Mapping[str, Update], arrays: Weights) -> Update:
+    """The mean of updates by the arithmetic of secure aggregation, which needs no masks to be exact."""
+    total = sum(
+        (in_fixed_point(Trained(u.arrays, {}, u.weight, u.steps, u.loss, ())) for u in updates.values()),
+        np.zeros(1, np.uint64),
+    )
+    mean = mean_of(total, arrays)
+    return Update(mean.arrays, {}, mean.weight, mean.steps, mean.loss)
+
+
+def _save(path: Path, number: int, arrays: Weights, state: Weights) -> None:
+    draft = path.with_suffix(".draft")
+    content = {NET + name: value for name, value in arrays.items()} | {f"state/{k}": v for k, v in state.items()}
+    save_file({name: np.ascontiguousarray(value) for name, value in content.items()}, draft, {"round": str(number)})
+    draft.replace(path)
+
+
+def _load(path: Path) -> tuple[int, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    with safe_open(path, framework="np") as file:
+        number = int(file.metadata()["round"])
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return (
+        number,
+        {name.removeprefix(NET): value for name, value in found.items() if name.startswith(NET)},
+        {name.removeprefix("state/"): value for name, value in found.items() if name.startswith("state/")},
+    )

@@ -1,0 +1,125 @@
+"""SCAFFOLD: control variates correct the drift of local steps (Karimireddy et al., ICML 2020, algorithm 1).
+
+A site's variate c_i estimates its own gradient, the server's c the mean of all; each local step adds c - c_i. The paper's
+option II sets c_i to c_i - c + (x - y_i) / (K * rate), which under plain SGD is the mean of the site's K uncorrected
+gradients. That mean is what is taken here: it is the same number there, and it stays right under momentum and a decaying
+rate, where the quotient is not (with momentum m it would be about 1 / (1 - m) times too large).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import final
+
+import numpy as np
+import torch
+from flwr.serverapp import strategy as flower
+from torch import nn
+
+from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
+from fedprivseg.methods.local import LocalRule, Start
+from fedprivseg.methods.rounds import Aggregation, Rounds, Update
+from fedprivseg.nets.baseline import Weights
+from fedprivseg.nets.local_training import Correction
+from fedprivseg.records import Budget
+
+
+@final
+class ControlVariates(Aggregation):
+    """Flower's FedAvg of the weights, and c + (share of sites that took part) * mean of the changes of c_i."""
+
+    def __init__(self, sites: int) -> None:
+        self.sites = sites
+        self.weights = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
+        self.control: dict[str, np.ndarray] = {}
+
+    def broadcast(self, number: int, arrays: Weights) -> Weights:
+        """The server's control variate, zero at first. It covers running statistics too, where it stays zero."""
+        return self.control or {name: np.zeros_like(value) for name, value in arrays.items()}
+
+    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
+        """Algorithm 1, lines 16 and 17, with a server rate of 1."""
+        control = self.broadcast(number, arrays)
+        change = {name: sum(update.extra[name] for update in updates.values()) for name in arrays}
+        self.control = {name: (control[name] + change[name] / self.sites).astype(np.float32) for name in arrays}
+        return self.weights.fold(number, arrays, updates)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The control variate."""
+        return dict(self.control)
+
+    def restore(self, state: Weights) -> None:
+        """Take the control variate up again."""
+        self.control = dict(state)
+
+    def spent(self) -> Budget | None:
+        """Nothing: no noise is added."""
+        return None
+
+
+@final
+class Drift(Correction):
+    """Adds c - c_i to every gradient, and remembers the mean of the gradients as they were."""
+
+    def __init__(self, net: nn.Module, server: Weights, own: Weights) -> None:
+        self.offset = {
+            name: torch.from_numpy(server[name] - own.get(name, np.zeros_like(server[name])))
+            for name, _ in net.named_parameters()
+        }
+        self.total = {name: torch.zeros_like(offset) for name, offset in self.offset.items()}
+        self.steps = 0
+
+    def apply(self, net: nn.Module) -> None:
+        """Algorithm 1, line 10."""
+        self.steps += 1
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                if parameter.grad is not None:
+                    self.total[name] += parameter.grad.cpu()
+                    parameter.grad.add_(self.offset[name].to(parameter.device))
+
+    def mean(self) -> dict[str, np.ndarray]:
+        """The mean uncorrected gradient of the round, by parameter."""
+        return {name: (total / max(1, self.steps)).numpy() for name, total in self.total.items()}
+
+
+@final
+class Corrected(LocalRule):
+    """Steps corrected by control variates; the site keeps its own."""
+
+    def stays_home(self, net: nn.Module) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
+    def correction(self, start: Start, net: nn.Module) -> Correction:
+        """c - c_i."""
+        return Drift(net, start.extra, start.kept)
+
+    def sends(self, arrays: Weights) -> tuple[str, ...]:
+        """The change of c_i."""
+        return tuple(arrays)
+
+    def finish(self, start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
+        """Algorithm 1, lines 12 to 14."""
+        assert isinstance(correction, Drift)
+        means = correction.mean()
+        own = {name: means.get(name, np.zeros_like(value)) for name, value in start.arrays.items()}
+        change = {name: value - start.kept.get(name, np.zeros_like(value)) for name, value in own.items()}
+        return change, own
+
+
+@final
+class Scaffold(Rounds):
+    """Averaging with control variates against client drift."""
+
+    name = "scaffold"
+    title = "SCAFFOLD"
+    paper = "Karimireddy et al., ICML 2020, algorithm 1"
+
+    def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
+        """Weights and control variates."""
+        return ControlVariates(sites)
+
+    def local(self) -> LocalRule:
+        """Corrected steps."""
+        return Corrected()

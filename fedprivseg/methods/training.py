@@ -1,0 +1,182 @@
+"""What the methods that train a segmentation network share: parameters, the network, and what they send and receive.
+
+Half of it belongs to the site, half to the server; both halves of a method import it, so that they agree on names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from torch import nn
+
+from fedprivseg.methods.method import Array, Expected, Federation, Parameters, Site
+from fedprivseg.nets.augment import Augmentation
+from fedprivseg.nets.baseline import NetName, Norm, Weights, build_net
+from fedprivseg.nets.fitting import scores
+from fedprivseg.nets.local_training import Work
+from fedprivseg.nets.views import VIEWS, together, view
+from fedprivseg.records import MEASURES, STRUCTURES, Kind, Order, Payload
+
+NET, EXTRA = "net/", "extra/"
+"""Prefixes of array names in a WEIGHTS payload: the network's own, and what an algorithm adds."""
+
+
+class TrainingParameters(Parameters):
+    """How a network is trained and used. Values that the papers leave open were chosen on training subjects."""
+
+    net: NetName = Field("unet", description="unet, basic-unet (MONAI) or nnunet (MONAI's DynUNet as nnU-Net plans it)")
+    norm: Norm = Field("batch", description="batch, or group: GroupNorm in the place of every batch norm")
+    batch: int = Field(16, ge=2, description="slices a step")
+    optimiser: Literal["sgd", "adamw"] = Field("sgd", description="sgd (Nesterov) or adamw")
+    rate: float = Field(0.1, gt=0, description="learning rate of the run's first step; polynomial decay to 0")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of sgd, anew each round")
+    decay: float = Field(3e-5, ge=0, description="weight decay")
+    clip: float = Field(12.0, gt=0, description="largest norm of a step's gradient")
+    augmentation: bool = Field(True, description="whether sites augment their slices")
+    half: bool = Field(True, description="bfloat16 arithmetic where torch deems it safe")
+    test_views: int = Field(4, ge=1, le=len(VIEWS), description="mirrored and turned views averaged over a test slice")
+
+
+class StepsParameters(TrainingParameters):
+    """A run of so many rounds of so many steps."""
+
+    rounds: int = Field(25, ge=1, description="rounds of the whole run")
+    local_steps: int = Field(20, ge=1, description="optimiser steps of a site in a round")
+    curve_points: int = Field(5, ge=0, description="rounds, evenly spaced, after which the global net is scored")
+
+
+class LocalDP(Parameters):
+    """Differential privacy of what a site sends: DP-SGD at the site (Abadi et al. 2016), see `nets.private_training`."""
+
+    epsilon: float = Field(gt=0, description="the budget of the whole run, for each unit of a site's data")
+    delta: float = Field(1e-3, gt=0, lt=1, description="chance with which the promise may fail; below 1 / units")
+    clip: float = Field(1.0, gt=0, description="largest norm of one unit's gradient")
+    unit: Literal["slice", "patient"] = Field(
+        "slice", description="what is protected; a patient of k slices has only k times the epsilon under unit slice"
+    )
+    together: int = Field(4, ge=1, description="unit patient: slices drawn of each patient that a step draws")
+
+
+class RoundsParameters(StepsParameters):
+    """What all methods that train in rounds share."""
+
+    local_epochs: float | None = Field(
+        None, gt=0, description="instead of local_steps: passes over a site's slices in a round, so that sites differ"
+    )
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the sites that take part in a round, at least one")
+    weighting: Literal["slices", "subjects", "equal"] = Field(
+        "slices", description="a site's weight in the average: its training slices, its training subjects, or 1"
+    )
+    dp: LocalDP | None = Field(None, description="train under differential privacy; the net then has GroupNorm")
+
+
+class SummableParameters(RoundsParameters):
+    """For methods whose server needs no more than a weighted sum of the sites' weights."""
+
+    summation: Literal["float", "fixed-point", "secure"] = Field(
+        "float",
+        description="float: as the strategy does it; fixed-point: exact integers; secure: the same, masked, so that the "
+        "server sees only the sum (Bonawitz et al. 2017)",
+    )
+    threshold: int | None = Field(
+        None, ge=2, description="secure: sites that must stay for the sum to be opened; None: two thirds, rounded up"
+    )
+
+
+_CELLS = (None, 2, len(STRUCTURES))
+
+MEASURED = Expected(
+    Kind.METRIC,
+    "measure",
+    {name: Array("float64", _CELLS) for name in MEASURES}
+    | {f"{name}_known": Array("uint8", _CELLS) for name in MEASURES},
+)
+"""What `Site.measure` sends."""
+
+GLANCED = Expected(
+    Kind.METRIC,
+    "measure",
+    {"dice": Array("float64", (len(STRUCTURES),)), "known": Array("uint8", (len(STRUCTURES),))},
+)
+"""What `glanced` sends."""
+
+
+def packed(federation: Federation, arrays: Weights, extra: Weights, number: int) -> dict[str, Payload]:
+    """Weights for every site."""
+    body = {NET + name: value for name, value in arrays.items()} | {EXTRA + name: v for name, v in extra.items()}
+    return {site: federation.answer(Kind.WEIGHTS, site, body, number) for site in federation.sites}
+
+
+def unpacked(order: Order) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(arrays of the network, extras) in an order's answer. Raises ValueError if the order brings no weights."""
+    if order.answer is None or order.answer.kind != Kind.WEIGHTS:
+        raise ValueError(f"the order {order.action!r} needs weights, and brings none")
+    arrays = order.answer.arrays
+    return (
+        {name.removeprefix(NET): value for name, value in arrays.items() if name.startswith(NET)},
+        {name.removeprefix(EXTRA): value for name, value in arrays.items() if name.startswith(EXTRA)},
+    )
+
+
+def glanced(net: nn.Module, site: Site, number: int, half: bool) -> Payload:
+    """Dice of `net` on the test slices, per structure: on the grid, all slices pooled, one view, nothing kept."""
+    images = site.testing()
+    values = np.full(len(STRUCTURES), np.nan)
+    if len(images):
+        values = site.glance(scores(net, images[:, None], site.device, half))
+    known = np.isfinite(values)
+    arrays = {"dice": np.where(known, values, 0.0), "known": known.astype(np.uint8)}
+    return numbered(Kind.METRIC, site, "measure", arrays, number)
+
+
+def mean_dices(replies: Mapping[str, Payload]) -> dict[str, float]:
+    """Mean Dice of the structures in replies to a glance; sites without test slices are left out."""
+    known = {site: reply.arrays["known"].astype(bool) for site, reply in replies.items()}
+    return {
+        site: float(reply.arrays["dice"][known[site]].mean()) for site, reply in replies.items() if known[site].any()
+    }
+
+
+def marks(parameters: StepsParameters) -> frozenset[int]:
+    """The rounds after which nets are scored for the learning curve."""
+    points = parameters.curve_points
+    return frozenset(max(1, round(parameters.rounds * (mark + 1) / points)) for mark in range(points))
+
+
+def build(parameters: TrainingParameters, where: Site | Federation) -> nn.Module:
+    """The untrained network: the same one, weight by weight, for the server and every site."""
+    side = min(where.grid.height, where.grid.width)
+    private = isinstance(parameters, RoundsParameters) and parameters.dp is not None
+    norm = "group" if private else parameters.norm  # batch norm mixes slices: no bound on what one of them does
+    return build_net(parameters.net, norm, side, where.seed, "initial weights")
+
+
+def planned(parameters: TrainingParameters, first: int, steps: int, total: int) -> Work:
+    """`steps` steps from number `first` on, of a run of `total`."""
+    p = parameters
+    return Work(first, steps, total, p.batch, p.optimiser, p.rate, p.momentum, p.decay, p.clip, p.half)
+
+
+def augmentation(parameters: TrainingParameters) -> Augmentation | None:
+    """How slices are augmented, or None."""
+    return Augmentation() if parameters.augmentation else None
+
+
+def segment(net: nn.Module, site: Site, images: np.ndarray, parameters: TrainingParameters) -> np.ndarray:
+    """Class scores (N, 4, H, W) of slices (N, H, W), averaged over views."""
+    p = parameters
+    if not len(images):
+        return np.zeros((0, len(STRUCTURES) + 1, *images.shape[1:]), np.float32)
+    parts = [scores(net, view(images, index)[:, None], site.device, p.half) for index in range(p.test_views)]
+    return together(np.concatenate(parts), p.test_views)
+
+
+def numbered(
+    kind: Kind, site: Site, purpose: str, arrays: Weights, number: int, history: tuple[str, ...] = ()
+) -> Payload:
+    """The payload of `site` in answer to order number `number`."""
+    level = 2 if kind == Kind.METRIC else 3
+    return Payload(kind, site.name, purpose, arrays, level, shard=number, shards=number + 1, history=history)

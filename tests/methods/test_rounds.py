@@ -1,0 +1,390 @@
+"""Methods that train in rounds: what must be equal is equal, bit for bit; golden numbers with their derivation."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from fakes import FakeFederation, FakeSite, blocks
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+
+from fedprivseg.config import MethodConfig
+from fedprivseg.errors import QuorumError, ScenarioError
+from fedprivseg.methods import resolve
+from fedprivseg.methods.averaging import Pull
+from fedprivseg.methods.bounds import ALONE
+from fedprivseg.methods.feddyn import Dynamic, Regulariser
+from fedprivseg.methods.fednova import Normalised, accumulated
+from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
+from fedprivseg.methods.memory import recall, remember
+from fedprivseg.methods.rounds import Update, _load, chosen_sites
+from fedprivseg.methods.scaffold import ControlVariates, Drift
+from fedprivseg.methods.training import build, marks, planned
+from fedprivseg.nets.baseline import norm_names, weights_of
+from fedprivseg.nets.local_training import Work, train_round
+from fedprivseg.records import CrossSite, CurvePoint, Kind
+
+BRIEF = {"rounds": 3, "local_steps": 2, "curve_points": 0, "test_views": 1, "batch": 4}
+
+
+def method(name="fedavg", **parameters):
+    return resolve(MethodConfig(name=name, parameters={**BRIEF, **parameters}))
+
+
+def run(folder, name="fedavg", count=3, slices=None, **parameters):
+    """Conduct `name` over `count` toy sites; returns the federation and the final arrays, None if it keeps none."""
+    each = slices or [blocks(8 + 4 * i, seed=i) for i in range(count)]
+    sites = [FakeSite(f"centre{i}", own, folder / "sites") for i, own in enumerate(each)]
+    federation = FakeFederation(method(name, **parameters), sites, folder / "server")
+    federation.method.conduct(federation)
+    path = folder / "server" / "model.safetensors"
+    return federation, _load(path)[1] if path.exists() and name != "pooled" else None
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def update(values, extra=None, weight=1.0, steps=1, loss=1.0):
+    arrays = {"w": np.array(values, np.float32)}
+    return Update(arrays, {"w": np.array(extra, np.float32)} if extra is not None else {}, weight, steps, loss)
+
+
+# --- what must be equal -----------------------------------------------------------------------------------------------
+
+
+def test_with_one_site_averaging_is_local_training(tmp_path):
+    _, averaged = run(tmp_path / "average", count=1)
+    federation, _ = run(tmp_path / "alone", "local-only", count=1)
+    alone = recall(federation.all["centre0"], ALONE, BRIEF["rounds"] + 1)
+    assert_equal(averaged, {name: value for name, value in alone.items() if name not in ("loss", "round")})
+
+
+def test_fedprox_without_its_term_is_fedavg(tmp_path):
+    assert_equal(run(tmp_path / "prox", "fedprox", mu=0.0)[1], run(tmp_path / "avg")[1])
+
+
+def test_fedprox_with_its_term_is_not(tmp_path):
+    prox, average = run(tmp_path / "prox", "fedprox", mu=10.0)[1], run(tmp_path / "avg")[1]
+    start = weights_of(build(method().parameters, FakeSite("x", blocks(), tmp_path)))
+    far, near = (sum(np.square(w[n] - start[n]).sum() for n in start if "running" not in n) for w in (average, prox))
+    assert near < far, "a pull towards the received weights keeps them nearer"
+
+
+def test_fedavgm_without_momentum_and_fednova_with_equal_steps_are_fedavg(tmp_path):
+    average = run(tmp_path / "avg", rounds=1)[1]
+    for name, own in (("fedavgm", {"server_momentum": 0.0}), ("fednova", {})):
+        other = run(tmp_path / name, name, rounds=1, **own)[1]
+        for key in average:
+            np.testing.assert_allclose(other[key], average[key], rtol=1e-5, atol=1e-6, err_msg=f"{name} {key}")
+
+
+def test_equal_data_and_one_plain_step_is_a_step_on_pooled_data(tmp_path):
+    # Every site has the same batch, so each takes the same step, and so does whoever pools them: the loss is a mean.
+    own = blocks(4)
+    plain = {"rounds": 1, "local_steps": 1, "momentum": 0.0, "decay": 0.0, "augmentation": False, "half": False}
+    _, averaged = run(tmp_path / "average", slices=[own] * 3, **plain)
+    kept = {k: v for k, v in plain.items() if k not in ("rounds", "local_steps")}
+    pooled = resolve(MethodConfig(name="pooled", parameters={"steps": 1, **kept}))
+    sites = [FakeSite(f"centre{i}", own, tmp_path / "pooled") for i in range(3)]
+    net = build(pooled.parameters, sites[0])
+    train_round(
+        net,
+        np.concatenate([own.images] * 3),
+        np.concatenate([own.masks] * 3),
+        planned(pooled.parameters.model_copy(update={"batch": 12}), 0, 1, 1),
+        0,
+        ("server",),
+    )
+    for name, value in weights_of(net).items():
+        if "running" not in name:  # a variance is divided by n - 1, which differs between 4 and 12 slices
+            np.testing.assert_allclose(averaged[name], value, rtol=1e-4, atol=2e-5, err_msg=name)
+
+
+def test_the_mean_is_flowers(tmp_path):
+    draws = np.random.default_rng(0)
+    updates = {f"centre{i}": update(draws.normal(size=50), weight=3.0 + i) for i in range(4)}
+    folded = FlowerStrategy(flower.FedAvg(**ANY_NUMBER)).fold(1, {"w": np.zeros(50, np.float32)}, updates)
+    records = [
+        RecordDict({"a": ArrayRecord({"w": Array(u.arrays["w"])}), "m": MetricRecord({"n": u.weight})})
+        for u in updates.values()
+    ]
+    oracle = aggregate_arrayrecords(records, "n")["w"].numpy()
+    np.testing.assert_allclose(folded["w"], oracle, atol=1e-6)  # Flower sums in the type given, here float32
+
+
+def test_the_order_of_arrival_and_the_worlds_randomness_mean_nothing():
+    random.seed(1)
+    np.random.seed(1)
+    world = random.getstate(), np.random.get_state()[1].copy()
+    strategy = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
+    strategy.fold(1, {"w": np.zeros(2, np.float32)}, {"a": update([1, 2]), "b": update([3, 4])})
+    assert random.getstate() == world[0]
+    assert (np.random.get_state()[1] == world[1]).all()
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
+    for name in ("scaffold", "fedadam", "feddyn", "fedbn", "ditto"):
+        whole = run(tmp_path / name / "whole", name, rounds=4)[1]
+        folder = tmp_path / name / "broken"
+        sites = [FakeSite(f"centre{i}", blocks(8 + 4 * i, seed=i), folder / "sites") for i in range(3)]
+        federation = FakeFederation(method(name, rounds=4), sites, folder / "server")
+        asked = federation.ask
+
+        def failing(action, expected, *, number=0, asked=asked, **more):
+            replies = asked(action, expected, number=number, **more)
+            if number == 3:  # the sites did round 3, and the server never heard of it
+                raise KeyboardInterrupt
+            return replies
+
+        federation.ask = failing
+        with pytest.raises(KeyboardInterrupt):
+            federation.method.conduct(federation)
+        again = FakeFederation(method(name, rounds=4), sites, folder / "server")
+        again.method.conduct(again)
+        assert {number for action, number, _ in again.asked if action == "train"} == {3, 4}
+        assert_equal(whole, _load(folder / "server" / "model.safetensors")[1])
+
+
+# --- golden numbers ---------------------------------------------------------------------------------------------------
+
+
+def test_fednova_by_hand():
+    # x = 0; site a moved to 2 in 1 step, site b to 9 in 3 steps; weights 1 and 3, so p = 1/4 and 3/4; |a_i| = steps.
+    # tau_eff = 1/4 * 1 + 3/4 * 3 = 2.5; change = 2.5 * (1/4 * 2/1 + 3/4 * 9/3) = 2.5 * 2.75 = 6.875.
+    rule = Normalised(lambda number, steps: float(steps), frozenset())
+    folded = rule.fold(
+        1, {"w": np.zeros(1, np.float32)}, {"a": update([2], steps=1), "b": update([9], weight=3, steps=3)}
+    )
+    np.testing.assert_allclose(folded["w"], [6.875])
+
+
+@pytest.mark.parametrize(
+    ("momentum", "steps", "expected"),
+    [
+        (0.0, 5, 5.0),
+        # Nesterov, constant rate: b = 1, then .5 * 1 + 1 = 1.5; steps 1 + .5 * 1 = 1.5 and 1 + .5 * 1.5 = 1.75.
+        (0.5, 2, 3.25),
+    ],
+)
+def test_accumulated_steps_by_hand(momentum, steps, expected):
+    work = Work(first=0, steps=steps, total=10**9, rate=0.1, momentum=momentum)
+    assert accumulated(work) == pytest.approx(expected, rel=1e-6)
+
+
+def test_accumulated_steps_are_those_of_torch():
+    # Oracle: torch's own SGD on a gradient of 1 moves a weight by rate * |a|.
+    work = Work(first=3, steps=7, total=40, rate=0.2, momentum=0.9)
+    weight = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.SGD([weight], lr=1.0, momentum=0.9, nesterov=True)
+    for step in range(work.steps):
+        optimiser.param_groups[0]["lr"] = work.rate_at(step)
+        weight.grad = torch.ones(1)
+        optimiser.step()
+    assert accumulated(work) == pytest.approx(-float(weight.detach()) / work.rate_at(0), rel=1e-5)
+
+
+def test_feddyn_by_hand():
+    # alpha .5, m = 4 sites, two take part: w = 1, w_a = 3, w_b = 5. Sum of changes 2 + 4 = 6; h = 0 - .5 / 4 * 6 = -.75.
+    # Mean 4; w <- 4 - (-.75) / .5 = 5.5. A running statistic is averaged alone: 4.
+    rule = Dynamic(sites=4, alpha=0.5, statistics=frozenset({"s"}))
+    arrays = {"w": np.ones(1, np.float32), "s": np.ones(1, np.float32)}
+    updates = {
+        name: Update({"w": np.float32([v]), "s": np.float32([v])}, {}, weight, 1, 0.0)
+        for name, v, weight in (("a", 3, 1.0), ("b", 5, 9.0))
+    }
+    folded = rule.fold(1, arrays, updates)
+    np.testing.assert_allclose(folded["w"], [5.5])
+    np.testing.assert_allclose(folded["s"], [4.0])
+    again = Dynamic(sites=4, alpha=0.5, statistics=frozenset({"s"}))
+    again.restore(rule.state())
+    assert again.state().keys() == {"w"}
+
+
+def test_feddyn_gradient_by_hand():
+    # gradient 1, w = 2, w_received = 0.5, h = 0.25, alpha = 2: 1 + 2 * 1.5 - 0.25 = 3.75
+    net = torch.nn.Linear(1, 1, bias=False)
+    net.weight.data.fill_(0.5)
+    rule = Regulariser(net, 2.0, {"weight": np.float32([[0.25]])})
+    net.weight.data.fill_(2.0)
+    net.weight.grad = torch.ones(1, 1)
+    rule.apply(net)
+    assert float(net.weight.grad) == pytest.approx(3.75)
+
+
+def test_fedprox_gradient_by_hand():
+    # mu = 0.1, w - w_received = 1.5, gradient 1: 1 + 0.1 * 1.5, the gradient of mu / 2 * 1.5 ** 2 (the norm squared)
+    net = torch.nn.Linear(1, 1, bias=False)
+    net.weight.data.fill_(0.5)
+    rule = Pull(net, 0.1)
+    net.weight.data.fill_(2.0)
+    net.weight.grad = torch.ones(1, 1)
+    rule.apply(net)
+    assert float(net.weight.grad) == pytest.approx(1.15)
+
+
+def test_scaffold_by_hand():
+    # c = 1, two of four sites took part, their variates changed by 2 and 4: c <- 1 + 6 / 4 = 2.5; the weights' mean is 2.
+    rule = ControlVariates(sites=4)
+    rule.restore({"w": np.ones(1, np.float32)})
+    folded = rule.fold(1, {"w": np.zeros(1, np.float32)}, {"a": update([1], [2]), "b": update([3], [4])})
+    np.testing.assert_allclose(folded["w"], [2.0])
+    np.testing.assert_allclose(rule.broadcast(2, folded)["w"], [2.5])
+
+
+def test_scaffolds_mean_gradient_is_option_ii_under_plain_sgd():
+    # Algorithm 1, option II: c_i+ = c_i - c + (x - y) / (K * rate), with y after K steps of x <- x - rate * (g - c_i + c).
+    own, server, rate, gradients = np.float32([[0.3]]), np.float32([[0.7]]), 0.1, [1.0, -2.0, 4.0]
+    net = torch.nn.Linear(1, 1, bias=False)
+    net.weight.data.fill_(5.0)
+    drift = Drift(net, {"weight": server}, {"weight": own})
+    for gradient in gradients:
+        net.weight.grad = torch.full((1, 1), gradient)
+        drift.apply(net)
+        net.weight.data -= rate * net.weight.grad
+    option_ii = own - server + (5.0 - net.weight.detach().numpy()) / (len(gradients) * rate)
+    np.testing.assert_allclose(drift.mean()["weight"], option_ii, rtol=1e-5)
+    np.testing.assert_allclose(drift.mean()["weight"], [[1.0]], rtol=1e-6)  # the mean of the gradients
+
+
+def test_running_statistics_never_meet_a_servers_optimiser():
+    # FedAdam would step on a variance as on a weight: with a rate of 10 it would leave [1, 3] by far.
+    strategy = flower.FedAdam(eta=10.0, **ANY_NUMBER)
+    updates = {
+        name: Update({"w": np.float32([v]), "v": np.float32([v])}, {}, 1.0, 1, 0.0) for name, v in (("a", 1), ("b", 3))
+    }
+    folded = FlowerStrategy(strategy, frozenset({"v"})).fold(
+        1, {"w": np.zeros(1, np.float32), "v": np.ones(1, np.float32)}, updates
+    )
+    np.testing.assert_allclose(folded["v"], [2.0])
+    assert abs(float(folded["w"][0])) > 3
+
+
+@pytest.mark.parametrize("kind", [flower.FedAdam, flower.FedYogi, flower.FedAdagrad, flower.FedAvgM])
+def test_a_strategys_moments_survive_an_interruption(kind):
+    def make():
+        more = {"server_momentum": 0.5} if kind is flower.FedAvgM else {}
+        return FlowerStrategy(kind(**more, **ANY_NUMBER))
+
+    def fold(strategy, number, arrays):
+        return strategy.fold(number, arrays, {"a": update([number, 2.0]), "b": update([3.0, -number])})
+
+    whole, broken = make(), make()
+    one = fold(whole, 1, {"w": np.zeros(2, np.float32)})
+    fold(broken, 1, {"w": np.zeros(2, np.float32)})
+    resumed = make()
+    resumed.restore({name: value.copy() for name, value in broken.state().items()})
+    np.testing.assert_array_equal(fold(whole, 2, one)["w"], fold(resumed, 2, one)["w"])
+
+
+# --- who takes part, and what is kept --------------------------------------------------------------------------------
+
+
+def test_sites_are_drawn_by_seed_and_round_from_their_names(tmp_path):
+    sites = [FakeSite(f"centre{i}", blocks(4), tmp_path) for i in range(5)]
+    federation = FakeFederation(method(), sites, tmp_path / "server")
+    drawn = [chosen_sites(federation, number, 0.4) for number in range(1, 30)]
+    backwards = FakeFederation(method(), sites[::-1], tmp_path / "server")
+    assert drawn == [chosen_sites(backwards, number, 0.4) for number in range(1, 30)]
+    assert all(len(chosen) == 2 and chosen == sorted(chosen) for chosen in drawn)
+    assert {name for chosen in drawn for name in chosen} == set(federation.sites)
+    other = FakeFederation(method(), sites, tmp_path / "server", seed=1)
+    assert drawn != [chosen_sites(other, number, 0.4) for number in range(1, 30)]
+    assert chosen_sites(federation, 1, 0.01) == drawn[0][:1] or len(chosen_sites(federation, 1, 0.01)) == 1
+
+
+def test_only_chosen_sites_train(tmp_path):
+    federation, _ = run(tmp_path, fraction=0.34, rounds=4)
+    trained = [(number, site) for action, number, site in federation.asked if action == "train"]
+    assert len(trained) == 4
+    assert trained == [(n, *chosen_sites(federation, n, 0.34)) for n in range(1, 5)]
+
+
+def test_norm_layers_stay_home(tmp_path):
+    federation, arrays = run(tmp_path, "fedbn")
+    norms = norm_names(build(method().parameters, federation.all["centre0"]))
+    assert norms
+    assert not norms & set(arrays)
+    for _, _, payload in federation.got:
+        assert not any(name.removeprefix("net/") in norms for name in payload.arrays)
+    finals = [federation.all[name].vault.load("final") for name in federation.sites]
+    shared = [name for name in finals[0] if name not in norms]
+    kept = [name for name in finals[0] if name in norms]
+    assert all((finals[0][name] == finals[1][name]).all() for name in shared)
+    assert any((finals[0][name] != finals[1][name]).any() for name in kept), "each site has statistics of its own"
+
+
+def test_personal_weights_stay_home_and_differ(tmp_path):
+    federation, arrays = run(tmp_path, "ditto")
+    finals = [federation.all[name].vault.load("final") for name in federation.sites]
+    assert any((finals[0][name] != finals[1][name]).any() for name in finals[0])
+    assert_equal(arrays, run(tmp_path / "average")[1])
+
+
+def test_epochs_give_larger_sites_more_steps():
+    work = method(local_epochs=2.0)
+    assert [work.work(1, slices).steps for slices in (4, 8, 15)] == [2, 4, 8]  # 2 * slices / 4, rounded to even
+    assert work.work(3, 8).first == 8
+    assert work.work(3, 8).total == 12
+
+
+def test_the_rate_decays_over_the_run_not_the_round():
+    early, late = method().work(1, 8), method().work(3, 8)
+    assert early.rate_at(0) == pytest.approx(0.1)
+    assert late.rate_at(0) == pytest.approx(0.1 * (1 - 4 / 6) ** 0.9)
+
+
+def test_a_memory_keeps_what_stood_before_a_round_that_is_done_again(tmp_path):
+    site = FakeSite("a", blocks(4), tmp_path)
+    assert recall(site, "m", 1) == {}
+    for number in (1, 2, 4):
+        remember(site, "m", number, {"v": np.array([number])})
+    assert recall(site, "m", 5)["v"] == 4
+    assert recall(site, "m", 4)["v"] == 2
+    remember(site, "m", 4, {"v": np.array([40])})
+    assert recall(site, "m", 4)["v"] == 2
+    assert recall(site, "m", 5)["v"] == 40
+
+
+def test_fednova_refuses_an_optimiser_without_a_closed_form():
+    with pytest.raises(ScenarioError, match="sgd"):
+        method("fednova", optimiser="adamw")
+
+
+def test_a_round_without_sites_ends_the_run(tmp_path):
+    sites = [FakeSite("centre0", blocks(4), tmp_path / "sites")]
+    federation = FakeFederation(method(), sites, tmp_path / "server", lost=[("train", "centre0")])
+    with pytest.raises(QuorumError):
+        federation.method.conduct(federation)
+
+
+# --- bounds and curves -----------------------------------------------------------------------------------------------
+
+
+def test_the_cross_site_matrix_is_whole(tmp_path):
+    federation, _ = run(tmp_path, "local-only")
+    cells = [entry for entry in federation.entries if isinstance(entry, CrossSite)]
+    assert {(c.trained_at, c.measured_at) for c in cells} == {
+        (a, b) for a in federation.sites for b in federation.sites
+    }
+
+
+def test_without_the_matrix_no_weights_leave(tmp_path):
+    federation, _ = run(tmp_path, "local-only", cross_site=False)
+    assert Kind.WEIGHTS not in {payload.kind for _, _, payload in federation.got}
+
+
+def test_curves_have_a_point_for_every_site_and_round(tmp_path):
+    federation, _ = run(tmp_path, rounds=4, curve_points=2)
+    points = [entry for entry in federation.entries if isinstance(entry, CurvePoint)]
+    assert len(points) == 4 * 3
+    assert (
+        {p.round for p in points if p.dice is not None} == {2, 4} == marks(method(rounds=4, curve_points=2).parameters)
+    )
+    assert all(p.loss is not None for p in points)
