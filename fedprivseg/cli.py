@@ -17,7 +17,7 @@ import typer
 from click.exceptions import Abort, ClickException
 
 import fedprivseg
-from fedprivseg.errors import DataError, FedprivsegError, FolderError
+from fedprivseg.errors import DataError, FedprivsegError, FolderError, RequestError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,6 +116,77 @@ def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The f
     from fedprivseg.report import write_report
 
     typer.echo(write_report(run_folder))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold some.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("compare.html"),
+    reference: Annotated[str | None, typer.Option(help="Label that differences are against; default the best.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write the table as CSV.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Also write the table as LaTeX.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Also write Dice against bytes as PNG.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put finished runs side by side: Dice, HD95, intervals, paired differences, cost. Refuses runs on different data."""
+    from fedprivseg.comparison import as_csv, as_latex, as_rows
+    from fedprivseg.comparison import compare as put_side_by_side
+    from fedprivseg.comparison_page import write_page, write_picture, write_text
+
+    comparison = put_side_by_side(runs, reference)
+    written = [write_page(comparison, out)]
+    written += [write_text(as_csv(comparison), csv)] if csv else []
+    written += [write_text(as_latex(comparison), latex)] if latex else []
+    written += [write_picture(comparison, picture)] if picture else []
+    header, rows = as_rows(comparison)
+    if as_json:
+        table = [dict(zip(header, row, strict=True)) for row in rows]
+        typer.echo(json.dumps({"rows": table, "reference": comparison.reference, "written": [str(p) for p in written]}))
+        return
+    _table("", header, rows)
+    typer.echo(f"written: {', '.join(map(str, written))}")
+
+
+@app.command()
+def benchmark(
+    folder: Annotated[Path, typer.Argument(help="A folder of scenarios, one method each.")],
+    data: Annotated[str | None, typer.Option(help="Folder of an M&Ms release, or 'phantom'.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the runs go; default runs/<folder>.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, with commas.")] = "0,1,2",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of every scenario.")
+    ] = None,
+) -> None:
+    """Run every scenario of a folder with every seed, then compare them. Finished runs are not repeated."""
+    from fedprivseg.benchmark import run_all
+    from fedprivseg.comparison import as_csv, as_rows
+    from fedprivseg.comparison import compare as put_side_by_side
+    from fedprivseg.comparison_page import write_page, write_picture, write_text
+    from fedprivseg.display import Display
+
+    console = _console()
+    target = out or Path("runs") / folder.name
+    chosen = [*(settings or []), *([] if data is None else [f"data.source={_toml(data)}"])]
+
+    def show(run_folder: Path, names: list[str]) -> Display:
+        console.print(f"{run_folder}", highlight=False)
+        return Display(run_folder, names, console)
+
+    folders = run_all(folder, target, _numbers_of(seeds), chosen, show)
+    comparison = put_side_by_side(folders)
+    write_page(comparison, target / "compare.html")
+    write_text(as_csv(comparison), target / "compare.csv")
+    write_picture(comparison, target / "compare.png")
+    header, rows = as_rows(comparison)
+    _table("", header, rows)
+    typer.echo(f"written: {target / 'compare.html'}, compare.csv, compare.png")
+
+
+def _numbers_of(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise RequestError(f"--seeds wants whole numbers with commas, such as 0,1,2; given {text!r}") from None
 
 
 @app.command()

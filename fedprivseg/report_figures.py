@@ -71,7 +71,7 @@ def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str) -> st
 
     labels: site -> what to call it, in the order in which the sites are drawn. title: what a screen reader says.
     """
-    with _style("dice"):
+    with house_style("dice"):
         figure = Figure(figsize=(10, 0.95 + 0.62 * len(labels)), layout=ConstrainedLayoutEngine(wspace=0.05))
         panels = figure.subplots(1, len(STRUCTURES), sharex=True, sharey=True, squeeze=False)[0]
         found = [row.dice for row in rows if row.dice is not None]
@@ -87,13 +87,13 @@ def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str) -> st
             panel.set_title(structure, color=COLOURS[structure], fontweight="bold", fontsize=11)
             panel.set_xlim(low - 0.02, 1.02)
             panel.set_ylim(len(labels) - 0.5, -0.5)
-            panel.set_yticks(range(len(labels)), [_short(label) for label in labels.values()])
+            panel.set_yticks(range(len(labels)), [short(label) for label in labels.values()])
             panel.set_xlabel("Dice")
             panel.grid(axis="x", color="#E4E7EB", linewidth=0.8)
             panel.set_axisbelow(True)
             panel.tick_params(length=0)
             panel.spines[:].set_visible(False)
-        return _svg(figure, title)
+        return as_svg(figure, title)
 
 
 def slice_picture(case: Case, name: str, title: str) -> str:
@@ -101,27 +101,27 @@ def slice_picture(case: Case, name: str, title: str) -> str:
 
     name: unique in the page. title: what a screen reader says.
     """
-    with _style(name):
+    with house_style(name):
         figure, panel = _blank(1.0)
         _draw_case(panel, case)
-        return _smooth(_svg(figure, title))
+        return _smooth(as_svg(figure, title))
 
 
 def plain_picture(image: np.ndarray, name: str, title: str) -> str:
     """A slice (H, W) on square pixels, 0..1, as inline SVG."""
-    with _style(name):
+    with house_style(name):
         figure, panel = _blank(image.shape[1] / image.shape[0])
         panel.imshow(np.asarray(image, np.float32).T, cmap="gray", vmin=0, vmax=1)
-        return _smooth(_svg(figure, title))
+        return _smooth(as_svg(figure, title))
 
 
 def code_picture(code: np.ndarray, name: str, title: str) -> str:
     """All channels of a code (C, h, w) side by side, each stretched to its own range, as inline SVG."""
-    with _style(name):
+    with house_style(name):
         tiles = mosaic(code)
         figure, panel = _blank(tiles.shape[0] / tiles.shape[1])
         _draw_tiles(panel, tiles)
-        return _svg(figure, title)
+        return as_svg(figure, title)
 
 
 def mosaic(code: np.ndarray, aspect: float = 1.5) -> np.ndarray:
@@ -153,7 +153,7 @@ def summary_png(sites: Mapping[str, tuple[Scores, Case | None, np.ndarray | None
 
     sites: label -> Dice scores, the median case and the code (C, h, w), either None where there is none.
     """
-    with _style("summary", interpolation="bilinear"):
+    with house_style("summary", interpolation="bilinear"):
         figure = Figure(figsize=(12, 5), dpi=100)
         FigureCanvasAgg(figure)
         room = 11.3
@@ -162,7 +162,7 @@ def summary_png(sites: Mapping[str, tuple[Scores, Case | None, np.ndarray | None
         grid.update(left=0.035, right=0.985, top=0.86, bottom=0.1, wspace=0.12, hspace=0.08)
         for column, (label, (_, case, code)) in enumerate(sites.items()):
             panels = figure.add_subplot(grid[0, column]), figure.add_subplot(grid[1, column])
-            panels[0].set_title(_short(label), fontsize=11)
+            panels[0].set_title(short(label), fontsize=11)
             for panel, content in zip(panels, (case, code), strict=True):
                 panel.set_axis_off()
                 if content is None:
@@ -234,7 +234,7 @@ def _draw_bars(panel: Axes, scores: Mapping[str, Scores]) -> None:
         for place, height in zip(places, heights, strict=True):
             if height:
                 panel.text(place, height + 0.01, f".{round(height * 100):02d}", ha="center", fontsize=7.5, color=MUTED)
-    panel.set_xticks(range(len(scores)), [_short(label, 12) for label in scores])
+    panel.set_xticks(range(len(scores)), [short(label, 12) for label in scores])
     panel.set_ylim(0, 1)
     panel.set_title("Dice at each hospital", fontsize=11)
     panel.grid(axis="y", color="#E4E7EB")
@@ -256,11 +256,12 @@ def _window(case: Case) -> tuple[slice, slice]:
     return slice(int(starts[0]), int(stops[0])), slice(int(starts[1]), int(stops[1]))
 
 
-def _short(text: str, most: int = 22) -> str:
+def short(text: str, most: int = 22) -> str:
+    """`text`, cut to `most` characters with an ellipsis."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _style(name: str, *, interpolation: str = "none") -> AbstractContextManager[None]:
+def house_style(name: str, *, interpolation: str = "none") -> AbstractContextManager[None]:
     """The house style, for as long as a figure is made and written. `name` makes the ids in it its own.
 
     interpolation: of images; "none" puts their pixels into an SVG as they are.
@@ -276,7 +277,7 @@ def _blank(height: float) -> tuple[Figure, Axes]:
     return figure, panel
 
 
-def _svg(figure: Figure, title: str) -> str:
+def as_svg(figure: Figure, title: str) -> str:
     """The figure as an ``<svg>`` element: no prolog, date or comment, and only those ids that are used."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata=_NO_METADATA, transparent=True)

@@ -18,7 +18,7 @@ LAYERS = (
     {"methods", "attacks", "messages"},
     {"site", "server"},
     {"engines"},
-    {"run", "report", "report_figures", "prediction"},
+    {"run", "report", "report_figures", "prediction", "comparison", "comparison_page", "benchmark"},
     {"display", "starter", "cli"},
 )
 FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("attacks", "policy"), ("server", "data")}
@@ -26,6 +26,10 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("data", "config"),
     ("report", "report_figures"),
     ("prediction", "run"),
+    ("comparison_page", "comparison"),
+    ("comparison_page", "report_figures"),
+    ("benchmark", "run"),
+    ("benchmark", "report"),
     ("cli", "display"),
     ("cli", "starter"),
     ("records", "errors"),

@@ -1,0 +1,414 @@
+"""Runs side by side: one row a method, over its seeds, with intervals, paired differences and what it cost.
+
+Only runs on the same subjects, split and grid may stand in one table. Runs that differ in nothing but their seed are one
+method. The subject is the unit of every statistic: its Dice is the mean over phases, structures and seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.measures import bootstrap_interval
+from fedprivseg.records import Budget, Kind
+from fedprivseg.results import Result, read_result
+from fedprivseg.seeds import numpy_generator
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A learning curve, mean over sites and seeds. Rows: rounds in which nets were scored."""
+
+    rounds: tuple[int, ...]
+    megabytes: tuple[float, ...]
+    dice: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Subjects paired with those of the reference: median of Dice minus the reference's, Wilcoxon's p (two-sided), and the
+    same after Holm's correction for the number of methods compared. p is None where all differences are 0."""
+
+    median: float
+    p: float | None
+    p_holm: float | None
+    subjects: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method in the table.
+
+    sites: site -> mean Dice over seeds. dice: over sites, a value a seed. dice_interval: 95 % bootstrap over subjects, seeds
+    averaged. hd95_mm: mean over sites and seeds where it is defined. undefined: how many of the (subject, phase, structure)
+    cells of all seeds have no distance. up, down: MB a site. minutes: wall. compute_minutes: the sites' own clocks, summed.
+    """
+
+    label: str
+    method: str
+    variant: str
+    seeds: tuple[int, ...]
+    sites: Mapping[str, float | None]
+    dice: tuple[float, ...]
+    dice_interval: Interval
+    hd95_mm: float | None
+    hd95_interval: Interval
+    undefined: int
+    up: float
+    down: float
+    rounds: int | None
+    local_steps: int | None
+    minutes: float
+    compute_minutes: float
+    peak_mb: float
+    forbidden: bool
+    budget: Budget | None
+    curve: Curve | None
+    cross_site: Mapping[tuple[str, str], float]
+    difference: Difference | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean Dice over sites and seeds."""
+        return float(np.mean(self.dice))
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (n - 1); None for one seed."""
+        return float(np.std(self.dice, ddof=1)) if len(self.dice) > 1 else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table. reference: the label that differences are against. facts: what all runs share, in words."""
+
+    entries: tuple[Entry, ...]
+    sites: tuple[str, ...]
+    reference: str
+    facts: tuple[tuple[str, str], ...]
+
+
+def run_folders(folders: Sequence[Path]) -> list[Path]:
+    """The run folders among `folders` and in them. Raises FolderError for a folder without any finished run."""
+    found: list[Path] = []
+    for folder in folders:
+        inside = sorted(path.parent for path in folder.glob("*/result.json"))
+        if (folder / "result.json").exists():
+            found.append(folder)
+        elif inside:
+            found += inside
+        else:
+            raise FolderError(f"{folder} holds no finished run (no result.json); run a scenario into it first")
+    return found
+
+
+def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison:
+    """Read finished runs and put them side by side, best mean Dice first; a method that policy forbids stands last.
+
+    reference: a label; the default is the first entry that policy allows. Raises RequestError for runs on different
+    subjects, splits, sites or grids (naming what differs) and for an unknown reference.
+    """
+    runs = [(folder, read_result(folder)) for folder in run_folders(folders)]
+    _check_alike(runs)
+    groups: dict[str, list[Result]] = {}
+    for _, result in runs:
+        groups.setdefault(_identity(result), []).append(result)
+    labels = _labels(list(groups.values()))
+    entries = [_entry(label, sorted(group, key=lambda r: r.seed)) for label, group in labels.items()]
+    entries.sort(key=lambda entry: (entry.forbidden, -entry.mean))
+    names = [entry.label for entry in entries]
+    if reference is not None and reference not in names:
+        raise RequestError(f"there is no run {reference!r} to compare with; there are: {', '.join(names)}")
+    chosen = reference or names[0]
+    base = _subject_dice(labels[chosen])
+    differences = {name: _difference(_subject_dice(labels[name]), base) for name in names if name != chosen}
+    corrected = _holm({name: d.p for name, d in differences.items() if d.p is not None})
+    finished = []
+    for entry in entries:
+        if entry.label in differences:
+            d = differences[entry.label]
+            difference = Difference(d.median, d.p, corrected.get(entry.label), d.subjects)
+            entry = Entry(**{**vars(entry), "difference": difference})
+        finished.append(entry)
+    first = runs[0][1]
+    return Comparison(tuple(finished), tuple(first.sites), chosen, _facts(first))
+
+
+def as_csv(comparison: Comparison) -> str:
+    """The table as CSV, numbers unrounded, one row a method."""
+    stream = io.StringIO()
+    rows = [_csv_row(entry) for entry in comparison.entries]
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _csv_row(e: Entry) -> dict[str, Any]:
+    row = {
+        "label": e.label,
+        "method": e.method,
+        "variant": e.variant,
+        "seeds": len(e.seeds),
+        **{f"dice_{site}": value for site, value in e.sites.items()},
+        "dice": e.mean,
+        "dice_sd_seeds": e.spread,
+        "dice_low95": e.dice_interval[0],
+        "dice_high95": e.dice_interval[1],
+        "hd95_mm": e.hd95_mm,
+        "hd95_low95": e.hd95_interval[0],
+        "hd95_high95": e.hd95_interval[1],
+        "hd95_undefined": e.undefined,
+        "mb_up_per_site": e.up,
+        "mb_down_per_site": e.down,
+        "rounds": e.rounds,
+        "local_steps": e.local_steps,
+        "wall_minutes": e.minutes,
+        "site_minutes": e.compute_minutes,
+        "peak_mb": e.peak_mb,
+        "raw_data_left": e.forbidden,
+        "epsilon": e.budget.epsilon if e.budget else None,
+        "delta": e.budget.delta if e.budget else None,
+        "privacy_unit": e.budget.unit if e.budget else None,
+        "median_difference": e.difference.median if e.difference else None,
+        "wilcoxon_p": e.difference.p if e.difference else None,
+        "wilcoxon_p_holm": e.difference.p_holm if e.difference else None,
+    }
+    return {key: "" if value is None or value != value else value for key, value in row.items()}
+
+
+def as_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The table in short, for people: a header and a row a method."""
+    header = [
+        "method",
+        *(f"Dice {site}" for site in comparison.sites),
+        "mean Dice",
+        "95 %",
+        "HD95 mm",
+        "MB up",
+        "MB down",
+    ]
+    header += ["minutes", f"difference to {comparison.reference}", "p (Holm)"]
+    rows = []
+    for e in comparison.entries:
+        mean = f"{e.mean:.3f}" + (f" ± {e.spread:.3f}" if e.spread is not None else "")
+        label = f"{e.label} (forbidden: raw data left)" if e.forbidden else e.label
+        row = [label, *(_number(e.sites[site], 3) for site in comparison.sites), mean]
+        row += [f"{e.dice_interval[0]:.3f} to {e.dice_interval[1]:.3f}", _number(e.hd95_mm, 1)]
+        row += [f"{e.up:.1f}", f"{e.down:.1f}", f"{e.minutes:.1f}"]
+        row += [f"{e.difference.median:+.3f}", _p(e.difference.p_holm)] if e.difference else ["", ""]
+        rows.append(row)
+    return header, rows
+
+
+def as_latex(comparison: Comparison) -> str:
+    """The table in short as a LaTeX tabular (booktabs)."""
+    header, rows = as_rows(comparison)
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule", _latex(header), r"\midrule"]
+    return "\n".join([*lines, *(_latex(row) for row in rows), r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """The table in short as Markdown."""
+    header, rows = as_rows(comparison)
+    lines = ["| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+# --- one entry -------------------------------------------------------------------------------------------------------
+
+
+def _entry(label: str, group: Sequence[Result]) -> Entry:
+    first = group[0]
+    sites = {name: _mean([run.sites[name].dice.mean for run in group]) for name in first.sites}
+    distances = _subject_values(group, "hd95_mm")
+    parameters = first.scenario["method"]["parameters"]
+    draws = numpy_generator(0, "comparison", label)
+    return Entry(
+        label=label,
+        method=first.method,
+        variant=first.variant,
+        seeds=tuple(run.seed for run in group),
+        sites=sites,
+        dice=tuple(run.mean_dice if run.mean_dice is not None else float("nan") for run in group),
+        dice_interval=bootstrap_interval(np.array(list(_subject_dice(group).values())), draws),
+        hd95_mm=_mean([site.hd95_mm.mean for run in group for site in run.sites.values()]),
+        hd95_interval=bootstrap_interval(np.array(list(distances.values())), draws),
+        undefined=sum(row.hd95_mm is None for run in group for row in run.metrics),
+        up=_megabytes(group, "bytes_up"),
+        down=_megabytes(group, "bytes_down"),
+        rounds=parameters.get("rounds"),
+        local_steps=parameters.get("local_steps"),
+        minutes=float(np.mean([run.wall_s for run in group])) / 60,
+        compute_minutes=float(np.mean([sum(site.seconds for site in run.sites.values()) for run in group])) / 60,
+        peak_mb=max(max(run.peak_rss_mb, *(site.peak_rss_mb for site in run.sites.values())) for run in group),
+        forbidden=Kind.RAW in first.exports,
+        budget=max(first.budgets, key=lambda budget: budget.epsilon, default=None),
+        curve=_curve(group),
+        cross_site=_cross_site(group),
+    )
+
+
+def _subject_dice(group: Sequence[Result]) -> dict[tuple[str, str], float]:
+    return _subject_values(group, "dice")
+
+
+def _subject_values(group: Sequence[Result], measure: str) -> dict[tuple[str, str], float]:
+    """(site, subject) -> mean over phases, structures and seeds of what is defined; subjects without any are left out."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for run in group:
+        for row in run.metrics:
+            value = getattr(row, measure)
+            if value is not None:
+                found.setdefault((row.site, row.subject), []).append(value)
+    return {subject: float(np.mean(values)) for subject, values in sorted(found.items())}
+
+
+def _curve(group: Sequence[Result]) -> Curve | None:
+    """Rounds that every run of the group scored."""
+    each = []
+    for run in group:
+        scored: dict[int, list[tuple[float, int]]] = {}
+        for point in run.curve:
+            if point.dice is not None:
+                scored.setdefault(point.round, []).append((point.dice, point.sent))
+        each.append(scored)
+    rounds = sorted(set.intersection(*(set(scored) for scored in each)))
+    if not rounds:
+        return None
+    pooled = {number: [pair for scored in each for pair in scored[number]] for number in rounds}
+    return Curve(
+        tuple(rounds),
+        tuple(float(np.mean([sent for _, sent in pooled[number]])) / 1e6 for number in rounds),
+        tuple(float(np.mean([dice for dice, _ in pooled[number]])) for number in rounds),
+    )
+
+
+def _cross_site(group: Sequence[Result]) -> dict[tuple[str, str], float]:
+    """(trained at, measured at) -> Dice, mean over seeds."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for run in group:
+        for cell in run.cross_site:
+            found.setdefault((cell.trained_at, cell.measured_at), []).append(cell.dice)
+    return {pair: float(np.mean(values)) for pair, values in found.items()}
+
+
+def _megabytes(group: Sequence[Result], field: str) -> float:
+    return float(np.mean([getattr(site, field) for run in group for site in run.sites.values()])) / 1e6
+
+
+# --- statistics ------------------------------------------------------------------------------------------------------
+
+
+def _difference(own: Mapping[tuple[str, str], float], base: Mapping[tuple[str, str], float]) -> Difference:
+    """Wilcoxon's signed-rank test over subjects that both have (Wilcoxon, Biometrics Bulletin 1(6):80, 1945)."""
+    from scipy.stats import wilcoxon
+
+    pairs = np.array([own[subject] - base[subject] for subject in sorted(set(own) & set(base))])
+    if not len(pairs):
+        return Difference(float("nan"), None, None, 0)
+    p = float(wilcoxon(pairs).pvalue) if np.any(pairs != 0) else None
+    return Difference(float(np.median(pairs)), p, None, len(pairs))
+
+
+def _holm(values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down correction (Scandinavian Journal of Statistics 6(2):65, 1979)."""
+    corrected: dict[str, float] = {}
+    largest = 0.0
+    for rank, (name, p) in enumerate(sorted(values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, p * (len(values) - rank)))
+        corrected[name] = largest
+    return corrected
+
+
+# --- which runs belong together --------------------------------------------------------------------------------------
+
+
+def _check_alike(runs: Sequence[tuple[Path, Result]]) -> None:
+    (first_folder, first), *others = runs
+    for folder, result in others:
+        differing = [name for name, value in _common(result).items() if value != _common(first)[name]]
+        if differing:
+            raise RequestError(
+                f"{folder} and {first_folder} cannot stand in one table: they differ in {', '.join(differing)}. "
+                "Run both with the same data, split, sites and grid."
+            )
+
+
+def _common(result: Result) -> dict[str, object]:
+    """What runs in one table must share. A folder of data may move; the fingerprint says whose subjects they are."""
+    scenario = result.scenario
+    return {
+        "subjects or split (split_sha256)": result.split_sha256,
+        "grid": scenario["grid"],
+        "sites": sorted(site["name"] for site in scenario["sites"]),
+        "data.split": scenario["data"]["split"],
+    }
+
+
+def _identity(result: Result) -> str:
+    """What makes a run a run of the same method: the whole scenario but seed, engine, name, question and data folder."""
+    content = {k: v for k, v in result.scenario.items() if k not in ("seed", "engine", "name", "question", "data")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _labels(groups: Sequence[Sequence[Result]]) -> dict[str, Sequence[Result]]:
+    """A label for each group: its scenario's name, with a number where two groups share one."""
+    labelled: dict[str, Sequence[Result]] = {}
+    for group in groups:
+        name, count = str(group[0].scenario["name"]), 1
+        while (label := name if count == 1 else f"{name} ({count})") in labelled:
+            count += 1
+        seeds = [run.seed for run in group]
+        if len(set(seeds)) < len(seeds):
+            raise RequestError(f"two runs of {name!r} have the same seed; give each run once")
+        labelled[label] = group
+    return labelled
+
+
+def _facts(result: Result) -> tuple[tuple[str, str], ...]:
+    grid, sites = result.scenario["grid"], result.sites.values()
+    return (
+        ("Data", "phantom" if result.scenario["data"]["source"] == "phantom" else "a release in the layout of M&Ms"),
+        ("Split", str(result.scenario["data"]["split"])),
+        ("Training subjects", str(sum(site.subjects_train for site in sites))),
+        ("Test subjects", str(sum(site.subjects_test for site in sites))),
+        ("Grid", f"{grid['height']} x {grid['width']} pixels of {grid['spacing']} mm"),
+        ("Split fingerprint", result.split_sha256[:16]),
+    )
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else ("< 0.001" if value < 0.001 else f"{value:.3f}")
+
+
+_LATEX = str.maketrans(
+    {**{sign: "\\" + sign for sign in "&%$#_{}"}, "\\": r"\textbackslash{}", "±": r"$\pm$", "<": r"$<$"}
+)
+
+
+def _latex(cells: Sequence[str]) -> str:
+    return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
