@@ -28,6 +28,7 @@ from fedprivseg.methods.fednova import FedNova
 from fedprivseg.methods.method import Method
 from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.methods.scaffold import Scaffold
+from fedprivseg.methods.selective import SelectiveSharing
 
 METHODS: tuple[type[Method], ...] = (
     PrivacySF,
@@ -50,6 +51,7 @@ METHODS: tuple[type[Method], ...] = (
     Krum,
     Bulyan,
     CentralDP,
+    SelectiveSharing,
 )
 
 __all__ = ["METHODS", "Method", "resolve"]

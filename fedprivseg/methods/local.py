@@ -75,7 +75,9 @@ class Plain(LocalRule):
 class Learner(Protocol):
     """A method as its site half sees it."""
 
-    parameters: RoundsParameters
+    @property
+    def parameters(self) -> RoundsParameters:
+        """Its hyper-parameters."""
 
     def local(self) -> LocalRule:
         """What a site adds to its steps."""

@@ -11,7 +11,7 @@ order of the names, and no node id is looked at. (Flower's own loop lets all thr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -114,6 +114,25 @@ def account(method: Rounds, site: Site, order: Order) -> Payload:
     return numbered(Kind.STATUS, site, "measure", spent(method, site), order.number)
 
 
+def exchange_weights(
+    method: Rounds, federation: Federation, number: int, arrays: Weights, extra: Weights, chosen: Sequence[str]
+) -> dict[str, Update]:
+    """Every chosen site sends its weights, or what `summation` makes of them: then there is one update, of everybody."""
+    p = method.parameters
+    if isinstance(p, SummableParameters) and p.summation == "secure":
+        total = masked_round(federation, number, arrays, chosen, p)
+        return {EVERYBODY: Update(total.arrays, {}, total.weight, total.steps, total.loss)}
+    forms = {NET + name: Array("float32", value.shape) for name, value in arrays.items()}
+    forms |= {EXTRA + name: Array("float32", arrays[name].shape) for name in method.local().sends(arrays)}
+    expected = Expected(Kind.WEIGHTS, "train", {**forms, NUMBERS: Array("float64", (3,))})
+    sent = packed(federation, arrays, extra, number)
+    replies = federation.ask("train", expected, number=number, answers=sent, sites=chosen)
+    updates = {site: as_update(payload) for site, payload in replies.items()}
+    if updates and isinstance(p, SummableParameters) and p.summation == "fixed-point":
+        return {EVERYBODY: _summed(updates, arrays)}
+    return updates
+
+
 class Rounds(Method):
     """The family's program. Final subclasses say what they aggregate and what a site adds."""
 
@@ -125,6 +144,9 @@ class Rounds(Method):
         **{action.__name__: action for action in (train, glance, measure, account)},
         **MASKING,
     }
+
+    exchange = exchange_weights
+    """How updates of a round come to the server."""
 
     @abstractmethod
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
@@ -143,7 +165,9 @@ class Rounds(Method):
         done, arrays = self._resume(path, aggregation, net)
         with federation.stage("train in rounds"):
             for number in range(done + 1, p.rounds + 1):
-                updates = self._round(federation, number, arrays, aggregation.broadcast(number, arrays))
+                chosen = chosen_sites(federation, number, p.fraction)
+                extra = aggregation.broadcast(number, arrays)
+                updates = self.exchange(federation, number, arrays, extra, chosen)
                 if not updates:
                     raise QuorumError(
                         f"no site was left in round {number}; sites.<name>.status in accounts.json says why"
@@ -177,23 +201,6 @@ class Rounds(Method):
     def work_of(self, number: int, steps: int) -> Work:
         """Round `number` of a site that takes `steps` steps a round."""
         return planned(self.parameters, (number - 1) * steps, steps, self.parameters.rounds * steps)
-
-    def _round(self, federation: Federation, number: int, arrays: Weights, extra: Weights) -> dict[str, Update]:
-        """Send `arrays` and `extra` to the sites that take part in round `number`, and receive their updates."""
-        chosen = chosen_sites(federation, number, self.parameters.fraction)
-        p = self.parameters
-        if isinstance(p, SummableParameters) and p.summation == "secure":
-            total = masked_round(federation, number, arrays, chosen, p)
-            return {EVERYBODY: Update(total.arrays, {}, total.weight, total.steps, total.loss)}
-        forms = {NET + name: Array("float32", value.shape) for name, value in arrays.items()}
-        forms |= {EXTRA + name: Array("float32", arrays[name].shape) for name in self.local().sends(arrays)}
-        expected = Expected(Kind.WEIGHTS, "train", {**forms, NUMBERS: Array("float64", (3,))})
-        sent = packed(federation, arrays, extra, number)
-        replies = federation.ask("train", expected, number=number, answers=sent, sites=chosen)
-        updates = {site: as_update(payload) for site, payload in replies.items()}
-        if updates and isinstance(p, SummableParameters) and p.summation == "fixed-point":
-            return {EVERYBODY: _summed(updates, arrays)}
-        return updates
 
     def _budgets(self, federation: Federation, aggregation: Aggregation) -> None:
         """Record what differential privacy was spent, by the sites or by the server."""

@@ -23,10 +23,11 @@ from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.rounds import Update, _load, chosen_sites
 from fedprivseg.methods.scaffold import ControlVariates, Drift
+from fedprivseg.methods.selective import SelectiveParameters, select
 from fedprivseg.methods.training import build, marks, planned
 from fedprivseg.nets.baseline import norm_names, weights_of
 from fedprivseg.nets.local_training import Work, train_round
-from fedprivseg.records import CrossSite, CurvePoint, Kind
+from fedprivseg.records import Budget, CrossSite, CurvePoint, Kind
 
 BRIEF = {"rounds": 3, "local_steps": 2, "curve_points": 0, "test_views": 1, "batch": 4}
 
@@ -388,3 +389,47 @@ def test_curves_have_a_point_for_every_site_and_round(tmp_path):
         {p.round for p in points if p.dice is not None} == {2, 4} == marks(method(rounds=4, curve_points=2).parameters)
     )
     assert all(p.loss is not None for p in points)
+
+
+# --- selective sharing -------------------------------------------------------------------------------------------------
+
+
+def selective(**more):
+    return SelectiveParameters(**{"gamma": 1.0, "tau": 0.5, "epsilon_1": 1e6, "epsilon_3": 1e6, **more})
+
+
+def test_without_noise_the_values_above_the_threshold_are_selected():
+    values = np.array([0.1, -0.6, 0.7, 5.0, -0.2, 0.49])
+    places, sent = select(values, 6, selective(), np.random.default_rng(0))
+    assert places.tolist() == [1, 2, 3]
+    np.testing.assert_allclose(sent, [-0.6, 0.7, 1.0], atol=1e-3)  # 5.0 is clipped to gamma
+
+
+def test_no_more_than_asked_for_and_each_but_once():
+    places, sent = select(np.ones(1000), 50, selective(), np.random.default_rng(0))
+    assert len(places) == len(set(places.tolist())) == len(sent) == 50
+    assert not np.array_equal(places, np.arange(50)), "the order is random, not that of the network"
+
+
+def test_every_released_value_carries_noise_of_its_own():
+    # Lap(2 * 1 / 4) has deviation sqrt(2) / 2; clipping to +-1 takes some of it. No two values are equal, none is exact.
+    places, sent = select(np.zeros(20_000), 20_000, selective(tau=0.0, epsilon_3=4.0), np.random.default_rng(1))
+    inside = sent[np.abs(sent) < 1]
+    assert len(np.unique(inside)) > 0.99 * len(inside)
+    share = np.exp(-1 / 0.5)  # P(|Lap(b)| > 1) = exp(-1 / b), b = 1/2
+    assert 1 - len(inside) / len(sent) == pytest.approx(share, abs=0.01)
+    assert (sent != 0).all()
+    assert len(places) > 9000
+
+
+def test_the_account_adds_up_every_value(tmp_path):
+    federation, _ = run(tmp_path, "selective-sharing", rounds=2, share=0.1)
+    (budget, *_) = [entry for entry in federation.entries if isinstance(entry, Budget)]
+    net = build(method("selective-sharing").parameters, federation.all["centre0"])
+    values = sum(value.size for value in weights_of(net).values())
+    count = int(0.1 * values)
+    assert budget.epsilon == pytest.approx(2 * (1 + (2 * count) ** (2 / 3) + count))
+    assert budget.unit == "site"
+    sent = [p for _, _, p in federation.got if p.kind == Kind.WEIGHTS]
+    assert all(len(p.arrays["values"]) <= count for p in sent)
+    assert not any(name.startswith("net/") for p in sent for name in p.arrays)

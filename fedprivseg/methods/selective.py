@@ -1,0 +1,166 @@
+"""Selective parameter sharing under the sparse-vector technique (Li et al., MLMI 2019, arXiv 1910.00962, section 2.3).
+
+Of a round's change of the weights a site shares only some: it goes through the values in random order, compares each with
+a threshold, both blurred by noise, and sends the first so many that pass, each with noise of its own and clipped. What was
+not chosen is not sent; what is sent was drawn once and noised once (an index drawn again, as in a public implementation,
+would let a chosen value out without noise).
+
+The noise scales are those of the paper, where epsilon_3 belongs to one released value. The account adds it up as basic
+composition demands: a round costs epsilon_1 + epsilon_2 + n * epsilon_3 for n released values, and holds for any change
+of a site's data, since values are clipped. With thousands of values a round that is a very large epsilon, and it is
+reported as such: with the paper's settings the noise obscures single values, and promises next to nothing about a site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, final
+
+import numpy as np
+from flwr.serverapp import strategy as flower
+from pydantic import Field
+
+from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
+from fedprivseg.methods.local import LocalRule, Plain, run_round
+from fedprivseg.methods.method import Action, Array, Expected, Federation, Site
+from fedprivseg.methods.rounds import NUMBERS, Aggregation, Rounds, Update, account, glance, measure
+from fedprivseg.methods.training import RoundsParameters, numbered, packed, unpacked
+from fedprivseg.nets.baseline import Norm, Weights
+from fedprivseg.records import Budget, Kind, Order, Payload
+from fedprivseg.seeds import numpy_generator
+
+
+class SelectiveParameters(RoundsParameters):
+    """The paper's names; gamma and tau are in units of a weight's change in one step."""
+
+    norm: Norm = Field("group", description="running statistics of batch norms are no change of a weight")
+    share: float = Field(0.1, gt=0, le=1, description="largest share of the values that is sent in a round")
+    gamma: float = Field(1e-3, gt=0, description="values are clipped to -gamma..gamma")
+    tau: float = Field(1e-4, ge=0, description="threshold for the size of a value")
+    epsilon_1: float = Field(1.0, gt=0, description="budget of the threshold; epsilon_2 = epsilon_1 (2n)^(2/3)")
+    epsilon_3: float = Field(1.0, gt=0, description="budget of one released value")
+
+
+def select(
+    values: np.ndarray, count: int, p: SelectiveParameters, draws: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (m,) int32, sorted, and noised values (m,) float32 of at most `count` of `values` (n,), m <= count.
+
+    Values are clipped to +-gamma; a value passes if its size with noise Lap(4 gamma count / epsilon_2) reaches tau with
+    noise Lap(2 gamma / epsilon_1); a passed value is sent with noise Lap(2 gamma / epsilon_3), clipped again.
+    """
+    clipped = np.clip(values.astype(np.float64), -p.gamma, p.gamma)
+    epsilon_2 = p.epsilon_1 * (2 * count) ** (2 / 3)
+    threshold = p.tau + draws.laplace(scale=2 * p.gamma / p.epsilon_1)
+    order = draws.permutation(len(values))
+    passed = (
+        np.abs(clipped[order]) + draws.laplace(scale=4 * p.gamma * count / epsilon_2, size=len(values)) >= threshold
+    )
+    chosen = np.sort(order[passed][:count])
+    noised = clipped[chosen] + draws.laplace(scale=2 * p.gamma / p.epsilon_3, size=len(chosen))
+    return chosen.astype(np.int32), np.clip(noised, -p.gamma, p.gamma).astype(np.float32)
+
+
+def train_selected(method: SelectiveSharing, site: Site, order: Order) -> Payload:
+    """A round of training, of whose change a noised selection is sent."""
+    p = method.parameters
+    result = run_round(method, site, order)
+    received, _ = unpacked(order)
+    change = (
+        np.concatenate([(result.arrays[name] - received[name]).ravel() for name in sorted(received)]) / result.steps
+    )
+    draws = numpy_generator(site.seed, site.name, "selection", order.number)
+    indices, values = select(change, _most(p, len(change)), p, draws)
+    numbers = np.array([result.weight, result.steps, 0.0])  # the loss would be about the data, without noise
+    arrays = {"indices": indices, "values": values, NUMBERS: numbers}
+    history = (*result.history, f"{len(values)} of {len(change)} values, noised and clipped")
+    return numbered(Kind.WEIGHTS, site, "train", arrays, order.number, history)
+
+
+def exchange_selected(
+    method: Rounds, federation: Federation, number: int, arrays: Weights, extra: Weights, chosen: Sequence[str]
+) -> dict[str, Update]:
+    """Every chosen site sends indices and values; its update is the received weights with these changes, times steps."""
+    form = {"indices": Array("int32", (None,)), "values": Array("float32", (None,)), NUMBERS: Array("float64", (3,))}
+    sent = packed(federation, arrays, extra, number)
+    replies = federation.ask("train", Expected(Kind.WEIGHTS, "train", form), number=number, answers=sent, sites=chosen)
+    return {site: _rebuilt(payload, arrays) for site, payload in replies.items()}
+
+
+def _rebuilt(payload: Payload, arrays: Weights) -> Update:
+    weight, steps, loss = (float(value) for value in payload.arrays[NUMBERS])
+    change = np.zeros(sum(value.size for value in arrays.values()), np.float32)
+    # Clipped, so that an index from outside cannot write elsewhere; a site that sends one spoils its own update only.
+    places = np.clip(payload.arrays["indices"], 0, len(change) - 1)
+    change[places[: len(payload.arrays["values"])]] = payload.arrays["values"][: len(places)] * steps
+    rebuilt, start = {}, 0
+    for name in sorted(arrays):
+        part = change[start : start + arrays[name].size].reshape(arrays[name].shape)
+        rebuilt[name] = arrays[name] + part
+        start += arrays[name].size
+    return Update(rebuilt, {}, weight, int(steps), loss)
+
+
+def _most(p: SelectiveParameters, values: int) -> int:
+    """How many of `values` values may be sent in a round."""
+    return max(1, int(p.share * values))
+
+
+@final
+class SparseMean(Aggregation):
+    """FedAvg's mean, and the account of what the sites' selections cost."""
+
+    def __init__(self, p: SelectiveParameters) -> None:
+        self.p = p
+        self.mean = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
+        self.rounds = 0
+        self.values = 0
+
+    def broadcast(self, number: int, arrays: Weights) -> Weights:
+        """Nothing."""
+        return {}
+
+    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
+        """The mean, by weight."""
+        self.rounds += 1
+        self.values = sum(value.size for value in arrays.values())
+        return self.mean.fold(number, arrays, updates)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Rounds so far and values a round."""
+        return {"account": np.array([self.rounds, self.values])}
+
+    def restore(self, state: Weights) -> None:
+        """Go on counting."""
+        self.rounds, self.values = (int(value) for value in state["account"])
+
+    def spent(self) -> Budget | None:
+        """Basic composition over values and rounds, were a site to send all that it may in each."""
+        count = _most(self.p, self.values)
+        a_round = self.p.epsilon_1 * (1 + (2 * count) ** (2 / 3)) + count * self.p.epsilon_3
+        noise = 2 / self.p.epsilon_3
+        return Budget("", "sparse vector technique at the site", "site", self.rounds * a_round, 0.0, noise)
+
+
+@final
+class SelectiveSharing(Rounds):
+    """Averaging of a noised selection of each site's changes."""
+
+    name = "selective-sharing"
+    title = "Selective parameter sharing with the sparse-vector technique"
+    paper = "Li et al., MLMI 2019, section 2.3"
+    parameters_type = SelectiveParameters
+    parameters: SelectiveParameters
+    actions: ClassVar[Mapping[str, Action]] = {
+        "train": train_selected,
+        **{action.__name__: action for action in (glance, measure, account)},
+    }
+    exchange = exchange_selected
+
+    def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
+        """The mean, and the account."""
+        return SparseMean(self.parameters)
+
+    def local(self) -> LocalRule:
+        """Plain steps."""
+        return Plain()
