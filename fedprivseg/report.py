@@ -30,6 +30,7 @@ from fedprivseg.report_figures import (
     LINES,
     Case,
     code_picture,
+    curve_chart,
     dice_chart,
     plain_picture,
     slice_picture,
@@ -131,6 +132,8 @@ def write_report(folder: Path) -> Path:
         means={structure: _mean([getattr(h.result.dice, structure) for h in hospitals]) for structure in STRUCTURES},
         hd95=_mean([hospital.result.hd95_mm.mean for hospital in hospitals]),
         chart=Markup(_chart(result, hospitals)),
+        curve=Markup(_curve(result, hospitals)),
+        crossed={(cell.trained_at, cell.measured_at): cell.dice for cell in result.cross_site},
         undefined=sum(row.dice is None for row in result.metrics),
         pictures=_drawings(hospitals),
         settings=_settings(result.scenario),
@@ -267,6 +270,11 @@ def _chart(result: Result, hospitals: Sequence[Hospital]) -> str:
         return ""
     title = "Dice of every test subject by structure, hospital and phase; the means stand in the tables"
     return dice_chart(result.metrics, {hospital.name: hospital.label for hospital in hospitals}, title)
+
+
+def _curve(result: Result, hospitals: Sequence[Hospital]) -> str:
+    title = "Training loss and Dice on test slices over the rounds, one line a hospital"
+    return curve_chart(result.curve, {hospital.name: hospital.label for hospital in hospitals}, title)
 
 
 def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, str, str]]:

@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
-from fedprivseg.records import PHASES, STRUCTURES
+from fedprivseg.records import PHASES, STRUCTURES, CurvePoint
 from fedprivseg.results import Row, Scores
 
 COLOURS: Mapping[str, str] = {"LV": "#D55E00", "MYO": "#009E73", "RV": "#0072B2"}
@@ -93,6 +94,38 @@ def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str) -> st
             panel.set_axisbelow(True)
             panel.tick_params(length=0)
             panel.spines[:].set_visible(False)
+        return as_svg(figure, title)
+
+
+def curve_chart(points: Sequence[CurvePoint], labels: Mapping[str, str], title: str) -> str:
+    """Over the rounds: each site's mean training loss, and the Dice of the net on its test slices; as inline SVG.
+
+    labels: site -> what to call it. Empty if no point has either.
+    """
+    series = (
+        ("mean training loss", {site: [(p.round, p.loss) for p in points if p.site == site] for site in labels}),
+        ("Dice on test slices", {site: [(p.round, p.dice) for p in points if p.site == site] for site in labels}),
+    )
+    drawn = [(name, lines) for name, lines in series if any(y is not None for line in lines.values() for _, y in line)]
+    if not drawn:
+        return ""
+    with house_style("curve"):
+        figure = Figure(figsize=(10, 3.2), layout=ConstrainedLayoutEngine(wspace=0.05))
+        for panel, (name, lines) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+            for place, (site, line) in enumerate(lines.items()):
+                known = [(x, y) for x, y in line if y is not None]
+                colour = list(COLOURS.values())[place % len(COLOURS)]
+                style = ("solid", (0, (4, 1.5)), (0, (1, 1)))[place // len(COLOURS) % 3]
+                if known:
+                    panel.plot(*zip(*known, strict=True), color=colour, linestyle=style, label=short(labels[site]))
+            panel.set_xlabel("round")
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.set_ylabel(name)
+            panel.grid(color="#E4E7EB", linewidth=0.8)
+            panel.set_axisbelow(True)
+            panel.tick_params(length=0)
+            panel.spines[:].set_visible(False)
+            panel.legend(frameon=False, fontsize=8)
         return as_svg(figure, title)
 
 

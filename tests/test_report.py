@@ -21,7 +21,7 @@ from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
-from fedprivseg.records import STRUCTURES
+from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint
 from fedprivseg.report_figures import Case, mosaic, slice_picture
 from fedprivseg.results import Result, Scores, SiteResult, metric_rows
 
@@ -65,6 +65,7 @@ def write_run(
     statuses: dict[str, str] | None = None,
     notes: tuple[str, ...] = (),
     exports: tuple[str, ...] = ("image-code", "mask-code", "metric", "status"),
+    **more: Any,
 ) -> Path:
     """A finished run of three made-up hospitals, as `run.simulate` leaves it."""
     generator = np.random.default_rng(7)
@@ -137,6 +138,7 @@ def write_run(
         peak_rss_mb=644.0,
         environment={"python": "3.11.9", "fedprivseg": "0.1.0", "torch": "2.13.0"},
         metrics=tuple(rows),
+        **more,
     )
     result.write(folder)
     return folder
@@ -454,3 +456,25 @@ def test_slices_are_square_in_mm_and_cropped() -> None:
     width, height, across, down = map(float, found.groups())
     assert (width, height) == (68, 34)
     assert width * abs(across) == pytest.approx(height * abs(down), rel=1e-3)
+
+
+def test_rounds_the_cross_site_matrix_and_budgets_are_shown(tmp_path: Path) -> None:
+    curve = tuple(CurvePoint(n, site, 1.0 / n, 0.1 * n, 0) for n in (1, 2, 3) for site in SITES)
+    cross = tuple(CrossSite(a, b, 0.9 if a == b else 0.5) for a in SITES for b in SITES)
+    budget = Budget(SITES[0], "DP-SGD at the site", "slice", 7.99, 1e-3, 1.5)
+    folder = write_run(tmp_path / "run", curve=curve, cross_site=cross, budgets=(budget,))
+    page = report.write_report(folder).read_text()
+    assert "Round by round" in page
+    assert "mean training loss" in page
+    matrix = page.split('id="across"')[1].split("</table>")[0]
+    assert matrix.count("0.500") == 6
+    assert matrix.count("0.900") == 3
+    assert "DP-SGD at the site" in page
+    assert "7.99" in page
+
+
+def test_a_run_on_raw_data_says_so_in_red_and_claims_nothing_else(tmp_path: Path) -> None:
+    page = report.write_report(write_run(tmp_path / "run", exports=("metric", "raw"))).read_text()
+    warning = page.split('class="box bad"')[1].split("</section>")[0]
+    assert "Policy forbids this" in warning
+    assert "kept its images" not in page
