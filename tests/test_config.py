@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 QUICKSTART = ROOT / "simulations" / "quickstart.toml"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "simulations").glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "simulations").rglob("*.toml")), ids=lambda path: path.stem)
 def test_every_starter_scenario_resolves(path):
     scenario = load_scenario(path)
     assert scenario.name == path.stem
