@@ -95,6 +95,11 @@ def _references(scenario: Scenario, data: Path, steps: int, out: Path) -> dict[s
     return found
 
 
+def _spread(values: np.ndarray) -> str:
+    """Standard deviation over seeds (n - 1)."""
+    return f"{values.std(ddof=1):.3f}" if len(values) > 1 else "-"
+
+
 def _row(name: str, runs: list[dict[str, object]]) -> str:
     sites = sorted(runs[0]["sites"])
     values = np.array([[run["sites"][site]["dice"] for site in sites] for run in runs])
@@ -104,14 +109,14 @@ def _row(name: str, runs: list[dict[str, object]]) -> str:
     # A site where a structure was never found has no distance: the mean is over the others, and says over how many.
     if 0 < defined < len(distances):
         distance += f" ({defined} of {len(distances)})"
-    each = [f"{value.mean():.3f} ± {value.std():.3f}" for value in values.T]
+    each = [f"{value.mean():.3f} ± {_spread(value)}" for value in values.T]
     mean = values.mean(axis=1)
     seconds = np.mean([run["seconds"] for run in runs])
     sent = np.mean([run.get("bytes", 0) for run in runs]) / 1e6
     cells = [
         name,
         *each,
-        f"**{mean.mean():.3f} ± {mean.std():.3f}**",
+        f"**{mean.mean():.3f} ± {_spread(mean)}**",
         distance,
         f"{seconds / 60:.1f}",
         f"{sent:.0f}" if sent else "-",
