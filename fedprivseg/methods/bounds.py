@@ -67,7 +67,7 @@ def train_alone(method: LocalOnly, site: Site, order: Order) -> Payload:
             planned(p, (number - 1) * p.local_steps, p.local_steps, p.rounds * p.local_steps),
             site.seed,
             (site.name, "round", number),
-            augmentation=augmentation(p),
+            augment=augmentation(p),
             device=site.device,
             progress=lambda _, done, total: site.progress(f"round {number}", done, total),
         )
@@ -233,7 +233,7 @@ class Pooled(Method):
                 planned(p, 0, p.steps, p.steps),
                 federation.seed,
                 ("server", "pooled"),
-                augmentation=augmentation(p),
+                augment=augmentation(p),
                 device=federation.device,
                 progress=lambda _, done, total: federation.progress("train pooled", done, total),
             )

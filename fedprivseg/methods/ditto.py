@@ -43,7 +43,7 @@ def train_both(method: Ditto, site: Site, order: Order) -> Payload:
         method.work(number, len(slices.images)),
         site.seed,
         (site.name, "personal", number),
-        augmentation=augmentation(p),
+        augment=augmentation(p),
         correction=pull,
         device=site.device,
         progress=lambda _, done, total: site.progress(f"personal round {number}", done, total),

@@ -13,10 +13,11 @@ from pydantic import Field
 from torch import nn
 
 from fedprivseg.methods.method import Array, Expected, Federation, Parameters, Site
-from fedprivseg.nets.augment import Augmentation
+from fedprivseg.nets.augment import Augmentation, augment
+from fedprivseg.nets.augment_monai import augment_like_nnunet
 from fedprivseg.nets.baseline import NetName, Norm, Weights, build_net
 from fedprivseg.nets.fitting import scores
-from fedprivseg.nets.local_training import Work
+from fedprivseg.nets.local_training import Augment, Work
 from fedprivseg.nets.views import VIEWS, together, view
 from fedprivseg.records import MEASURES, STRUCTURES, Kind, Order, Payload
 
@@ -35,7 +36,9 @@ class TrainingParameters(Parameters):
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of sgd, anew each round")
     decay: float = Field(3e-5, ge=0, description="weight decay")
     clip: float = Field(12.0, gt=0, description="largest norm of a step's gradient")
-    augmentation: bool = Field(True, description="whether sites augment their slices")
+    augmentation: Literal["batched", "monai", "none"] = Field(
+        "batched", description="batched: this package's own; monai: nnU-Net's, from MONAI's transforms; none"
+    )
     half: bool = Field(True, description="bfloat16 arithmetic where torch deems it safe")
     test_views: int = Field(4, ge=1, le=len(VIEWS), description="mirrored and turned views averaged over a test slice")
 
@@ -160,9 +163,13 @@ def planned(parameters: TrainingParameters, first: int, steps: int, total: int) 
     return Work(first, steps, total, p.batch, p.optimiser, p.rate, p.momentum, p.decay, p.clip, p.half)
 
 
-def augmentation(parameters: TrainingParameters) -> Augmentation | None:
+def augmentation(parameters: TrainingParameters) -> Augment | None:
     """How slices are augmented, or None."""
-    return Augmentation() if parameters.augmentation else None
+    if parameters.augmentation == "monai":
+        return augment_like_nnunet
+    if parameters.augmentation == "none":
+        return None
+    return lambda images, masks, draws: augment(images, masks, Augmentation(), draws)
 
 
 def segment(net: nn.Module, site: Site, images: np.ndarray, parameters: TrainingParameters) -> np.ndarray:

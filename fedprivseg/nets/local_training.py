@@ -8,6 +8,7 @@ The momentum starts anew each round, as a site that is not always chosen cannot 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -16,11 +17,13 @@ import torch
 from torch import nn
 
 from fedprivseg.errors import RunError
-from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.baseline import heads
 from fedprivseg.nets.descent import Progress, arithmetic, shuffled
 from fedprivseg.nets.segmentation import segmentation_loss
 from fedprivseg.seeds import torch_generator
+
+Augment = Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
+"""``augment(images (N, 1, H, W), masks (N, H, W), generator)``: a changed copy of both."""
 
 POWER = 0.9
 """Exponent of the polynomial decay (Isensee et al. 2021)."""
@@ -76,7 +79,7 @@ def train_round(
     seed: int,
     names: tuple[str | int, ...],
     *,
-    augmentation: Augmentation | None = None,
+    augment: Augment | None = None,
     correction: Correction | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -99,8 +102,8 @@ def train_round(
     for step, chosen in zip(range(work.steps), batches, strict=False):
         chosen = chosen.to(where)
         batch, truth = pictures[chosen], labels[chosen]
-        if augmentation is not None:
-            batch, truth = augment(batch, truth, augmentation, draws)
+        if augment is not None:
+            batch, truth = augment(batch, truth, draws)
         for group in optimiser.param_groups:
             group["lr"] = work.rate_at(step)
         optimiser.zero_grad(set_to_none=True)

@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.baseline import heads
 from fedprivseg.nets.descent import Progress
-from fedprivseg.nets.local_training import Correction, NoCorrection, Work, build_optimiser
+from fedprivseg.nets.local_training import Augment, Correction, NoCorrection, Work, build_optimiser
 from fedprivseg.nets.segmentation import segmentation_loss
 from fedprivseg.seeds import torch_generator
 
@@ -98,7 +97,7 @@ def train_private_round(
     seed: int,
     names: tuple[str | int, ...],
     *,
-    augmentation: Augmentation | None = None,
+    augment: Augment | None = None,
     correction: Correction | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -139,8 +138,8 @@ def train_private_round(
         optimiser.zero_grad(set_to_none=True)
         if len(drawn):
             batch, truth = pictures[drawn], labels[drawn]
-            if augmentation is not None:
-                batch, truth = augment(batch, truth, augmentation, draws)
+            if augment is not None:
+                batch, truth = augment(batch, truth, draws)
             # Opacus hooks the first layer as well, which then needs a gradient to pass through.
             separate_loss(wrapped(batch.to(where).requires_grad_()), truth.to(where)).backward()
         _by_unit(wrapped, mechanism.together if mechanism.unit == "patient" else 1)

@@ -102,7 +102,9 @@ def _start(folder, quickstart, phantom):
         phantom, "ray", "resources.cpus=1", "resources.sites_at_once=1", "method.parameters.image_steps=10000000"
     ):
         command += ["--set", setting]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell that starts tests in the background has them ignore Ctrl-C, and what they start would inherit that.
+    listening = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     end = time.monotonic() + 240
     while not list(folder.glob("sites/*/progress.json")) and time.monotonic() < end:
         time.sleep(0.2)

@@ -89,7 +89,7 @@ def test_fedavgm_without_momentum_and_fednova_with_equal_steps_are_fedavg(tmp_pa
 def test_equal_data_and_one_plain_step_is_a_step_on_pooled_data(tmp_path):
     # Every site has the same batch, so each takes the same step, and so does whoever pools them: the loss is a mean.
     own = blocks(4)
-    plain = {"rounds": 1, "local_steps": 1, "momentum": 0.0, "decay": 0.0, "augmentation": False, "half": False}
+    plain = {"rounds": 1, "local_steps": 1, "momentum": 0.0, "decay": 0.0, "augmentation": "none", "half": False}
     _, averaged = run(tmp_path / "average", slices=[own] * 3, **plain)
     kept = {k: v for k, v in plain.items() if k not in ("rounds", "local_steps")}
     pooled = resolve(MethodConfig(name="pooled", parameters={"steps": 1, **kept}))
