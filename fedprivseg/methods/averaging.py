@@ -14,11 +14,10 @@ from pydantic import Field
 from torch import nn
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule, Plain, Start
+from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.rounds import Aggregation, Rounds
 from fedprivseg.methods.training import RoundsParameters, SummableParameters
-from fedprivseg.nets.baseline import Weights
-from fedprivseg.nets.local_training import Correction, NoCorrection
+from fedprivseg.nets.local_training import Correction
 
 
 @final
@@ -37,7 +36,7 @@ class FedAvg(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()
 
 
 class FedProxParameters(SummableParameters):
@@ -61,37 +60,17 @@ class FedProx(Rounds):
         return FlowerStrategy(flower.FedProx(proximal_mu=self.parameters.mu, **ANY_NUMBER))
 
     def local(self) -> LocalRule:
-        """The proximal term."""
-        return Proximal(self.parameters.mu)
-
-
-@final
-class Proximal(LocalRule):
-    """mu/2 * |w - w_received|^2 added to a site's loss (Li et al. 2020, equation 2); the norm is squared."""
-
-    def __init__(self, mu: float) -> None:
-        self.mu = mu
-
-    def stays_home(self, net: nn.Module) -> frozenset[str]:
-        """Nothing."""
-        return frozenset()
-
-    def correction(self, start: Start, net: nn.Module) -> Correction:
-        """The term's gradient, mu * (w - w_received)."""
-        return Pull(net, self.mu) if self.mu else NoCorrection()
-
-    def sends(self, arrays: Weights) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def finish(self, start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
-        """Nothing to send, nothing to keep."""
-        return {}, {}
+        """The proximal term, mu/2 * |w - w_received|^2; the norm is squared."""
+        mu = self.parameters.mu
+        return LocalRule(correction=lambda start, net: Pull(net, mu)) if mu else LocalRule()
 
 
 @final
 class Pull(Correction):
-    """Adds strength * (w - w_start) to the gradient, w_start being the parameters of `net` when this is made."""
+    """Adds strength * (w - w_start), the gradient of strength/2 * |w - w_start|^2, to every gradient.
+
+    w_start: the parameters of `net` when this is made.
+    """
 
     def __init__(self, net: nn.Module, strength: float) -> None:
         self.strength = strength
@@ -130,7 +109,7 @@ class FedAvgM(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()
 
 
 class AdaptiveParameters(SummableParameters):
@@ -160,7 +139,7 @@ class FedAdam(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()
 
 
 @final
@@ -181,7 +160,7 @@ class FedYogi(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()
 
 
 @final
@@ -201,7 +180,7 @@ class FedAdagrad(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()
 
 
 @final
@@ -218,7 +197,7 @@ class FedMedian(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()
 
 
 class TrimmedParameters(RoundsParameters):
@@ -243,7 +222,7 @@ class FedTrimmedAvg(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()
 
 
 class ByzantineParameters(RoundsParameters):
@@ -268,7 +247,7 @@ class Krum(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()
 
 
 @final
@@ -287,7 +266,7 @@ class Bulyan(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()
 
 
 class QFedAvgParameters(RoundsParameters):
@@ -315,4 +294,4 @@ class QFedAvg(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()

@@ -17,11 +17,10 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from fedprivseg.methods.memory import recall, remember
-from fedprivseg.methods.method import Action, Array, Codes, Expected, Federation, Method, Site
+from fedprivseg.methods.method import MEASURED, Action, Array, Codes, Expected, Federation, Method, Site
 from fedprivseg.methods.rounds import measure
 from fedprivseg.methods.training import (
     GLANCED,
-    MEASURED,
     NET,
     StepsParameters,
     TrainingParameters,
@@ -34,6 +33,7 @@ from fedprivseg.methods.training import (
     packed,
     planned,
     segment,
+    segment_as_kept,
     unpacked,
 )
 from fedprivseg.nets.baseline import Weights, load_weights, weights_of
@@ -215,9 +215,7 @@ class Pooled(Method):
 
     def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1."""
-        net = build(self.parameters, site)
-        load_weights(net, site.vault.load("final"))
-        return segment(net, site, images, self.parameters)
+        return segment_as_kept(site, images, self.parameters)
 
     def _weights(
         self, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]

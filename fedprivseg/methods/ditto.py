@@ -15,7 +15,7 @@ from torch import nn
 
 from fedprivseg.methods.averaging import Pull
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule, Plain
+from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import Action, Site
 from fedprivseg.methods.rounds import Aggregation, Rounds, glance, train
@@ -90,4 +90,4 @@ class Ditto(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()

@@ -8,35 +8,12 @@ from __future__ import annotations
 from typing import final
 
 from flwr.serverapp import strategy as flower
-from torch import nn
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule, Start
+from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.rounds import Aggregation, Rounds
 from fedprivseg.methods.training import SummableParameters
-from fedprivseg.nets.baseline import Weights, norm_names
-from fedprivseg.nets.local_training import Correction, NoCorrection
-
-
-@final
-class NormsStayHome(LocalRule):
-    """Plain steps; scale, offset and running statistics of every normalisation layer stay."""
-
-    def stays_home(self, net: nn.Module) -> frozenset[str]:
-        """All arrays of normalisation layers."""
-        return norm_names(net)
-
-    def correction(self, start: Start, net: nn.Module) -> Correction:
-        """None."""
-        return NoCorrection()
-
-    def sends(self, arrays: Weights) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def finish(self, start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
-        """Nothing to send, nothing to keep."""
-        return {}, {}
+from fedprivseg.nets.baseline import norm_names
 
 
 @final
@@ -55,4 +32,4 @@ class FedBN(Rounds):
 
     def local(self) -> LocalRule:
         """Normalisation layers stay home."""
-        return NormsStayHome()
+        return LocalRule(stays_home=norm_names)

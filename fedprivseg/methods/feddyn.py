@@ -85,35 +85,6 @@ class Regulariser(Correction):
                         parameter.grad.sub_(self.h[name].to(parameter.device))
 
 
-@final
-class Regularised(LocalRule):
-    """Steps on the regularised loss; the site keeps h_k."""
-
-    def __init__(self, alpha: float) -> None:
-        self.alpha = alpha
-
-    def stays_home(self, net: nn.Module) -> frozenset[str]:
-        """Nothing."""
-        return frozenset()
-
-    def correction(self, start: Start, net: nn.Module) -> Correction:
-        """The regulariser's gradient."""
-        return Regulariser(net, self.alpha, start.kept)
-
-    def sends(self, arrays: Weights) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def finish(self, start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
-        """h_k <- h_k - alpha (w_k - w_received), for parameters."""
-        assert isinstance(correction, Regulariser)
-        kept = {}
-        for name in correction.start:
-            before = start.kept.get(name, np.zeros_like(trained[name]))
-            kept[name] = before - np.float32(self.alpha) * (trained[name] - start.arrays[name])
-        return {}, kept
-
-
 class FedDynParameters(RoundsParameters):
     """alpha: see FedDyn."""
 
@@ -135,5 +106,15 @@ class FedDyn(Rounds):
         return Dynamic(sites, self.parameters.alpha, statistics)
 
     def local(self) -> LocalRule:
-        """Regularised steps."""
-        return Regularised(self.parameters.alpha)
+        """Regularised steps; the site keeps h_k <- h_k - alpha (w_k - w_received), for parameters."""
+        alpha = self.parameters.alpha
+
+        def finish(start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
+            assert isinstance(correction, Regulariser)
+            kept = {}
+            for name in correction.start:
+                before = start.kept.get(name, np.zeros_like(trained[name]))
+                kept[name] = before - np.float32(alpha) * (trained[name] - start.arrays[name])
+            return {}, kept
+
+        return LocalRule(correction=lambda start, net: Regulariser(net, alpha, start.kept), finish=finish)

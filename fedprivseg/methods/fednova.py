@@ -14,7 +14,7 @@ from flwr.serverapp import strategy as flower
 from pydantic import Field
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule, Plain
+from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.rounds import Aggregation, Rounds, Update
 from fedprivseg.methods.training import RoundsParameters
 from fedprivseg.nets.baseline import Weights
@@ -101,4 +101,4 @@ class FedNova(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -31,45 +31,24 @@ class Start:
     work: Work
 
 
-class LocalRule(ABC):
-    """What an algorithm does at a site beside plain steps."""
-
-    @abstractmethod
-    def stays_home(self, net: nn.Module) -> frozenset[str]:
-        """Names of the arrays of `net` that never leave a site."""
-
-    @abstractmethod
-    def correction(self, start: Start, net: nn.Module) -> Correction:
-        """What is done to the gradient of every step of this round."""
-
-    @abstractmethod
-    def sends(self, arrays: Weights) -> tuple[str, ...]:
-        """Names of what `finish` sends besides, given the arrays that travel."""
-
-    @abstractmethod
-    def finish(self, start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
-        """(what to send besides, what to keep) after the round; both float32, named and shaped like arrays of the net."""
-
-
 @final
-class Plain(LocalRule):
-    """Plain steps; everything travels."""
+@dataclass(frozen=True)
+class LocalRule:
+    """What an algorithm does at a site beside plain steps; a rule without parts is plain training.
 
-    def stays_home(self, net: nn.Module) -> frozenset[str]:
-        """Nothing."""
-        return frozenset()
+    stays_home: names of the arrays of a net that never leave a site. correction: what is done to the gradient of every step
+    of a round. sends: names of what `finish` sends besides, given the arrays that travel. finish: ``(start, trained,
+    correction) -> (what to send besides, what to keep)`` after the round; both float32, named and shaped like arrays of the
+    net.
+    """
 
-    def correction(self, start: Start, net: nn.Module) -> Correction:
-        """None."""
-        return NoCorrection()
-
-    def sends(self, arrays: Weights) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def finish(self, start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
-        """Nothing to send, nothing to keep."""
-        return {}, {}
+    stays_home: Callable[[nn.Module], frozenset[str]] = lambda net: frozenset()
+    correction: Callable[[Start, nn.Module], Correction] = lambda start, net: NoCorrection()
+    sends: Callable[[Weights], tuple[str, ...]] = lambda arrays: ()
+    finish: Callable[[Start, Weights, Correction], tuple[Weights, Weights]] = lambda start, trained, correction: (
+        {},
+        {},
+    )
 
 
 class Learner(Protocol):

@@ -23,7 +23,7 @@ import numpy as np
 from fedprivseg.errors import QuorumError
 from fedprivseg.methods.local import Trained, run_round
 from fedprivseg.methods.method import Action, Array, Expected, Federation, Site
-from fedprivseg.methods.training import SummableParameters, numbered, packed
+from fedprivseg.methods.training import SummableParameters, numbered, packed, under
 from fedprivseg.nets.baseline import Weights
 from fedprivseg.protections.secagg import (
     SECRET_BYTES,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 MASKS = "masks"
 """A site's secrets of the round under way, in its vault."""
 
-_TO, _FROM, _KEYS, _SHARE = "to/", "from/", "keys/", "share"
+_TO, _FROM, _KEYS = "to/", "from/", "keys/"
 _SEALED_BYTES = 12 + 2 * SHARE_BYTES + 16
 _BEYOND = 2  # values of the masked vector beyond the arrays: the weight and the weighted loss
 
@@ -79,8 +79,7 @@ def masked_shares(method: Rounds, site: Site, order: Order) -> Payload:
 def masked_update(method: Rounds, site: Site, order: Order) -> Payload:
     """Step 2: train, then send the weighted update with all masks on."""
     assert order.answer is not None, "a round starts from weights"
-    arrays = order.answer.arrays
-    sealed = {name.removeprefix(_FROM): value for name, value in arrays.items() if name.startswith(_FROM)}
+    sealed = under(order.answer.arrays, _FROM)
     kept = site.vault.load(MASKS)
     site.vault.save(MASKS, {**kept, **{_FROM + name: value for name, value in sealed.items()}})
     result = run_round(method, site, order)
@@ -100,9 +99,9 @@ def masked_open(method: Rounds, site: Site, order: Order) -> Payload:
     """Step 3: hand out, of every site, the share that the server needs, and of no site both."""
     assert order.answer is not None, "the list of survivors is needed"
     kept = site.vault.load(MASKS)
-    senders = sorted(name.removeprefix(_FROM) for name in kept if name.startswith(_FROM))
+    senders = sorted(under(kept, _FROM))
     stayed = order.answer.arrays["stayed"].astype(bool)
-    holders = sum(name.startswith(_KEYS) for name in kept)
+    holders = len(under(kept, _KEYS))
     if len(stayed) != len(senders) or stayed.sum() < threshold_of(method.parameters, holders):
         raise ValueError("too few sites stayed to open anything")
     opened = {}
@@ -233,7 +232,7 @@ def _public(order: Order) -> dict[str, np.ndarray]:
     """The published keys that an order brings: site -> (2, 32) uint8."""
     if order.answer is None:
         raise ValueError("the directory of public keys is needed")
-    return {name.removeprefix(_KEYS): v for name, v in order.answer.arrays.items() if name.startswith(_KEYS)}
+    return under(order.answer.arrays, _KEYS)
 
 
 def _context(number: int, sender: str, holder: str) -> bytes:

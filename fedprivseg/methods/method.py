@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from fedprivseg.records import Entry, Grid, Kind, Order, Payload, Slices
+from fedprivseg.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
 
 
 class Parameters(BaseModel):
@@ -105,6 +105,17 @@ class Expected:
     kind: Kind
     purpose: str
     arrays: Mapping[str, Array]
+
+
+_CELLS = (None, 2, len(STRUCTURES))
+
+MEASURED = Expected(
+    Kind.METRIC,
+    "measure",
+    {name: Array("float64", _CELLS) for name in MEASURES}
+    | {f"{name}_known": Array("uint8", _CELLS) for name in MEASURES},
+)
+"""What `Site.measure` sends."""
 
 
 class Codes(Protocol):

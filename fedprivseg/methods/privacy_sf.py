@@ -23,7 +23,7 @@ from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fedprivseg.methods.method import Action, Array, Codes, Expected, Federation, Method, Parameters, Site
+from fedprivseg.methods.method import MEASURED, Action, Array, Codes, Expected, Federation, Method, Parameters, Site
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.codec import Codec, Encoder, code_shape
 from fedprivseg.nets.descent import Schedule
@@ -39,7 +39,7 @@ from fedprivseg.nets.fitting import (
 from fedprivseg.nets.fitting_mapping import SiteMapping, build_mapping, fit_mapping
 from fedprivseg.nets.segmentation import as_picture, lost_structures
 from fedprivseg.nets.views import VIEWS, together, view
-from fedprivseg.records import MEASURES, STRUCTURES, Kind, Order, Payload
+from fedprivseg.records import STRUCTURES, Kind, Order, Payload
 from fedprivseg.seeds import building, torch_generator
 
 
@@ -244,10 +244,7 @@ class PrivacySF(Method):
                 done = Expected(Kind.STATUS, "infer", {"slices": Array("int64", (1,))})
                 federation.ask("decode", done, number=number, answers=answers, sites=list(answers))
         with federation.stage("measure"):
-            cells = (None, 2, len(STRUCTURES))
-            measured = {name: Array("float64", cells) for name in MEASURES}
-            measured |= {f"{name}_known": Array("uint8", cells) for name in MEASURES}
-            return federation.ask("measure", Expected(Kind.METRIC, "measure", measured))
+            return federation.ask("measure", MEASURED)
 
     def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1: encode, map, decode, average the views."""

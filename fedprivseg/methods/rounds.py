@@ -24,11 +24,10 @@ from torch import nn
 from fedprivseg.errors import QuorumError
 from fedprivseg.methods.local import LocalRule, Trained, received_net, run_round, spent
 from fedprivseg.methods.masking import MASKING, in_fixed_point, masked_round, mean_of
-from fedprivseg.methods.method import Action, Array, Expected, Federation, Method, Parameters, Site
+from fedprivseg.methods.method import MEASURED, Action, Array, Expected, Federation, Method, Parameters, Site
 from fedprivseg.methods.training import (
     EXTRA,
     GLANCED,
-    MEASURED,
     NET,
     RoundsParameters,
     SummableParameters,
@@ -40,14 +39,19 @@ from fedprivseg.methods.training import (
     packed,
     planned,
     segment,
+    segment_as_kept,
+    under,
 )
-from fedprivseg.nets.baseline import Weights, load_weights, statistics_names, weights_of
+from fedprivseg.nets.baseline import Weights, statistics_names, weights_of
 from fedprivseg.nets.local_training import Work
 from fedprivseg.records import Budget, CurvePoint, Kind, Order, Payload
 from fedprivseg.seeds import numpy_generator
 
 NUMBERS = "numbers"
 """The array of a WEIGHTS payload that holds (weight, steps, mean loss)."""
+
+STATE = "state/"
+"""Prefix of what an aggregation keeps, beside the arrays in ``model.safetensors``."""
 
 EVERYBODY = "everybody"
 """Whose update a masked sum is."""
@@ -188,9 +192,7 @@ class Rounds(Method):
 
     def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1, with the network that the site kept."""
-        net = build(self.parameters, site)
-        load_weights(net, site.vault.load("final"))
-        return segment(net, site, images, self.parameters)
+        return segment_as_kept(site, images, self.parameters)
 
     def work(self, number: int, slices: int) -> Work:
         """How a site with `slices` training slices trains in round `number`, counted from 1."""
@@ -238,13 +240,7 @@ def as_update(payload: Payload) -> Update:
     """What a site's WEIGHTS payload says."""
     arrays = payload.arrays
     weight, steps, loss = (float(value) for value in arrays[NUMBERS])
-    return Update(
-        {name.removeprefix(NET): value for name, value in arrays.items() if name.startswith(NET)},
-        {name.removeprefix(EXTRA): value for name, value in arrays.items() if name.startswith(EXTRA)},
-        weight,
-        int(steps),
-        loss,
-    )
+    return Update(under(arrays, NET), under(arrays, EXTRA), weight, int(steps), loss)
 
 
 def _summed(updates: Mapping[str, Update], arrays: Weights) -> Update:
@@ -259,7 +255,9 @@ def _summed(updates: Mapping[str, Update], arrays: Weights) -> Update:
 
 def _save(path: Path, number: int, arrays: Weights, state: Weights) -> None:
     draft = path.with_suffix(".draft")
-    content = {NET + name: value for name, value in arrays.items()} | {f"state/{k}": v for k, v in state.items()}
+    content = {NET + name: value for name, value in arrays.items()} | {
+        STATE + name: value for name, value in state.items()
+    }
     save_file({name: np.ascontiguousarray(value) for name, value in content.items()}, draft, {"round": str(number)})
     draft.replace(path)
 
@@ -268,8 +266,4 @@ def _load(path: Path) -> tuple[int, dict[str, np.ndarray], dict[str, np.ndarray]
     with safe_open(path, framework="np") as file:
         number = int(file.metadata()["round"])
         found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return (
-        number,
-        {name.removeprefix(NET): value for name, value in found.items() if name.startswith(NET)},
-        {name.removeprefix("state/"): value for name, value in found.items() if name.startswith("state/")},
-    )
+    return number, under(found, NET), under(found, STATE)

@@ -83,29 +83,13 @@ class Drift(Correction):
         return {name: (total / max(1, self.steps)).numpy() for name, total in self.total.items()}
 
 
-@final
-class Corrected(LocalRule):
-    """Steps corrected by control variates; the site keeps its own."""
-
-    def stays_home(self, net: nn.Module) -> frozenset[str]:
-        """Nothing."""
-        return frozenset()
-
-    def correction(self, start: Start, net: nn.Module) -> Correction:
-        """c - c_i."""
-        return Drift(net, start.extra, start.kept)
-
-    def sends(self, arrays: Weights) -> tuple[str, ...]:
-        """The change of c_i."""
-        return tuple(arrays)
-
-    def finish(self, start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
-        """Algorithm 1, lines 12 to 14."""
-        assert isinstance(correction, Drift)
-        means = correction.mean()
-        own = {name: means.get(name, np.zeros_like(value)) for name, value in start.arrays.items()}
-        change = {name: value - start.kept.get(name, np.zeros_like(value)) for name, value in own.items()}
-        return change, own
+def next_variate(start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
+    """(the change of c_i, which is sent; c_i, which is kept): algorithm 1, lines 12 to 14."""
+    assert isinstance(correction, Drift)
+    means = correction.mean()
+    own = {name: means.get(name, np.zeros_like(value)) for name, value in start.arrays.items()}
+    change = {name: value - start.kept.get(name, np.zeros_like(value)) for name, value in own.items()}
+    return change, own
 
 
 @final
@@ -122,4 +106,6 @@ class Scaffold(Rounds):
 
     def local(self) -> LocalRule:
         """Corrected steps."""
-        return Corrected()
+        return LocalRule(
+            correction=lambda start, net: Drift(net, start.extra, start.kept), sends=tuple, finish=next_variate
+        )

@@ -21,7 +21,7 @@ from flwr.serverapp import strategy as flower
 from pydantic import Field
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule, Plain, run_round
+from fedprivseg.methods.local import LocalRule, run_round
 from fedprivseg.methods.method import Action, Array, Expected, Federation, Site
 from fedprivseg.methods.rounds import NUMBERS, Aggregation, Rounds, Update, account, glance, measure
 from fedprivseg.methods.training import RoundsParameters, numbered, packed, unpacked
@@ -163,4 +163,4 @@ class SelectiveSharing(Rounds):
 
     def local(self) -> LocalRule:
         """Plain steps."""
-        return Plain()
+        return LocalRule()

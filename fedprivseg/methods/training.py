@@ -15,11 +15,11 @@ from torch import nn
 from fedprivseg.methods.method import Array, Expected, Federation, Parameters, Site
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.augment_monai import augment_like_nnunet
-from fedprivseg.nets.baseline import NetName, Norm, Weights, build_net
+from fedprivseg.nets.baseline import NetName, Norm, Weights, build_net, load_weights
 from fedprivseg.nets.fitting import scores
 from fedprivseg.nets.local_training import Augment, Work
 from fedprivseg.nets.views import VIEWS, together, view
-from fedprivseg.records import MEASURES, STRUCTURES, Kind, Order, Payload
+from fedprivseg.records import STRUCTURES, Kind, Order, Payload
 
 NET, EXTRA = "net/", "extra/"
 """Prefixes of array names in a WEIGHTS payload: the network's own, and what an algorithm adds."""
@@ -58,7 +58,8 @@ class LocalDP(Parameters):
     delta: float = Field(1e-3, gt=0, lt=1, description="chance with which the promise may fail; below 1 / units")
     clip: float = Field(1.0, gt=0, description="largest norm of one unit's gradient")
     unit: Literal["slice", "patient"] = Field(
-        "slice", description="what is protected; a patient of k slices has only k times the epsilon under unit slice"
+        "slice",
+        description="what is protected; under unit slice, a patient of k slices is promised k times the epsilon only",
     )
     together: int = Field(4, ge=1, description="unit patient: slices drawn of each patient that a step draws")
 
@@ -89,16 +90,6 @@ class SummableParameters(RoundsParameters):
     )
 
 
-_CELLS = (None, 2, len(STRUCTURES))
-
-MEASURED = Expected(
-    Kind.METRIC,
-    "measure",
-    {name: Array("float64", _CELLS) for name in MEASURES}
-    | {f"{name}_known": Array("uint8", _CELLS) for name in MEASURES},
-)
-"""What `Site.measure` sends."""
-
 GLANCED = Expected(
     Kind.METRIC,
     "measure",
@@ -117,11 +108,12 @@ def unpacked(order: Order) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
     """(arrays of the network, extras) in an order's answer. Raises ValueError if the order brings no weights."""
     if order.answer is None or order.answer.kind != Kind.WEIGHTS:
         raise ValueError(f"the order {order.action!r} needs weights, and brings none")
-    arrays = order.answer.arrays
-    return (
-        {name.removeprefix(NET): value for name, value in arrays.items() if name.startswith(NET)},
-        {name.removeprefix(EXTRA): value for name, value in arrays.items() if name.startswith(EXTRA)},
-    )
+    return under(order.answer.arrays, NET), under(order.answer.arrays, EXTRA)
+
+
+def under(arrays: Weights, prefix: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def glanced(net: nn.Module, site: Site, number: int, half: bool) -> Payload:
@@ -179,6 +171,13 @@ def segment(net: nn.Module, site: Site, images: np.ndarray, parameters: Training
         return np.zeros((0, len(STRUCTURES) + 1, *images.shape[1:]), np.float32)
     parts = [scores(net, view(images, index)[:, None], site.device, p.half) for index in range(p.test_views)]
     return together(np.concatenate(parts), p.test_views)
+
+
+def segment_as_kept(site: Site, images: np.ndarray, parameters: TrainingParameters) -> np.ndarray:
+    """The same with the network that the site kept when it measured."""
+    net = build(parameters, site)
+    load_weights(net, site.vault.load("final"))
+    return segment(net, site, images, parameters)
 
 
 def numbered(

@@ -1,4 +1,4 @@
-"""The one training loop: every network of the package is fitted by it.
+"""The loop that fits a network in one go: encoders, codecs, the mapping (rounds of a baseline: `local_training`).
 
 AdamW under a one-cycle schedule (Smith and Topin, 2019) whose warm-up keeps the first, largest gradients of a Dice term
 from closing ReLUs for good; gradients are clipped; weights may be averaged over the run (Polyak and Juditsky, 1992).

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from fakes import blocks
 
 from fedprivseg.errors import RunError
 from fedprivseg.nets.augment import Augmentation
@@ -27,16 +28,8 @@ FITTING = Fitting(Schedule(steps=4, batch=4), Augmentation(), 0, ("site", "test"
 
 
 def _slices(count: int = 12, side: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Three bright blocks at places of their own, on noise."""
-    draws = numpy_generator(0, "slices")
-    masks = np.zeros((count, side, side), np.uint8)
-    for mask in masks:
-        row, column = draws.integers(2, 8, 2)
-        mask[row : row + 18, column : column + 10] = 3
-        mask[row : row + 14, column + 8 : column + 22] = 2
-        mask[row + 3 : row + 11, column + 11 : column + 19] = 1
-    images = np.array([0.1, 0.9, 0.3, 0.6], np.float32)[masks] + 0.02 * draws.standard_normal(masks.shape)
-    return images.clip(0, 1).astype(np.float32), masks
+    own = blocks(count, side)
+    return own.images, own.masks
 
 
 def _weights(net: torch.nn.Module) -> torch.Tensor:
