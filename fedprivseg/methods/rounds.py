@@ -177,7 +177,6 @@ class Rounds(Method):
                         f"no site was left in round {number}; sites.<name>.status in accounts.json says why"
                     )
                 arrays = aggregation.fold(number, arrays, updates)
-                _save(path, number, arrays, aggregation.state())
                 federation.progress("train in rounds", number, p.rounds)
                 dices: dict[str, float] = {}
                 if number in marks(p):
@@ -186,6 +185,8 @@ class Rounds(Method):
                 for site in federation.sites:
                     loss = updates[site].loss if site in updates and p.dp is None else None
                     federation.record(CurvePoint(number, site, loss, dices.get(site), federation.sent(site)))
+                # Last: a round that was cut short before its points were recorded is done again.
+                _save(path, number, arrays, aggregation.state())
         self._budgets(federation, aggregation)
         with federation.stage("measure"):
             return federation.ask("measure", MEASURED, answers=packed(federation, arrays, {}, p.rounds))

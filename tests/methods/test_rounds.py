@@ -381,6 +381,27 @@ def test_without_the_matrix_no_weights_leave(tmp_path):
     assert Kind.WEIGHTS not in {payload.kind for _, _, payload in federation.got}
 
 
+def test_a_round_that_is_cut_short_while_it_is_scored_loses_no_point(tmp_path):
+    sites = [FakeSite("centre0", blocks(8), tmp_path / "sites")]
+    federation = FakeFederation(method(curve_points=3), sites, tmp_path / "server")
+    asked = federation.ask
+
+    def failing(action, expected, *, number=0, **more):
+        if (action, number) == ("glance", 2):
+            raise KeyboardInterrupt
+        return asked(action, expected, number=number, **more)
+
+    federation.ask = failing
+    with pytest.raises(KeyboardInterrupt):
+        federation.method.conduct(federation)
+    again = FakeFederation(method(curve_points=3), sites, tmp_path / "server")
+    again.method.conduct(again)
+    points = {
+        e.round for f in (federation, again) for e in f.entries if isinstance(e, CurvePoint) and e.dice is not None
+    }
+    assert points == {1, 2, 3}
+
+
 def test_curves_have_a_point_for_every_site_and_round(tmp_path):
     federation, _ = run(tmp_path, rounds=4, curve_points=2)
     points = [entry for entry in federation.entries if isinstance(entry, CurvePoint)]
