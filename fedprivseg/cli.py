@@ -68,27 +68,34 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario to a finished result and report. The same command goes on with an interrupted run."""
-    from fedprivseg.display import Display
-    from fedprivseg.report import write_report
-    from fedprivseg.run import load_scenario, release_folder, simulate
+    from fedprivseg.config import read_scenario
+    from fedprivseg.engines import begun
 
     chosen = list(settings or [])
     chosen += [] if data is None else [f"data.source={_toml(data)}"]
     chosen += [] if engine is None else [f"engine={_toml(engine)}"]
     chosen += [] if seed is None else [f"seed={seed}"]
-    resolved = load_scenario(scenario, chosen)
-    folder = out or Path("runs") / f"{resolved.name}-{resolved.seed}"
+    asked = read_scenario(scenario, chosen)
+    folder = out or asked.folder
     console = _console(stderr=as_json)
-    if not as_json:
-        console.print(
-            f"{resolved.name}: {resolved.method.name} ({resolved.method.variant}), {len(resolved.sites)} sites, "
-            f"seed {resolved.seed}, engine {resolved.engine} -> {folder}",
-            highlight=False,
-        )
-    with _bar("drawing the phantom", console) as progress:
-        release_folder(resolved, progress)
-    result = simulate(resolved, folder, display=Display(folder, [site.name for site in resolved.sites], console))
-    report = write_report(folder)
+    with begun(asked, folder) as carry_out:
+        from fedprivseg.display import Display
+        from fedprivseg.run import load_scenario, release_folder, simulate
+
+        resolved = load_scenario(scenario, chosen)
+        if not as_json:
+            console.print(
+                f"{resolved.name}: {resolved.method.name} ({resolved.method.variant}), {len(resolved.sites)} sites, "
+                f"seed {resolved.seed}, engine {resolved.engine} -> {folder}",
+                highlight=False,
+            )
+        with _bar("drawing the phantom", console) as progress:
+            release_folder(resolved, progress)
+        display = Display(folder, [site.name for site in resolved.sites], console)
+        result = simulate(resolved, folder, display=display, carry_out=carry_out)
+        from fedprivseg.report import write_report  # while the engine takes its leave
+
+        report = write_report(folder)
     if as_json:
         typer.echo(json.dumps({**result.model_dump(mode="json", exclude={"metrics"}), "report": str(report)}))
         return

@@ -88,8 +88,10 @@ class MethodConfig(_Frozen):
 class ResourceConfig(_Frozen):
     """What the simulation may use: ``cpus`` in all, ``sites_at_once`` of them working side by side, ``gpus``, memory in GiB.
 
-    The number of torch threads follows from it (cpus / sites_at_once at a site, cpus at the server), and sums depend on
-    the number of threads in their last bits: that is why these stand in the scenario and not on the machine.
+    The number of torch threads follows from it (cpus / sites_at_once at a site, at least 1; cpus at the server), and sums
+    depend on the number of threads in their last bits: that is why these stand in the scenario and not on the machine.
+    More sites at once than cpus share these: three equal sites take 1.5 times one site's work on 2 cpus, and 2 times when
+    only two of them may work at once. Each takes memory of its own.
     """
 
     cpus: int = Field(default=2, ge=1, le=1024)
@@ -97,18 +99,10 @@ class ResourceConfig(_Frozen):
     gpus: float = Field(default=0.0, ge=0.0, le=64.0)
     memory_gib: float = Field(default=4.0, ge=1.0)
 
-    @model_validator(mode="after")
-    def _fits(self) -> ResourceConfig:
-        if self.sites_at_once > self.cpus:
-            raise ValueError(
-                f"sites_at_once is {self.sites_at_once}, but only {self.cpus} cpus are given; lower it or add cpus"
-            )
-        return self
-
     @property
     def site_threads(self) -> int:
         """torch threads of one site."""
-        return self.cpus // self.sites_at_once
+        return max(1, self.cpus // self.sites_at_once)
 
 
 RawSharing = Literal["forbidden", "allowed"]
@@ -155,6 +149,11 @@ class Scenario(_Frozen):
         if self.quorum > len(names):
             raise ValueError(f"quorum is {self.quorum} but the scenario has {len(names)} sites")
         return self
+
+    @property
+    def folder(self) -> Path:
+        """Where its run goes if nobody says otherwise."""
+        return Path("runs") / f"{self.name}-{self.seed}"
 
     @property
     def sha256(self) -> str:

@@ -25,7 +25,7 @@ from fedprivseg.config import Scenario, read_scenario
 from fedprivseg.data.mnms import Fault, read_release
 from fedprivseg.data.phantom import CENTRES, write_phantom
 from fedprivseg.data.splits import Cohort, cohort
-from fedprivseg.engines import engine
+from fedprivseg.engines import Engine, engine
 from fedprivseg.errors import DataError, FolderError, RunError
 from fedprivseg.methods import resolve
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
@@ -48,16 +48,21 @@ def load_scenario(path: Path | str, settings: Sequence[str] = (), *, sites_folde
 
 
 def simulate(
-    scenario: Scenario, out: Path | str | None = None, *, display: AbstractContextManager[object] | None = None
+    scenario: Scenario,
+    out: Path | str | None = None,
+    *,
+    display: AbstractContextManager[object] | None = None,
+    carry_out: Engine | None = None,
 ) -> Result:
     """Run `scenario` into the folder `out` (default ``runs/<name>-<seed>``) and return what was measured.
 
     A finished run of the same scenario is read, not repeated; an interrupted one goes on after its last finished step and
-    ends with the same numbers. `display`: entered while the run is under way (the command line's progress).
+    ends with the same numbers. `display`: entered while the run is under way (the command line's progress). `carry_out`:
+    the scenario's engine, if it was begun already (`engines.begun`).
 
     Raises RequestError (folder, data or scenario wrong; nothing written), RunError, QuorumError.
     """
-    folder = Path(out) if out is not None else Path("runs") / f"{scenario.name}-{scenario.seed}"
+    folder = Path(out) if out is not None else scenario.folder
     resolve(scenario.method)
     resumed = _check_folder(folder, scenario)
     if (folder / "result.json").exists():
@@ -72,7 +77,7 @@ def simulate(
     start = time.perf_counter()
     try:
         with display or nullcontext():
-            engine(scenario.engine)(folder, scenario)
+            (carry_out or engine(scenario.engine))(folder, scenario)
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise FolderError(

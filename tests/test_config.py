@@ -39,7 +39,7 @@ def test_every_starter_scenario_resolves(path):
         ("sites=[]", ["sites must be a list"]),
         ("seed=-1", ["seed", "-1"]),
         ("engine=spark", ["engine", "ray"]),
-        ("resources.sites_at_once=9", ["sites_at_once", "9", "2 cpus"]),
+        ("resources.sites_at_once=0", ["sites_at_once", "0"]),
         ("quorum=7", ["quorum is 7", "3 sites"]),
         ("grid.height", ["key=value"]),
         ("name.x=1", ["is a value, not a table"]),

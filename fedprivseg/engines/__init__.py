@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -10,8 +11,28 @@ from fedprivseg.config import Scenario
 
 ENGINES = ("inline", "ray")
 
+Engine = Callable[[Path, Scenario], None]
+"""``run(folder, scenario)``: carries out a scenario that was prepared in a run folder."""
 
-def engine(name: str) -> Callable[[Path, Scenario], None]:
-    """The engine's ``run(folder, scenario)``. Imported on use: Ray takes seconds."""
-    run: Callable[[Path, Scenario], None] = import_module(f"fedprivseg.engines.{name}").run
+
+def engine(name: str) -> Engine:
+    """The engine of that name. Imported on use: Ray takes seconds."""
+    run: Engine = import_module(f"fedprivseg.engines.{name}").run
     return run
+
+
+@contextmanager
+def begun(scenario: Scenario, folder: Path) -> Iterator[Engine]:
+    """The scenario's engine, with what takes it seconds under way in the background while the caller loads and checks the
+    rest; gone at the end of the block, whether it was used or not. A finished run needs no engine, nor one without data."""
+    data = scenario.data.source == "phantom" or Path(scenario.data.source).is_dir()
+    if scenario.engine != "ray" or not data or (folder / "result.json").exists():
+        yield lambda folder, scenario: engine(scenario.engine)(folder, scenario)
+        return
+    from fedprivseg.engines.ray_cluster import Cluster
+
+    cluster = Cluster(folder, scenario)
+    try:
+        yield lambda folder, scenario: import_module("fedprivseg.engines.ray").run(folder, scenario, cluster)
+    finally:
+        cluster.end()

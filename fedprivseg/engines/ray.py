@@ -7,7 +7,6 @@ calls the function under it, which is why Flower is pinned to one minor version 
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
@@ -19,60 +18,42 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supercore.telemetry import EventType
 
 from fedprivseg.config import Scenario
+from fedprivseg.engines.ray_cluster import Cluster
 from fedprivseg.errors import FedprivsegError, RunError
-from fedprivseg.site.station import STATIONS
 
 _SERVER_NODE = 1
 _ID_BYTES = 8
 
 
-def run(folder: Path, scenario: Scenario) -> None:
+def run(folder: Path, scenario: Scenario, cluster: Cluster | None = None) -> None:
     """Run the scenario prepared in `folder` to its end. Raises what the server raised, or RunError if Ray itself failed.
 
-    Ray sees the scenario's CPUs, GPUs and memory and no more, and is gone when this returns.
+    cluster: Ray for this run if it was begun already; it is on its way out when this returns, for its owner to `end`. Without
+    one, Ray is begun here, and gone when this returns.
     """
-    import ray
-
-    from fedprivseg.server.app import app as server_app
-    from fedprivseg.site.app import app as client_app
-
-    if ray.is_initialized():
-        raise RunError("Ray runs in this process already, perhaps with other resources; call ray.shutdown() first")
-    resources = scenario.resources
-    run_id = generate_rand_int_from_bytes(_ID_BYTES)
-    flower_run = Run.create_empty(run_id=run_id)
-    flower_run.primary_task_id = generate_rand_int_from_bytes(_ID_BYTES)
-    flower_run.federation_id = NOOP_FEDERATION_ID
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, _SERVER_NODE
-    context = Context(
-        run_id=run_id, node_id=0, node_config={}, state=RecordDict(), run_config={"run-folder": str(folder)}
-    )
-    backend = {
-        "init_args": {
-            "num_cpus": resources.cpus,
-            "num_gpus": resources.gpus,
-            "object_store_memory": int(resources.memory_gib * 2**30 / 4),
-            "include_dashboard": False,
-            "logging_level": logging.ERROR,
-            "log_to_driver": False,
-        },
-        "client_resources": {
-            "num_cpus": resources.site_threads,
-            "num_gpus": resources.gpus / resources.sites_at_once,
-        },
-    }
-    before = os.environ.get(STATIONS)
-    os.environ[STATIONS] = str(folder / "sites")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default; Ray warns without it
-    logging.getLogger("flwr").setLevel(logging.CRITICAL)
+    ray = cluster or Cluster(folder, scenario)
     try:
+        from fedprivseg.server.app import app as server_app
+        from fedprivseg.site.app import app as client_app
+
+        resources = scenario.resources
+        run_id = generate_rand_int_from_bytes(_ID_BYTES)
+        flower_run = Run.create_empty(run_id=run_id)
+        flower_run.primary_task_id = generate_rand_int_from_bytes(_ID_BYTES)
+        flower_run.federation_id = NOOP_FEDERATION_ID
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, _SERVER_NODE
+        context = Context(
+            run_id=run_id, node_id=0, node_config={}, state=RecordDict(), run_config={"run-folder": str(folder)}
+        )
+        needs = {"num_cpus": resources.site_threads, "num_gpus": resources.gpus / resources.sites_at_once}
+        logging.getLogger("flwr").setLevel(logging.CRITICAL)
+        ray.ready()
         _run_simulation(
             num_supernodes=len(scenario.sites),
             exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
             client_app=client_app,
             server_app=server_app,
-            backend_config=backend,  # type: ignore[arg-type]
+            backend_config={"client_resources": needs},  # type: ignore[dict-item]
             server_app_context=context,
             run=flower_run,
         )
@@ -81,8 +62,6 @@ def run(folder: Path, scenario: Scenario) -> None:
     except RuntimeError as fault:
         raise RunError(f"the simulation runtime failed: {fault}") from fault
     finally:
-        ray.shutdown()
-        if before is None:
-            os.environ.pop(STATIONS, None)
-        else:
-            os.environ[STATIONS] = before
+        ray.leave()
+        if cluster is None:
+            ray.end()

@@ -28,7 +28,9 @@ NET, EXTRA = "net/", "extra/"
 class TrainingParameters(Parameters):
     """How a network is trained and used. Values that the papers leave open were chosen on training subjects."""
 
-    net: NetName = Field("unet", description="unet, basic-unet (MONAI) or nnunet (MONAI's DynUNet as nnU-Net plans it)")
+    net: NetName = Field(
+        "unet", description="unet, unet-wide, basic-unet (MONAI) or nnunet (MONAI's DynUNet, nnU-Net's plan)"
+    )
     norm: Norm = Field("batch", description="batch, or group: GroupNorm in the place of every batch norm")
     batch: int = Field(16, ge=2, description="slices a step")
     optimiser: Literal["sgd", "adamw"] = Field("sgd", description="sgd (Nesterov) or adamw")

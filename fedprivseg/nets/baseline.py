@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedprivseg.nets.codec import WIDTH
 from fedprivseg.nets.unet import UNet
 from fedprivseg.records import STRUCTURES
 from fedprivseg.seeds import building
 
-NetName = Literal["unet", "basic-unet", "nnunet"]
+NetName = Literal["unet", "unet-wide", "basic-unet", "nnunet"]
 Norm = Literal["batch", "group"]
 
 Weights = Mapping[str, np.ndarray]
@@ -29,8 +30,9 @@ SMALLEST = 4
 def build_net(name: NetName, norm: Norm, side: int, seed: int, *names: str | int) -> nn.Module:
     """An untrained network whose initial weights come from (seed, names).
 
-    unet: the package's own, 8-16-32-64-128 channels, the widths of the codecs of coded segmentation. basic-unet: MONAI's
-    BasicUNet at its default widths. nnunet: MONAI's DynUNet as nnU-Net plans it for slices of `side` pixels (the smaller
+    unet: the package's own, 8-16-32-64-128 channels, the widths of the codecs of coded segmentation. unet-wide: twice
+    as wide, with as many parameters as the improved variant of coded segmentation has in all (2.0 million). basic-unet:
+    MONAI's BasicUNet at its default widths. nnunet: MONAI's DynUNet as nnU-Net plans it for slices of `side` pixels (the smaller
     of H and W): 3x3 kernels, 32 channels doubling to 512, as many down-samplings as leave a side of 4, instance norm, leaky
     ReLU, deep supervision (Isensee et al., Nature Methods 18:203, 2021).
     norm: ``group`` puts a GroupNorm in the place of every batch norm.
@@ -85,6 +87,8 @@ def heads(answer: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def _built(name: NetName, side: int) -> nn.Module:
     if name == "unet":
         return UNet(1, len(STRUCTURES))
+    if name == "unet-wide":
+        return UNet(1, len(STRUCTURES), width=2 * WIDTH)
     if name == "basic-unet":
         from monai.networks.nets import BasicUNet
 

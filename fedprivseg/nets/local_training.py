@@ -20,6 +20,7 @@ from fedprivseg.errors import RunError
 from fedprivseg.nets.baseline import heads
 from fedprivseg.nets.descent import Progress, arithmetic, shuffled
 from fedprivseg.nets.segmentation import segmentation_loss
+from fedprivseg.nets.steps import Steps
 from fedprivseg.seeds import torch_generator
 
 Augment = Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
@@ -94,7 +95,7 @@ def train_round(
     pictures = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(where)
     labels = torch.from_numpy(np.ascontiguousarray(masks)).to(where)
     net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = build_optimiser(net, work)
+    steps = Steps(net, work.optimiser, work.momentum, work.decay)
     draws = torch_generator(seed, *names, "augmentation")
     batches = shuffled(len(images), work.batch, torch_generator(seed, *names, "order"))
     losses = []
@@ -104,30 +105,19 @@ def train_round(
         batch, truth = pictures[chosen], labels[chosen]
         if augment is not None:
             batch, truth = augment(batch, truth, draws)
-        for group in optimiser.param_groups:
-            group["lr"] = work.rate_at(step)
-        optimiser.zero_grad(set_to_none=True)
+        steps.clear()
         with arithmetic(where, work.half):
             answer = net(batch.contiguous(memory_format=torch.channels_last))
         loss = supervised_loss(answer, truth)
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), work.clip)
         correction.apply(net)
-        optimiser.step()
+        steps.take(work.rate_at(step))
         losses.append(loss.detach())
         if progress is not None:
             progress(" ".join(map(str, names)), step + 1, work.steps)
     net.eval()
     return finite_mean(losses, work)
-
-
-def build_optimiser(net: nn.Module, work: Work) -> torch.optim.Optimizer:
-    """The optimiser that `work` asks for, over all parameters of `net`."""
-    if work.optimiser == "adamw":
-        return torch.optim.AdamW(net.parameters(), lr=work.rate, weight_decay=work.decay)
-    return torch.optim.SGD(
-        net.parameters(), lr=work.rate, momentum=work.momentum, nesterov=work.momentum > 0, weight_decay=work.decay
-    )
 
 
 def supervised_loss(answer: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

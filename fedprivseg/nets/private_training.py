@@ -23,7 +23,7 @@ from torch import nn
 
 from fedprivseg.nets.baseline import heads
 from fedprivseg.nets.descent import Progress
-from fedprivseg.nets.local_training import Augment, Correction, NoCorrection, Work, build_optimiser
+from fedprivseg.nets.local_training import Augment, Correction, NoCorrection, Work
 from fedprivseg.nets.segmentation import segmentation_loss
 from fedprivseg.seeds import torch_generator
 
@@ -121,7 +121,7 @@ def train_private_round(
     net.to(where)
     wrapped = GradSampleModule(net, loss_reduction="mean")
     optimiser = DPOptimizer(
-        build_optimiser(net, work),
+        _optimiser(net, work),
         noise_multiplier=mechanism.noise,
         max_grad_norm=mechanism.clip,
         expected_batch_size=max(1, round(mechanism.rate * len(units))),
@@ -184,3 +184,12 @@ def _by_unit(wrapped: GradSampleModule, together: int) -> None:
         elif together > 1:
             # Opacus scaled by the number of slices; a unit's gradient is the mean over its slices.
             parameter.grad_sample = sample.reshape(-1, together, *parameter.shape).mean(dim=1)
+
+
+def _optimiser(net: nn.Module, work: Work) -> torch.optim.Optimizer:
+    """The optimiser that `work` asks for, over all parameters of `net`, as the class that Opacus wraps."""
+    if work.optimiser == "adamw":
+        return torch.optim.AdamW(net.parameters(), lr=work.rate, weight_decay=work.decay)
+    return torch.optim.SGD(
+        net.parameters(), lr=work.rate, momentum=work.momentum, nesterov=work.momentum > 0, weight_decay=work.decay
+    )

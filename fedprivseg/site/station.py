@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flwr.app import Context
 from pydantic import BaseModel, ConfigDict
 
 from fedprivseg.config import DataConfig, RawSharing, SiteConfig
+
+if TYPE_CHECKING:  # who starts a simulation needs no Flower for the variable's name
+    from flwr.app import Context
 
 STATIONS = "FEDPRIVSEG_STATIONS"
 """Environment variable: the folder that holds ``<site>/station.json`` of every simulated site."""

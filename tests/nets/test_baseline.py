@@ -7,11 +7,14 @@ import pytest
 import torch
 from fakes import blocks
 
+from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.nets.baseline import build_net, heads, load_weights, norm_names, statistics_names, weights_of
+from fedprivseg.nets.codec import Codec, Encoder
+from fedprivseg.nets.fitting_mapping import build_mapping
 from fedprivseg.nets.local_training import Work, supervised_loss, train_round
 from fedprivseg.nets.segmentation import segmentation_loss
 
-NETS = ("unet", "basic-unet", "nnunet")
+NETS = ("unet", "unet-wide", "basic-unet", "nnunet")
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -88,3 +91,24 @@ def test_a_diverging_loss_is_an_error():
     own.images[0, 0, 0] = np.nan
     with pytest.raises(RunError, match="diverged"):
         train_round(build_net("unet", "batch", 32, 0, "x"), own.images, own.masks, Work(0, 2, 2, batch=8), 0, ("a",))
+
+
+def test_unet_wide_has_as_many_parameters_as_the_improved_coded_pipeline():
+    # What segments a slice there: the site's image encoder, the server's mapping (one site's ends), the mask decoder.
+    p = PrivacySF.parameters_type(**PrivacySF.variants["improved"])
+    parts = [
+        Encoder(1, p.image_depth, p.image_channels, p.image_folds),
+        build_mapping(
+            ["a"],
+            p.image_channels,
+            p.mask_channels,
+            trunk=p.trunk,
+            width=p.trunk_width,
+            levels=p.trunk_levels,
+            own=True,
+        ),
+        Codec(3, 3, p.mask_depth, p.mask_channels, p.mask_folds).decoder,
+    ]
+    coded = sum(weight.numel() for part in parts for weight in part.parameters())
+    wide = sum(weight.numel() for weight in build_net("unet-wide", "batch", 32, 0, "x").parameters())
+    assert abs(wide - coded) < 0.05 * coded, (wide, coded)
