@@ -126,6 +126,45 @@ def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The f
 
 
 @app.command()
+def attack(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    attacks: Annotated[str, typer.Option(help="Names, comma-separated; default all.")] = "",
+    budget: Annotated[str, typer.Option(help="small: the first site, minutes; full: every site, longer.")] = "small",
+    sites: Annotated[str, typer.Option(help="Sites to attack, comma-separated; default what the budget says.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Attack what a finished run released, and write what leaks into attacks.json and the report."""
+    from fedprivseg.leakage import attack_run
+    from fedprivseg.report import write_report
+
+    if budget not in ("small", "full"):
+        raise RequestError(f"--budget is {budget!r}; allowed are small and full")
+    with _bar("attacking", _console(stderr=as_json)) as progress:
+
+        def show(stage: str, done: int, total: int) -> None:
+            progress(done, total)
+
+        found = attack_run(run_folder, budget, _names(attacks), _names(sites), show)  # type: ignore[arg-type]
+    report = write_report(run_folder)
+    if as_json:
+        typer.echo(found.model_dump_json())
+        return
+    rows = [
+        [one.site, one.what, one.title, one.setting, f"{one.measures[0].measure} {one.measures[0].value:.2f}",
+         f"{one.measures[0].floor:.2f}", f"{one.leakage:.2f}", f"{one.recognised:.0%}", f"{one.chance:.0%}"]
+        for one in found.redrawn
+    ]  # fmt: skip
+    _table("", ["site", "of", "attack", "", "reaches", "floor", "leakage", "patient found", "chance"], rows)
+    for why in found.left_out:
+        typer.echo(f"left out: {why}")
+    typer.echo(f"{found.seconds:.0f} s; report: {report}")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold some.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("compare.html"),

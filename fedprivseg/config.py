@@ -85,6 +85,14 @@ class MethodConfig(_Frozen):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
+class ProtectionConfig(_Frozen):
+    """A protection, the kinds of codes that it is for, and the parameters that differ from its defaults."""
+
+    name: Name
+    of: tuple[Literal["image-code", "mask-code"], ...] = Field(default=("image-code",), min_length=1)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
 class ResourceConfig(_Frozen):
     """What the simulation may use: ``cpus`` in all, ``sites_at_once`` of them working side by side, ``gpus``, memory in GiB.
 
@@ -137,6 +145,9 @@ class Scenario(_Frozen):
     data: DataConfig = DataConfig()
     grid: GridConfig = GridConfig()
     method: MethodConfig
+    protections: tuple[ProtectionConfig, ...] = Field(
+        default=(), description="what every site does to codes before its gate, in this order"
+    )
     resources: ResourceConfig = ResourceConfig()
     policy: PolicyConfig = PolicyConfig()
     report: ReportConfig = ReportConfig()

@@ -26,8 +26,10 @@ from fedprivseg.data.mnms import Fault, read_release
 from fedprivseg.data.phantom import CENTRES, write_phantom
 from fedprivseg.data.splits import Cohort, cohort
 from fedprivseg.engines import Engine, engine
-from fedprivseg.errors import DataError, FolderError, RunError
+from fedprivseg.errors import DataError, FolderError, RunError, ScenarioError
 from fedprivseg.methods import resolve
+from fedprivseg.methods.method import CodedMethod
+from fedprivseg.protections import resolve as resolve_protection
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
 from fedprivseg.results import Result, Row, Scores, SiteResult, metric_rows, read_result
 
@@ -44,7 +46,16 @@ def load_scenario(path: Path | str, settings: Sequence[str] = (), *, sites_folde
     method = resolve(scenario.method)
     parameters = method.parameters.model_dump(mode="json")
     resolved = scenario.method.model_copy(update={"variant": method.variant, "parameters": parameters})
-    return scenario.model_copy(update={"method": resolved})
+    protections = tuple(
+        config.model_copy(update={"parameters": resolve_protection(config).parameters.model_dump(mode="json")})
+        for config in scenario.protections
+    )
+    if protections and not issubclass(type(method), CodedMethod):
+        raise ScenarioError(
+            f"protections are for codes, and method {method.name!r} sends none; take them out, or see its own parameters "
+            "(dp, summation)"
+        )
+    return scenario.model_copy(update={"method": resolved, "protections": protections})
 
 
 def simulate(

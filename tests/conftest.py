@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import fedprivseg  # noqa: F401  (first: it tells OpenMP, before torch loads, that waiting threads sleep)
+
 ROOT = Path(__file__).parent.parent
 
 BRIEF = [

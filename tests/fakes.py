@@ -41,6 +41,12 @@ class FakeSite:
         self._slices = slices
         self.seen = []
 
+    def guarded(self, kind, codes):
+        return codes
+
+    def opened(self, kind, codes):
+        return codes
+
     def training(self) -> Slices:
         return self._slices
 

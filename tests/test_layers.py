@@ -18,12 +18,13 @@ LAYERS = (
     {"methods", "attacks", "messages"},
     {"site", "server"},
     {"engines"},
-    {"run", "report", "report_figures", "prediction", "comparison", "comparison_page", "benchmark"},
+    {"run", "report", "report_figures", "prediction", "comparison", "comparison_page", "benchmark", "leakage"},
     {"display", "starter", "cli"},
 )
 FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("attacks", "policy"), ("server", "data")}
 NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("data", "config"),
+    ("protections", "config"),
     ("report", "report_figures"),
     ("prediction", "run"),
     ("comparison_page", "comparison"),

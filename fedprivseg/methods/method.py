@@ -12,12 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from fedprivseg.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Parameters(BaseModel):
@@ -69,6 +72,13 @@ class Site(Protocol):
     @property
     def progress(self) -> Progress:
         """Called while something long is under way."""
+
+    def guarded(self, kind: Kind, codes: np.ndarray) -> np.ndarray:
+        """Codes as they would leave under the scenario's protections. What an action returns is protected on its way out
+        in any case; this is for a method that uses its own codes at the site."""
+
+    def opened(self, kind: Kind, codes: np.ndarray) -> np.ndarray:
+        """An answer in protected codes, as the site's own decoder knows them. Answers to orders come opened."""
 
     def training(self) -> Slices:
         """All slices (ED and ES) of the site's training subjects."""
@@ -213,3 +223,36 @@ class Method(ABC):
     @abstractmethod
     def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) of that site, with its vault and the server's net."""
+
+
+What = Literal["images", "masks"]
+"""Of what a code is a code."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A stream of codes that a site sends: the action that sends it, of what it is, and of whose slices (``train``: those of
+    `Site.training`, ``test``: of `Site.testing`). Its first rows are the codes of these slices, unchanged and in order."""
+
+    action: str
+    what: What
+    side: Literal["train", "test"]
+
+
+class CodedMethod(Method):
+    """A method whose sites send codes of pictures. What it says of its encoders is for those who measure what they leak."""
+
+    sends: ClassVar[tuple[Sent, ...]]
+
+    @abstractmethod
+    def encode_pictures(self, site: Site, what: What, pictures: np.ndarray) -> np.ndarray:
+        """Pictures (N, K, H, W) float32 in 0..1, K = 1 for images and 3 for masks -> codes (N, C, h, w) as they would be
+        sent, before any protection."""
+
+    @abstractmethod
+    def decode_pictures(self, site: Site, what: What, codes: np.ndarray) -> np.ndarray | None:
+        """What the site's own decoder makes of codes: pictures (N, K, H, W) float32 in 0..1; None if it has none."""
+
+    @abstractmethod
+    def architecture(self, what: What) -> nn.Module:
+        """An untrained encoder of pictures (N, K, H, W), as everybody knows it; initial weights from the global state."""

@@ -23,9 +23,21 @@ from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fedprivseg.methods.method import MEASURED, Action, Array, Codes, Expected, Federation, Method, Parameters, Site
+from fedprivseg.methods.method import (
+    MEASURED,
+    Action,
+    Array,
+    CodedMethod,
+    Codes,
+    Expected,
+    Federation,
+    Parameters,
+    Sent,
+    Site,
+    What,
+)
 from fedprivseg.nets.augment import Augmentation, augment
-from fedprivseg.nets.codec import Codec, Encoder, code_shape
+from fedprivseg.nets.codec import Codec, Decoder, Encoder, code_shape
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting import (
     Fitting,
@@ -34,6 +46,7 @@ from fedprivseg.nets.fitting import (
     fit_image_codec,
     fit_mask_codec,
     fit_task_encoder,
+    pictures_of,
     scores,
 )
 from fedprivseg.nets.fitting_mapping import SiteMapping, build_mapping, fit_mapping
@@ -170,11 +183,11 @@ def measure(method: PrivacySF, site: Site, order: Order) -> Payload:
     mean = together(np.concatenate(parts), method.parameters.test_views)
     shown = int(mean[:, 1:].sum(axis=(1, 2, 3)).argmax())
     code = encode(_image_encoder(method, site), images[shown : shown + 1, None], site.device, method.parameters.half)
-    return site.measure(mean, (shown, code[0]))
+    return site.measure(mean, (shown, site.guarded(Kind.IMAGE_CODE, code)[0]))
 
 
 @final
-class PrivacySF(Method):
+class PrivacySF(CodedMethod):
     """Coded segmentation: encoders at the sites, a segmentation network on codes at the server."""
 
     name = "privacy-sf"
@@ -216,6 +229,12 @@ class PrivacySF(Method):
         for action in (fit_encoders, send_image_codes, send_mask_codes, send_test_codes, decode, measure)
     }
 
+    sends = (
+        Sent("send_test_codes", "images", "test"),
+        Sent("send_image_codes", "images", "train"),
+        Sent("send_mask_codes", "masks", "train"),
+    )
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Sections 2.4 and 2.5: fit encoders at the sites, send codes, train the mapping, infer, decode, measure."""
         p = self.parameters
@@ -253,10 +272,36 @@ class PrivacySF(Method):
         encoder, decoder = _image_encoder(self, site), _mask_codec(self, site).decoder
         parts = []
         for index in range(p.test_views):
-            codes = encode(encoder, view(images, index)[:, None], site.device, p.half)
-            answer = _answer(mapping, site.name, codes, site.device, p.half)
+            codes = site.guarded(Kind.IMAGE_CODE, encode(encoder, view(images, index)[:, None], site.device, p.half))
+            answer = site.opened(Kind.MASK_CODE, _answer(mapping, site.name, codes, site.device, p.half))
             parts.append(scores(decoder, answer.astype(np.float32), site.device, p.half))
         return together(np.concatenate(parts), p.test_views)
+
+    def encode_pictures(self, site: Site, what: What, pictures: np.ndarray) -> np.ndarray:
+        """See `CodedMethod`."""
+        encoder = _image_encoder(self, site) if what == "images" else _mask_codec(self, site).encoder
+        return encode(encoder, pictures, site.device, self.parameters.half)
+
+    def decode_pictures(self, site: Site, what: What, codes: np.ndarray) -> np.ndarray | None:
+        """See `CodedMethod`. A task encoder without a share of the image has no image decoder."""
+        p = self.parameters
+        if what == "masks":
+            return scores(_mask_codec(self, site).decoder, codes.astype(np.float32), site.device, p.half)[:, 1:]
+        name = "decoder." if p.encoder == "reconstruction" else "redraw."
+        weights = _weights(site, "image-codec", name)
+        if not weights:
+            return None
+        with building(0, "weights follow"):
+            decoder = Decoder(1, p.image_depth, p.image_channels, p.image_folds)
+        decoder.load_state_dict(weights)
+        return pictures_of(decoder.eval(), codes.astype(np.float32), site.device, p.half)
+
+    def architecture(self, what: What) -> torch.nn.Module:
+        """See `CodedMethod`."""
+        p = self.parameters
+        if what == "masks":
+            return Encoder(len(STRUCTURES), p.mask_depth, p.mask_channels, p.mask_folds)
+        return Encoder(1, p.image_depth, p.image_channels, p.image_folds)
 
     def image_code(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of an image code."""

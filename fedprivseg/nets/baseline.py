@@ -32,9 +32,9 @@ def build_net(name: NetName, norm: Norm, side: int, seed: int, *names: str | int
 
     unet: the package's own, 8-16-32-64-128 channels, the widths of the codecs of coded segmentation. unet-wide: twice
     as wide, with as many parameters as the improved variant of coded segmentation has in all (2.0 million). basic-unet:
-    MONAI's BasicUNet at its default widths. nnunet: MONAI's DynUNet as nnU-Net plans it for slices of `side` pixels (the smaller
-    of H and W): 3x3 kernels, 32 channels doubling to 512, as many down-samplings as leave a side of 4, instance norm, leaky
-    ReLU, deep supervision (Isensee et al., Nature Methods 18:203, 2021).
+    MONAI's BasicUNet at its default widths. nnunet: MONAI's DynUNet as nnU-Net plans it for slices of `side` pixels (the
+    smaller of H and W): 3x3 kernels, 32 channels doubling to 512, as many down-samplings as leave a side of 4, instance
+    norm, leaky ReLU, deep supervision (Isensee et al., Nature Methods 18:203, 2021).
     norm: ``group`` puts a GroupNorm in the place of every batch norm.
     """
     with building(seed, *names):

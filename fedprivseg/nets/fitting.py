@@ -180,6 +180,11 @@ def scores(net: nn.Module, inputs: np.ndarray, device: str = "cpu", half: bool =
     return _apply(net, inputs, device, half, probabilities)
 
 
+def pictures_of(decoder: nn.Module, codes: np.ndarray, device: str = "cpu", half: bool = True) -> np.ndarray:
+    """What an image decoder draws: codes (N, C, h, w) -> (N, 1, H, W) float32, clipped to 0..1."""
+    return _apply(decoder, codes, device, half, lambda drawn: drawn.float().clamp(0, 1))
+
+
 class _Batches:
     """Augmented batches of images (n, 1, H, W) float32 and masks (n, H, W) uint8 on the device, by index."""
 

@@ -1,1 +1,63 @@
-"""What is done to a payload before it may leave a site."""
+"""What is done to codes before they may leave a site. One file each, one line here. (`secagg` protects sums of weights.)"""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+
+from fedprivseg.config import ProtectionConfig, validated
+from fedprivseg.errors import ScenarioError
+from fedprivseg.protections.channels import Channels
+from fedprivseg.protections.keyed import Keyed
+from fedprivseg.protections.noise import Noise
+from fedprivseg.protections.precision import Precision
+from fedprivseg.protections.protection import Key, Protection
+from fedprivseg.records import Kind
+
+PROTECTIONS: tuple[type[Protection], ...] = (Precision, Channels, Noise, Keyed)
+
+__all__ = ["PROTECTIONS", "Protection", "Shield", "resolve"]
+
+
+def resolve(config: ProtectionConfig) -> Protection:
+    """The protection that `config` names. Raises ScenarioError for an unknown one or a wrong parameter."""
+    known = {protection.name: protection for protection in PROTECTIONS}
+    if config.name not in known:
+        near = difflib.get_close_matches(config.name, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ScenarioError(
+            f"unknown protection {config.name!r}{hint}; the protections are: {', '.join(sorted(known))}"
+        )
+    kind = known[config.name]
+    return kind(validated(kind.parameters_type, config.parameters, f"protections.parameters of {kind.name}"))
+
+
+class Shield:
+    """All protections of one site, in their order. seed: the run's; site: whose keys these are."""
+
+    def __init__(self, configs: tuple[ProtectionConfig, ...], seed: int, site: str) -> None:
+        self._layers = [(config, resolve(config)) for config in configs]
+        self._seed, self._site = seed, site
+
+    def apply(self, kind: Kind, codes: np.ndarray, names: tuple[str | int, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Codes (N, C, h, w) of `kind` as they may leave, in their own type, and what the history says of it. names: which
+        payload this is; the same again is protected the same again."""
+        history = []
+        values = codes.astype(np.float32)
+        for place, (config, protection) in enumerate(self._layers):
+            if kind in config.of:
+                values = protection.apply(values, self._key(kind, place, protection), names)
+                history.append(protection.history(values))
+        return (values.astype(codes.dtype), tuple(history)) if history else (codes, ())
+
+    def undo(self, kind: Kind, codes: np.ndarray) -> np.ndarray:
+        """An answer in codes of `kind`, as the site's own decoder knows them."""
+        values, changed = codes.astype(np.float32), False
+        for place, (config, protection) in reversed(list(enumerate(self._layers))):
+            if kind in config.of:
+                values, changed = protection.undo(values, self._key(kind, place, protection)), True
+        return values.astype(codes.dtype) if changed else codes
+
+    def _key(self, kind: Kind, place: int, protection: Protection) -> Key:
+        return Key(self._seed, (self._site, "protection", place, protection.name, kind.value))

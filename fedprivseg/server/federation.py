@@ -36,7 +36,10 @@ DESCRIPTION = Expected(
 _NODES_DEADLINE_S = 120.0
 
 _STORED = (Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.RAW)
-"""Kinds whose payloads go to the store as they come; others live as long as the round that asked for them."""
+"""Kinds whose payloads go to the store as they come; of others, see below."""
+
+_KEPT_ONCE = (Kind.WEIGHTS, Kind.MASKED)
+"""Kinds of which the first round's stay: what a curious server would keep, for whoever measures what they give away."""
 
 _NAMES: dict[type[Entry], tuple[str, ...]] = {
     CurvePoint: ("round", "site"),
@@ -119,7 +122,7 @@ class GridFederation:
             except PayloadError as fault:
                 self._leave(site, f"refused at the intake in {action!r}: {fault}")
                 continue
-            if expected.kind in _STORED:
+            if expected.kind in _STORED or (expected.kind in _KEPT_ONCE and number == 1):
                 self.store.put(action, payload, reply.body)
             accepted[site] = payload
         self._save()

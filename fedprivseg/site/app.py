@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 import uuid
+from dataclasses import replace
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -88,7 +89,26 @@ def _carry_out(bench: Bench, scenario: Scenario, order: Order) -> Payload:
     method = resolve(scenario.method)
     if order.action not in method.actions:
         raise ValueError(f"{method.name} has no action {order.action!r}; it has {', '.join(sorted(method.actions))}")
-    return method.actions[order.action](method, bench, order)
+    return _protected(bench, order, method.actions[order.action](method, bench, _opened(bench, order)))
+
+
+def _protected(bench: Bench, order: Order, payload: Payload) -> Payload:
+    """The payload with its codes under the scenario's protections. No method is asked whether it wants that."""
+    if payload.kind not in (Kind.IMAGE_CODE, Kind.MASK_CODE):
+        return payload
+    arrays, history = dict(payload.arrays), payload.history
+    for name, codes in payload.arrays.items():
+        arrays[name], done = bench.shield.apply(payload.kind, codes, (order.action, order.number, name))
+        history += done
+    return replace(payload, arrays=arrays, history=history)
+
+
+def _opened(bench: Bench, order: Order) -> Order:
+    """The order with the codes of its answer as the site's own decoder knows them."""
+    if order.answer is None or order.answer.kind not in (Kind.IMAGE_CODE, Kind.MASK_CODE):
+        return order
+    arrays = {name: bench.opened(order.answer.kind, codes) for name, codes in order.answer.arrays.items()}
+    return replace(order, answer=replace(order.answer, arrays=arrays))
 
 
 def _key(station: Station) -> SiteKey:

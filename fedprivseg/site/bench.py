@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -15,7 +17,8 @@ from fedprivseg.data.splits import Cohort, cohort
 from fedprivseg.data.volumes import from_grid, gridded, gridded_slices, write_mask
 from fedprivseg.measures import assd_mm, dice, hd95_mm
 from fedprivseg.progress import ProgressFile
-from fedprivseg.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slices, Volume
+from fedprivseg.protections import Shield
+from fedprivseg.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slices, Subject, Volume
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import Vault
 
@@ -24,6 +27,22 @@ _COHORT = TypeAdapter(Cohort)
 _TRAINING, _TESTING = "training-slices", "testing-slices"
 """A site reads its slices once a run: every order is a call of its own, and finding them in the cache takes hashing all
 of the site's files."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A site's slices with all that only the site knows of them, for whoever judges an attack in a simulation.
+
+    images: (N, H, W) float32. masks: (N, H, W) uint8. subjects: (N,) int32, positions in `people`. phases: (N,) uint8, 0 for ED
+    and 1 for ES. places: (N,) float32, from 0 at the first slice of a volume to 1 at its last.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    subjects: np.ndarray
+    phases: np.ndarray
+    places: np.ndarray
+    people: tuple[Subject, ...]
 
 
 class Bench:
@@ -36,6 +55,7 @@ class Bench:
         self.device = device(scenario.resources.gpus)
         self.vault = Vault(station.folder / "vault")
         self.progress = ProgressFile(station.folder / "progress.json")
+        self.shield = Shield(scenario.protections, scenario.seed, station.site.name)
         self._folder = station.folder
         self._cache = station.cache
         self._pictures = scenario.report.images
@@ -62,6 +82,14 @@ class Bench:
         }
         return {key: np.array([value], dtype=np.int64) for key, value in counts.items()}
 
+    def guarded(self, kind: Kind, codes: np.ndarray) -> np.ndarray:
+        """Codes (N, C, h, w) as they would leave: a payload that nobody asked for, with draws of its own."""
+        return self.shield.apply(kind, codes, ("unasked",))[0]
+
+    def opened(self, kind: Kind, codes: np.ndarray) -> np.ndarray:
+        """An answer in protected codes, as the site's own decoder knows them."""
+        return self.shield.undo(kind, codes)
+
     def training(self) -> Slices:
         """All slices (ED and ES) of the training subjects."""
         if not self.vault.has(_TRAINING):
@@ -84,6 +112,21 @@ class Bench:
                     masks.append(mask)
             self.vault.save(_TESTING, {"images": np.concatenate(images), "masks": np.concatenate(masks)})
         return self.vault.load(_TESTING)
+
+    def known(self, side: Literal["train", "test"]) -> Known:
+        """The slices of `training` or `testing`, in their order, with whose they are. No method is given this."""
+        people = self._cohort.train if side == "train" else self._cohort.test
+        images, masks, subjects, phases, places = [], [], [], [], []
+        for number, subject in enumerate(people):
+            for phase, (image, mask) in enumerate(gridded(subject, self.grid, self._cache).values()):
+                assert mask is not None  # both sides are labelled
+                images.append(image)
+                masks.append(mask)
+                subjects.append(np.full(len(image), number, np.int32))
+                phases.append(np.full(len(image), phase, np.uint8))
+                places.append(np.linspace(0, 1, len(image), dtype=np.float32))
+        joined = [np.concatenate(part) for part in (images, masks, subjects, phases, places)]
+        return Known(joined[0], joined[1], joined[2], joined[3], joined[4], people)
 
     def glance(self, scores: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for `testing()`'s slices -> Dice (3,) float64 on the grid, all slices pooled."""

@@ -1,0 +1,44 @@
+"""A few of the site's own pictures with their codes: what leaks, for instance, when a patient publishes a scan."""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+import numpy as np
+
+from fedprivseg.attacks.attack import Knowledge, Reconstruction, View
+from fedprivseg.attacks.inversion_net import fit_inverter, invert
+
+COUNTS = (1, 5, 10, 50)
+"""How many pairs the adversary has."""
+
+
+@final
+class KnownPlaintext(Reconstruction):
+    """A decoder trained on k pairs and nothing else."""
+
+    name = "known-plaintext"
+    title = "Known plaintext"
+    paper = "Guo and Wu, PKDD 2007; Chen and Liu, ICDM 2005 (on rotations); here with a trained decoder"
+    knows: ClassVar[frozenset[Knowledge]] = frozenset({Knowledge.PAIRS})
+
+    def reconstruct(self, view: View) -> dict[str, np.ndarray]:
+        """One setting for each number of pairs that there are."""
+        assert view.pairs is not None
+        pictures, codes = view.pairs
+        found = {}
+        for count in COUNTS:
+            if count > len(pictures):
+                break
+            chosen = np.linspace(0, len(pictures) - 1, count + 2)[1:-1].round().astype(int)
+            net = fit_inverter(
+                pictures[chosen],
+                codes[chosen],
+                view.effort.inner,
+                view.seed,
+                (self.name, count),
+                device=view.device,
+                progress=view.progress,
+            )
+            found[f"k = {count}"] = invert(net, view.codes, view.device)
+        return found

@@ -1,0 +1,96 @@
+"""The battery on a finished run: from the released payloads to attacks.json."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import BRIEF, tiny_settings
+from safetensors.numpy import load_file
+
+from fedprivseg import leakage
+from fedprivseg.attacks import ATTACKS
+from fedprivseg.attacks.attack import Effort
+from fedprivseg.errors import FolderError, LedgerError, RequestError
+from fedprivseg.leakage import attack_run, read_leakage
+from fedprivseg.run import load_scenario, simulate
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, phantom, quickstart):
+    """A run that learned nothing, with a protection."""
+    folder = tmp_path_factory.mktemp("attacked") / "run"
+    settings = [*tiny_settings(phantom), *BRIEF, 'protections=[{name="precision", of=["image-code"]}]']
+    simulate(load_scenario(quickstart, settings), folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(leakage, "SMALL", Effort(3, 3))
+
+
+def test_every_attack_is_told_with_its_references(run):
+    found = attack_run(run)
+    assert read_leakage(run) == found
+    assert found.sites == ("centre1",)
+    assert found.protections == ("precision",)
+    for what in ("images", "masks"):
+        names = {one.attack for one in found.redrawn if one.what == what}
+        assert names == {attack.name for attack in ATTACKS}
+        assert found.worst(what).leakage == max(one.leakage for one in found.redrawn if one.what == what)
+    for one in found.redrawn:
+        assert one.site == "centre1"
+        assert one.sentence.startswith(one.title)
+        assert 0 <= one.recognised <= 1
+        assert one.measures[0].floor < 1
+    pictures = load_file(run / "attacks.safetensors")
+    assert pictures["centre1.images.truth"].shape == pictures["centre1.images.drawn"].shape == (3, 1, 32, 32)
+    assert json.loads((run / "attacks.json").read_text())["version"] == leakage.VERSION
+
+
+def test_the_same_again(run):
+    one, other = (attack_run(run, attacks=["alignment", "data-free"]) for _ in range(2))
+    strip = lambda found: [each.model_dump(exclude={"seconds"}) for each in found.redrawn]  # noqa: E731
+    assert strip(one) == strip(other)
+
+
+def test_full_attacks_every_site(run, monkeypatch):
+    monkeypatch.setattr(leakage, "FULL", Effort(2, 2))
+    found = attack_run(run, "full", ["alignment"])
+    assert {one.site for one in found.redrawn} == {"centre1", "centre2", "centre3"}
+
+
+def test_what_the_ledger_does_not_show_is_not_attacked(run):
+    path = run / "server/codes/centre1/send_test_codes/00000.safetensors"
+    body = path.read_bytes()
+    try:
+        path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+        with pytest.raises(LedgerError, match="not in its ledger as released"):
+            attack_run(run, attacks=["alignment"])
+    finally:
+        path.write_bytes(body)
+
+
+def test_an_adversary_is_given_what_it_declares_and_no_more(run, monkeypatch):
+    seen = {}
+    for attack in ATTACKS:
+
+        def spy(self, view, attack=attack):
+            seen[attack.name] = {each for each in leakage_knowledge if getattr(view, each) is not None}
+            return {"": np.zeros((len(view.codes), *view.shape), np.float32)}
+
+        monkeypatch.setattr(attack, "reconstruct", spy)
+    leakage_knowledge = ("auxiliary", "query", "pairs", "foreign", "architecture")
+    attack_run(run)
+    assert seen == {attack.name: {each.value for each in attack.knows} for attack in ATTACKS}
+
+
+def test_wrong_requests(run, tmp_path):
+    with pytest.raises(FolderError, match="no finished run"):
+        attack_run(tmp_path)
+    with pytest.raises(RequestError, match="unknown attack 'magic'; the attacks are: foreign-decoder"):
+        attack_run(run, attacks=["magic"])
+    with pytest.raises(RequestError, match="unknown site 'x'"):
+        attack_run(run, sites=["x"])
