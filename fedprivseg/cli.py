@@ -155,6 +155,12 @@ def attack(
         for one in found.redrawn
     ]  # fmt: skip
     _table("", ["site", "of", "attack", "", "reaches", "floor", "leakage", "patient found", "chance"], rows)
+    told = [
+        [one.site, one.title, one.measure, f"{one.value:.2f}", f"{one.chance:.2f}", "-" if one.raw is None else f"{one.raw:.2f}"]
+        for one in found.inferred
+    ]
+    if told:
+        _table("", ["site", "attack", "", "reaches", "chance", "on raw images"], told)
     for why in found.left_out:
         typer.echo(f"left out: {why}")
     typer.echo(f"{found.seconds:.0f} s; report: {report}")

@@ -116,6 +116,18 @@ class ResourceConfig(_Frozen):
 RawSharing = Literal["forbidden", "allowed"]
 
 
+class AdmissionConfig(_Frozen):
+    """How much a method may give away before a policy admits it. No standard names numbers; these defaults are ours, and a
+    policy may set its own. Each is the largest value that passes."""
+
+    image_leakage: float = Field(default=0.15, ge=0, le=1, description="normalised leakage of images, worst attack")
+    mask_leakage: float = Field(default=0.30, ge=0, le=1, description="normalised leakage of masks, worst attack")
+    recognised: float = Field(default=0.10, ge=0, le=1, description="share of slices whose patient is found, above chance")
+    linkage: float = Field(default=0.65, ge=0.5, le=1, description="AUC of telling whose codes belong together")
+    attribute: float = Field(default=0.10, ge=0, le=1, description="accuracy on an attribute, above the commonest value")
+    membership: float = Field(default=0.60, ge=0.5, le=1, description="AUC of telling who was trained on")
+
+
 class PolicyConfig(_Frozen):
     """What the simulated hospitals' gates let out beyond the methods' declared kinds.
 
@@ -124,6 +136,7 @@ class PolicyConfig(_Frozen):
     """
 
     raw_sharing: RawSharing = "forbidden"
+    admission: AdmissionConfig = AdmissionConfig()
 
 
 class ReportConfig(_Frozen):

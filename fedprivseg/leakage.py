@@ -13,25 +13,25 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import save_file
 
 from fedprivseg.attacks import choose
 from fedprivseg.attacks.attack import FULL, SMALL, Decode, Encode, Progress, Reconstruction, View
 from fedprivseg.attacks.judge import Truth, judge, recognised
+from fedprivseg.attacks.people import Crowd, Inference
 from fedprivseg.compute import threads
 from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError, LedgerError, RequestError
+from fedprivseg.findings import Budget, Inferred, Leakage, Measure, Redrawn
 from fedprivseg.measures import LABELS, ssim
 from fedprivseg.methods import resolve
-from fedprivseg.methods.method import CodedMethod, Sent, What
+from fedprivseg.methods.method import CodedMethod, Method, Sent, What
 from fedprivseg.policy import ledger
 from fedprivseg.records import Kind, Payload, digest
 from fedprivseg.seeds import derive
 from fedprivseg.site.bench import Bench, Known, station_folder
 from fedprivseg.site.station import Station
 
-VERSION = 1
 MOST_AUXILIARY = 240
 """Pictures that an adversary holds at most, spread evenly over what other sites have."""
 
@@ -39,86 +39,7 @@ MASK_VICTIMS = 3
 """Most training subjects whose mask codes are attacked, and half of them at most: pairs come from the others. (Mask codes of
 test subjects are never sent.)"""
 
-HEADLINE: Mapping[What, tuple[str, ...]] = {"images": ("SSIM", "SSIM, heart"), "masks": ("Dice",)}
-"""The measures whose worst normalised leakage stands for a run."""
-
 _KINDS: Mapping[What, Kind] = {"images": Kind.IMAGE_CODE, "masks": Kind.MASK_CODE}
-
-Budget = Literal["small", "full"]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Measure(_Frozen):
-    """A `judge.Figure`."""
-
-    measure: str
-    value: float
-    low: float | None
-    high: float | None
-    floor: float
-    neighbour: float
-    own_decoder: float | None
-    ceiling: float | None
-    leakage: float | None
-
-
-class Redrawn(_Frozen):
-    """One attack, in one setting, on the codes of one site."""
-
-    attack: str
-    title: str
-    paper: str
-    setting: str
-    site: str
-    what: What
-    knows: str
-    slices: int
-    subjects: int
-    measures: tuple[Measure, ...]
-    recognised: float
-    chance: float
-    seconds: float
-
-    @property
-    def leakage(self) -> float:
-        """The worst normalised leakage among the headline measures."""
-        return max(m.leakage for m in self.measures if m.measure in HEADLINE[self.what] and m.leakage is not None)
-
-    @property
-    def sentence(self) -> str:
-        """The result in plain words."""
-        first = self.measures[0]
-        setting = f" ({self.setting})" if self.setting else ""
-        return (
-            f"{self.title}{setting}: with {self.knows}, it redraws {self.what} of {self.site} to a {first.measure} of "
-            f"{first.value:.2f}, where no code at all gives {first.floor:.2f} and the picture itself {first.ceiling:.0f}; "
-            f"normalised leakage {self.leakage:.2f}. The right patient is the nearest in {self.recognised:.0%} of slices "
-            f"(chance {self.chance:.0%})."
-        )
-
-
-class Leakage(_Frozen):
-    """The content of ``attacks.json``."""
-
-    version: int = VERSION
-    scenario_sha256: str
-    method: str
-    variant: str
-    protections: tuple[str, ...]
-    budget: Budget
-    sites: tuple[str, ...]
-    auxiliary: str
-    redrawn: tuple[Redrawn, ...]
-    left_out: tuple[str, ...]
-    seconds: float
-
-    def worst(self, what: What) -> Redrawn | None:
-        """The attack that gives away most of one kind of picture."""
-        own = [each for each in self.redrawn if each.what == what]
-        return max(own, key=lambda each: each.leakage, default=None)
 
 
 def attack_run(
@@ -140,24 +61,27 @@ def attack_run(
     names = [site.name for site in scenario.sites]
     if unknown := sorted(set(sites) - set(names)):
         raise RequestError(f"unknown site {unknown[0]!r}; the sites of this run are: {', '.join(names)}")
-    chosen = choose(attacks)
+    drawers, tellers = choose(attacks)
     victims = list(sites) or (sorted(names) if budget == "full" else sorted(names)[:1])
     method, start = resolve(scenario.method), time.perf_counter()
     benches = {
         name: Bench(Station.read(station_folder(run, name) / "station.json"), scenario) for name in sorted(names)
     }
     redrawn: list[Redrawn] = []
+    inferred: list[Inferred] = []
     left_out: list[str] = []
     pictures: dict[str, np.ndarray] = {}
-    if isinstance(method, CodedMethod):
-        with threads(scenario.resources.cpus):
-            for site in victims:
-                battery = _Battery(run, scenario, method, benches, site, budget, progress)
-                for what in _KINDS:
-                    found, lacking, shown = battery.attack(what, chosen)
-                    redrawn += found
-                    left_out += lacking
-                    pictures |= shown
+    with threads(scenario.resources.cpus):
+        for site in victims:
+            battery = _Battery(run, scenario, method, benches, site, budget, progress)
+            for what in _KINDS:
+                found, lacking, shown = battery.attack(what, drawers)
+                redrawn += found
+                left_out += lacking
+                pictures |= shown
+            told, lacking = battery.infer(tellers)
+            inferred += told
+            left_out += lacking
     result = Leakage(
         scenario_sha256=scenario.sha256,
         method=method.name,
@@ -167,6 +91,7 @@ def attack_run(
         sites=tuple(victims),
         auxiliary="training slices of the other sites",
         redrawn=tuple(redrawn),
+        inferred=tuple(inferred),
         left_out=tuple(dict.fromkeys(left_out)),
         seconds=time.perf_counter() - start,
     )
@@ -176,12 +101,6 @@ def attack_run(
     return result
 
 
-def read_leakage(run: Path) -> Leakage | None:
-    """What was measured of the run in `run`, or None if it was not attacked."""
-    path = run / "attacks.json"
-    return Leakage.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
 class _Battery:
     """All attacks on one site."""
 
@@ -189,7 +108,7 @@ class _Battery:
         self,
         run: Path,
         scenario: Scenario,
-        method: CodedMethod,
+        method: Method,
         benches: Mapping[str, Bench],
         site: str,
         budget: Budget,
@@ -205,10 +124,13 @@ class _Battery:
         self, what: What, attacks: Sequence[type[Reconstruction]]
     ) -> tuple[list[Redrawn], list[str], dict[str, np.ndarray]]:
         """(what each attack came to, why some could not be run, pictures of the worst)."""
-        victims = next((sent for sent in self._method.sends if sent.what == what), None)
-        pairs = next((sent for sent in self._method.sends if sent.what == what and sent.side == "train"), None)
+        if not isinstance(self._method, CodedMethod):
+            return [], [f"attacks on {what}: {self._method.title} releases no codes"] if attacks else [], {}
+        method = self._method
+        victims = next((sent for sent in method.sends if sent.what == what), None)
+        pairs = next((sent for sent in method.sends if sent.what == what and sent.side == "train"), None)
         if victims is None:
-            return [], [], {}
+            return [], [f"attacks on {what}: {method.title} releases no codes of them"], {}
         known = self._bench.known(victims.side)
         codes = self._released(victims, len(known.images))
         chosen = slice(None) if victims.side == "test" else known.subjects < _victims(known)
@@ -218,15 +140,15 @@ class _Battery:
             effort=self._effort,
             seed=derive(self._scenario.seed, "attacks", self._site, what),
             auxiliary=self._auxiliary(what),
-            query=self._query(what),
+            query=self._query(method, what),
             pairs=None if pairs is None else self._pairs(what, pairs, victims),
-            foreign=self._foreign(what, codes[:1]),
-            architecture=lambda: self._method.architecture(what),
+            foreign=self._foreign(method, what, codes[:1]),
+            architecture=lambda: method.architecture(what),
             device=self._bench.device,
             progress=self._progress,
         )
         truth = Truth(_pictures(known, what)[chosen], known.subjects[chosen], known.masks[chosen])
-        own = self._method.decode_pictures(self._bench, what, self._bench.opened(_KINDS[what], codes[chosen]))
+        own = method.decode_pictures(self._bench, what, self._bench.opened(_KINDS[what], codes[chosen]))
         gallery, owners, mine = self._gallery(what, victims.side, known.subjects[chosen])
         found: list[Redrawn] = []
         lacking: list[str] = []
@@ -262,6 +184,72 @@ class _Battery:
         shown = {} if best is None else self._examples(what, truth, best[1], own)
         return found, lacking, shown
 
+    def infer(self, attacks: Sequence[type[Inference]]) -> tuple[list[Inferred], list[str]]:
+        """(what each attack on people can tell, why some could not be run)."""
+        if not attacks:
+            return [], []
+        train, test = self._bench.known("train"), self._bench.known("test")
+        sides = (train, test) if len(test.images) else (train,)
+        people = [person for side in sides for person in side.people]
+        crowd = Crowd(
+            images=np.concatenate([side.images for side in sides]),
+            masks=np.concatenate([side.masks for side in sides]),
+            subjects=np.concatenate([train.subjects, test.subjects + len(train.people)][: len(sides)]),
+            phases=np.concatenate([side.phases for side in sides]),
+            places=np.concatenate([side.places for side in sides]),
+            member=np.concatenate([np.full(len(side.images), side is train) for side in sides]),
+            attributes={
+                "disease": tuple(person.pathology for person in people),
+                "sex": tuple(person.sex for person in people),
+            },
+            codes=self._codes_of(sides),
+            predict=lambda images: self._method.predict(self._bench, self._run / "server", images),
+            elsewhere=self._elsewhere(),
+            effort=self._effort,
+            seed=derive(self._scenario.seed, "attacks", self._site, "people"),
+            device=self._bench.device,
+            progress=self._progress,
+        )
+        found: list[Inferred] = []
+        lacking: list[str] = []
+        for kind in attacks:
+            attack = kind()
+            if attack.needs_codes and crowd.codes is None:
+                lacking.append(f"{attack.title}: {self._method.title} releases nothing of single patients")
+                continue
+            told = attack.infer(crowd)
+            if not told:
+                lacking.append(f"{attack.title}: too few patients, or nothing known of them, at {self._site}")
+            found += [
+                Inferred(
+                    attack=attack.name,
+                    title=attack.title,
+                    paper=attack.paper,
+                    site=self._site,
+                    knows=attack.knows,
+                    **asdict(one),
+                )
+                for one in told
+            ]
+        return found, lacking
+
+    def _codes_of(self, sides: Sequence[Known]) -> np.ndarray | None:
+        """The released image codes of the slices of these sides, in their order; None if there are none of one."""
+        if not isinstance(self._method, CodedMethod):
+            return None
+        parts = []
+        for name, side in zip(("train", "test"), sides, strict=False):
+            sent = next((s for s in self._method.sends if s.what == "images" and s.side == name), None)
+            if sent is None:
+                return None
+            parts.append(self._released(sent, len(side.images)))
+        return np.concatenate(parts).astype(np.float32)
+
+    def _elsewhere(self) -> tuple[np.ndarray, np.ndarray]:
+        sides = [other.known("train") for other in self._others]
+        images, masks = (np.concatenate([getattr(side, name) for side in sides]) for name in ("images", "masks"))
+        return images, masks
+
     def _released(self, sent: Sent, count: int) -> np.ndarray:
         """The first `count` rows of a stream, from payloads that the site's ledger shows as released."""
         folder = station_folder(self._run, self._site)
@@ -286,10 +274,10 @@ class _Battery:
         spread = np.linspace(0, len(pictures) - 1, min(MOST_AUXILIARY, len(pictures))).round().astype(int)
         return pictures[spread]
 
-    def _query(self, what: What) -> Encode:
+    def _query(self, method: CodedMethod, what: What) -> Encode:
         def query(pictures: np.ndarray) -> np.ndarray:
             self._queries += 1
-            codes = self._method.encode_pictures(self._bench, what, pictures)
+            codes = method.encode_pictures(self._bench, what, pictures)
             return self._bench.shield.apply(_KINDS[what], codes, ("query", self._queries))[0].astype(np.float32)
 
         return query
@@ -300,11 +288,11 @@ class _Battery:
         others = slice(None) if victims.side != sent.side else known.subjects >= _victims(known)
         return (_pictures(known, what)[others], codes[others]) if len(codes[others]) else None
 
-    def _foreign(self, what: What, sample: np.ndarray) -> Mapping[str, Decode] | None:
+    def _foreign(self, method: CodedMethod, what: What, sample: np.ndarray) -> Mapping[str, Decode] | None:
         found: dict[str, Decode] = {}
         for other in self._others:
-            if self._method.decode_pictures(other, what, sample) is not None:
-                found[other.name] = _decoder(self._method, other, what)
+            if method.decode_pictures(other, what, sample) is not None:
+                found[other.name] = _decoder(method, other, what)
         return found or None
 
     def _gallery(self, what: What, side: Literal["train", "test"], own: np.ndarray) -> tuple[np.ndarray, ...]:

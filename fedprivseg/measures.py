@@ -1,4 +1,4 @@
-"""How well a mask fits, in 3-D and in mm; how alike two images are; how sure a mean is.
+"""How well a mask fits, in 3-D and in mm; how alike two images are; how sure a mean is; how well scores part two groups.
 
 Label volumes are (X, Y, Z) integers on the original grid; results are (3,) float64 in the order LV, MYO, RV. NaN means
 'nothing to measure', never a bad score: average with ``nanmean`` and report how many values entered. A structure that
@@ -108,6 +108,27 @@ def bootstrap_interval(
     means = finite[generator.integers(len(finite), size=(draws, len(finite)))].mean(axis=1)
     low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
     return float(low), float(high)
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Chance that a random positive score is above a random negative one, ties half: Mann and Whitney 1947. NaN for none."""
+    if not (len(positive) and len(negative)):
+        return float("nan")
+    order = np.sort(negative)
+    below, upto = np.searchsorted(order, positive, "left"), np.searchsorted(order, positive, "right")
+    return float((below + upto).mean() / (2 * len(order)))
+
+
+def tpr_at(positive: np.ndarray, negative: np.ndarray, fpr: float) -> float:
+    """Share of positives above the least threshold that at most a share `fpr` of the negatives pass; NaN for none.
+
+    With n negatives the smallest rate that can be told from 0 is 1/n: below it, no negative passes at all.
+    """
+    if not (len(positive) and len(negative)):
+        return float("nan")
+    passing = int(np.floor(fpr * len(negative)))
+    threshold = np.sort(negative)[::-1][min(passing, len(negative) - 1)]
+    return float((positive > threshold).mean())
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 
 from fedprivseg.config import Scenario, validated
 from fedprivseg.errors import FolderError, LedgerError, RequestError
+from fedprivseg.findings import Leakage, What, admission, read_leakage
 from fedprivseg.policy import ledger
 from fedprivseg.records import PHASES, STRUCTURES, Kind
 from fedprivseg.report_figures import (
@@ -118,6 +119,7 @@ def write_report(folder: Path) -> Path:
     scenario = validated(Scenario, result.scenario, folder / "result.json")
     images = _images(result)
     hospitals = _hospitals(folder, result, scenario, images)
+    leakage = read_leakage(folder)
     template = resources.files("fedprivseg").joinpath("report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(score=_score, mm=_mm, size=_size, time=_time, count=_count)
@@ -134,6 +136,9 @@ def write_report(folder: Path) -> Path:
         chart=Markup(_chart(result, hospitals)),
         curve=Markup(_curve(result, hospitals)),
         crossed={(cell.trained_at, cell.measured_at): cell.dice for cell in result.cross_site},
+        leakage=leakage,
+        admitted=admission(leakage, scenario.policy.admission) if leakage else (),
+        redrawn=_redrawn(folder, leakage) if leakage and images else {},
         undefined=sum(row.dice is None for row in result.metrics),
         pictures=_drawings(hospitals),
         settings=_settings(result.scenario),
@@ -263,6 +268,31 @@ def _drawings(hospitals: Sequence[Hospital]) -> dict[str, dict[str, Markup]]:
             )
             own["code"] = Markup(code_picture(hospital.pictures.code, f"{hospital.name}-code", title))
     return drawings
+
+
+def _redrawn(folder: Path, leakage: Leakage) -> dict[tuple[str, What], dict[str, list[Markup]]]:
+    """(site, what) -> row -> three pictures: what the strongest attack drew, beside the truth."""
+    path = folder / "attacks.safetensors"
+    arrays = load_file(path) if path.exists() else {}
+    whats: tuple[What, What] = ("images", "masks")
+    rows = {
+        "truth": "the truth, which stayed",
+        "drawn": "redrawn from what was released",
+        "own": "by the hospital's own decoder",
+    }
+    found: dict[tuple[str, What], dict[str, list[Markup]]] = {}
+    for site in leakage.sites:
+        for what in whats:
+            for row, words in rows.items():
+                pictures = arrays.get(f"{site}.{what}.{row}")
+                if pictures is None:
+                    continue
+                grey = pictures[:, 0] if what == "images" else np.tensordot(pictures, (1.0, 0.55, 0.75), axes=(1, 0))
+                found.setdefault((site, what), {})[words] = [
+                    Markup(plain_picture(picture, f"{site}-{what}-{row}-{case}", f"{site}, {case} {what}: {words}"))
+                    for case, picture in zip(CASES, grey, strict=True)
+                ]
+    return found
 
 
 def _chart(result: Result, hospitals: Sequence[Hospital]) -> str:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "fedprivseg"
 # Lower layers first. A module may import from lower layers and from its own part, never from a neighbour or above.
 LAYERS = (
     {"records", "errors", "seeds", "compute", "progress"},
-    {"config", "data", "nets", "policy", "measures", "protections", "results"},
+    {"config", "data", "nets", "policy", "measures", "protections", "results", "findings"},
     {"methods", "attacks", "messages"},
     {"site", "server"},
     {"engines"},
@@ -25,6 +25,7 @@ FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("
 NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("data", "config"),
     ("protections", "config"),
+    ("findings", "config"),
     ("report", "report_figures"),
     ("prediction", "run"),
     ("comparison_page", "comparison"),

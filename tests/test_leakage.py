@@ -13,7 +13,8 @@ from fedprivseg import leakage
 from fedprivseg.attacks import ATTACKS
 from fedprivseg.attacks.attack import Effort
 from fedprivseg.errors import FolderError, LedgerError, RequestError
-from fedprivseg.leakage import attack_run, read_leakage
+from fedprivseg.findings import VERSION, read_leakage
+from fedprivseg.leakage import attack_run
 from fedprivseg.run import load_scenario, simulate
 
 
@@ -47,7 +48,7 @@ def test_every_attack_is_told_with_its_references(run):
         assert one.measures[0].floor < 1
     pictures = load_file(run / "attacks.safetensors")
     assert pictures["centre1.images.truth"].shape == pictures["centre1.images.drawn"].shape == (3, 1, 32, 32)
-    assert json.loads((run / "attacks.json").read_text())["version"] == leakage.VERSION
+    assert json.loads((run / "attacks.json").read_text())["version"] == VERSION
 
 
 def test_the_same_again(run):

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 from fedprivseg.attacks.alignment import Alignment
 from fedprivseg.attacks.attack import Reconstruction
+from fedprivseg.attacks.attributes import Attributes
 from fedprivseg.attacks.data_free import DataFree
 from fedprivseg.attacks.foreign_decoder import ForeignDecoder
 from fedprivseg.attacks.known_plaintext import KnownPlaintext
+from fedprivseg.attacks.linkage import Linkage
+from fedprivseg.attacks.membership import Membership
+from fedprivseg.attacks.people import Inference
 from fedprivseg.attacks.surrogate import Surrogate
 from fedprivseg.attacks.trained_inverter import TrainedInverter
 from fedprivseg.errors import RequestError
@@ -22,12 +26,17 @@ ATTACKS: tuple[type[Reconstruction], ...] = (
     DataFree,
 )
 
-__all__ = ["ATTACKS", "Reconstruction", "choose"]
+INFERENCES: tuple[type[Inference], ...] = (Linkage, Attributes, Membership)
+
+__all__ = ["ATTACKS", "INFERENCES", "Inference", "Reconstruction", "choose"]
 
 
-def choose(names: Sequence[str]) -> list[type[Reconstruction]]:
-    """The attacks of these names, in the order of `ATTACKS`; all for none. Raises RequestError naming the known ones."""
-    known = {attack.name: attack for attack in ATTACKS}
+def choose(names: Sequence[str]) -> tuple[list[type[Reconstruction]], list[type[Inference]]]:
+    """The attacks of these names, in the order of the tuples; all for none. Raises RequestError naming the known ones."""
+    known = [attack.name for attack in ATTACKS] + [attack.name for attack in INFERENCES]
     if unknown := sorted(set(names) - set(known)):
         raise RequestError(f"unknown attack {unknown[0]!r}; the attacks are: {', '.join(known)}")
-    return [attack for name, attack in known.items() if not names or name in names]
+    return (
+        [attack for attack in ATTACKS if not names or attack.name in names],
+        [attack for attack in INFERENCES if not names or attack.name in names],
+    )

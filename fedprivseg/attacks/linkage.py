@@ -1,0 +1,82 @@
+"""Which two codes are of the same patient? The adversary needs nothing but the codes.
+
+Two tests: an end-diastolic volume against all end-systolic ones, and a slice against its neighbour and against slices of other
+patients at the same height.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+import numpy as np
+
+from fedprivseg.attacks.people import Crowd, Inference, Told, pooled
+from fedprivseg.measures import auc
+
+HEIGHTS = 5
+"""Slices of a volume that describe it, evenly from base to apex."""
+
+SIDE = 12
+
+
+@final
+class Linkage(Inference):
+    """Correlates codes."""
+
+    name = "linkage"
+    title = "Linkage of records"
+    paper = "Packhaeuser et al., Scientific Reports 12:14851, 2022 (who learn the likeness; here it is correlation)"
+    knows = "the released codes, and which slices form a volume"
+    needs_codes: ClassVar[bool] = True
+
+    def infer(self, crowd: Crowd) -> tuple[Told, ...]:
+        """Verification AUC and precision at 1 for volumes, AUC for neighbouring slices."""
+        assert crowd.codes is not None
+        of_codes, of_images = (
+            _measures(pooled(values, SIDE), crowd) for values in (crowd.codes, crowd.images[:, None])
+        )
+        people = len(np.unique(crowd.subjects))
+        if people < 2:
+            return ()
+        names = ("ED against ES: AUC", "ED against ES: right patient first", "neighbouring slices: AUC")
+        chances = (0.5, 1 / people, 0.5)
+        return tuple(
+            Told(name, value, chance, raw, f"{people} patients")
+            for name, value, chance, raw in zip(names, of_codes, chances, of_images, strict=True)
+        )
+
+
+def _measures(rows: np.ndarray, crowd: Crowd) -> tuple[float, float, float]:
+    rows = rows - rows.mean(axis=0)
+    volumes = []
+    for phase in (0, 1):
+        described = []
+        for subject in np.unique(crowd.subjects):
+            own = np.flatnonzero((crowd.subjects == subject) & (crowd.phases == phase))
+            chosen = own[np.abs(crowd.places[own] - np.linspace(0, 1, HEIGHTS)[:, None]).argmin(axis=1)]
+            described.append(rows[chosen].ravel())
+        volumes.append(_unit(np.stack(described) - np.mean(described, axis=0)))
+    likeness = volumes[0] @ volumes[1].T
+    same = np.eye(len(likeness), dtype=bool)
+    first = float((likeness.argmax(axis=1) == np.arange(len(likeness))).mean())
+    return auc(likeness[same], likeness[~same]), first, _neighbours(_unit(rows), crowd)
+
+
+def _neighbours(rows: np.ndarray, crowd: Crowd) -> float:
+    """AUC of (slice, next slice of its volume) against (slice, slice of another patient nearest in height to that next)."""
+    together, apart = [], []
+    for place in range(len(rows) - 1):
+        after = place + 1
+        if crowd.subjects[place] != crowd.subjects[after] or crowd.phases[place] != crowd.phases[after]:
+            continue
+        together.append(float(rows[place] @ rows[after]))
+        for other in np.unique(crowd.subjects[crowd.subjects != crowd.subjects[place]]):
+            own = np.flatnonzero((crowd.subjects == other) & (crowd.phases == crowd.phases[place]))
+            if len(own):
+                nearest = own[np.abs(crowd.places[own] - crowd.places[after]).argmin()]
+                apart.append(float(rows[place] @ rows[nearest]))
+    return auc(np.array(together), np.array(apart))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))

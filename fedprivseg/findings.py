@@ -1,0 +1,180 @@
+"""What attacks on a run found: the content of ``attacks.json``, the worst of it, and the admission table.
+
+Read by the report and by comparisons, which need none of the attacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from fedprivseg.config import AdmissionConfig
+
+VERSION = 1
+
+What = Literal["images", "masks"]
+Budget = Literal["small", "full"]
+
+HEADLINE: Mapping[What, tuple[str, ...]] = {"images": ("SSIM", "SSIM, heart"), "masks": ("Dice",)}
+"""The measures whose worst normalised leakage stands for a run."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Measure(_Frozen):
+    """A measure of a reconstruction with its references, see `attacks.judge.Figure`."""
+
+    measure: str
+    value: float
+    low: float | None
+    high: float | None
+    floor: float
+    neighbour: float
+    own_decoder: float | None
+    ceiling: float | None
+    leakage: float | None
+
+
+class Redrawn(_Frozen):
+    """One attack, in one setting, on the codes of one site."""
+
+    attack: str
+    title: str
+    paper: str
+    setting: str
+    site: str
+    what: What
+    knows: str
+    slices: int
+    subjects: int
+    measures: tuple[Measure, ...]
+    recognised: float
+    chance: float
+    seconds: float
+
+    @property
+    def leakage(self) -> float:
+        """The worst normalised leakage among the headline measures."""
+        return max(m.leakage for m in self.measures if m.measure in HEADLINE[self.what] and m.leakage is not None)
+
+    @property
+    def sentence(self) -> str:
+        """The result in plain words."""
+        first = self.measures[0]
+        setting = f" ({self.setting})" if self.setting else ""
+        return (
+            f"{self.title}{setting}: with {self.knows}, it redraws {self.what} of {self.site} to a {first.measure} of "
+            f"{first.value:.2f}, where no code at all gives {first.floor:.2f} and the picture itself {first.ceiling:.0f}; "
+            f"normalised leakage {self.leakage:.2f}. The right patient is the nearest in {self.recognised:.0%} of slices "
+            f"(chance {self.chance:.0%})."
+        )
+
+
+class Inferred(_Frozen):
+    """One number about people: see `attacks.people.Told`."""
+
+    attack: str
+    title: str
+    paper: str
+    site: str
+    knows: str
+    measure: str
+    value: float
+    chance: float
+    raw: float | None
+    count: str
+
+    @property
+    def sentence(self) -> str:
+        """The result in plain words."""
+        raw = "" if self.raw is None else f", and {self.raw:.2f} with the images themselves"
+        return (
+            f"{self.title}, {self.measure}: {self.value:.2f} where chance gives {self.chance:.2f}{raw} ({self.count} of "
+            f"{self.site}). The adversary has {self.knows}."
+        )
+
+
+class Leakage(_Frozen):
+    """The content of ``attacks.json``."""
+
+    version: int = VERSION
+    scenario_sha256: str
+    method: str
+    variant: str
+    protections: tuple[str, ...]
+    budget: Budget
+    sites: tuple[str, ...]
+    auxiliary: str
+    redrawn: tuple[Redrawn, ...]
+    inferred: tuple[Inferred, ...]
+    left_out: tuple[str, ...]
+    seconds: float
+
+    def worst(self, what: What) -> Redrawn | None:
+        """The attack that gives away most of one kind of picture."""
+        own = [each for each in self.redrawn if each.what == what]
+        return max(own, key=lambda each: each.leakage, default=None)
+
+
+def read_leakage(run: Path) -> Leakage | None:
+    """What was measured of the run in `run`, or None if it was not attacked."""
+    path = run / "attacks.json"
+    return Leakage.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+class Indicator(_Frozen):
+    """One line of the admission table: what was `measured` (None where nothing could be), and what the policy allows."""
+
+    name: str
+    measured: float | None
+    threshold: float
+    by: str
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether it is admitted; None where nothing was measured, which is no admission."""
+        return None if self.measured is None else self.measured <= self.threshold
+
+
+def admission(found: Leakage, policy: AdmissionConfig) -> tuple[Indicator, ...]:
+    """The technical admission indicators of a run: the worst that was measured of each, against the policy's threshold."""
+    lines = []
+    for name, what, threshold in (
+        ("normalised leakage of images", "images", policy.image_leakage),
+        ("normalised leakage of masks", "masks", policy.mask_leakage),
+    ):
+        worst = found.worst(what)  # type: ignore[arg-type]
+        by = "" if worst is None else f"{worst.title}{f' ({worst.setting})' if worst.setting else ''} at {worst.site}"
+        lines.append(
+            Indicator(name=name, measured=None if worst is None else worst.leakage, threshold=threshold, by=by)
+        )
+    drawn = [one for one in found.redrawn if one.what == "images"]
+    seen = max(drawn, key=lambda one: one.recognised - one.chance, default=None)
+    lines.append(
+        Indicator(
+            name="patient found from a redrawn slice, above chance",
+            measured=None if seen is None else seen.recognised - seen.chance,
+            threshold=policy.recognised,
+            by="" if seen is None else f"{seen.title}{f' ({seen.setting})' if seen.setting else ''} at {seen.site}",
+        )
+    )
+    for attack, name, threshold, above_chance in (
+        ("linkage", "linkage of a patient's codes, AUC", policy.linkage, False),
+        ("attributes", "attribute of a patient, accuracy above the commonest value", policy.attribute, True),
+        ("membership", "membership in the training, AUC", policy.membership, False),
+    ):
+        own = [
+            one
+            for one in found.inferred
+            if one.attack == attack and (above_chance or "AUC" in one.measure) and "control" not in one.measure
+        ]
+        values = {one.value - one.chance if above_chance else one.value: one for one in own}
+        most = max(values, default=None)
+        by = "" if most is None else f"{values[most].measure} at {values[most].site}"
+        lines.append(Indicator(name=name, measured=most, threshold=threshold, by=by))
+    return tuple(lines)
