@@ -156,7 +156,14 @@ def attack(
     ]  # fmt: skip
     _table("", ["site", "of", "attack", "", "reaches", "floor", "leakage", "patient found", "chance"], rows)
     told = [
-        [one.site, one.title, one.measure, f"{one.value:.2f}", f"{one.chance:.2f}", "-" if one.raw is None else f"{one.raw:.2f}"]
+        [
+            one.site,
+            one.title,
+            one.measure,
+            f"{one.value:.2f}",
+            f"{one.chance:.2f}",
+            "-" if one.raw is None else f"{one.raw:.2f}",
+        ]
         for one in found.inferred
     ]
     if told:

@@ -122,9 +122,13 @@ class AdmissionConfig(_Frozen):
 
     image_leakage: float = Field(default=0.15, ge=0, le=1, description="normalised leakage of images, worst attack")
     mask_leakage: float = Field(default=0.30, ge=0, le=1, description="normalised leakage of masks, worst attack")
-    recognised: float = Field(default=0.10, ge=0, le=1, description="share of slices whose patient is found, above chance")
+    recognised: float = Field(
+        default=0.10, ge=0, le=1, description="share of slices whose patient is found, above chance"
+    )
     linkage: float = Field(default=0.65, ge=0.5, le=1, description="AUC of telling whose codes belong together")
-    attribute: float = Field(default=0.10, ge=0, le=1, description="accuracy on an attribute, above the commonest value")
+    attribute: float = Field(
+        default=0.10, ge=0, le=1, description="accuracy on an attribute, above the commonest value"
+    )
     membership: float = Field(default=0.60, ge=0.5, le=1, description="AUC of telling who was trained on")
 
 

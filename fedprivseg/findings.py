@@ -41,7 +41,8 @@ class Measure(_Frozen):
 
 
 class Redrawn(_Frozen):
-    """One attack, in one setting, on the codes of one site."""
+    """One attack, in one setting, on the codes or the update of one site. staged: on something that was made for the attack and
+    never released, to show under which circumstances it works; it says nothing of the run."""
 
     attack: str
     title: str
@@ -56,6 +57,7 @@ class Redrawn(_Frozen):
     recognised: float
     chance: float
     seconds: float
+    staged: bool = False
 
     @property
     def leakage(self) -> float:
@@ -67,9 +69,10 @@ class Redrawn(_Frozen):
         """The result in plain words."""
         first = self.measures[0]
         setting = f" ({self.setting})" if self.setting else ""
+        staged = ", staged and not released" if self.staged else ""
         return (
-            f"{self.title}{setting}: with {self.knows}, it redraws {self.what} of {self.site} to a {first.measure} of "
-            f"{first.value:.2f}, where no code at all gives {first.floor:.2f} and the picture itself {first.ceiling:.0f}; "
+            f"{self.title}{setting}{staged}: with {self.knows}, it redraws {self.what} of {self.site} to a {first.measure} "
+            f"of {first.value:.2f}, where no code at all gives {first.floor:.2f} and the picture itself {first.ceiling:.0f}; "
             f"normalised leakage {self.leakage:.2f}. The right patient is the nearest in {self.recognised:.0%} of slices "
             f"(chance {self.chance:.0%})."
         )
@@ -117,7 +120,7 @@ class Leakage(_Frozen):
 
     def worst(self, what: What) -> Redrawn | None:
         """The attack that gives away most of one kind of picture."""
-        own = [each for each in self.redrawn if each.what == what]
+        own = [each for each in self.redrawn if each.what == what and not each.staged]
         return max(own, key=lambda each: each.leakage, default=None)
 
 
@@ -153,7 +156,7 @@ def admission(found: Leakage, policy: AdmissionConfig) -> tuple[Indicator, ...]:
         lines.append(
             Indicator(name=name, measured=None if worst is None else worst.leakage, threshold=threshold, by=by)
         )
-    drawn = [one for one in found.redrawn if one.what == "images"]
+    drawn = [one for one in found.redrawn if one.what == "images" and not one.staged]
     seen = max(drawn, key=lambda one: one.recognised - one.chance, default=None)
     lines.append(
         Indicator(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import numpy as np
@@ -12,9 +13,11 @@ from safetensors.numpy import load_file
 from fedprivseg import leakage
 from fedprivseg.attacks import ATTACKS
 from fedprivseg.attacks.attack import Effort
+from fedprivseg.config import AdmissionConfig
 from fedprivseg.errors import FolderError, LedgerError, RequestError
-from fedprivseg.findings import VERSION, read_leakage
+from fedprivseg.findings import VERSION, admission, read_leakage
 from fedprivseg.leakage import attack_run
+from fedprivseg.report import write_report
 from fedprivseg.run import load_scenario, simulate
 
 
@@ -95,3 +98,47 @@ def test_wrong_requests(run, tmp_path):
         attack_run(run, attacks=["magic"])
     with pytest.raises(RequestError, match="unknown site 'x'"):
         attack_run(run, sites=["x"])
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, phantom, quickstart):
+    """A run in rounds: plain, and under secure aggregation."""
+    folders = {}
+    for summation in ("float", "secure"):
+        folders[summation] = tmp_path_factory.mktemp(summation) / "run"
+        settings = [*tiny_settings(phantom), "method.name=fedavg", "method.variant=default"]
+        settings += [
+            f"method.parameters={{rounds=1, local_steps=1, curve_points=0, test_views=1, summation='{summation}'}}"
+        ]
+        simulate(load_scenario(quickstart, settings), folders[summation])
+    return folders
+
+
+@pytest.mark.parametrize("summation", ["float", "secure"])
+def test_updates_are_attacked_as_released_and_staged(weights, summation):
+    found = attack_run(weights[summation])
+    assert {one.attack for one in found.redrawn} == {"gradient-inversion"}
+    (released,) = [one for one in found.redrawn if not one.staged]
+    assert released.setting == "released in round 1"
+    assert {one.setting for one in found.redrawn if one.staged} == {"1 slice, 1 step"}
+    assert found.worst("images") == released
+    assert found.worst("masks") is None
+    assert any("Linkage of records: Federated averaging releases nothing" in why for why in found.left_out)
+    assert {one.attack for one in found.inferred} == {"membership"}
+
+
+def test_what_was_not_measured_is_not_admitted(weights):
+    found = attack_run(weights["float"], attacks=["membership"])
+    lines = {line.name: line for line in admission(found, AdmissionConfig())}
+    assert lines["normalised leakage of images"].passed is None
+    line = lines["membership in the training, AUC"]
+    assert line.passed == (line.measured <= line.threshold)
+
+
+def test_the_report_tells_it_in_plain_words(run):
+    found = attack_run(run)
+    page = write_report(run).read_text()
+    assert "What leaks" in page
+    assert "Technical admission indicators" in page
+    assert html.escape(found.redrawn[0].sentence) in page or found.redrawn[0].sentence in page
+    assert page.count('<p class="small">redrawn from what was released') == 2

@@ -1,0 +1,88 @@
+"""What a finished run gave away: the battery of attacks on what its sites' ledgers show as released.
+
+This is a measurement by whoever simulates, who holds every site's images and can therefore be the judge. An attack itself is
+given the released payloads and what its adversary is declared to know, and nothing else (`attacks.attack.View`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from fedprivseg.attacks import choose
+from fedprivseg.attacks.attack import FULL, SMALL, Progress
+from fedprivseg.compute import threads
+from fedprivseg.config import Scenario
+from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.findings import Budget, Inferred, Leakage, Redrawn
+from fedprivseg.leakage.codes import attack_codes
+from fedprivseg.leakage.people import attack_people
+from fedprivseg.leakage.scene import Scene
+from fedprivseg.leakage.updates import attack_updates
+from fedprivseg.methods import resolve
+from fedprivseg.site.bench import Bench, station_folder
+from fedprivseg.site.station import Station
+
+
+def attack_run(
+    run: Path,
+    budget: Budget = "small",
+    attacks: Sequence[str] = (),
+    sites: Sequence[str] = (),
+    progress: Progress = lambda stage, done, total: None,
+) -> Leakage:
+    """Attack the finished run in `run`; writes ``attacks.json``, and pictures to ``attacks.safetensors`` if the scenario
+    shows images. budget: ``small`` attacks the first site, ``full`` all of them, longer. attacks, sites: names; none is all.
+
+    Raises RequestError for an unknown name or a folder without a finished run, LedgerError if a stored payload is not in its
+    site's ledger as released.
+    """
+    if not (run / "result.json").exists():
+        raise FolderError(f"{run} holds no finished run (no result.json); run the scenario into it first")
+    scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+    names = sorted(site.name for site in scenario.sites)
+    if unknown := sorted(set(sites) - set(names)):
+        raise RequestError(f"unknown site {unknown[0]!r}; the sites of this run are: {', '.join(names)}")
+    if len(names) < 2:
+        raise RequestError("the run has one site; attackers here use what other sites have, so there must be another")
+    drawers, tellers, inverts = choose(attacks)
+    victims = list(sites) or (names if budget == "full" else names[:1])
+    method, start = resolve(scenario.method), time.perf_counter()
+    benches = {name: Bench(Station.read(station_folder(run, name) / "station.json"), scenario) for name in names}
+    redrawn: list[Redrawn] = []
+    inferred: list[Inferred] = []
+    left_out: list[str] = []
+    pictures: dict[str, np.ndarray] = {}
+    with threads(scenario.resources.cpus):
+        for site in victims:
+            scene = Scene(run, scenario, method, benches, site, FULL if budget == "full" else SMALL, progress)
+            parts = [attack_codes(scene, "images", drawers), attack_codes(scene, "masks", drawers)] if drawers else []
+            parts += [attack_updates(scene)] if inverts else []
+            for found, lacking, shown in parts:
+                redrawn += found
+                left_out += lacking
+                pictures |= shown
+            told, lacking = attack_people(scene, tellers)
+            inferred += told
+            left_out += lacking
+    result = Leakage(
+        scenario_sha256=scenario.sha256,
+        method=method.name,
+        variant=method.variant,
+        protections=tuple(config.name for config in scenario.protections),
+        budget=budget,
+        sites=tuple(victims),
+        auxiliary="training slices of the other sites",
+        redrawn=tuple(redrawn),
+        inferred=tuple(inferred),
+        left_out=tuple(dict.fromkeys(left_out)),
+        seconds=time.perf_counter() - start,
+    )
+    (run / "attacks.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
+    if scenario.report.images:
+        save_file({name: np.ascontiguousarray(value) for name, value in pictures.items()}, run / "attacks.safetensors")
+    return result

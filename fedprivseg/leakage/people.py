@@ -1,0 +1,82 @@
+"""The attacks that tell something about a site's subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from fedprivseg.attacks.people import Crowd, Inference
+from fedprivseg.findings import Inferred
+from fedprivseg.leakage.scene import Scene
+from fedprivseg.methods.method import CodedMethod
+from fedprivseg.site.bench import Known
+
+
+def attack_people(scene: Scene, attacks: Sequence[type[Inference]]) -> tuple[list[Inferred], list[str]]:
+    """(what each attack can tell, why some could not be run)."""
+    if not attacks:
+        return [], []
+    crowd = _crowd(scene)
+    found: list[Inferred] = []
+    lacking: list[str] = []
+    for kind in attacks:
+        attack = kind()
+        if attack.needs_codes and crowd.codes is None:
+            lacking.append(f"{attack.title}: {scene.method.title} releases nothing of single patients")
+            continue
+        told = attack.infer(crowd)
+        if not told:
+            lacking.append(f"{attack.title}: too few patients at {scene.site}, or too little known of them")
+        names: dict[str, Any] = {
+            "attack": attack.name,
+            "title": attack.title,
+            "paper": attack.paper,
+            "knows": attack.knows,
+        }
+        found += [Inferred(**names, site=scene.site, **asdict(one)) for one in told]
+    return found, lacking
+
+
+def _crowd(scene: Scene) -> Crowd:
+    train, test = scene.bench.known("train"), scene.bench.known("test")
+    people = (*train.people, *test.people)
+    elsewhere = [other.known("train") for other in scene.others]
+    return Crowd(
+        images=np.concatenate([train.images, test.images]),
+        masks=np.concatenate([train.masks, test.masks]),
+        subjects=np.concatenate([train.subjects, test.subjects + len(train.people)]),
+        phases=np.concatenate([train.phases, test.phases]),
+        places=np.concatenate([train.places, test.places]),
+        member=np.repeat([True, False], [len(train.images), len(test.images)]),
+        attributes={
+            "disease": tuple(person.pathology for person in people),
+            "sex": tuple(person.sex for person in people),
+        },
+        codes=_codes(scene, train, test),
+        predict=lambda images: scene.method.predict(scene.bench, scene.run / "server", images),
+        elsewhere=(
+            np.concatenate([side.images for side in elsewhere]),
+            np.concatenate([side.masks for side in elsewhere]),
+        ),
+        effort=scene.effort,
+        seed=scene.seed("people"),
+        device=scene.bench.device,
+        progress=scene.progress,
+    )
+
+
+def _codes(scene: Scene, train: Known, test: Known) -> np.ndarray | None:
+    """The released image codes of all of the site's slices, in their order; None if there are none of one side."""
+    if not isinstance(scene.method, CodedMethod):
+        return None
+    parts = []
+    for name, side in (("train", train), ("test", test)):
+        sent = next((s for s in scene.method.sends if s.what == "images" and s.side == name), None)
+        if sent is None:
+            return None
+        if len(side.images):
+            parts.append(scene.released.rows(sent.action, len(side.images)))
+    return np.concatenate(parts).astype(np.float32)

@@ -1,0 +1,53 @@
+"""What one site of a finished run released: stored payloads, each held against the site's own ledger."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from fedprivseg.errors import LedgerError
+from fedprivseg.policy import ledger
+from fedprivseg.records import Kind, Payload, digest
+from fedprivseg.site.bench import station_folder
+
+
+class Released:
+    """The payloads of `site` that the server of the run in `run` stored. Every one is checked when it is read: LedgerError if
+    the site's ledger does not verify, or does not show the payload as released."""
+
+    def __init__(self, run: Path, site: str) -> None:
+        self._ledger = station_folder(run, site) / "ledger.jsonl"
+        self._folder = run / "server" / "codes" / site
+        self._site = site
+
+    def rows(self, action: str, count: int) -> np.ndarray:
+        """The first `count` codes (count, C, h, w) that `action` sent."""
+        parts: list[np.ndarray] = []
+        for path in sorted((self._folder / action).glob("*.safetensors")):
+            parts.append(self._checked(path).arrays["codes"])
+            if sum(map(len, parts)) >= count:
+                break
+        return np.concatenate(parts)[:count]
+
+    def first_update(self) -> Payload | None:
+        """The weights, plain or masked, that the site sent in round 1; None if it sent none."""
+        for path in sorted(self._folder.glob("*/00001.safetensors")):
+            payload = self._checked(path)
+            if payload.kind in (Kind.WEIGHTS, Kind.MASKED):
+                return payload
+        return None
+
+    @cached_property
+    def _digests(self) -> frozenset[object]:
+        ledger.verify(self._ledger)
+        return frozenset(line.facts.get("digest") for line in ledger.read(self._ledger) if line.event == "release")
+
+    def _checked(self, path: Path) -> Payload:
+        body = path.read_bytes()
+        if digest(body) not in self._digests:
+            raise LedgerError(
+                f"a stored payload of {self._site} ({path.parent.name} {path.stem}) is not in its ledger as released"
+            )
+        return Payload.decode(body)
