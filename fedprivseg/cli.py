@@ -184,18 +184,24 @@ def compare(
     reference: Annotated[str | None, typer.Option(help="Label that differences are against; default the best.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write the table as CSV.")] = None,
     latex: Annotated[Path | None, typer.Option(help="Also write the table as LaTeX.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the table as Markdown.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Also write Dice against bytes as PNG.")] = None,
+    privacy: Annotated[
+        Path | None, typer.Option(help="Also write Dice against leakage as PNG; for attacked runs.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Put finished runs side by side: Dice, HD95, intervals, paired differences, cost. Refuses runs on different data."""
-    from fedprivseg.comparison import as_csv, as_latex, as_rows
     from fedprivseg.comparison import compare as put_side_by_side
-    from fedprivseg.comparison_page import write_page, write_picture, write_text
+    from fedprivseg.comparison_page import write_page, write_picture, write_privacy_picture, write_text
+    from fedprivseg.comparison_tables import as_csv, as_latex, as_markdown, as_rows
 
     comparison = put_side_by_side(runs, reference)
     written = [write_page(comparison, out)]
     written += [write_text(as_csv(comparison), csv)] if csv else []
     written += [write_text(as_latex(comparison), latex)] if latex else []
+    written += [write_text(as_markdown(comparison), markdown)] if markdown else []
+    written += [write_privacy_picture(comparison, privacy)] if privacy else []
     written += [write_picture(comparison, picture)] if picture else []
     header, rows = as_rows(comparison)
     if as_json:
@@ -218,9 +224,9 @@ def benchmark(
 ) -> None:
     """Run every scenario of a folder with every seed, then compare them. Finished runs are not repeated."""
     from fedprivseg.benchmark import run_all
-    from fedprivseg.comparison import as_csv, as_rows
     from fedprivseg.comparison import compare as put_side_by_side
     from fedprivseg.comparison_page import write_page, write_picture, write_text
+    from fedprivseg.comparison_tables import as_csv, as_rows
     from fedprivseg.display import Display
 
     console = _console()

@@ -6,18 +6,16 @@ method. The subject is the unit of every statistic: its Dice is the mean over ph
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.findings import Leakage, read_leakage
 from fedprivseg.measures import bootstrap_interval
 from fedprivseg.records import Budget, Kind
 from fedprivseg.results import Result, read_result
@@ -53,6 +51,7 @@ class Entry:
     sites: site -> mean Dice over seeds. dice: over sites, a value a seed. dice_interval: 95 % bootstrap over subjects, seeds
     averaged. hd95_mm: mean over sites and seeds where it is defined. undefined: how many of the (subject, phase, structure)
     cells of all seeds have no distance. up, down: MB a site. minutes: wall. compute_minutes: the sites' own clocks, summed.
+    leakage: normalised leakage of images under the worst attack, mean over the seeds that were attacked; 1 where raw data left.
     """
 
     label: str
@@ -76,6 +75,7 @@ class Entry:
     budget: Budget | None
     curve: Curve | None
     cross_site: Mapping[tuple[str, str], float]
+    leakage: float | None
     difference: Difference | None = None
 
     @property
@@ -125,7 +125,11 @@ def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison
     for _, result in runs:
         groups.setdefault(_identity(result), []).append(result)
     labels = _labels(list(groups.values()))
-    entries = [_entry(label, sorted(group, key=lambda r: r.seed)) for label, group in labels.items()]
+    leaks = {id(result): read_leakage(folder) for folder, result in runs}
+    entries = [
+        _entry(label, sorted(group, key=lambda r: r.seed), [leaks[id(result)] for result in group])
+        for label, group in labels.items()
+    ]
     entries.sort(key=lambda entry: (entry.forbidden, -entry.mean))
     names = [entry.label for entry in entries]
     if reference is not None and reference not in names:
@@ -145,91 +149,10 @@ def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison
     return Comparison(tuple(finished), tuple(first.sites), chosen, _facts(first))
 
 
-def as_csv(comparison: Comparison) -> str:
-    """The table as CSV, numbers unrounded, one row a method."""
-    stream = io.StringIO()
-    rows = [_csv_row(entry) for entry in comparison.entries]
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
-def _csv_row(e: Entry) -> dict[str, Any]:
-    row = {
-        "label": e.label,
-        "method": e.method,
-        "variant": e.variant,
-        "seeds": len(e.seeds),
-        **{f"dice_{site}": value for site, value in e.sites.items()},
-        "dice": e.mean,
-        "dice_sd_seeds": e.spread,
-        "dice_low95": e.dice_interval[0],
-        "dice_high95": e.dice_interval[1],
-        "hd95_mm": e.hd95_mm,
-        "hd95_low95": e.hd95_interval[0],
-        "hd95_high95": e.hd95_interval[1],
-        "hd95_undefined": e.undefined,
-        "mb_up_per_site": e.up,
-        "mb_down_per_site": e.down,
-        "rounds": e.rounds,
-        "local_steps": e.local_steps,
-        "wall_minutes": e.minutes,
-        "site_minutes": e.compute_minutes,
-        "peak_mb": e.peak_mb,
-        "raw_data_left": e.forbidden,
-        "epsilon": e.budget.epsilon if e.budget else None,
-        "delta": e.budget.delta if e.budget else None,
-        "privacy_unit": e.budget.unit if e.budget else None,
-        "median_difference": e.difference.median if e.difference else None,
-        "wilcoxon_p": e.difference.p if e.difference else None,
-        "wilcoxon_p_holm": e.difference.p_holm if e.difference else None,
-    }
-    return {key: "" if value is None or value != value else value for key, value in row.items()}
-
-
-def as_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The table in short, for people: a header and a row a method."""
-    header = [
-        "method",
-        *(f"Dice {site}" for site in comparison.sites),
-        "mean Dice",
-        "95 %",
-        "HD95 mm",
-        "MB up",
-        "MB down",
-    ]
-    header += ["minutes", f"difference to {comparison.reference}", "p (Holm)"]
-    rows = []
-    for e in comparison.entries:
-        mean = f"{e.mean:.3f}" + (f" ± {e.spread:.3f}" if e.spread is not None else "")
-        label = f"{e.label} (forbidden: raw data left)" if e.forbidden else e.label
-        row = [label, *(_number(e.sites[site], 3) for site in comparison.sites), mean]
-        row += [f"{e.dice_interval[0]:.3f} to {e.dice_interval[1]:.3f}", _number(e.hd95_mm, 1)]
-        row += [f"{e.up:.1f}", f"{e.down:.1f}", f"{e.minutes:.1f}"]
-        row += [f"{e.difference.median:+.3f}", _p(e.difference.p_holm)] if e.difference else ["", ""]
-        rows.append(row)
-    return header, rows
-
-
-def as_latex(comparison: Comparison) -> str:
-    """The table in short as a LaTeX tabular (booktabs)."""
-    header, rows = as_rows(comparison)
-    lines = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule", _latex(header), r"\midrule"]
-    return "\n".join([*lines, *(_latex(row) for row in rows), r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def as_markdown(comparison: Comparison) -> str:
-    """The table in short as Markdown."""
-    header, rows = as_rows(comparison)
-    lines = ["| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
-
-
 # --- one entry -------------------------------------------------------------------------------------------------------
 
 
-def _entry(label: str, group: Sequence[Result]) -> Entry:
+def _entry(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None]) -> Entry:
     first = group[0]
     sites = {name: _mean([run.sites[name].dice.mean for run in group]) for name in first.sites}
     distances = _subject_values(group, "hd95_mm")
@@ -257,7 +180,13 @@ def _entry(label: str, group: Sequence[Result]) -> Entry:
         budget=max(first.budgets, key=lambda budget: budget.epsilon, default=None),
         curve=_curve(group),
         cross_site=_cross_site(group),
+        leakage=1.0 if Kind.RAW in first.exports else _leakage(leaks),
     )
+
+
+def _leakage(leaks: Sequence[Leakage | None]) -> float | None:
+    worst = [found.worst("images") for found in leaks if found is not None]
+    return _mean([None if one is None else one.leakage for one in worst])
 
 
 def _subject_dice(group: Sequence[Result]) -> dict[tuple[str, str], float]:
@@ -389,26 +318,6 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     )
 
 
-# --- words -----------------------------------------------------------------------------------------------------------
-
-
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None or value != value else f"{value:.{digits}f}"
-
-
-def _p(value: float | None) -> str:
-    return "-" if value is None else ("< 0.001" if value < 0.001 else f"{value:.3f}")
-
-
-_LATEX = str.maketrans(
-    {**{sign: "\\" + sign for sign in "&%$#_{}"}, "\\": r"\textbackslash{}", "±": r"$\pm$", "<": r"$<$"}
-)
-
-
-def _latex(cells: Sequence[str]) -> str:
-    return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from fedprivseg.comparison import Comparison, Entry, as_rows
-from fedprivseg.errors import FolderError
+from fedprivseg.comparison import Comparison, Entry
+from fedprivseg.comparison_tables import as_rows
+from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.report_figures import MUTED, as_svg, house_style
 
 FORBIDDEN = "#A61B1B"
@@ -40,6 +41,7 @@ def write_page(comparison: Comparison, path: Path) -> Path:
         header=header,
         rows=list(zip(comparison.entries, rows, strict=True)),
         scatter=Markup(dice_against_bytes(comparison)),
+        privacy=Markup(dice_against_leakage(comparison)),
         curves=Markup(learning_curves(comparison)),
         crossed=[entry for entry in comparison.entries if entry.cross_site],
         budgets=[entry for entry in comparison.entries if entry.budget],
@@ -61,6 +63,19 @@ def write_picture(comparison: Comparison, path: Path) -> Path:
     return _write(path, stream.getvalue())
 
 
+def write_privacy_picture(comparison: Comparison, path: Path) -> Path:
+    """Write the picture of Dice against leakage as a PNG of 900 x 500 pixels. Raises RequestError if no run was attacked."""
+    if not _attacked(comparison):
+        raise RequestError("none of these runs was attacked; run `fedprivseg attack RUN` on them first")
+    with house_style("privacy"):
+        figure = Figure(figsize=(9, 5), dpi=100, layout=ConstrainedLayoutEngine())
+        FigureCanvasAgg(figure)
+        _privacy(figure.subplots(), comparison)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", metadata={"Software": None})
+    return _write(path, stream.getvalue())
+
+
 def write_text(text: str, path: Path) -> Path:
     """Write a table to `path`, whole or not at all. Raises FolderError if it cannot be written."""
     return _write(path, text.encode())
@@ -72,6 +87,19 @@ def dice_against_bytes(comparison: Comparison) -> str:
         figure = Figure(figsize=(9, 4.6), layout=ConstrainedLayoutEngine())
         _scatter(figure.subplots(), comparison)
         return as_svg(figure, "Mean Dice of each method against the megabytes to and from one site")
+
+
+def dice_against_leakage(comparison: Comparison) -> str:
+    """Mean Dice against the normalised leakage of images under the worst attack, with the Pareto front, as inline SVG; empty
+    if no run was attacked."""
+    if not _attacked(comparison):
+        return ""
+    with house_style("leakage"):
+        figure = Figure(figsize=(9, 4.6), layout=ConstrainedLayoutEngine())
+        _privacy(figure.subplots(), comparison)
+        return as_svg(
+            figure, "Mean Dice of each attacked method against the normalised leakage of images under the worst attack"
+        )
 
 
 def learning_curves(comparison: Comparison) -> str:
@@ -116,6 +144,38 @@ def _scatter(panel: Axes, comparison: Comparison) -> None:
     panel.set_ylabel("mean Dice, bar: 95 % over subjects")
     panel.legend(**_LEGEND)
     _plain(panel)
+
+
+def _attacked(comparison: Comparison) -> bool:
+    return any(entry.leakage is not None and not entry.forbidden for entry in comparison.entries)
+
+
+def _privacy(panel: Axes, comparison: Comparison) -> None:
+    looks = _looks(comparison)
+    known = [(entry, entry.leakage) for entry in comparison.entries if entry.leakage is not None]
+    front = pareto([(leakage, entry.mean) for entry, leakage in known if not entry.forbidden])
+    panel.plot(
+        *zip(*front, strict=True), color=MUTED, linewidth=1, linestyle=(0, (4, 2)), zorder=1, drawstyle="steps-post"
+    )
+    for entry, leakage in known:
+        colour, marker = looks[entry.label]
+        text = f"{entry.label} (forbidden)" if entry.forbidden else entry.label
+        panel.scatter(
+            [leakage], [entry.mean], s=52, color=colour, marker=marker, edgecolor="white", zorder=3, label=text
+        )
+    panel.set_xlabel("normalised leakage of images, worst attack (0: nothing, 1: the image)")
+    panel.set_ylabel("mean Dice")
+    panel.legend(**_LEGEND)
+    _plain(panel)
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those of (leakage, Dice) to which no other is preferred in both: less leakage and more Dice; by leakage."""
+    front: list[tuple[float, float]] = []
+    for leakage, dice in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or dice > front[-1][1]:
+            front.append((leakage, dice))
+    return front
 
 
 def _curves(panel: Axes, comparison: Comparison, across: Callable[[Entry], Sequence[float]], title: str) -> None:

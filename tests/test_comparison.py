@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from fedprivseg.comparison import _holm, as_csv, as_latex, as_markdown, compare, run_folders
-from fedprivseg.comparison_page import write_page, write_picture
+from fedprivseg.comparison import _holm, compare, run_folders
+from fedprivseg.comparison_page import pareto, write_page, write_picture, write_privacy_picture
+from fedprivseg.comparison_tables import as_csv, as_latex, as_markdown, as_rows
 from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.records import Budget, CrossSite, CurvePoint
 from fedprivseg.results import Result, Row, Scores, SiteResult
@@ -252,3 +253,51 @@ def test_json_of_the_command(runs, tmp_path, capsys):
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["reference"] == "good"
     assert (tmp_path / "c.html").exists()
+
+
+def _attacked(folder, leakage):
+    measure = {"measure": "SSIM", "value": leakage, "low": None, "high": None, "floor": 0.0, "neighbour": 0.1}
+    measure |= {"own_decoder": None, "ceiling": 1.0, "leakage": leakage}
+    redrawn = {
+        "attack": "a",
+        "title": "A",
+        "paper": "",
+        "setting": "",
+        "site": "centre1",
+        "what": "images",
+        "knows": "",
+    }
+    redrawn |= {"slices": 3, "subjects": 1, "measures": [measure], "recognised": 0.5, "chance": 0.1, "seconds": 1.0}
+    staged = {**redrawn, "measures": [{**measure, "leakage": 0.99}], "staged": True}
+    content = {"scenario_sha256": "", "method": "fedavg", "variant": "", "protections": [], "budget": "small"}
+    content |= {"sites": ["centre1"], "auxiliary": "", "redrawn": [redrawn, staged], "inferred": [], "left_out": []}
+    (folder / "attacks.json").write_text(json.dumps({**content, "seconds": 1.0}))
+
+
+def test_leakage_is_the_mean_over_attacked_seeds_and_staged_attacks_do_not_count(tmp_path):
+    for seed, leakage in ((0, 0.2), (1, 0.4)):
+        write_run(tmp_path / f"a{seed}", "a", dices(0.1), seed=seed)
+        _attacked(tmp_path / f"a{seed}", leakage)
+    write_run(tmp_path / "b", "b", dices(0.0))
+    write_run(tmp_path / "raw", "raw", dices(0.2), exports=("metric", "raw"))
+    entries = {entry.label: entry for entry in compare([tmp_path]).entries}
+    assert entries["a"].leakage == pytest.approx(0.3)
+    assert entries["b"].leakage is None
+    assert entries["raw"].leakage == 1
+    header, rows = as_rows(compare([tmp_path]))
+    assert {row[0]: row[header.index("leakage")] for row in rows}["a"] == "0.30"
+    assert write_privacy_picture(compare([tmp_path]), tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
+    assert "Dice against leakage" in write_page(compare([tmp_path]), tmp_path / "x.html").read_text()
+
+
+def test_without_an_attack_there_is_no_leakage_to_show(tmp_path):
+    write_run(tmp_path / "b", "b", dices(0.0))
+    comparison = compare([tmp_path])
+    assert "leakage" not in as_rows(comparison)[0]
+    with pytest.raises(RequestError, match="fedprivseg attack"):
+        write_privacy_picture(comparison, tmp_path / "x.png")
+
+
+def test_pareto_front_by_hand():
+    points = [(0.5, 0.9), (0.1, 0.5), (0.3, 0.5), (0.2, 0.8), (0.6, 0.85), (0.5, 0.7)]
+    assert pareto(points) == [(0.1, 0.5), (0.2, 0.8), (0.5, 0.9)]

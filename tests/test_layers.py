@@ -18,7 +18,17 @@ LAYERS = (
     {"methods", "attacks", "messages"},
     {"site", "server"},
     {"engines"},
-    {"run", "report", "report_figures", "prediction", "comparison", "comparison_page", "benchmark", "leakage"},
+    {
+        "run",
+        "report",
+        "report_figures",
+        "prediction",
+        "comparison",
+        "comparison_page",
+        "comparison_tables",
+        "benchmark",
+        "leakage",
+    },
     {"display", "starter", "cli"},
 )
 FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("attacks", "policy"), ("server", "data")}
@@ -30,6 +40,8 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("prediction", "run"),
     ("comparison_page", "comparison"),
     ("comparison_page", "report_figures"),
+    ("comparison_page", "comparison_tables"),
+    ("comparison_tables", "comparison"),
     ("benchmark", "run"),
     ("benchmark", "report"),
     ("cli", "display"),
