@@ -50,6 +50,9 @@ class FakeSite:
     def training(self) -> Slices:
         return self._slices
 
+    def attributes(self) -> dict[str, np.ndarray]:
+        return {"disease": self._slices.subjects.astype(np.int64) % 2}
+
     def testing(self) -> np.ndarray:
         return self._slices.images[:4]
 

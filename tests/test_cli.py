@@ -164,3 +164,31 @@ def test_data_check_and_phantom(phantom, tmp_path):
     assert {row["centre"] for row in content["splits"]} == {1, 2, 3}
     next(phantom.glob("Testing/*/*_sa.nii.gz"))
     assert _call("data", "phantom", phantom).returncode == 2, "a folder that is not empty is refused"
+
+
+def test_attack_prints_tables_or_one_document(finished):
+    folder = finished[0]
+    done = _call("attack", folder, "--attacks", "alignment,linkage")
+    assert done.returncode == 0, done.stderr
+    assert "Alignment by anchors" in done.stdout
+    assert "Linkage of records" in done.stdout
+    assert "What leaks" in (folder / "report.html").read_text()
+    done = _call("attack", folder, "--attacks", "alignment", "--json")
+    content = json.loads(done.stdout)
+    assert {one["attack"] for one in content["redrawn"]} == {"alignment"}
+    assert json.loads((folder / "attacks.json").read_text()) == content
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--attacks", "magic"], "the attacks are: foreign-decoder"),
+        (["--budget", "huge"], "allowed are small and full"),
+        (["--sites", "nowhere"], "the sites of this run are: centre1, centre2, centre3"),
+    ],
+)
+def test_a_wrong_attack_is_refused(finished, words, says):
+    done = _call("attack", finished[0], *words)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,8 @@ from scipy.spatial.distance import cdist
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from fedprivseg.data.mnms import load_phases, read_release
-from fedprivseg.measures import assd_mm, bootstrap_interval, dice, hd95_mm, psnr, ssim
+from fedprivseg.measures import assd_mm, auc, bootstrap_interval, dice, hd95_mm, psnr, ssim, tpr_at
+from fedprivseg.seeds import numpy_generator
 
 REAL = Path(os.environ.get("FEDPRIVSEG_DATA") or Path(__file__).resolve().parents[1] / ".." / "shared" / "data")
 SPACING = (1.2, 1.4, 9.6)
@@ -216,3 +218,21 @@ def test_the_bootstrap_draws_from_its_generator_only() -> None:
     assert first == bootstrap_interval(values, np.random.default_rng(5))
     assert first != bootstrap_interval(values, np.random.default_rng(6))
     np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+def test_auc_is_mann_whitney() -> None:
+    draws = numpy_generator(0, "auc")
+    for _ in range(10):
+        one, other = draws.integers(0, 6, 9).astype(float), draws.integers(0, 5, 7).astype(float)
+        oracle = scipy.stats.mannwhitneyu(one, other).statistic / (len(one) * len(other))
+        assert auc(one, other) == pytest.approx(oracle)
+    assert np.isnan(auc(np.empty(0), np.ones(2)))
+
+
+def test_tpr_at_a_low_fpr_lets_no_more_negatives_pass() -> None:
+    negative = np.arange(100.0)
+    # One of 100 negatives may pass, 99: the threshold is 98, and two of the three positives are above it.
+    assert tpr_at(np.array([98.0, 98.5, 200.0]), negative, 0.01) == pytest.approx(2 / 3)
+    # None may: only what is above 99 counts.
+    assert tpr_at(np.array([98.0, 98.5, 200.0]), negative, 0.001) == pytest.approx(1 / 3)
+    assert np.isnan(tpr_at(np.ones(2), np.empty(0), 0.01))

@@ -1,4 +1,4 @@
-"""The decoder that attackers train: residual blocks at every resolution from the code's grid up to the picture's.
+"""The decoder that attackers train: residual blocks at every resolution from the code's grid up to half the picture's.
 
 Stronger than the decoders of the sites on purpose (He et al. 2016 blocks, sub-pixel up-sampling after Shi et al. 2016, a loss
 with structural similarity in it): an attack that fails should have failed for lack of information and not of capacity.
@@ -55,8 +55,10 @@ class InversionNet(nn.Module):
                 f"codes on {h} x {w} cells of pictures of {height} x {width} have no power of two between them"
             )
         self.standardise = nn.BatchNorm2d(channels, affine=False, momentum=None)
-        levels = ratio.bit_length() - 1
-        widths = [min(WIDTH << level, WIDEST) for level in range(levels + 1)][::-1]
+        # The last doubling is the output's own: blocks at the picture's resolution cost half of the time and show nothing more.
+        levels = max(0, ratio.bit_length() - 2)
+        last = ratio >> levels
+        widths = [min(WIDTH * last << level, WIDEST) for level in range(levels + 1)][::-1]
         layers: list[nn.Module] = [
             nn.Conv2d(channels, widths[0], 3, padding=1),
             _Residual(widths[0]),
@@ -64,7 +66,9 @@ class InversionNet(nn.Module):
         ]
         for above, below in pairwise(widths):
             layers += [nn.Conv2d(above, below * 4, 3, padding=1), nn.PixelShuffle(2), _Residual(below)]
-        self.blocks = nn.Sequential(*layers, nn.Conv2d(widths[-1], kinds, 3, padding=1))
+        self.blocks = nn.Sequential(
+            *layers, nn.Conv2d(widths[-1], kinds * last**2, 3, padding=1), nn.PixelShuffle(last)
+        )
         self.straight = nn.Sequential(nn.Conv2d(channels, kinds * ratio**2, 3, padding=1), nn.PixelShuffle(ratio))
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
@@ -75,10 +79,11 @@ class InversionNet(nn.Module):
 
 
 def similarity(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Mean SSIM of two batches (N, K, H, W) in 0..1, differentiable; a 7 x 7 box window (the judge's is Gaussian)."""
+    """Mean SSIM of two batches (N, K, H, W) in 0..1, differentiable; a 7 x 7 box window at every other pixel (the judge's is
+    Gaussian, and at every pixel)."""
 
     def mean(values: torch.Tensor) -> torch.Tensor:
-        return functional.avg_pool2d(values, 7, stride=1)
+        return functional.avg_pool2d(values, 7, stride=2)
 
     m1, m2 = mean(one), mean(other)
     v1, v2, both = mean(one * one) - m1**2, mean(other * other) - m2**2, mean(one * other) - m1 * m2

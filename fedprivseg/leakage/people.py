@@ -12,7 +12,7 @@ from fedprivseg.attacks.people import Crowd, Inference
 from fedprivseg.findings import Inferred
 from fedprivseg.leakage.scene import Scene
 from fedprivseg.methods.method import CodedMethod
-from fedprivseg.site.bench import Known
+from fedprivseg.site.bench import Known, attributes_of
 
 
 def attack_people(scene: Scene, attacks: Sequence[type[Inference]]) -> tuple[list[Inferred], list[str]]:
@@ -51,10 +51,7 @@ def _crowd(scene: Scene) -> Crowd:
         phases=np.concatenate([train.phases, test.phases]),
         places=np.concatenate([train.places, test.places]),
         member=np.repeat([True, False], [len(train.images), len(test.images)]),
-        attributes={
-            "disease": tuple(person.pathology for person in people),
-            "sex": tuple(person.sex for person in people),
-        },
+        attributes=attributes_of(people),
         codes=_codes(scene, train, test),
         predict=lambda images: scene.method.predict(scene.bench, scene.run / "server", images),
         elsewhere=(

@@ -83,6 +83,10 @@ class Site(Protocol):
     def training(self) -> Slices:
         """All slices (ED and ES) of the site's training subjects."""
 
+    def attributes(self) -> Mapping[str, np.ndarray]:
+        """What the site knows of the patients of `training()`'s slices: name -> (N,) int64, a label of 0, 1, ... a slice, -1
+        where it is unknown."""
+
     def testing(self) -> np.ndarray:
         """Slices of the site's test subjects, (N, H, W) float32 in 0..1; their masks are for `measure` alone."""
 

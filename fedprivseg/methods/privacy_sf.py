@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -68,6 +68,11 @@ class PrivacySFParameters(Parameters):
     mask_channels: int | None = Field(None, ge=1, description="channels of a mask code; None: Table 2")
     image_folds: int = Field(0, ge=0, le=4, description="how many of them fold pixels into channels instead of pooling")
     image_reconstruction: float = Field(0.0, ge=0, le=1, description="share of the image in a task encoder's loss")
+    opposition: float = Field(
+        0.0,
+        ge=0,
+        description="what a task encoder pays for what an inverter and attribute probes can tell from its codes",
+    )
     image_steps: int = Field(500, ge=1, description="optimiser steps of the image encoder (open)")
     image_rate: float = Field(2e-3, gt=0, description="its largest learning rate (open)")
     mask_folds: int = Field(0, ge=0, le=4, description="as image_folds")
@@ -98,6 +103,16 @@ class PrivacySFParameters(Parameters):
     half: bool = Field(True, description="bfloat16 arithmetic where torch deems it safe (open)")
     shard_slices: int = Field(256, ge=1, description="most slices in one shard")
 
+    @model_validator(mode="after")
+    def _one_aim(self) -> Self:
+        if self.opposition and (self.encoder != "task" or self.image_reconstruction):
+            raise ValueError(
+                f"opposition is {self.opposition:g} with encoder = {self.encoder!r} and image_reconstruction = "
+                f"{self.image_reconstruction:g}: an encoder cannot be trained for the image and against it; "
+                'set encoder = "task" and image_reconstruction = 0'
+            )
+        return self
+
 
 def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Train both encoding networks on this site's slices alone (section 2.4, step 1). Says which structures were lost."""
@@ -115,6 +130,8 @@ def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
                 channels=method.image_code(16, 16)[0],
                 folds=p.image_folds,
                 reconstruction=p.image_reconstruction,
+                opposition=p.opposition,
+                attributes=site.attributes() if p.opposition else {},
             )
             found = lost_structures(lambda images: _labels(net, images[:, None], site, p), slices.images, slices.masks)
             lost[0] = [name in found for name in STRUCTURES]

@@ -6,7 +6,7 @@ so two sites or two purposes never share them; on a CPU the result is the same, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from torch.nn import functional
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.codec import Codec, Decoder, Encoder
 from fedprivseg.nets.descent import Progress, Schedule, arithmetic, descend
+from fedprivseg.nets.opponents import Opponents
 from fedprivseg.nets.segmentation import as_picture, probabilities, segmentation_loss
 from fedprivseg.nets.unet import UNet
 from fedprivseg.records import STRUCTURES
@@ -25,6 +26,8 @@ from fedprivseg.seeds import building, torch_generator
 
 AT_ONCE = 32
 """Slices that go through a network together when nothing is learned."""
+
+NOTHING: Mapping[str, np.ndarray] = {}
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 """Indices of a batch -> its loss."""
@@ -128,15 +131,22 @@ def fit_task_encoder(
     levels: int = 3,
     folds: int = 0,
     reconstruction: float = 0.0,
+    opposition: float = 0.0,
+    attributes: Mapping[str, np.ndarray] = NOTHING,
 ) -> TaskEncoder:
     """An image encoding network trained for the mask (see `TaskEncoder`), and as far as asked for the image.
 
     context, levels: width and depth of the U-Net between code and decoder. reconstruction: weight in 0..1 of the mean
     squared error of a redrawn image, in units of the variance of `images`; the loss of the mask has the rest. What a
-    code keeps for the image helps the server to understand it, and an attacker too. The rest: see `Encoder`.
+    code keeps for the image helps the server to understand it, and an attacker too. opposition: weight of what `Opponents`
+    can tell from the code of the image and of `attributes`, beside the loss of the mask's 1. The rest: see `Encoder`.
     """
     with building(fitting.seed, *fitting.names):
         net = TaskEncoder(depth, channels, context, levels, folds, redraw=reconstruction > 0)
+    opponents = None
+    if opposition:
+        with building(fitting.seed, *fitting.names, "opponents"):
+            opponents = Opponents(channels, 2**depth, images, attributes, fitting.device)
     batches = _Batches(images, masks, fitting)
     variance = float(np.var(images)) or 1.0
 
@@ -147,6 +157,9 @@ def fit_task_encoder(
             logits = net.decoder(net.context(code))
             redrawn = None if net.redraw is None else net.redraw(code)
         task = segmentation_loss(logits, labels)
+        if opponents is not None:
+            opponents.learn(code, pictures, chosen)
+            task = task + opposition * opponents.cost(code, pictures, chosen)
         if redrawn is None:
             return task
         likeness = functional.mse_loss(redrawn.float(), pictures) / variance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,6 +97,16 @@ class Bench:
             slices = gridded_slices(self._cohort.train, self.grid, self._cache)
             self.vault.save(_TRAINING, vars(slices))
         return Slices(**self.vault.load(_TRAINING))
+
+    def attributes(self) -> dict[str, np.ndarray]:
+        """See `methods.method.Site`."""
+        owners = self.training().subjects
+        found = {}
+        for name, words in attributes_of(self._cohort.train).items():
+            kinds = sorted({word for word in words if word})
+            numbers = np.array([kinds.index(word) if word else -1 for word in words], np.int64)
+            found[name] = numbers[owners]
+        return found
 
     def testing(self) -> np.ndarray:
         """Slices (N, H, W) float32 in 0..1 of the test subjects: subject by subject, ED before ES."""
@@ -195,6 +206,15 @@ class Bench:
             arrays["code.slice"] = self.testing()[index]
             arrays["code.code"] = np.asarray(code, np.float32)
         self.vault.save("pictures", arrays)
+
+
+def attributes_of(people: Sequence[Subject]) -> dict[str, tuple[str, ...]]:
+    """What an attacker may want to know of each: name -> one word a subject, "" where unknown."""
+    return {
+        "disease": tuple(one.pathology for one in people),
+        "sex": tuple(one.sex for one in people),
+        "vendor": tuple(one.vendor for one in people),
+    }
 
 
 def station_folder(run: Path, site: str) -> Path:
