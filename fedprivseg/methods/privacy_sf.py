@@ -68,6 +68,7 @@ class PrivacySFParameters(Parameters):
     mask_channels: int | None = Field(None, ge=1, description="channels of a mask code; None: Table 2")
     image_folds: int = Field(0, ge=0, le=4, description="how many of them fold pixels into channels instead of pooling")
     image_reconstruction: float = Field(0.0, ge=0, le=1, description="share of the image in a task encoder's loss")
+    image_noise: float = Field(0.0, ge=0, description="noise on image codes while a task encoder is trained")
     opposition: float = Field(
         0.0,
         ge=0,
@@ -130,6 +131,7 @@ def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
                 channels=method.image_code(16, 16)[0],
                 folds=p.image_folds,
                 reconstruction=p.image_reconstruction,
+                noise=p.image_noise,
                 opposition=p.opposition,
                 attributes=site.attributes() if p.opposition else {},
             )

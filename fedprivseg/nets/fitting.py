@@ -131,6 +131,7 @@ def fit_task_encoder(
     levels: int = 3,
     folds: int = 0,
     reconstruction: float = 0.0,
+    noise: float = 0.0,
     opposition: float = 0.0,
     attributes: Mapping[str, np.ndarray] = NOTHING,
 ) -> TaskEncoder:
@@ -138,7 +139,9 @@ def fit_task_encoder(
 
     context, levels: width and depth of the U-Net between code and decoder. reconstruction: weight in 0..1 of the mean
     squared error of a redrawn image, in units of the variance of `images`; the loss of the mask has the rest. What a
-    code keeps for the image helps the server to understand it, and an attacker too. opposition: weight of what `Opponents`
+    code keeps for the image helps the server to understand it, and an attacker too. noise: standard deviation of what is
+    added to a code before anything reads it, in units of the code: under noise an encoder spends what a code can hold on
+    the mask, and it is ready for the noise that a protection adds when the code leaves. opposition: weight of what `Opponents`
     can tell from the code of the image and of `attributes`, beside the loss of the mask's 1. The rest: see `Encoder`.
     """
     with building(fitting.seed, *fitting.names):
@@ -148,12 +151,15 @@ def fit_task_encoder(
         with building(fitting.seed, *fitting.names, "opponents"):
             opponents = Opponents(channels, 2**depth, images, attributes, fitting.device)
     batches = _Batches(images, masks, fitting)
+    draws = torch_generator(fitting.seed, *fitting.names, "noise")
     variance = float(np.var(images)) or 1.0
 
     def loss(chosen: torch.Tensor) -> torch.Tensor:
         pictures, labels = batches(chosen)
         with arithmetic(batches.device, fitting.schedule.half):
             code = net.encoder(pictures)
+            if noise:
+                code = code + noise * torch.randn(code.shape, generator=draws).to(code.device)
             logits = net.decoder(net.context(code))
             redrawn = None if net.redraw is None else net.redraw(code)
         task = segmentation_loss(logits, labels)

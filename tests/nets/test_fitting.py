@@ -36,7 +36,7 @@ def _weights(net: torch.nn.Module) -> torch.Tensor:
     return torch.cat([value.flatten().float() for value in net.state_dict().values()])
 
 
-@pytest.mark.parametrize("kind", ["image codec", "mask codec", "task encoder", "unet"])
+@pytest.mark.parametrize("kind", ["image codec", "mask codec", "task encoder", "noisy task encoder", "unet"])
 def test_a_fit_depends_on_seed_and_names_alone(kind: str) -> None:
     images, masks = _slices()
     torch.manual_seed(1)
@@ -47,8 +47,11 @@ def test_a_fit_depends_on_seed_and_names_alone(kind: str) -> None:
             return _weights(fit_image_codec(images, fitting))
         if kind == "mask codec":
             return _weights(fit_mask_codec(masks, fitting, depth=2, channels=4, noise=0.5))
-        if kind == "task encoder":
-            return _weights(fit_task_encoder(images, masks, fitting, depth=2, channels=4, context=8, levels=2))
+        if kind.endswith("task encoder"):
+            noise = 0.5 if kind.startswith("noisy") else 0.0
+            return _weights(
+                fit_task_encoder(images, masks, fitting, depth=2, channels=4, context=8, levels=2, noise=noise)
+            )
         return _weights(fit_unet(images, masks, fitting))
 
     first = fit(FITTING)
