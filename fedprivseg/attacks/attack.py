@@ -100,6 +100,9 @@ class Reconstruction(ABC):
     paper: ClassVar[str]
     knows: ClassVar[frozenset[Knowledge]]
 
+    every_view: ClassVar[bool] = True
+    """Whether it is given the codes of all views of a slice, or of the first alone, since it works long on each."""
+
     @abstractmethod
     def reconstruct(self, view: View) -> dict[str, np.ndarray]:
         """Pictures (N, K, H, W) float32 in 0..1 for `view.codes`, by the name of a setting (``""`` if there is but one)."""

@@ -26,6 +26,7 @@ class DataFree(Reconstruction):
     title = "Data-free inversion"
     paper = "Erdogan et al. (UnSplit), WPES 2022, algorithm 1"
     knows: ClassVar[frozenset[Knowledge]] = frozenset({Knowledge.ARCHITECTURE})
+    every_view: ClassVar[bool] = False
 
     def reconstruct(self, view: View) -> dict[str, np.ndarray]:
         """One setting."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -29,7 +30,8 @@ def attack_codes(scene: Scene, what: What, attacks: Sequence[type[Reconstruction
         return [], [f"attacks on codes of {what}: {method.title} releases none"], {}
     victims, trained = streams[0], next((sent for sent in streams if sent.side == "train"), None)
     known = bench.known(victims.side)
-    codes = scene.released.rows(victims.action, len(known.images)).astype(np.float32)
+    views, size = method.views(victims), len(known.images)
+    codes = scene.released.rows(victims.action, views * size).astype(np.float32)
     chosen = known.subjects >= 0 if victims.side == "test" else known.subjects < _victims(known)
     pairs = None
     if trained is not None:
@@ -39,7 +41,7 @@ def attack_codes(scene: Scene, what: What, attacks: Sequence[type[Reconstruction
             sent = scene.released.rows(trained.action, len(home.images)).astype(np.float32)
             pairs = pictures_of(home, what)[rest], sent[rest]
     view = View(
-        codes=codes[chosen],
+        codes=codes[np.tile(chosen, views)],
         shape=(1 if what == "images" else len(LABELS), *known.images.shape[1:]),
         effort=scene.effort,
         seed=scene.seed(what),
@@ -52,7 +54,7 @@ def attack_codes(scene: Scene, what: What, attacks: Sequence[type[Reconstruction
         progress=scene.progress,
     )
     truth = Truth(pictures_of(known, what)[chosen], known.subjects[chosen], known.masks[chosen])
-    own = method.decode_pictures(bench, what, bench.opened(KINDS[what], codes[chosen]))
+    own = method.decode_pictures(bench, what, bench.opened(KINDS[what], codes[:size][chosen]))
     found, lacking = [], []
     best: tuple[float, np.ndarray] | None = None
     for kind in attacks:
@@ -61,7 +63,12 @@ def attack_codes(scene: Scene, what: What, attacks: Sequence[type[Reconstruction
             lacking.append(f"{attack.title} on {what}: there is no {', '.join(missing)} in this method")
             continue
         start = time.perf_counter()
-        drawings = attack.carry_out(view)
+        together = views if attack.every_view else 1
+        drawings = attack.carry_out(
+            view if together == views else replace(view, codes=view.codes[: len(truth.pictures)])
+        )
+        if together > 1:
+            drawings = _both(drawings, method, together)
         seconds = (time.perf_counter() - start) / len(drawings)
         for setting, drawn in drawings.items():
             names = {"attack": attack.name, "title": attack.title, "paper": attack.paper, "knows": attack.in_words()}
@@ -71,6 +78,15 @@ def attack_codes(scene: Scene, what: What, attacks: Sequence[type[Reconstruction
             if best is None or found[-1].leakage > best[0]:
                 best = found[-1].leakage, drawn
     return found, lacking, {} if best is None else scene.examples(what, truth, best[1], own)
+
+
+def _both(drawings: Mapping[str, np.ndarray], method: CodedMethod, views: int) -> dict[str, np.ndarray]:
+    """What an attack drew of the first view, and of all `views` laid over each other."""
+    found = {}
+    for setting, drawn in drawings.items():
+        found[setting] = drawn[: len(drawn) // views]
+        found[f"{setting}, {views} views".removeprefix(", ")] = method.overlaid(drawn, views)
+    return found
 
 
 def _victims(known: Known) -> int:

@@ -257,6 +257,14 @@ class CodedMethod(Method):
     def decode_pictures(self, site: Site, what: What, codes: np.ndarray) -> np.ndarray | None:
         """What the site's own decoder makes of codes: pictures (N, K, H, W) float32 in 0..1; None if it has none."""
 
+    def views(self, sent: Sent) -> int:
+        """How many codes of each slice the stream `sent` holds, in blocks of all slices, whose views everybody knows."""
+        return 1
+
+    def overlaid(self, pictures: np.ndarray, count: int) -> np.ndarray:
+        """Pictures (count * N, K, H, W) of the blocks of `views`, brought into place: their mean (N, K, H, W)."""
+        return pictures
+
     @abstractmethod
     def architecture(self, what: What) -> nn.Module:
         """An untrained encoder of pictures (N, K, H, W), as everybody knows it; initial weights from the global state."""

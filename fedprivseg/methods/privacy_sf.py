@@ -51,7 +51,7 @@ from fedprivseg.nets.fitting import (
 )
 from fedprivseg.nets.fitting_mapping import SiteMapping, build_mapping, fit_mapping
 from fedprivseg.nets.segmentation import as_picture, lost_structures
-from fedprivseg.nets.views import VIEWS, together, view
+from fedprivseg.nets.views import VIEWS, overlaid, together, view
 from fedprivseg.records import STRUCTURES, Kind, Order, Payload
 from fedprivseg.seeds import building, torch_generator
 
@@ -314,6 +314,14 @@ class PrivacySF(CodedMethod):
             decoder = Decoder(1, p.image_depth, p.image_channels, p.image_folds)
         decoder.load_state_dict(weights)
         return pictures_of(decoder.eval(), codes.astype(np.float32), site.device, p.half)
+
+    def views(self, sent: Sent) -> int:
+        """See `CodedMethod`. Views of test slices are fixed; those of training slices are drawn at the site."""
+        return self.parameters.test_views if sent.side == "test" else 1
+
+    def overlaid(self, pictures: np.ndarray, count: int) -> np.ndarray:
+        """See `CodedMethod`."""
+        return overlaid(pictures, count)
 
     def architecture(self, what: What) -> torch.nn.Module:
         """See `CodedMethod`."""

@@ -36,6 +36,19 @@ def together(values: np.ndarray, count: int) -> np.ndarray:
     return total / count
 
 
+def overlaid(pictures: np.ndarray, count: int) -> np.ndarray:
+    """Pictures (count * N, C, H, W), view by view -> (N, C, H, W) float32: the mean, where each reaches, turned back."""
+    size = len(pictures) // count
+    total = np.zeros((size, *pictures.shape[1:]), np.float32)
+    reach = np.zeros((1, 1, *pictures.shape[2:]), np.float32)
+    for index, part in enumerate(np.split(pictures.astype(np.float32), count)):
+        flip, angle = VIEWS[index]
+        axes = tuple(axis + 1 for axis in flip)
+        total += np.flip(_turned(part, -angle), axes)
+        reach += np.flip(_turned(_turned(np.ones_like(reach), angle), -angle), axes)
+    return total / np.maximum(reach, 1e-6)
+
+
 def _turned(pictures: np.ndarray, angle: float) -> np.ndarray:
     """(N, C, H, W) turned about the centre by `angle` degrees, bilinear."""
     pictures = np.ascontiguousarray(pictures, np.float32)

@@ -63,9 +63,8 @@ def test_a_probe_costs_what_it_can_tell_and_unknown_labels_cost_nothing() -> Non
 def test_an_opposed_encoder_tells_a_linear_inverter_less() -> None:
     own = blocks(24)
     shade = numpy_generator(0, "shade").uniform(-0.2, 0.2, (24, 4, 4)).astype(np.float32)
-    images = (
-        0.25 + 0.5 * own.images + shade.repeat(8, axis=1).repeat(8, axis=2)
-    )  # most of the picture is of no use to the mask
+    # Most of the picture is of no use to the mask.
+    images = 0.25 + 0.5 * own.images + shade.repeat(8, axis=1).repeat(8, axis=2)
     fitting = Fitting(Schedule(steps=200, batch=8), None, 0, ("site", "test"))
 
     def told(opposition: float) -> float:
