@@ -130,6 +130,7 @@ def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
                 depth=p.image_depth,
                 channels=method.image_code(16, 16)[0],
                 folds=p.image_folds,
+                levels=_levels(slices.images.shape[1] >> p.image_depth, slices.images.shape[2] >> p.image_depth),
                 reconstruction=p.image_reconstruction,
                 noise=p.image_noise,
                 opposition=p.opposition,
@@ -418,6 +419,11 @@ def _codes(
     kind: Kind, site: Site, purpose: str, codes: np.ndarray, number: int, shards: int, history: tuple[str, ...]
 ) -> Payload:
     return Payload(kind, site.name, purpose, {"codes": codes}, shard=number, shards=shards, history=history)
+
+
+def _levels(height: int, width: int) -> int:
+    """How often a code's grid can be halved, three times at most: the depth of the U-Net behind a task encoder."""
+    return next(levels for levels in (3, 2, 1, 0) if height % 2**levels == width % 2**levels == 0)
 
 
 def _keep(site: Site, name: str, net: torch.nn.Module, lost: np.ndarray) -> None:
