@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedprivseg import protections
 from fedprivseg.config import GridConfig, Scenario, apply_settings, read_scenario
 from fedprivseg.errors import ScenarioError
 from fedprivseg.run import load_scenario
@@ -22,6 +23,8 @@ def test_every_starter_scenario_resolves(path):
     assert scenario.name == path.stem
     assert scenario.question
     assert scenario.method.parameters, "the resolved scenario writes every parameter out"
+    for config in scenario.protections:
+        assert protections.resolve(config).guarantee
     text = path.read_text(encoding="utf-8")
     assert text.startswith("#"), "a scenario begins with a comment: what it asks, what it should show"
 
