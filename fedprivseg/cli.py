@@ -9,20 +9,15 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from click.exceptions import Abort, ClickException
 
 import fedprivseg
 from fedprivseg.errors import DataError, FedprivsegError, FolderError, RequestError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from fedprivseg.results import Result, Scores
+from fedprivseg.terminal import bar, open_console, print_result, print_table
 
 app = typer.Typer(
     help="Simulate, compare and audit how hospitals segment images together without sharing them.",
@@ -77,7 +72,7 @@ def run(
     chosen += [] if seed is None else [f"seed={seed}"]
     asked = read_scenario(scenario, chosen)
     folder = out or asked.folder
-    console = _console(stderr=as_json)
+    console = open_console(stderr=as_json)
     with begun(asked, folder) as carry_out:
         from fedprivseg.display import Display
         from fedprivseg.run import load_scenario, release_folder, simulate
@@ -89,7 +84,7 @@ def run(
                 f"seed {resolved.seed}, engine {resolved.engine} -> {folder}",
                 highlight=False,
             )
-        with _bar("drawing the phantom", console) as progress:
+        with bar("drawing the phantom", console) as progress:
             release_folder(resolved, progress)
         display = Display(folder, [site.name for site in resolved.sites], console)
         result = simulate(resolved, folder, display=display, carry_out=carry_out)
@@ -99,7 +94,7 @@ def run(
     if as_json:
         typer.echo(json.dumps({**result.model_dump(mode="json", exclude={"metrics"}), "report": str(report)}))
         return
-    _print_result(result, console)
+    print_result(result, console)
     console.print(f"report: {report}", highlight=False)
 
 
@@ -114,7 +109,7 @@ def predict(
     from fedprivseg.prediction import predict_image
 
     shape = predict_image(run_folder, image, site, out)
-    _console().print(f"{out}: mask of {' x '.join(map(str, shape))} voxels", highlight=False)
+    open_console().print(f"{out}: mask of {' x '.join(map(str, shape))} voxels", highlight=False)
 
 
 @app.command()
@@ -139,7 +134,7 @@ def attack(
 
     if budget not in ("small", "full"):
         raise RequestError(f"--budget is {budget!r}; allowed are small and full")
-    with _bar("attacking", _console(stderr=as_json)) as progress:
+    with bar("attacking", open_console(stderr=as_json)) as progress:
 
         def show(stage: str, done: int, total: int) -> None:
             progress(done, total)
@@ -154,7 +149,7 @@ def attack(
          f"{one.measures[0].floor:.2f}", f"{one.leakage:.2f}", f"{one.recognised:.0%}", f"{one.chance:.0%}"]
         for one in found.redrawn
     ]  # fmt: skip
-    _table("", ["site", "of", "attack", "", "reaches", "floor", "leakage", "patient found", "chance"], rows)
+    print_table("", ["site", "of", "attack", "", "reaches", "floor", "leakage", "patient found", "chance"], rows)
     told = [
         [
             one.site,
@@ -167,7 +162,7 @@ def attack(
         for one in found.inferred
     ]
     if told:
-        _table("", ["site", "attack", "", "reaches", "chance", "on raw images"], told)
+        print_table("", ["site", "attack", "", "reaches", "chance", "on raw images"], told)
     for why in found.left_out:
         typer.echo(f"left out: {why}")
     typer.echo(f"{found.seconds:.0f} s; report: {report}")
@@ -208,7 +203,7 @@ def compare(
         table = [dict(zip(header, row, strict=True)) for row in rows]
         typer.echo(json.dumps({"rows": table, "reference": comparison.reference, "written": [str(p) for p in written]}))
         return
-    _table("", header, rows)
+    print_table("", header, rows)
     typer.echo(f"written: {', '.join(map(str, written))}")
 
 
@@ -229,7 +224,7 @@ def benchmark(
     from fedprivseg.comparison_tables import as_csv, as_rows
     from fedprivseg.display import Display
 
-    console = _console()
+    console = open_console()
     target = out or Path("runs") / folder.name
     chosen = [*(settings or []), *([] if data is None else [f"data.source={_toml(data)}"])]
 
@@ -243,7 +238,7 @@ def benchmark(
     write_text(as_csv(comparison), target / "compare.csv")
     write_picture(comparison, target / "compare.png")
     header, rows = as_rows(comparison)
-    _table("", header, rows)
+    print_table("", header, rows)
     typer.echo(f"written: {target / 'compare.html'}, compare.csv, compare.png")
 
 
@@ -272,7 +267,7 @@ def methods(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    _table(
+    print_table(
         "methods",
         ["name", "variants", "leaves the site", "paper"],
         [[m.name, ", ".join(m.variants), ", ".join(sorted(m.exports)), m.paper] for m in METHODS],
@@ -295,7 +290,9 @@ def sites(
     if as_json:
         typer.echo(json.dumps([site.model_dump() for site in found]))
         return
-    _table("sites", ["name", "centre", "vendor", "title"], [[s.name, str(s.centre), s.vendor, s.title] for s in found])
+    print_table(
+        "sites", ["name", "centre", "vendor", "title"], [[s.name, str(s.centre), s.vendor, s.title] for s in found]
+    )
 
 
 @app.command()
@@ -314,7 +311,7 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release
     from fedprivseg.data.mnms import check_release
 
     try:
-        with _bar("reading subjects", _console(stderr=True)) as progress:
+        with bar("reading subjects", open_console(stderr=True)) as progress:
             release = check_release(folder, progress)
     except DataError as fault:
         raise DataError(f"{folder}: {fault}") from None
@@ -323,7 +320,7 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release
         faults = [vars(fault) for fault in release.faults]
         typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults}))
     else:
-        _table(
+        print_table(
             str(folder),
             ["centre", "split", "subjects", "labelled", "vendors", "spacing mm", "matrix", "slices", "labels"],
             [
@@ -357,7 +354,7 @@ def phantom(
     """Draw a five-centre consortium of cardiac phantoms, written as an M&Ms release."""
     from fedprivseg.data.phantom import write_phantom
 
-    with _bar("drawing subjects", _console(stderr=True)) as progress:
+    with bar("drawing subjects", open_console(stderr=True)) as progress:
         write_phantom(folder, subjects, seed, progress=progress)
     typer.echo(folder)
 
@@ -407,71 +404,6 @@ def main() -> None:
         # The server's thread of a run that ended early may still wait or compute; nothing it does matters any more.
         os._exit(status)
     sys.exit(status)
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, soft_wrap=True)
-
-
-def _bar(title: str, console: Console) -> Any:
-    from contextlib import contextmanager
-
-    from rich.progress import Progress
-
-    @contextmanager
-    def bar() -> Any:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task(title, total=None)
-            step: Callable[[int, int], None] = lambda done, total: progress.update(task, completed=done, total=total)  # noqa: E731
-            yield step
-
-    return bar()
-
-
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    from rich.table import Table
-
-    console = _console()
-    if not console.is_terminal:
-        for row in [columns, *rows]:
-            typer.echo("\t".join(row))
-        return
-    table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
-def _print_result(result: Result, console: Console) -> None:
-    rows = [
-        [
-            name,
-            str(site.subjects_train),
-            str(site.subjects_test),
-            *_numbers(site.dice, 3),
-            *_numbers(site.hd95_mm, 1)[3:],
-            f"{site.bytes_up / 1e6:.1f}",
-            f"{site.bytes_down / 1e6:.1f}",
-            f"{site.seconds:.0f}",
-            site.status,
-        ]
-        for name, site in result.sites.items()
-    ]
-    columns = ["site", "train", "test", "Dice LV", "MYO", "RV", "mean", "HD95 mm", "MB up", "MB down", "s", "status"]
-    _table("", columns, rows)
-    mean = "-" if result.mean_dice is None else f"{result.mean_dice:.3f}"
-    console.print(f"mean Dice {mean}, wall time {result.wall_s:.0f} s", highlight=False)
-    for note in result.notes:
-        console.print(f"note: {note}", highlight=False)
-    for name, site in result.sites.items():
-        for note in site.notes:
-            console.print(f"note: {name}: {note}", highlight=False)
-
-
-def _numbers(scores: Scores, digits: int) -> list[str]:
-    return ["-" if v is None else f"{v:.{digits}f}" for v in (scores.LV, scores.MYO, scores.RV, scores.mean)]
 
 
 def _span(low: tuple[int, ...], high: tuple[int, ...]) -> str:

@@ -29,7 +29,7 @@ LAYERS = (
         "benchmark",
         "leakage",
     },
-    {"display", "starter", "cli"},
+    {"display", "starter", "terminal", "cli"},
 )
 FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("attacks", "policy"), ("server", "data")}
 NEIGHBOURS = {  # within a layer: who may use whom, besides itself
@@ -45,6 +45,7 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("benchmark", "run"),
     ("benchmark", "report"),
     ("cli", "display"),
+    ("cli", "terminal"),
     ("cli", "starter"),
     ("records", "errors"),
 }

@@ -54,7 +54,8 @@ def attack_codes(scene: Scene, what: What, attacks: Sequence[type[Reconstruction
         progress=scene.progress,
     )
     truth = Truth(pictures_of(known, what)[chosen], known.subjects[chosen], known.masks[chosen])
-    own = method.decode_pictures(bench, what, bench.opened(KINDS[what], codes[:size][chosen]))
+    first = replace(view, codes=codes[:size][chosen])
+    own = method.decode_pictures(bench, what, bench.opened(KINDS[what], first.codes))
     found, lacking = [], []
     best: tuple[float, np.ndarray] | None = None
     for kind in attacks:
@@ -63,12 +64,9 @@ def attack_codes(scene: Scene, what: What, attacks: Sequence[type[Reconstruction
             lacking.append(f"{attack.title} on {what}: there is no {', '.join(missing)} in this method")
             continue
         start = time.perf_counter()
-        together = views if attack.every_view else 1
-        drawings = attack.carry_out(
-            view if together == views else replace(view, codes=view.codes[: len(truth.pictures)])
-        )
-        if together > 1:
-            drawings = _both(drawings, method, together)
+        drawings = attack.carry_out(view if attack.every_view else first)
+        if attack.every_view and views > 1:
+            drawings = _both(drawings, method, views)
         seconds = (time.perf_counter() - start) / len(drawings)
         for setting, drawn in drawings.items():
             names = {"attack": attack.name, "title": attack.title, "paper": attack.paper, "knows": attack.in_words()}

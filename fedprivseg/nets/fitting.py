@@ -27,8 +27,6 @@ from fedprivseg.seeds import building, torch_generator
 AT_ONCE = 32
 """Slices that go through a network together when nothing is learned."""
 
-NOTHING: Mapping[str, np.ndarray] = {}
-
 Loss = Callable[[torch.Tensor], torch.Tensor]
 """Indices of a batch -> its loss."""
 
@@ -133,7 +131,7 @@ def fit_task_encoder(
     reconstruction: float = 0.0,
     noise: float = 0.0,
     opposition: float = 0.0,
-    attributes: Mapping[str, np.ndarray] = NOTHING,
+    attributes: Mapping[str, np.ndarray] | None = None,
 ) -> TaskEncoder:
     """An image encoding network trained for the mask (see `TaskEncoder`), and as far as asked for the image.
 
@@ -149,7 +147,7 @@ def fit_task_encoder(
     opponents = None
     if opposition:
         with building(fitting.seed, *fitting.names, "opponents"):
-            opponents = Opponents(channels, 2**depth, images, attributes, fitting.device)
+            opponents = Opponents(channels, 2**depth, images, attributes or {}, fitting.device)
     batches = _Batches(images, masks, fitting)
     draws = torch_generator(fitting.seed, *fitting.names, "noise")
     variance = float(np.var(images)) or 1.0

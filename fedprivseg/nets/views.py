@@ -7,6 +7,7 @@ turned by 15 degrees either way. Averaging over views steadies a small network's
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -27,26 +28,24 @@ def view(images: np.ndarray, index: int) -> np.ndarray:
 def together(values: np.ndarray, count: int) -> np.ndarray:
     """Scores (count * N, 4, H, W), view by view -> their mean (N, 4, H, W) float32, each turned back first."""
     total = np.zeros((len(values) // count, *values.shape[1:]), np.float32)
-    for index, part in enumerate(np.split(values.astype(np.float32), count)):
-        flip, angle = VIEWS[index]
-        back = _turned(part, -angle)
+    for back in _upright(values, count):
         # Where the turned slice does not reach, the answer is background.
         back[:, 0] += 1 - back.sum(axis=1)
-        total += np.flip(back, tuple(axis + 1 for axis in flip))
+        total += back
     return total / count
 
 
 def overlaid(pictures: np.ndarray, count: int) -> np.ndarray:
     """Pictures (count * N, C, H, W), view by view -> (N, C, H, W) float32: the mean, where each reaches, turned back."""
-    size = len(pictures) // count
-    total = np.zeros((size, *pictures.shape[1:]), np.float32)
-    reach = np.zeros((1, 1, *pictures.shape[2:]), np.float32)
-    for index, part in enumerate(np.split(pictures.astype(np.float32), count)):
-        flip, angle = VIEWS[index]
-        axes = tuple(axis + 1 for axis in flip)
-        total += np.flip(_turned(part, -angle), axes)
-        reach += np.flip(_turned(_turned(np.ones_like(reach), angle), -angle), axes)
-    return total / np.maximum(reach, 1e-6)
+    whole = np.ones((1, *pictures.shape[2:]), np.float32)
+    reach = sum(_upright(np.concatenate([view(whole, index)[:, None] for index in range(count)]), count))
+    return np.asarray(sum(_upright(pictures, count)) / np.maximum(reach, 1e-6))
+
+
+def _upright(values: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """Values (count * N, C, H, W) of all views, one view (N, C, H, W) after the other, each turned and mirrored back."""
+    for (flip, angle), part in zip(VIEWS, np.split(values.astype(np.float32), count), strict=False):
+        yield np.flip(_turned(part, -angle), tuple(axis + 1 for axis in flip)).copy()
 
 
 def _turned(pictures: np.ndarray, angle: float) -> np.ndarray:

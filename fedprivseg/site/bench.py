@@ -17,6 +17,7 @@ from fedprivseg.data.mnms import load_phases, read_release
 from fedprivseg.data.splits import Cohort, cohort
 from fedprivseg.data.volumes import from_grid, gridded, gridded_slices, write_mask
 from fedprivseg.measures import assd_mm, dice, hd95_mm
+from fedprivseg.nets.opponents import UNKNOWN
 from fedprivseg.progress import ProgressFile
 from fedprivseg.protections import Shield
 from fedprivseg.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slices, Subject, Volume
@@ -104,7 +105,7 @@ class Bench:
         found = {}
         for name, words in attributes_of(self._cohort.train).items():
             kinds = sorted({word for word in words if word})
-            numbers = np.array([kinds.index(word) if word else -1 for word in words], np.int64)
+            numbers = np.array([kinds.index(word) if word else UNKNOWN for word in words], np.int64)
             found[name] = numbers[owners]
         return found
 

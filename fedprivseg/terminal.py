@@ -1,0 +1,82 @@
+"""How commands print: tables, bars and the outcome of a run. Plain in a pipe; rich is loaded when something is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fedprivseg.results import Result, Scores
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """Where commands print."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=True)
+
+
+def bar(title: str, console: Console) -> Any:
+    """A context that yields ``step(done, total)``: a bar on a terminal, nothing in a pipe."""
+    from contextlib import contextmanager
+
+    from rich.progress import Progress
+
+    @contextmanager
+    def shown() -> Any:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task(title, total=None)
+            step: Callable[[int, int], None] = lambda done, total: progress.update(task, completed=done, total=total)  # noqa: E731
+            yield step
+
+    return shown()
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on a terminal, tab-separated lines in a pipe."""
+    from rich.table import Table
+
+    console = open_console()
+    if not console.is_terminal:
+        for row in [columns, *rows]:
+            typer.echo("\t".join(row))
+        return
+    drawn = Table(*columns, title=title, title_justify="left", box=None, header_style="bold")
+    for row in rows:
+        drawn.add_row(*row)
+    console.print(drawn)
+
+
+def print_result(result: Result, console: Console) -> None:
+    """What a finished run came to, site by site, and what there is to note."""
+    rows = [
+        [
+            name,
+            str(site.subjects_train),
+            str(site.subjects_test),
+            *_numbers(site.dice, 3),
+            *_numbers(site.hd95_mm, 1)[3:],
+            f"{site.bytes_up / 1e6:.1f}",
+            f"{site.bytes_down / 1e6:.1f}",
+            f"{site.seconds:.0f}",
+            site.status,
+        ]
+        for name, site in result.sites.items()
+    ]
+    columns = ["site", "train", "test", "Dice LV", "MYO", "RV", "mean", "HD95 mm", "MB up", "MB down", "s", "status"]
+    print_table("", columns, rows)
+    mean = "-" if result.mean_dice is None else f"{result.mean_dice:.3f}"
+    console.print(f"mean Dice {mean}, wall time {result.wall_s:.0f} s", highlight=False)
+    for note in result.notes:
+        console.print(f"note: {note}", highlight=False)
+    for name, site in result.sites.items():
+        for note in site.notes:
+            console.print(f"note: {name}: {note}", highlight=False)
+
+
+def _numbers(scores: Scores, digits: int) -> list[str]:
+    return ["-" if v is None else f"{v:.{digits}f}" for v in (scores.LV, scores.MYO, scores.RV, scores.mean)]
