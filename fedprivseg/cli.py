@@ -137,7 +137,7 @@ def attack(
     with bar("attacking", open_console(stderr=as_json)) as progress:
 
         def show(stage: str, done: int, total: int) -> None:
-            progress(done, total)
+            progress(done, total, stage)
 
         found = attack_run(run_folder, budget, _names(attacks), _names(sites), show)  # type: ignore[arg-type]
     report = write_report(run_folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,16 +20,25 @@ def open_console(*, stderr: bool = False) -> Console:
 
 
 def bar(title: str, console: Console) -> Any:
-    """A context that yields ``step(done, total)``: a bar on a terminal, nothing in a pipe."""
+    """A context that yields ``step(done, total, stage="")``: a bar on a terminal; in a pipe one line for each new stage, if
+    stages are named."""
     from contextlib import contextmanager
 
     from rich.progress import Progress
 
     @contextmanager
     def shown() -> Any:
+        begun = ""
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(title, total=None)
-            step: Callable[[int, int], None] = lambda done, total: progress.update(task, completed=done, total=total)  # noqa: E731
+
+            def step(done: int, total: int, stage: str = "") -> None:
+                nonlocal begun
+                if stage != begun and not console.is_terminal:
+                    typer.echo(f"{title}: {stage}", err=True)
+                begun = stage
+                progress.update(task, completed=done, total=total, description=f"{title} {stage}".rstrip())
+
             yield step
 
     return shown()

@@ -172,10 +172,13 @@ def test_attack_prints_tables_or_one_document(finished):
     assert done.returncode == 0, done.stderr
     assert "Alignment by anchors" in done.stdout
     assert "Linkage of records" in done.stdout
+    assert "\x1b[" not in done.stderr, "no colours in a pipe"
     assert "What leaks" in (folder / "report.html").read_text()
-    done = _call("attack", folder, "--attacks", "alignment", "--json")
+    done = _call("attack", folder, "--attacks", "data-free", "--json")
+    assert "attacking: data-free" in done.stderr
+    assert not list(folder.glob("*.draft"))
     content = json.loads(done.stdout)
-    assert {one["attack"] for one in content["redrawn"]} == {"alignment"}
+    assert {one["attack"] for one in content["redrawn"]} == {"data-free"}
     assert json.loads((folder / "attacks.json").read_text()) == content
 
 

@@ -82,7 +82,11 @@ def attack_run(
         left_out=tuple(dict.fromkeys(left_out)),
         seconds=time.perf_counter() - start,
     )
-    (run / "attacks.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
     if scenario.report.images:
-        save_file({name: np.ascontiguousarray(value) for name, value in pictures.items()}, run / "attacks.safetensors")
+        draft = run / "attacks.safetensors.draft"
+        save_file({name: np.ascontiguousarray(value) for name, value in pictures.items()}, draft)
+        draft.replace(run / "attacks.safetensors")
+    draft = run / "attacks.json.draft"
+    draft.write_text(result.model_dump_json(indent=1), encoding="utf-8")
+    draft.replace(run / "attacks.json")
     return result

@@ -105,7 +105,12 @@ class PrivacySFParameters(Parameters):
     shard_slices: int = Field(256, ge=1, description="most slices in one shard")
 
     @model_validator(mode="after")
-    def _one_aim(self) -> Self:
+    def _fitting_together(self) -> Self:
+        if self.image_noise and self.encoder != "task":
+            raise ValueError(
+                f"image_noise is {self.image_noise:g} with encoder = {self.encoder!r}: only a task encoder is trained under "
+                'noise; set encoder = "task" or image_noise = 0'
+            )
         if self.opposition and (self.encoder != "task" or self.image_reconstruction):
             raise ValueError(
                 f"opposition is {self.opposition:g} with encoder = {self.encoder!r} and image_reconstruction = "

@@ -99,3 +99,5 @@ def test_an_encoder_cannot_be_trained_for_the_image_and_against_it() -> None:
 
     with pytest.raises(ValueError, match="image_reconstruction = 0"):
         PrivacySFParameters(encoder="task", image_reconstruction=0.5, opposition=1.0)
+    with pytest.raises(ValueError, match="only a task encoder"):
+        PrivacySFParameters(encoder="reconstruction", image_noise=0.5)
