@@ -40,9 +40,11 @@ from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.codec import Codec, Decoder, Encoder, code_shape
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting import (
+    AnswerEncoder,
     Fitting,
     TaskEncoder,
     encode,
+    fit_answer_encoder,
     fit_image_codec,
     fit_mask_codec,
     fit_task_encoder,
@@ -51,6 +53,7 @@ from fedprivseg.nets.fitting import (
 )
 from fedprivseg.nets.fitting_mapping import SiteMapping, build_mapping, fit_mapping
 from fedprivseg.nets.segmentation import as_picture, lost_structures
+from fedprivseg.nets.unet import UNet
 from fedprivseg.nets.views import VIEWS, overlaid, together, view
 from fedprivseg.records import STRUCTURES, Kind, Order, Payload
 from fedprivseg.seeds import building, torch_generator
@@ -59,8 +62,8 @@ from fedprivseg.seeds import building, torch_generator
 class PrivacySFParameters(Parameters):
     """The paper's values as defaults; what it leaves open is marked (open)."""
 
-    encoder: Literal["reconstruction", "task"] = Field(
-        "reconstruction", description="what the image encoder is trained for"
+    encoder: Literal["reconstruction", "task", "answer"] = Field(
+        "reconstruction", description="what the image encoder is trained for; answer: its code is its own segmentation"
     )
     image_depth: int = Field(4, ge=1, le=4, description="down-samplings of the image encoder (Table 2: 4)")
     image_channels: int | None = Field(None, ge=1, description="channels of an image code; None: Table 2")
@@ -111,6 +114,14 @@ class PrivacySFParameters(Parameters):
                 f"image_noise is {self.image_noise:g} with encoder = {self.encoder!r}: only a task encoder is trained under "
                 'noise; set encoder = "task" or image_noise = 0'
             )
+        if self.encoder == "answer" and (
+            self.image_channels not in (None, len(STRUCTURES)) or self.image_reconstruction
+        ):
+            raise ValueError(
+                f'encoder = "answer" with image_channels = {self.image_channels} and image_reconstruction = '
+                f"{self.image_reconstruction:g}: its code is one probability a structure and no image; "
+                f"set image_channels = {len(STRUCTURES)} and image_reconstruction = 0"
+            )
         if self.opposition and (self.encoder != "task" or self.image_reconstruction):
             raise ValueError(
                 f"opposition is {self.opposition:g} with encoder = {self.encoder!r} and image_reconstruction = "
@@ -122,7 +133,7 @@ class PrivacySFParameters(Parameters):
 
 def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Train both encoding networks on this site's slices alone (section 2.4, step 1). Says which structures were lost."""
-    net: TaskEncoder | Codec
+    net: TaskEncoder | AnswerEncoder | Codec
     p, slices = method.parameters, site.training()
     lost = np.zeros((2, len(STRUCTURES)), np.uint8)
     if not site.vault.has("image-codec"):
@@ -141,10 +152,16 @@ def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
                 opposition=p.opposition,
                 attributes=site.attributes() if p.opposition else {},
             )
-            found = lost_structures(lambda images: _labels(net, images[:, None], site, p), slices.images, slices.masks)
-            lost[0] = [name in found for name in STRUCTURES]
+        elif p.encoder == "answer":
+            net = fit_answer_encoder(slices.images, slices.masks, fitting, depth=p.image_depth)
         else:
             net = fit_image_codec(slices.images, fitting, depth=p.image_depth, channels=p.image_channels)
+        if not isinstance(net, Codec):
+            segment = net if isinstance(net, TaskEncoder) else net.encoder
+            found = lost_structures(
+                lambda images: _labels(segment, images[:, None], site, p), slices.images, slices.masks
+            )
+            lost[0] = [name in found for name in STRUCTURES]
         _keep(site, "image-codec", net, lost[0])
     if not site.vault.has("mask-codec"):
         fitting = method.fitting(site, "mask encoder", p.mask_steps, p.mask_rate)
@@ -334,11 +351,13 @@ class PrivacySF(CodedMethod):
         p = self.parameters
         if what == "masks":
             return Encoder(len(STRUCTURES), p.mask_depth, p.mask_channels, p.mask_folds)
-        return Encoder(1, p.image_depth, p.image_channels, p.image_folds)
+        return _untrained(p)
 
     def image_code(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of an image code."""
-        return code_shape(height, width, self.parameters.image_depth, self.parameters.image_channels)
+        p = self.parameters
+        channels = len(STRUCTURES) if p.encoder == "answer" else p.image_channels
+        return code_shape(height, width, p.image_depth, channels)
 
     def mask_code(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of a mask code."""
@@ -445,12 +464,19 @@ def _weights(site: Site, name: str, prefix: str = "") -> dict[str, torch.Tensor]
     }
 
 
-def _image_encoder(method: PrivacySF, site: Site) -> Encoder:
-    p = method.parameters
+def _untrained(p: PrivacySFParameters) -> Encoder | AnswerEncoder:
+    if p.encoder == "answer":
+        return AnswerEncoder(UNet(1, len(STRUCTURES)), p.image_depth)
+    return Encoder(1, p.image_depth, p.image_channels, p.image_folds)
+
+
+def _image_encoder(method: PrivacySF, site: Site) -> torch.nn.Module:
     with building(0, "weights follow"):
-        encoder = Encoder(1, p.image_depth, p.image_channels, p.image_folds)
-    encoder.load_state_dict(_weights(site, "image-codec", "encoder."))
-    return encoder.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        net = _untrained(method.parameters)
+    # What was trained besides, a decoder or a head, is kept under other names; the answer of an `AnswerEncoder` is all of it.
+    whole = net.encoder if isinstance(net, AnswerEncoder) else net
+    whole.load_state_dict(_weights(site, "image-codec", "encoder."))
+    return net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def _mask_codec(method: PrivacySF, site: Site) -> Codec:

@@ -71,6 +71,23 @@ class TaskEncoder(nn.Module):
         return logits
 
 
+class AnswerEncoder(nn.Module):
+    """A segmentation network whose answer, made coarse, is the code: the probability of every structure, averaged over the
+    cells of the code's grid. (N, 1, H, W) -> (N, 3, H / 2**depth, W / 2**depth) in 0..1.
+
+    It says of the image what the mask says, and what the network's doubts say besides; the site has done the segmenting, and
+    what is left to the server is to mend it.
+    """
+
+    def __init__(self, encoder: UNet, depth: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.depth = depth
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        return functional.avg_pool2d(probabilities(self.encoder(picture))[:, 1:], 2**self.depth)
+
+
 def fit_image_codec(images: np.ndarray, fitting: Fitting, *, depth: int = 4, channels: int | None = None) -> Codec:
     """The image encoding network as in the paper: an autoencoder that minimises the mean squared error (section 2.4)."""
     with building(fitting.seed, *fitting.names):
@@ -185,6 +202,11 @@ def fit_unet(images: np.ndarray, masks: np.ndarray, fitting: Fitting) -> UNet:
         return segmentation_loss(logits, labels)
 
     return _fit(net, loss, len(images), fitting)
+
+
+def fit_answer_encoder(images: np.ndarray, masks: np.ndarray, fitting: Fitting, *, depth: int) -> AnswerEncoder:
+    """An image encoding network that sends its own answer (see `AnswerEncoder`): the U-Net of the baselines, on this site."""
+    return AnswerEncoder(fit_unet(images, masks, fitting), depth)
 
 
 def encode(encoder: nn.Module, pictures: np.ndarray, device: str = "cpu", half: bool = True) -> np.ndarray:

@@ -15,6 +15,7 @@ from fedprivseg.nets.descent import Schedule, descend, shuffled
 from fedprivseg.nets.fitting import (
     Fitting,
     encode,
+    fit_answer_encoder,
     fit_image_codec,
     fit_mask_codec,
     fit_task_encoder,
@@ -36,7 +37,9 @@ def _weights(net: torch.nn.Module) -> torch.Tensor:
     return torch.cat([value.flatten().float() for value in net.state_dict().values()])
 
 
-@pytest.mark.parametrize("kind", ["image codec", "mask codec", "task encoder", "noisy task encoder", "unet"])
+@pytest.mark.parametrize(
+    "kind", ["image codec", "mask codec", "task encoder", "noisy task encoder", "unet", "answer encoder"]
+)
 def test_a_fit_depends_on_seed_and_names_alone(kind: str) -> None:
     images, masks = _slices()
     torch.manual_seed(1)
@@ -52,6 +55,8 @@ def test_a_fit_depends_on_seed_and_names_alone(kind: str) -> None:
             return _weights(
                 fit_task_encoder(images, masks, fitting, depth=2, channels=4, context=8, levels=2, noise=noise)
             )
+        if kind == "answer encoder":
+            return _weights(fit_answer_encoder(images, masks, fitting, depth=2))
         return _weights(fit_unet(images, masks, fitting))
 
     first = fit(FITTING)
@@ -88,6 +93,15 @@ def test_a_task_encoder_learns_the_task() -> None:
     predicted = scores(net, images[:, None]).argmax(axis=1)
     assert (predicted == masks).mean() > 0.9
     assert lost_structures(lambda _: predicted, images, masks) == ()
+
+
+def test_a_code_that_is_an_answer_holds_the_share_of_each_structure_in_a_cell() -> None:
+    images, masks = _slices()
+    net = fit_answer_encoder(images, masks, _longer(60), depth=2)
+    codes = encode(net, images[:, None])
+    assert codes.shape == (12, 3, 8, 8)
+    shares = as_picture(torch.from_numpy(masks)).unflatten(2, (8, 4)).unflatten(4, (8, 4)).mean(dim=(3, 5)).numpy()
+    assert np.corrcoef(codes.ravel(), shares.ravel())[0, 1] > 0.9
 
 
 def test_reconstruction_makes_a_code_keep_more_of_the_image() -> None:

@@ -101,3 +101,5 @@ def test_an_encoder_cannot_be_trained_for_the_image_and_against_it() -> None:
         PrivacySFParameters(encoder="task", image_reconstruction=0.5, opposition=1.0)
     with pytest.raises(ValueError, match="only a task encoder"):
         PrivacySFParameters(encoder="reconstruction", image_noise=0.5)
+    with pytest.raises(ValueError, match="set image_channels = 3"):
+        PrivacySFParameters(encoder="answer", image_channels=8)

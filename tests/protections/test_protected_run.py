@@ -9,6 +9,7 @@ from conftest import BRIEF, tiny_settings
 
 from fedprivseg.data.mnms import read_release
 from fedprivseg.errors import ScenarioError
+from fedprivseg.leakage import attack_run
 from fedprivseg.leakage.released import Released
 from fedprivseg.methods import resolve
 from fedprivseg.nets.views import view
@@ -64,3 +65,24 @@ def test_a_method_without_codes_has_nothing_to_protect(phantom, quickstart, tmp_
     with pytest.raises(ScenarioError, match="protections"):
         simulate(load_scenario(quickstart, settings), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_site_may_send_its_own_answer_of_a_bit_a_value(phantom, quickstart, tmp_path):
+    answer = ["encoder='answer'", "image_channels=3", "image_folds=0", "image_reconstruction=0", "image_steps=4"]
+    settings = [
+        *tiny_settings(phantom),
+        *BRIEF,
+        *(f"method.parameters.{each}" for each in answer),
+        'protections=[{name="precision", of=["image-code"], parameters={bits=1}}]',
+    ]
+    folder = tmp_path / "run"
+    simulate(load_scenario(quickstart, settings), folder)
+    side = load_scenario(quickstart, settings).grid.height
+    sent = Released(folder, "centre1").rows("send_test_codes", 1).astype(np.float32)
+    depth = resolve(load_scenario(quickstart, settings).method).parameters.image_depth
+    assert sent.shape == (1, 3, side >> depth, side >> depth)
+    assert sent.min() >= 0
+    assert sent.max() <= 1
+    assert all(len(np.unique(channel)) <= 2 for channel in sent[0])
+    found = attack_run(folder, "small", ("data-free",), ("centre1",), lambda stage, done, total: None)
+    assert {one.attack for one in found.redrawn} == {"data-free"}
