@@ -16,6 +16,7 @@ import typer
 from click.exceptions import Abort, ClickException
 
 import fedprivseg
+from fedprivseg import policy_cli
 from fedprivseg.errors import DataError, FedprivsegError, FolderError, RequestError
 from fedprivseg.terminal import bar, open_console, print_result, print_table
 
@@ -29,6 +30,7 @@ data_app = typer.Typer(help="Releases of images: check one, or draw the phantom.
 ledger_app = typer.Typer(help="The sites' ledgers: what left, what was refused.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(policy_cli.app, name="policy")
 
 _INTERRUPTED = 130
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -33,12 +34,17 @@ class _Frozen(BaseModel):
 
 
 class SiteConfig(_Frozen):
-    """One hospital's public description. ``centre`` chooses its subjects by the Centre column of the M&Ms table."""
+    """One hospital's public description. ``centre`` chooses its subjects by the Centre column of the M&Ms table.
+
+    ``policy`` is the content of the hospital's ``policy.toml`` (see `policy.profile`), empty if it has none; a simulation puts
+    it into its simulated hospital's folder, where the gate reads it. A real hospital's gate reads the hospital's own file.
+    """
 
     name: Name
     centre: int = Field(ge=1, le=99)
     title: str = ""
     vendor: str = ""
+    policy: dict[str, Any] = Field(default_factory=dict)
 
 
 class DataConfig(_Frozen):
@@ -133,14 +139,67 @@ class AdmissionConfig(_Frozen):
 
 
 class PolicyConfig(_Frozen):
-    """What the simulated hospitals' gates let out beyond the methods' declared kinds.
+    """What the simulated hospitals' gates are to be stricter in than their own policies; more open they cannot be made.
 
-    ``raw_sharing = "allowed"``: raw images and masks may leave every site, for the pooled reference line. In a deployment
-    each hospital says this for itself, in its own station file, and no scenario can say it for them.
+    ``raw_sharing = "allowed"``: the study asks for raw images and masks, for the pooled reference line, and gets them from
+    sites whose own policy allows it. ``restrict``: for a site's name, or ``all``, a policy as in a ``policy.toml``; the site
+    then lets out what both allow.
     """
 
     raw_sharing: RawSharing = "forbidden"
     admission: AdmissionConfig = AdmissionConfig()
+    restrict: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+
+
+class BreachConfig(_Frozen):
+    """What the parties agree to do if data leaks."""
+
+    contact: str = "data protection office of the site"
+    hours: int = Field(default=24, ge=1, le=720)
+    steps: tuple[str, ...] = (
+        "stop the study",
+        "tell the contact of every site",
+        "list from the ledgers what was released",
+    )
+
+
+class AgreementConfig(_Frozen):
+    """A data-use agreement that the simulated parties draw up and sign before the run. ``kinds``: what may leave; empty: what
+    the method declares."""
+
+    start: date
+    end: date
+    kinds: tuple[str, ...] = ()
+    protections: tuple[str, ...] = ("signed payloads", "encrypted transport", "codes are kept at the server alone")
+    duties: tuple[str, ...] = ("destroy codes and models at the end of the term",)
+    breach: BreachConfig = BreachConfig()
+
+
+class ConsentConfig(_Frozen):
+    """The registers of consent of simulated hospitals. Every subject consents to ``purposes`` (DUO terms), except that at each
+    site the first so many by code refuse to share (``refused``) or withdrew before the study (``withdrawn``), by site name."""
+
+    purposes: tuple[str, ...] = ("DUO:0000006",)
+    start: date = date(2020, 1, 1)
+    end: date | None = None
+    refused: dict[Name, int] = Field(default_factory=dict)
+    withdrawn: dict[Name, int] = Field(default_factory=dict)
+
+
+class StudyConfig(_Frozen):
+    """What the study is for, which consents are held against, and the simulated day on which it takes place (None: today).
+
+    ``purpose``: a permission term of the Data Use Ontology. ``ethics``: the reference of an ethics approval.
+    """
+
+    purpose: Literal["DUO:0000042", "DUO:0000006", "DUO:0000007"] = "DUO:0000006"
+    diseases: tuple[str, ...] = ()
+    data: str = "cine-mri"
+    commercial: bool = False
+    ethics: str = ""
+    today: date | None = None
+    agreement: AgreementConfig | None = None
+    consent: ConsentConfig | None = None
 
 
 class ReportConfig(_Frozen):
@@ -167,6 +226,7 @@ class Scenario(_Frozen):
     )
     resources: ResourceConfig = ResourceConfig()
     policy: PolicyConfig = PolicyConfig()
+    study: StudyConfig = StudyConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
@@ -174,6 +234,8 @@ class Scenario(_Frozen):
         names = [site.name for site in self.sites]
         if len(set(names)) < len(names):
             raise ValueError(f"a site is named twice: {', '.join(names)}")
+        if unknown := sorted(set(self.policy.restrict) - {*names, "all"}):
+            raise ValueError(f"policy.restrict names {unknown[0]!r}; allowed are 'all' and: {', '.join(sorted(names))}")
         if self.quorum > len(names):
             raise ValueError(f"quorum is {self.quorum} but the scenario has {len(names)} sites")
         return self
@@ -211,7 +273,11 @@ def read_site(folder: Path, name: str) -> SiteConfig:
             "Add a folder with a site.toml, or run `fedprivseg init DIR` for the five M&Ms centres."
         )
     path = folder / name / "site.toml"
-    site = validated(SiteConfig, read_toml(path), path)
+    content = read_toml(path)
+    if "policy" in content:
+        raise ScenarioError(f"{path}: a site's policy stands in a file of its own, policy.toml beside it")
+    rules = path.with_name("policy.toml")
+    site = validated(SiteConfig, {**content, "policy": read_toml(rules) if rules.exists() else {}}, path)
     if site.name != name:
         raise ScenarioError(f"{path}: name is {site.name!r}, but its folder is {name!r}; make them equal")
     return site

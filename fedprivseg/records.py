@@ -180,11 +180,13 @@ def digest(body: bytes) -> str:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate decided on one payload: ``allowed``, the ``rule`` that decided, and a ``reason`` a person can read."""
+    """What was decided: ``allowed``, the ``rule`` that decided, a ``reason`` a person can read, and the ``clause`` of
+    T/SCGS 313008-2024 that asks for it, empty where none does."""
 
     allowed: bool
     rule: str
     reason: str
+    clause: str = ""
 
 
 @dataclass(frozen=True)

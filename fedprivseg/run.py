@@ -27,8 +27,10 @@ from fedprivseg.data.phantom import CENTRES, write_phantom
 from fedprivseg.data.splits import Cohort, cohort
 from fedprivseg.engines import Engine, engine
 from fedprivseg.errors import DataError, FolderError, RunError, ScenarioError
+from fedprivseg.hospitals import settle, write_text
 from fedprivseg.methods import resolve
 from fedprivseg.methods.method import CodedMethod
+from fedprivseg.policy.foresight import effective
 from fedprivseg.protections import resolve as resolve_protection
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
 from fedprivseg.results import Result, Row, Scores, SiteResult, metric_rows, read_result
@@ -50,6 +52,10 @@ def load_scenario(path: Path | str, settings: Sequence[str] = (), *, sites_folde
         config.model_copy(update={"parameters": resolve_protection(config).parameters.model_dump(mode="json")})
         for config in scenario.protections
     )
+    for site in scenario.sites:
+        effective(
+            scenario, site
+        )  # a policy that cannot be read is a fault of the request, found here and not at a gate
     if protections and not issubclass(type(method), CodedMethod):
         raise ScenarioError(
             f"protections are for codes, and method {method.name!r} sends none; take them out, or see its own parameters "
@@ -84,7 +90,7 @@ def simulate(
     except DataError as fault:
         raise DataError(f"{release}: {fault}") from None
     cohorts = {site.name: cohort(found.subjects, site.centre, scenario.data) for site in scenario.sites}
-    _prepare(folder, scenario, release)
+    _prepare(folder, scenario, release, cohorts)
     start = time.perf_counter()
     try:
         with display or nullcontext():
@@ -150,8 +156,8 @@ def _differences(one: object, other: object, place: str = "") -> list[str]:
     return [] if one == other or place == "engine" else [place]
 
 
-def _prepare(folder: Path, scenario: Scenario, release: Path) -> None:
-    """Write the scenario, the run's id and each simulated site's station. All or nothing for a new folder."""
+def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str, Cohort]) -> None:
+    """Write the scenario, the run's id and each simulated hospital's folder. All or nothing for a new folder."""
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,31 +166,15 @@ def _prepare(folder: Path, scenario: Scenario, release: Path) -> None:
                 f"only {free // 2**20} MiB are free at {folder}; a run needs at least {_ROOM_BYTES // 2**20}"
             )
         if not (folder / "run-id").exists():
-            _write(folder / "run-id", secrets.token_hex(8))
-        for site in scenario.sites:
-            home = folder / "sites" / site.name
-            home.mkdir(parents=True, exist_ok=True)
-            station = {
-                "site": site.model_dump(),
-                "data": scenario.data.model_dump(),
-                "release": str(release),
-                "cache": str(cache_folder().resolve() / "grid" / site.name),
-                "raw_sharing": scenario.policy.raw_sharing,
-            }
-            _write(home / "station.json", json.dumps(station, indent=1))
-        _write(folder / "scenario.json", scenario.model_dump_json(indent=1))
+            write_text(folder / "run-id", secrets.token_hex(8))
+        settle(folder, scenario, release, cache_folder().resolve() / "grid", cohorts)
+        write_text(folder / "scenario.json", scenario.model_dump_json(indent=1))
     except (OSError, FolderError) as fault:
         if new:
             shutil.rmtree(folder, ignore_errors=True)
         if isinstance(fault, FolderError):
             raise
         raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
 
 
 def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:

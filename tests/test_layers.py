@@ -28,12 +28,15 @@ LAYERS = (
         "comparison_tables",
         "benchmark",
         "leakage",
+        "hospitals",
     },
-    {"display", "starter", "terminal", "cli"},
+    {"display", "starter", "terminal", "cli", "policy_cli"},
 )
 FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("attacks", "policy"), ("server", "data")}
 NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("data", "config"),
+    ("policy", "config"),
+    ("run", "hospitals"),
     ("protections", "config"),
     ("findings", "config"),
     ("report", "report_figures"),
@@ -46,6 +49,8 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("benchmark", "report"),
     ("cli", "display"),
     ("cli", "terminal"),
+    ("cli", "policy_cli"),
+    ("policy_cli", "terminal"),
     ("cli", "starter"),
     ("records", "errors"),
 }

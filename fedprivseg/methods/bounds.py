@@ -1,8 +1,8 @@
 """Reference lines: what a site reaches alone, and what all would reach with their data in one place.
 
 Neither is a way of segmenting together. Local-only is the floor that a method has to beat to be worth joining; pooled is
-what policy forbids: its images and masks leave as they are, so every gate refuses it unless the scenario's policy says
-``raw_sharing = "allowed"`` in so many words.
+what most policies forbid: its images and masks leave as they are, so every gate refuses it unless the site's own policy
+says ``raw_sharing = "allowed"`` in so many words, and the scenario asks for it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The gate of a site: everything that would leave is decided here, and nothing leaves unless a rule says that it may.
 
-A payload of a kind that the method declares is put to the rules in `RULES`, one function each, in the order in which
-they stand; the first that objects decides, and if none does the payload may leave (rule ``kind.declared``). Everything
-else is refused: an undeclared kind, raw data, bytes that are no payload, a fault in the gate, a ledger that cannot be
-written.
+A payload of a kind that the method declares is put first to the site's policy (`standing`), then to the rules in `RULES`, one
+function each, in the order in which they stand; the first that objects decides, and if none does the payload may leave (rule
+``kind.declared``). Everything else is refused: an undeclared kind, raw data, bytes that are no payload, a fault in the gate, a
+ledger that cannot be written, a site without a policy.
 
 The size rules bound what could leave under the name of a metric or a status; they do not prove that a small array is
 what it is called. That is for whoever reads the method, and for the attacks.
@@ -20,9 +20,9 @@ import numpy as np
 from fedprivseg.errors import PayloadError, RequestError
 from fedprivseg.policy.keys import SiteKey, statement
 from fedprivseg.policy.ledger import Fact, Ledger, Line
+from fedprivseg.policy.standing import Standing
 from fedprivseg.records import Decision, Kind, Payload, digest
 
-PURPOSES = ("train", "infer", "measure")
 LEVELS = (1, 2, 3, 4, 5)
 """Sensitivity, 1 (public) to 5 (strictly limited): T/SCGS 313008-2024 clause 5.5."""
 
@@ -63,37 +63,34 @@ class Refused:
 class Gate:
     """The policy of one site for one method.
 
-    exports: the kinds that the method declares. site: whose gate this is. purposes: the purposes that are allowed.
-    max_level: the highest sensitivity that may leave, 1 to 5; raw data has its own rule. raw_sharing: whether this site's
-    policy allows raw images and masks to leave in so many words; a method that exports RAW is refused otherwise. Raises
-    RequestError on values outside these.
+    exports: the kinds that the method declares. site: whose gate this is. standing: the site's policy and what it asks for, on
+    this day. Raises RequestError for something in `exports` that is no kind.
     """
 
     exports: frozenset[Kind]
     site: str
-    purposes: tuple[str, ...] = PURPOSES
-    max_level: int = 3
-    raw_sharing: bool = False
+    standing: Standing
 
     def __post_init__(self) -> None:
         unknown = sorted(repr(kind) for kind in self.exports if not isinstance(kind, Kind))
         if unknown:
             raise RequestError(f"a gate cannot export {', '.join(unknown)}; kinds are: {_list(Kind)}.")
-        if type(self.max_level) is not int or self.max_level not in LEVELS:
-            raise RequestError(f"max_level is {self.max_level!r}; levels are whole numbers: {_list(LEVELS)}.")
 
     def decide(self, payload: Payload) -> Decision:
         """Whether `payload` may leave, by which rule, and why. Raises nothing: a fault in a rule is a refusal."""
         try:
-            if payload.kind in self.exports and (payload.kind != Kind.RAW or self.raw_sharing is True):
-                for rule, objection in RULES:
-                    reason = objection(self, payload)
-                    if reason is not None:
-                        return Decision(False, rule, reason)
-                if payload.kind == Kind.RAW:
-                    return Decision(True, "kind.raw-allowed", "This site's policy allows raw data to leave.")
-                return Decision(True, "kind.declared", f"The method declares that '{payload.kind}' may leave a site.")
-            return self._undeclared(payload.kind)
+            if payload.kind not in self.exports:
+                return self._undeclared(payload.kind)
+            if (refusal := self.standing.objection(payload.kind, payload.purpose)) is not None:
+                return refusal
+            for rule, clause, objection in RULES:
+                reason = objection(self, payload)
+                if reason is not None:
+                    return Decision(False, rule, reason, clause)
+            if payload.kind == Kind.RAW:
+                return Decision(True, "kind.raw-allowed", "This site's policy allows raw data to leave.", "5.6.2-b")
+            reason = f"The method declares that '{payload.kind}' may leave a site."
+            return Decision(True, "kind.declared", reason, "5.6.2-b")
         except Exception as fault:
             return _broken(fault)
 
@@ -127,6 +124,7 @@ class Gate:
         facts: dict[str, Fact] = {
             "action": action,
             "bytes": len(body),
+            "clause": decision.clause,
             "decision": "permit" if decision.allowed else "deny",
             "digest": name,
             "number": number,
@@ -146,11 +144,12 @@ class Gate:
 
     def _undeclared(self, kind: Kind) -> Decision:
         if kind == Kind.RAW:
-            reason = "Raw images and masks do not leave: this site's policy does not allow it in so many words."
-            return Decision(False, "kind.raw", reason)
+            return Decision(
+                False, "kind.raw", "Raw images and masks do not leave: the method does not declare it.", "5.6.2-b"
+            )
         rule = "kind.key" if kind == Kind.KEY else "kind.undeclared"
         reason = f"The method does not declare that '{kind}' leaves a site; it declares: {_list(self.exports)}."
-        return Decision(False, rule, reason)
+        return Decision(False, rule, reason, "5.6.2-b")
 
 
 def _foreign(gate: Gate, payload: Payload) -> str | None:
@@ -159,19 +158,20 @@ def _foreign(gate: Gate, payload: Payload) -> str | None:
     return f"The payload claims to come from {_short(payload.site)}, and this is the gate of '{gate.site}'."
 
 
-def _purpose(gate: Gate, payload: Payload) -> str | None:
-    # A set, because a text given for the tuple would agree to every part of itself, the empty purpose too.
-    if payload.purpose in set(gate.purposes):
-        return None
-    return f"The purpose {_short(payload.purpose)} is not agreed; agreed are: {_list(gate.purposes)}."
-
-
 def _level(gate: Gate, payload: Payload) -> str | None:
     if type(payload.level) is not int or payload.level not in LEVELS:
         return f"The sensitivity level {_short(payload.level)} does not exist; levels are: {_list(LEVELS)}."
-    if payload.level <= (RAW_LEVEL if payload.kind == Kind.RAW else gate.max_level):
+    most = RAW_LEVEL if payload.kind == Kind.RAW else gate.standing.highest
+    if payload.level <= most:
         return None
-    return f"The sensitivity level is {payload.level}; from this site at most level {gate.max_level} may leave."
+    return f"The sensitivity level is {payload.level}; from this site at most level {most} may leave."
+
+
+def _understated(gate: Gate, payload: Payload) -> str | None:
+    assigned = gate.standing.level(payload.kind)
+    if payload.level >= assigned.level:
+        return None
+    return f"The payload claims level {payload.level} and is of level {assigned.level}: {assigned.reason}."
 
 
 def _dtype(gate: Gate, payload: Payload) -> str | None:
@@ -219,17 +219,17 @@ def _status_size(gate: Gate, payload: Payload) -> str | None:
     return None
 
 
-RULES: tuple[tuple[str, Callable[[Gate, Payload], str | None]], ...] = (
-    ("site.foreign", _foreign),
-    ("purpose.unknown", _purpose),
-    ("level.above", _level),
-    ("arrays.dtype", _dtype),
-    ("arrays.non-finite", _non_finite),
-    ("metric.size", _metric_size),
-    ("metric.shape", _metric_shape),
-    ("status.size", _status_size),
+RULES: tuple[tuple[str, str, Callable[[Gate, Payload], str | None]], ...] = (
+    ("site.foreign", "5.3.2-b", _foreign),
+    ("level.above", "5.5", _level),
+    ("level.understated", "5.5", _understated),
+    ("arrays.dtype", "5.1.2-c", _dtype),
+    ("arrays.non-finite", "5.1.2-c", _non_finite),
+    ("metric.size", "5.1.2-c", _metric_size),
+    ("metric.shape", "5.1.2-c", _metric_shape),
+    ("status.size", "5.1.2-c", _status_size),
 )
-"""Each rule's id and its objection: a sentence if the payload may not leave, None if the rule does not object."""
+"""Each rule's id, the clause that it serves, and its objection: a sentence if the payload may not leave, else None."""
 
 
 def _describe(payload: Payload) -> dict[str, Fact]:

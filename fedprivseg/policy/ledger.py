@@ -29,7 +29,21 @@ from fedprivseg.errors import LedgerError
 from fedprivseg.policy import keys
 from fedprivseg.policy.keys import SiteKey, canonical
 
-EVENTS = ("close", "error", "key", "open", "recovery", "refusal", "release")
+EVENTS = (
+    "access",
+    "archive",
+    "close",
+    "destruction",
+    "error",
+    "intake",
+    "key",
+    "open",
+    "recovery",
+    "refusal",
+    "release",
+    "withdrawal",
+    "witness",
+)
 """What a line can tell. Only the ledger itself writes ``key`` (its first line) and ``recovery`` (a torn line put
 aside)."""
 

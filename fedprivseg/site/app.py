@@ -26,10 +26,8 @@ from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 from fedprivseg.records import Kind, Order, Payload
 from fedprivseg.site.bench import Bench
+from fedprivseg.site.rules import Rules
 from fedprivseg.site.station import Station
-
-PURPOSES = ("describe", "train", "infer", "measure")
-"""What a payload may be for; a payload for anything else stays at the site."""
 
 
 def gate(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -54,13 +52,10 @@ def _through_gate(
     body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
     key = _key(station)
     ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
-    method = resolve(Scenario.model_validate_json(envelope.scenario).method)
-    own_gate = policy.Gate(
-        exports=method.exports,
-        site=station.site.name,
-        purposes=PURPOSES,
-        raw_sharing=station.raw_sharing == "allowed",
-    )
+    scenario = Scenario.model_validate_json(envelope.scenario)
+    rules = Rules(station, scenario)
+    rules.record_intake(ledger)
+    own_gate = policy.Gate(resolve(scenario.method).exports, station.site.name, rules.standing(key.public_hex))
     verdict = own_gate.release(body, ledger, key, order.action, run_id=envelope.run_id, number=order.number)
     if isinstance(verdict, policy.Refused):
         return Refused(station.site.name, verdict.decision.rule, verdict.decision.reason)
@@ -78,7 +73,7 @@ def perform(message: Message, context: Context) -> Message:
     scenario = Scenario.model_validate_json(envelope.scenario)
     with threads(scenario.resources.site_threads):
         bench = Bench(Station.find(context), scenario)
-        payload = _carry_out(bench, scenario, envelope.order)
+        payload = _levelled(bench, _carry_out(bench, scenario, envelope.order))
     content = RecordDict({"payload": ConfigRecord({"body": payload.encode()})})
     return Message(content, reply_to=message)
 
@@ -90,6 +85,11 @@ def _carry_out(bench: Bench, scenario: Scenario, order: Order) -> Payload:
     if order.action not in method.actions:
         raise ValueError(f"{method.name} has no action {order.action!r}; it has {', '.join(sorted(method.actions))}")
     return _protected(bench, order, method.actions[order.action](method, bench, _opened(bench, order)))
+
+
+def _levelled(bench: Bench, payload: Payload) -> Payload:
+    """The payload with the level that this site's rules assign to it (5.5). A method does not say how sensitive data is."""
+    return replace(payload, level=bench.level(payload.kind))
 
 
 def _protected(bench: Bench, order: Order, payload: Payload) -> Payload:

@@ -21,6 +21,7 @@ from fedprivseg.nets.opponents import UNKNOWN
 from fedprivseg.progress import ProgressFile
 from fedprivseg.protections import Shield
 from fedprivseg.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slices, Subject, Volume
+from fedprivseg.site.rules import Rules
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import Vault
 
@@ -62,6 +63,7 @@ class Bench:
         self._cache = station.cache
         self._pictures = scenario.report.images
         self._station = station
+        self._rules = Rules(station, scenario)
 
     @cached_property
     def _cohort(self) -> Cohort:
@@ -69,6 +71,7 @@ class Bench:
         path = self._folder / "cohort.json"
         if not path.exists():
             found = cohort(read_release(self._station.release).subjects, self._station.site.centre, self._station.data)
+            found = self._rules.admit(found)
             draft = path.with_suffix(".draft")
             draft.write_bytes(_COHORT.dump_json(found))
             draft.replace(path)
@@ -79,10 +82,15 @@ class Bench:
         counts = {
             "subjects_train": len(self._cohort.train),
             "subjects_test": len(self._cohort.test),
-            "slices_train": len(self.training().images),
+            "slices_train": len(self.training().images) if self._cohort.train else 0,
             "slices_test": len(self.testing()),
         }
         return {key: np.array([value], dtype=np.int64) for key, value in counts.items()}
+
+    def level(self, kind: Kind) -> int:
+        """The level of a payload of `kind` made of this site's subjects (T/SCGS 313008-2024 clause 5.5)."""
+        assert self._cohort is not None  # who takes part is settled first
+        return self._rules.standing("").level(kind).level
 
     def guarded(self, kind: Kind, codes: np.ndarray) -> np.ndarray:
         """Codes (N, C, h, w) as they would leave: a payload that nobody asked for, with draws of its own."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from fedprivseg.config import DataConfig, RawSharing, SiteConfig
+from fedprivseg.config import DataConfig, SiteConfig
 
 if TYPE_CHECKING:  # who starts a simulation needs no Flower for the variable's name
     from flwr.app import Context
@@ -31,14 +32,16 @@ class StationFile(BaseModel):
     data: DataConfig
     release: str
     cache: str
-    raw_sharing: RawSharing = "forbidden"
+    today: date | None = None
+    server_key: str | None = None
 
 
 @dataclass(frozen=True)
 class Station:
     """``folder`` is the site's own; ``release`` the M&Ms release it reads; ``cache`` holds its images on the network grid.
 
-    ``raw_sharing``: whether the hospital lets raw images leave. It stands here, with the site, not in what a server sends.
+    ``today``: the simulated day, None for the calendar's. ``server_key``: the public key (hex) of the server that the hospital
+    deals with, None if any will do. What the hospital lets out stands in files of its own beside this one (`rules`).
     """
 
     site: SiteConfig
@@ -46,7 +49,8 @@ class Station:
     folder: Path
     release: Path
     cache: Path
-    raw_sharing: RawSharing = "forbidden"
+    today: date | None = None
+    server_key: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Station:
@@ -58,7 +62,8 @@ class Station:
             path.parent,
             Path(content.release),
             Path(content.cache),
-            content.raw_sharing,
+            content.today,
+            content.server_key,
         )
 
     @classmethod

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,36 @@ from hypothesis.extra import numpy as hnp
 
 from fedprivseg.errors import RequestError
 from fedprivseg.policy import gate as module
-from fedprivseg.policy.gate import DTYPES, LEVELS, PURPOSES, RULES, Gate, Refused, Released
+from fedprivseg.policy.gate import DTYPES, LEVELS, RULES, Gate, Refused, Released
 from fedprivseg.policy.keys import SiteKey, statement, verify
 from fedprivseg.policy.ledger import Ledger, read
 from fedprivseg.policy.ledger import verify as verify_ledger
+from fedprivseg.policy.profile import SitePolicy
+from fedprivseg.policy.standing import Standing
 from fedprivseg.records import Decision, Kind, Payload, digest
 
 SITE = "centre1"
 KEY = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
 EXPORTS = frozenset({Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.METRIC, Kind.STATUS, Kind.KEY})
-GATE = Gate(EXPORTS, SITE)
+PURPOSES = ("train", "infer", "measure")
+OPEN = SitePolicy(
+    profile="open-research",
+    says="A policy of the tests: whatever a method declares may leave.",
+    kinds=tuple(Kind),
+    purposes=PURPOSES,
+    max_level=3,
+    raw_sharing="allowed",
+    consent="release",
+    agreement="none",
+    at_rest="plain",
+)
+
+
+def gate_of(exports: frozenset[Kind], **changes: Any) -> Gate:
+    return Gate(exports, SITE, Standing(OPEN.model_copy(update=changes), date(2026, 1, 1)))
+
+
+GATE = gate_of(EXPORTS)
 CODES = Payload(Kind.IMAGE_CODE, SITE, "train", {"codes": np.zeros((2, 4, 3, 3), np.float16)}, history=("encode",))
 
 
@@ -58,8 +79,6 @@ def release(body: bytes, ledger: Ledger, gate: Gate = GATE, key: SiteKey = KEY) 
 PERMITTED = {
     "codes": CODES,
     "mask codes": replace(CODES, kind=Kind.MASK_CODE),
-    "a declared key": replace(CODES, kind=Kind.KEY),
-    "level 1": replace(CODES, level=1),
     "level 3": replace(CODES, level=3),
     "no arrays": replace(CODES, arrays={}),
     "an empty array": holding(np.zeros((0, 4), np.float32)),
@@ -80,6 +99,8 @@ REFUSED = {
     "unknown purpose": (replace(CODES, purpose="resale"), "purpose.unknown"),
     "no purpose": (replace(CODES, purpose=""), "purpose.unknown"),
     **{f"level {level}": (replace(CODES, level=level), "level.above") for level in (-1, 0, 4, 5, 6)},
+    **{f"level {level}": (replace(CODES, level=level), "level.understated") for level in (1, 2)},
+    "a declared key": (replace(CODES, kind=Kind.KEY, level=4), "level.above"),
     "level true": (replace(CODES, level=True), "level.above"),
     "level 2.0": (replace(CODES, level=2.0), "level.above"),  # type: ignore[arg-type]
     **{
@@ -120,7 +141,7 @@ def test_refused(payload: Payload, rule: str) -> None:
 
 
 def test_every_rule_is_tried_above() -> None:
-    ids = [rule for rule, _ in RULES]
+    ids = [rule for rule, _, _ in RULES]
     assert len(set(ids)) == len(ids)
     assert set(ids) <= {rule for _, rule in REFUSED.values()}
 
@@ -129,59 +150,62 @@ def test_every_rule_is_tried_above() -> None:
 def test_an_empty_list_of_exports_lets_nothing_out(kind: Kind) -> None:
     expected = {Kind.RAW: "kind.raw", Kind.KEY: "kind.key"}.get(kind, "kind.undeclared")
     assert GATE.decide(replace(CODES, kind=Kind.IMAGE_CODE)).allowed
-    decision = Gate(frozenset(), SITE).decide(replace(CODES, kind=kind))
+    decision = gate_of(frozenset()).decide(replace(CODES, kind=kind))
     assert (decision.allowed, decision.rule) == (False, expected)
 
 
 def test_raw_leaves_only_if_the_method_declares_it_and_the_site_allows_it() -> None:
     raw = replace(CODES, kind=Kind.RAW, level=4)
-    allowed = Gate(EXPORTS | {Kind.RAW}, SITE, raw_sharing=True).decide(raw)
+    allowed = gate_of(EXPORTS | {Kind.RAW}).decide(raw)
     assert (allowed.allowed, allowed.rule) == (True, "kind.raw-allowed")
-    undeclared = Gate(EXPORTS, SITE, raw_sharing=True).decide(raw)
+    undeclared = gate_of(EXPORTS).decide(raw)
     assert (undeclared.allowed, undeclared.rule) == (False, "kind.raw")
-    above = Gate(EXPORTS | {Kind.RAW}, SITE, raw_sharing=True).decide(replace(raw, level=5))
+    above = gate_of(EXPORTS | {Kind.RAW}).decide(replace(raw, level=5))
     assert (above.allowed, above.rule) == (False, "level.above")
-    for truthy in ("allowed", 1, "no"):  # only True is a permission
-        assert not Gate(EXPORTS | {Kind.RAW}, SITE, raw_sharing=truthy).decide(raw).allowed  # type: ignore[arg-type]
+    for other in ("forbidden", True, 1, "yes"):  # only the one word is a permission
+        assert not gate_of(EXPORTS | {Kind.RAW}, raw_sharing=other).decide(raw).allowed
 
 
 def test_raw_stays_even_if_a_method_declares_it() -> None:
-    decision = Gate(frozenset(Kind), SITE).decide(replace(CODES, kind=Kind.RAW))
+    decision = gate_of(frozenset(Kind), raw_sharing="forbidden").decide(replace(CODES, kind=Kind.RAW))
     assert (decision.allowed, decision.rule) == (False, "kind.raw")
 
 
 @pytest.mark.parametrize("limit", LEVELS)
 def test_the_level_that_is_set_is_the_highest_that_leaves(limit: int) -> None:
-    gate = Gate(EXPORTS, SITE, max_level=limit)
+    gate = gate_of(EXPORTS, max_level=limit)
+    # A code is of level 3 by rule, so neither may it leave under a lower limit nor under a lower claim.
     assert [level for level in range(-1, 8) if gate.decide(replace(CODES, level=level)).allowed] == [
-        *range(1, limit + 1)
+        *range(3, limit + 1)
     ]
 
 
+def test_a_level_that_is_understated_is_refused_and_the_reason_given() -> None:
+    decision = GATE.decide(replace(CODES, level=2))
+    assert (decision.rule, decision.clause) == ("level.understated", "5.5")
+    assert "claims level 2 and is of level 3" in decision.reason
+
+
 def test_purposes_are_those_given() -> None:
-    gate = Gate(EXPORTS, SITE, purposes=("audit",))
-    assert gate.decide(replace(CODES, purpose="audit")).allowed
-    assert "agreed are: audit" in gate.decide(CODES).reason
+    gate = gate_of(EXPORTS, purposes=("infer",))
+    assert gate.decide(replace(CODES, purpose="infer")).allowed
+    assert "agreed are: infer" in gate.decide(CODES).reason
 
 
-@pytest.mark.parametrize("purpose", ["", "train", "rain"])
-def test_a_text_in_place_of_the_purposes_agrees_to_nothing(purpose: str) -> None:
-    gate = Gate(EXPORTS, SITE, purposes="train")  # type: ignore[arg-type]
-    assert gate.decide(replace(CODES, purpose=purpose)).rule == "purpose.unknown"
+def test_a_gate_that_exports_what_is_no_kind_is_not_built() -> None:
+    with pytest.raises(RequestError, match="kinds are: image-code, key, mask-code"):
+        gate_of(frozenset({"codes"}))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("settings_", "said"),
-    [
-        ({"exports": frozenset({"codes"})}, "kinds are: image-code, key, mask-code"),
-        ({"max_level": 0}, "1, 2, 3, 4, 5"),
-        ({"max_level": 6}, "1, 2, 3, 4, 5"),
-        ({"max_level": True}, "1, 2, 3, 4, 5"),
-    ],
-)
-def test_a_gate_that_makes_no_sense_is_not_built(settings_: dict[str, Any], said: str) -> None:
-    with pytest.raises(RequestError, match=said):
-        Gate(**({"exports": EXPORTS, "site": SITE} | settings_))
+def test_a_declared_key_leaves_a_site_that_lets_level_4_out() -> None:
+    key = replace(CODES, kind=Kind.KEY, level=4)
+    assert gate_of(EXPORTS, max_level=4).decide(key).allowed
+    assert gate_of(EXPORTS - {Kind.KEY}, max_level=4).decide(key).rule == "kind.key"
+
+
+def test_without_a_policy_nothing_leaves() -> None:
+    gate = Gate(frozenset(Kind), SITE, Standing(None, date(2026, 1, 1)))
+    assert {gate.decide(replace(CODES, kind=kind)).rule for kind in Kind} == {"policy.absent"}
 
 
 def test_no_value_of_an_array_is_in_a_reason_or_a_line(ledger: Ledger) -> None:
@@ -211,6 +235,7 @@ def test_what_is_released_is_signed_for_its_slot_and_recorded(ledger: Ledger) ->
     assert dict(line.facts) == {
         "action": "encode",
         "bytes": len(body),
+        "clause": "5.6.2-b",
         "decision": "permit",
         "digest": digest(body),
         "history": ["encode"],
@@ -401,7 +426,7 @@ payloads = st.builds(
 def test_nothing_gets_out_without_a_line_and_a_declared_kind(
     sent: list[Payload], exports: frozenset[Kind], limit: int
 ) -> None:
-    gate = Gate(exports, SITE, max_level=limit)
+    gate = gate_of(exports, max_level=limit, raw_sharing="forbidden")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         ledger = Ledger(Path(folder) / "ledger.jsonl", KEY, SITE)
@@ -440,5 +465,5 @@ def test_a_damaged_payload_is_decided_on_as_what_it_is(position: int, mask: int)
         assert len(read(ledger.path)) == 2
         if isinstance(outcome, Released):
             examined = Payload.decode(outcome.body)
-            assert GATE.decide(examined) == Decision(True, "kind.declared", outcome.decision.reason)
+            assert GATE.decide(examined) == Decision(True, "kind.declared", outcome.decision.reason, "5.6.2-b")
             assert examined.encode() == bytes(body)

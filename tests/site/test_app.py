@@ -21,7 +21,7 @@ SECRET = "patient A1B2C3 in /data/hospital, intensity 1234"
 
 @pytest.fixture
 def station(tmp_path, tiny_scenario, phantom):
-    _prepare(tmp_path / "run", tiny_scenario, phantom)
+    _prepare(tmp_path / "run", tiny_scenario, phantom, {})
     return tmp_path / "run" / "sites" / "centre1"
 
 

@@ -1,0 +1,89 @@
+"""The simulated hospitals of a run: each gets a folder with its station, its policy, its register of consent and its agreement.
+
+In a deployment the hospital writes these files itself. A simulation plays its part: it copies the policy that stands beside the
+site's description, narrowed by what the scenario restricts, and lets simulated patients and parties sign.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import tomli_w
+
+from fedprivseg.config import ConsentConfig, Scenario
+from fedprivseg.data.splits import Cohort
+from fedprivseg.methods import resolve
+from fedprivseg.policy.consent import Consent, Duo, write_register
+from fedprivseg.policy.foresight import draw_up, effective
+from fedprivseg.policy.keys import SiteKey
+from fedprivseg.site.rules import AGREEMENT, POLICY, REGISTER
+
+KEY = "key.pem"
+
+
+def settle(folder: Path, scenario: Scenario, release: Path, cache: Path, cohorts: dict[str, Cohort]) -> None:
+    """Write the folder of every simulated hospital under `folder`, and the server's key. What is there already stays: a
+    resumed run finds the register as its events left it. cohorts: everybody whom the release has, by site."""
+    exports = resolve(scenario.method).exports
+    server_key = _key(folder / "server" / KEY)
+    for site in scenario.sites:
+        home = folder / "sites" / site.name
+        home.mkdir(parents=True, exist_ok=True)
+        station = {
+            "site": site.model_dump(exclude={"policy"}),
+            "data": scenario.data.model_dump(),
+            "release": str(release),
+            "cache": str(cache / site.name),
+            "today": None if scenario.study.today is None else scenario.study.today.isoformat(),
+            "server_key": server_key.public_hex,
+        }
+        write_text(home / "station.json", json.dumps(station, indent=1))
+        policy = effective(scenario, site)
+        if policy is not None:
+            write_text(home / POLICY, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
+        if scenario.study.consent is not None and not (home / REGISTER).exists():
+            codes = [one.code for one in (*cohorts[site.name].train, *cohorts[site.name].test)]
+            write_register(
+                home / REGISTER, _signed_by_patients(codes, scenario.study.consent, site.name, scenario.study.data)
+            )
+        if not (home / AGREEMENT).exists():
+            agreement = draw_up(scenario, site.name, exports, _key(home / "vault" / KEY), server_key)
+            if agreement is not None:
+                write_text(home / AGREEMENT, agreement.model_dump_json(indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put `text` at `path` in one step."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def _key(path: Path) -> SiteKey:
+    if path.exists():
+        return SiteKey.load(path)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return SiteKey.create(path)
+
+
+def _signed_by_patients(codes: Sequence[str], config: ConsentConfig, site: str, data: str) -> list[Consent]:
+    """One line a simulated patient; the first by code refuse or have withdrawn, as the scenario says."""
+    refused, withdrawn = config.refused.get(site, 0), config.withdrawn.get(site, 0)
+    return [
+        Consent(
+            subject=code,
+            purposes=frozenset(Duo(term) for term in config.purposes),
+            diseases=frozenset(),
+            range=frozenset({data}),
+            sharing=number >= refused,
+            valid_from=config.start,
+            valid_until=config.end,
+            withdrawn=config.start if refused <= number < refused + withdrawn else None,
+            channel="simulated",
+            source="simulated",
+        )
+        for number, code in enumerate(sorted(codes))
+    ]

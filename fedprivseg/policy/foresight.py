@@ -1,0 +1,111 @@
+"""What the gates of a scenario's sites would refuse, before anything runs: the rules of the gate, asked with empty payloads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from types import MappingProxyType
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedprivseg.config import Scenario, SiteConfig
+from fedprivseg.policy.agreement import Agreement, BreachPlan, Terms
+from fedprivseg.policy.gate import Gate
+from fedprivseg.policy.keys import SiteKey
+from fedprivseg.policy.profile import SitePolicy, meet, parse_policy
+from fedprivseg.policy.standing import InForce, Standing, Taken
+from fedprivseg.records import Decision, Kind, Payload
+
+USES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {
+        Kind.IMAGE_CODE: ("train", "infer"),
+        Kind.MASK_CODE: ("train",),
+        Kind.WEIGHTS: ("train",),
+        Kind.MASKED: ("train",),
+        Kind.SHARE: ("train",),
+        Kind.METRIC: ("measure",),
+        Kind.RAW: ("train",),
+        Kind.KEY: ("train",),
+        Kind.STATUS: ("describe", "train", "infer"),
+    }
+)
+"""What payloads of each kind are for in the methods of this package."""
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a site's gate would decide on a payload of `kind` for `purpose`."""
+
+    site: str
+    kind: Kind
+    purpose: str
+    decision: Decision
+
+
+def effective(scenario: Scenario, site: SiteConfig) -> SitePolicy | None:
+    """The policy of a simulated hospital: its own, narrowed by what the scenario restricts; None if it has none. Raises
+    ScenarioError for one that cannot be read."""
+    if not site.policy:
+        return None
+    policy = parse_policy(site.policy, f"policy of {site.name}")
+    for name in ("all", site.name):
+        if name in scenario.policy.restrict:
+            policy = meet(policy, parse_policy(scenario.policy.restrict[name], f"policy.restrict.{name}"))
+    if scenario.policy.raw_sharing == "forbidden":
+        policy = policy.model_copy(update={"raw_sharing": "forbidden"})
+    return policy
+
+
+def draw_up(
+    scenario: Scenario, site: str, exports: frozenset[Kind], site_key: SiteKey, server_key: SiteKey
+) -> Agreement | None:
+    """The agreement that the scenario's simulated parties sign, with both signatures; None if it states none. exports: what
+    the method declares."""
+    config = scenario.study.agreement
+    if config is None:
+        return None
+    kinds = tuple(Kind(kind) for kind in config.kinds) or tuple(sorted(exports))
+    terms = Terms(
+        site=site,
+        server="server",
+        site_key=site_key.public_hex,
+        server_key=server_key.public_hex,
+        study=scenario.question or scenario.name,
+        kinds=kinds,
+        purposes=("describe", "infer", "measure", "train"),
+        start=config.start,
+        end=config.end,
+        protections=config.protections,
+        duties=config.duties,
+        breach=BreachPlan(**config.breach.model_dump()),
+    )
+    return Agreement(terms=terms).signed("site", site_key).signed("server", server_key)
+
+
+def foresee(scenario: Scenario, exports: frozenset[Kind]) -> tuple[Foreseen, ...]:
+    """What every site's gate would say to every kind that the method declares, for each purpose. Where a register of consent
+    is needed, it is taken for granted that it covers somebody: only the site knows."""
+    found = []
+    for site in scenario.sites:
+        own, server = (SiteKey(Ed25519PrivateKey.generate()) for _ in range(2))
+        policy = effective(scenario, site)
+        standing = Standing(
+            policy=policy,
+            today=scenario.study.today or date.today(),
+            site_key=own.public_hex,
+            server_key=server.public_hex,
+            agreement=draw_up(scenario, site.name, exports, own, server),
+            protections=tuple(
+                InForce(kind, config.name, config.parameters) for config in scenario.protections for kind in config.of
+            ),
+            taken=Taken(1, 0) if scenario.study.consent is not None else None,
+        )
+        gate = Gate(exports, site.name, standing)
+        for kind in sorted(exports):
+            for purpose in USES[kind]:
+                empty = {"values": np.zeros(0, np.float32)}
+                payload = Payload(kind, site.name, purpose, empty, level=standing.level(kind).level)
+                found.append(Foreseen(site.name, kind, purpose, gate.decide(payload)))
+    return tuple(found)

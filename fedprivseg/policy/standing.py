@@ -1,0 +1,144 @@
+"""Where a site stands on one day in one study: its policy, and what the policy asks for, as the gate finds it.
+
+`Standing.objection` is everything that a policy has against a payload before anybody looks into its arrays: whether its kind
+may leave, under which agreement, with which protections, and on whose consent. The same function answers before anything runs
+(``fedprivseg policy check``) and at the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from fedprivseg.policy.agreement import Agreement, objection
+from fedprivseg.policy.levels import Assigned, payload_level
+from fedprivseg.policy.profile import SitePolicy
+from fedprivseg.records import Decision, Kind
+
+
+@dataclass(frozen=True)
+class InForce:
+    """A protection that every payload of kind `of` is under at this site, with its parameters."""
+
+    of: str
+    name: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Who was taken in under the register of consent: how many subjects, and of how many of these it stands no more."""
+
+    subjects: int
+    lapsed: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """policy: the site's; None if it has none that can be read, and then nothing leaves. today: the day. site_key, server_key:
+    public keys (hex), the server's None if the site knows none yet. agreement: what was signed, None if nothing was.
+    protections: those in force. taken: who was taken in, None if no register was asked. special: whether anybody taken in has a
+    disease that the site treats as special. subjects: how many take part."""
+
+    policy: SitePolicy | None
+    today: date
+    site_key: str = ""
+    server_key: str | None = None
+    agreement: Agreement | None = None
+    protections: tuple[InForce, ...] = ()
+    taken: Taken | None = None
+    special: bool = False
+    subjects: int = 0
+
+    def level(self, kind: Kind) -> Assigned:
+        """The level of a payload of `kind` (clause 5.5)."""
+        return payload_level(kind, special=self.special, subjects=self.subjects)
+
+    @property
+    def highest(self) -> int:
+        """The highest level that may leave; 0, which no payload has, without a policy."""
+        return 0 if self.policy is None else self.policy.max_level
+
+    def objection(self, kind: Kind, purpose: str) -> Decision | None:
+        """Why no payload of `kind` for `purpose` may leave; None if the policy has nothing against it."""
+        policy = self.policy
+        if policy is None:
+            reason = "This site has no policy that can be read, and without one nothing leaves."
+            return Decision(False, "policy.absent", reason, "5.6.2-b")
+        return (
+            _kind(policy, kind)
+            or _purpose(policy, purpose)
+            or self._level(policy, kind)
+            or self._agreement(policy, kind, purpose)
+            or self._demands(policy, kind)
+            or self._consent(policy)
+        )
+
+    def _level(self, policy: SitePolicy, kind: Kind) -> Decision | None:
+        assigned = self.level(kind)
+        if kind == Kind.RAW or assigned.level <= policy.max_level:
+            return None
+        reason = (
+            f"A payload of kind '{kind}' is of level {assigned.level} ({assigned.reason}); from this site at most level "
+            f"{policy.max_level} may leave."
+        )
+        return Decision(False, "level.above", reason, "5.5")
+
+    def _agreement(self, policy: SitePolicy, kind: Kind, purpose: str) -> Decision | None:
+        if policy.agreement == "none":
+            return None
+        return objection(
+            self.agreement,
+            site_key=self.site_key,
+            server_key=self.server_key,
+            kind=kind,
+            purpose=purpose,
+            today=self.today,
+        )
+
+    def _demands(self, policy: SitePolicy, kind: Kind) -> Decision | None:
+        for demand in policy.demands:
+            met = any(
+                each.of == kind and each.name == demand.protection and demand.met_by(each.parameters)
+                for each in self.protections
+            )
+            if demand.of == kind and not met:
+                reason = f"This site's policy demands {demand.in_words()}, and the scenario has no such protection."
+                return Decision(False, "protection.missing", reason, "5.3.2-b")
+        return None
+
+    def _consent(self, policy: SitePolicy) -> Decision | None:
+        if policy.consent == "release":
+            return None
+        if self.taken is None:
+            reason = "This site's policy takes in only subjects whose consent is on file, and no register was asked."
+            return Decision(False, "consent.register", reason, "5.1.2-b")
+        if self.taken.lapsed:
+            reason = "Consent of subjects that were taken in does not stand any more; take them out, then go on."
+            return Decision(False, "consent.lapsed", reason, "5.1.2-b")
+        if not self.taken.subjects:
+            reason = "No subject's consent covers this study, so there is nobody whose data could be used."
+            return Decision(False, "consent.nobody", reason, "5.1.2-b")
+        return None
+
+
+def _kind(policy: SitePolicy, kind: Kind) -> Decision | None:
+    if kind in policy.kinds and (kind != Kind.RAW or policy.raw_sharing == "allowed"):
+        return None
+    if kind == Kind.RAW:
+        reason = "Raw images and masks do not leave: this site's policy does not allow it in so many words."
+        return Decision(False, "kind.raw", reason, "5.6.2-b")
+    allowed = ", ".join(policy.kinds) or "nothing"
+    reason = f"This site's policy does not let '{kind}' leave; it lets out: {allowed}."
+    return Decision(False, "policy.kind", reason, "5.6.2-b")
+
+
+def _purpose(policy: SitePolicy, purpose: str) -> Decision | None:
+    if purpose in policy.purposes:
+        return None
+    agreed = ", ".join(policy.purposes) or "nothing"
+    given = repr(purpose if len(purpose) <= 60 else f"{purpose[:57]}...")
+    reason = f"The purpose {given} is not agreed; agreed are: {agreed}."
+    return Decision(False, "purpose.unknown", reason, "5.1.1")

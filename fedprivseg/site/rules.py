@@ -1,0 +1,154 @@
+"""A site's own rules as its program finds them on its disk: policy, agreement and register of consent, on the day that it is.
+
+Everything here is read anew for every order: a policy that was changed, a consent that was withdrawn and an agreement that ran
+out take effect with the next payload. What cannot be read allows nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+from fedprivseg.config import Scenario
+from fedprivseg.data.splits import Cohort
+from fedprivseg.errors import RequestError
+from fedprivseg.policy.agreement import read_agreement
+from fedprivseg.policy.consent import Duo, Register, Use
+from fedprivseg.policy.ledger import Fact, Ledger
+from fedprivseg.policy.levels import CLASSES, LEVELS, subject_level
+from fedprivseg.policy.profile import SitePolicy, read_policy
+from fedprivseg.policy.standing import InForce, Standing, Taken
+from fedprivseg.records import Decision, Subject
+from fedprivseg.site.station import Station
+
+POLICY, REGISTER, AGREEMENT, INTAKE = "policy.toml", "consent.csv", "agreement.json", "intake.json"
+"""Files in a site's folder. `INTAKE` is the program's own: who was taken in, on which state of the register."""
+
+
+class Rules:
+    """The rules of one site for one scenario."""
+
+    def __init__(self, station: Station, scenario: Scenario) -> None:
+        self._folder = station.folder
+        self._server_key = station.server_key
+        self._scenario = scenario
+        self.today = station.today or date.today()
+
+    @cached_property
+    def policy(self) -> SitePolicy | None:
+        """The site's policy; None if there is none that can be read, and then nothing leaves."""
+        try:
+            return read_policy(self._folder / POLICY)
+        except RequestError:
+            return None
+
+    def admit(self, found: Cohort) -> Cohort:
+        """Those of `found` who may be taken into the study. Under a policy that relies on the licence of a release that is
+        everybody; without a policy, or without a register that can be read, nobody. Remembers who was taken in, on which state
+        of the register, and how many were not, by rule (5.1.2-b, 5.1.2-d)."""
+        refused: dict[str, int] = {}
+
+        def side(people: tuple[Subject, ...]) -> tuple[Subject, ...]:
+            taken = []
+            for subject in people:
+                decision = self._decide(register, subject.code)
+                if decision.allowed:
+                    taken.append(subject)
+                else:
+                    refused[decision.rule] = refused.get(decision.rule, 0) + 1
+            return tuple(taken)
+
+        register = self._register()
+        taken = Cohort(side(found.train), side(found.test))
+        people = [*taken.train, *taken.test]
+        study = self._scenario.study
+        facts: dict[str, Fact] = {
+            "basis": "none" if self.policy is None else self.policy.consent,
+            "class": CLASSES[study.data].value if study.data in CLASSES else "unknown",
+            "level": max(
+                (subject_level(identified=False, special=self._special(one)).level for one in people), default=0
+            ),
+            "purpose": study.purpose,
+            "refused": [f"{rule}: {count}" for rule, count in sorted(refused.items())],
+            "register": register.sha256 if register else "",
+            "subjects": len(people),
+            "type": study.data,
+        }
+        self._write_intake({"subjects": [one.code for one in people], "facts": facts, "recorded": False})
+        return taken
+
+    def record_intake(self, ledger: Ledger) -> None:
+        """Write into `ledger` who was taken in, in numbers, unless that was done (5.1.2-d)."""
+        path = self._folder / INTAKE
+        if not path.exists():
+            return
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not content["recorded"]:
+            ledger.append("intake", content["facts"])
+            self._write_intake({**content, "recorded": True})
+
+    def standing(self, site_key: str) -> Standing:
+        """What the gate holds a payload against, for the site whose public key (hex) is `site_key`."""
+        policy = self.policy
+        if policy is None:
+            return Standing(None, self.today, site_key, self._server_key)
+        content = self._intake()
+        return Standing(
+            policy=policy,
+            today=self.today,
+            site_key=site_key,
+            server_key=self._server_key,
+            agreement=read_agreement(self._folder / AGREEMENT) if policy.agreement == "required" else None,
+            protections=tuple(
+                InForce(kind, config.name, config.parameters)
+                for config in self._scenario.protections
+                for kind in config.of
+            ),
+            taken=self._taken(content) if policy.consent == "register" else None,
+            special=content["facts"]["level"] == max(LEVELS),
+            subjects=len(content["subjects"]),
+        )
+
+    def _taken(self, content: dict[str, Any]) -> Taken | None:
+        register = self._register()
+        if register is None:
+            return None
+        lapsed = sum(not self._decide(register, code).allowed for code in content["subjects"])
+        return Taken(len(content["subjects"]), lapsed)
+
+    def _intake(self) -> dict[str, Any]:
+        path = self._folder / INTAKE
+        if not path.exists():
+            return {"subjects": [], "facts": {"level": 0}}
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+
+    def _write_intake(self, content: dict[str, Any]) -> None:
+        draft = self._folder / f".{INTAKE}.draft"
+        draft.write_text(json.dumps(content), encoding="utf-8")
+        draft.replace(self._folder / INTAKE)
+
+    def _register(self) -> Register | None:
+        """The register of consent; None if the site has none that can be read, and then no consent stands."""
+        try:
+            return Register.read(self._folder / REGISTER)
+        except RequestError:
+            return None
+
+    def _special(self, subject: Subject) -> bool:
+        return self.policy is not None and subject.pathology in self.policy.special_diseases
+
+    def _decide(self, register: Register | None, subject: str) -> Decision:
+        if self.policy is None:
+            return Decision(False, "policy.absent", "This site has no policy that can be read.", "5.6.2-b")
+        if self.policy.consent == "release":
+            return Decision(True, "consent.release", "The licence of the data's release stands for consent.", "5.1.1")
+        if register is None:
+            return Decision(
+                False, "consent.register", "This site has no register of consent that can be read.", "5.1.2-b"
+            )
+        study = self._scenario.study
+        use = Use(Duo(study.purpose), frozenset(study.diseases), study.data, study.commercial, study.ethics)
+        return register.decide(subject, use, self.today)
