@@ -115,6 +115,29 @@ def predict(
 
 
 @app.command()
+def withdraw(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    site: Annotated[str, typer.Argument(help="The subject's site.")],
+    subject: Annotated[str, typer.Argument(help="The subject's code, as in the site's register of consent.")],
+    as_json: AsJson = False,
+) -> None:
+    """Withdraw a subject's consent: delete what was made of its data, at the site and at the server. The same `fedprivseg
+    run` as before then trains without."""
+    from fedprivseg.withdrawal import withdraw as carry_out
+
+    done = carry_out(run_folder, site, subject)
+    if as_json:
+        typer.echo(done.model_dump_json())
+        return
+    open_console().print(
+        f"{site}: subject {done.pseudonym} withdrawn from {done.day} on (line {done.line} of the site's ledger)\n"
+        f"deleted: {len(done.at_sites)} files at sites, {len(done.shards)} shards and {len(done.models)} models at the server\n"
+        "run the scenario again into this folder to train without the subject",
+        highlight=False,
+    )
+
+
+@app.command()
 def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]) -> None:
     """Write report.html of a finished run again."""
     from fedprivseg.report import write_report

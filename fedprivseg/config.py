@@ -177,13 +177,15 @@ class AgreementConfig(_Frozen):
 
 class ConsentConfig(_Frozen):
     """The registers of consent of simulated hospitals. Every subject consents to ``purposes`` (DUO terms), except that at each
-    site the first so many by code refuse to share (``refused``) or withdrew before the study (``withdrawn``), by site name."""
+    site the first so many by code refuse to share (``refused``) or withdrew before the study (``withdrawn``), by site name.
+    ``withdraws``: a site, and the order at which the first subject taken in there withdraws, such as ``send_mask_codes``."""
 
     purposes: tuple[str, ...] = ("DUO:0000006",)
     start: date = date(2020, 1, 1)
     end: date | None = None
     refused: dict[Name, int] = Field(default_factory=dict)
     withdrawn: dict[Name, int] = Field(default_factory=dict)
+    withdraws: dict[Name, str] = Field(default_factory=dict)
 
 
 class StudyConfig(_Frozen):

@@ -39,6 +39,7 @@ def settle(folder: Path, scenario: Scenario, release: Path, cache: Path, cohorts
             "cache": str(cache / site.name),
             "today": None if scenario.study.today is None else scenario.study.today.isoformat(),
             "server_key": server_key.public_hex,
+            "withdraws": "" if scenario.study.consent is None else scenario.study.consent.withdraws.get(site.name, ""),
         }
         write_text(home / "station.json", json.dumps(station, indent=1))
         policy = effective(scenario, site)

@@ -24,7 +24,7 @@ import numpy as np
 from fedprivseg.config import Scenario, read_scenario
 from fedprivseg.data.mnms import Fault, read_release
 from fedprivseg.data.phantom import CENTRES, write_phantom
-from fedprivseg.data.splits import Cohort, cohort
+from fedprivseg.data.splits import COHORT, Cohort, cohort
 from fedprivseg.engines import Engine, engine
 from fedprivseg.errors import DataError, FolderError, RunError, ScenarioError
 from fedprivseg.hospitals import settle, write_text
@@ -34,6 +34,7 @@ from fedprivseg.policy.foresight import effective
 from fedprivseg.protections import resolve as resolve_protection
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
 from fedprivseg.results import Result, Row, Scores, SiteResult, metric_rows, read_result
+from fedprivseg.withdrawal import read_withdrawals
 
 _ROOM_BYTES = 256 * 2**20
 """Free space without which a run does not start."""
@@ -56,6 +57,11 @@ def load_scenario(path: Path | str, settings: Sequence[str] = (), *, sites_folde
         effective(
             scenario, site
         )  # a policy that cannot be read is a fault of the request, found here and not at a gate
+    for at in scenario.study.consent.withdraws.values() if scenario.study.consent else ():
+        if at not in method.actions:
+            raise ScenarioError(
+                f"study.consent.withdraws: {at!r}; the orders of {method.name} are: {', '.join(sorted(method.actions))}"
+            )
     if protections and not issubclass(type(method), CodedMethod):
         raise ScenarioError(
             f"protections are for codes, and method {method.name!r} sends none; take them out, or see its own parameters "
@@ -102,7 +108,12 @@ def simulate(
             ) from fault
         raise
     result = _gather(
-        folder, scenario, time.perf_counter() - start, resumed, _left_out(found.faults), _fingerprint(cohorts)
+        folder,
+        scenario,
+        time.perf_counter() - start,
+        resumed,
+        (*_left_out(found.faults), *_withdrawn(folder)),
+        _fingerprint(folder, cohorts),
     )
     result.write(folder)
     return result
@@ -128,9 +139,14 @@ def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | No
     return folder.resolve()
 
 
-def _fingerprint(cohorts: dict[str, Cohort]) -> str:
-    """SHA-256 over which subjects train and which test at each site."""
-    sides = {name: [[s.code for s in each.train], [s.code for s in each.test]] for name, each in cohorts.items()}
+def _fingerprint(folder: Path, cohorts: dict[str, Cohort]) -> str:
+    """SHA-256 over which subjects train and which test at each site: those whom the site took in, or, of a site that was
+    withheld before it said so, those of the release."""
+    sides = {}
+    for name, each in cohorts.items():
+        taken = folder / "sites" / name / "cohort.json"
+        found = COHORT.validate_json(taken.read_bytes()) if taken.exists() else each
+        sides[name] = [[s.code for s in found.train], [s.code for s in found.test]]
     return hashlib.sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()
 
 
@@ -184,6 +200,15 @@ def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
     kinds = Counter(fault.code for fault in faults)
     listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
     return (f"faults found in the release, faulty subjects left out: {listed}; `fedprivseg data check` lists them",)
+
+
+def _withdrawn(folder: Path) -> tuple[str, ...]:
+    """That the run was made anew without subjects who withdrew, in numbers."""
+    counts = Counter(each.site for each in read_withdrawals(folder))
+    return tuple(
+        f"{site}: consent of {count} subject{'s' if count > 1 else ''} was withdrawn; trained anew without"
+        for site, count in sorted(counts.items())
+    )
 
 
 def _gather(

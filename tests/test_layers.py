@@ -29,6 +29,7 @@ LAYERS = (
         "benchmark",
         "leakage",
         "hospitals",
+        "withdrawal",
     },
     {"display", "starter", "terminal", "cli", "policy_cli"},
 )
@@ -37,6 +38,9 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("data", "config"),
     ("policy", "config"),
     ("run", "hospitals"),
+    ("run", "withdrawal"),
+    ("report", "withdrawal"),
+    ("withdrawal", "hospitals"),
     ("protections", "config"),
     ("findings", "config"),
     ("report", "report_figures"),

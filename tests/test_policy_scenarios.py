@@ -7,9 +7,10 @@ import json
 import pytest
 from conftest import BRIEF, ROOT, tiny_settings
 
-from fedprivseg.errors import QuorumError, ScenarioError
+from fedprivseg.errors import QuorumError, RequestError, ScenarioError
 from fedprivseg.policy import ledger
 from fedprivseg.run import load_scenario, simulate
+from fedprivseg.withdrawal import traces, withdraw
 
 SITES = ("centre1", "centre2", "centre3")
 FEDAVG = ["method.name=fedavg", 'method.variant=""', "method.parameters={rounds=1, local_steps=1}"]
@@ -121,31 +122,76 @@ def _hide(path):
     path.mkdir()
 
 
-def test_consent_that_is_withdrawn_closes_the_gate_at_the_next_payload(phantom, tmp_path, monkeypatch):
-    from fedprivseg.site.bench import Bench
-
+@pytest.mark.parametrize("method", [[], FEDAVG], ids=["coded", "averaged"])
+def test_consent_that_is_withdrawn_in_mid_study_closes_the_gate_and_can_be_carried_out(method, phantom, tmp_path):
     folder = tmp_path / "run"
-    training = Bench.training
-
-    def withdrawing(bench):
-        slices = training(bench)
-        register = folder / "sites/centre1/consent.csv"
-        if bench.name == "centre1" and (folder / "server/codes").exists() and "2026-02-28" not in register.read_text():
-            first = json.loads((folder / "sites/centre1/intake.json").read_text())["subjects"][0]
-            lines = register.read_text().splitlines()
-            column = lines[0].split(",").index("withdrawn")
-            for number, line in enumerate(lines):
-                values = line.split(",")
-                if values[0] == first:
-                    values[column] = "2026-02-28"
-                    lines[number] = ",".join(values)
-            register.write_text("\n".join(lines) + "\n")
-        return slices
-
-    monkeypatch.setattr(Bench, "training", withdrawing)
-    statuses, _ = run("consent", phantom, folder, *FEW)
+    first = [*method] if not method else [*method, 'study.consent.withdraws={centre1="glance"}']
+    statuses, result = run("withdrawal", phantom, folder, *first)
     assert "(consent.lapsed)" in statuses["centre1"]
     assert (statuses["centre2"], statuses["centre3"]) == ("ok", "ok")
+    assert any("shards deleted at the server" in note for note in result.sites["centre1"].notes)
+    assert not list((folder / "server/codes").glob("centre1/**/*.safetensors"))
+    register = (folder / "sites/centre1/consent.csv").read_text().splitlines()
+    column = register[0].split(",").index("withdrawn")
+    (subject,) = [line.split(",")[0] for line in register[1:] if line.split(",")[column]]
+
+    others = {
+        path: path.read_bytes()
+        for path in [
+            *folder.glob("server/codes/centre[23]/*train*/**"),
+            *folder.glob("sites/centre[23]/vault/*slices*"),
+        ]
+        if path.is_file()
+    }
+    done = withdraw(folder, "centre1", subject)
+    assert done.models
+    assert subject not in (folder / "withdrawals.json").read_text()
+    assert not (folder / "result.json").exists()
+    assert not list((folder / "sites/centre1/predictions").glob("*"))
+    assert all(path.read_bytes() == body for path, body in others.items()), "what the other sites sent stays"
+    if method:
+        learned = [path.name for path in folder.glob("sites/centre[23]/vault/*.safetensors")]
+        assert {name.split(".")[0] for name in learned} <= {"training-slices", "testing-slices"}
+
+    statuses, again = run("withdrawal", phantom, folder, *first)
+    assert set(statuses.values()) == {"ok"}
+    assert any("consent of 1 subject was withdrawn; trained anew without" in note for note in again.notes)
+    before, after = (each.sites["centre2"].subjects_train for each in (result, again))
+    assert before == after
+    assert again.split_sha256 != result.split_sha256
+    taken = json.loads((folder / "sites/centre1/intake.json").read_text())["subjects"]
+    assert taken
+    assert subject not in taken
+    assert traces(folder, done) == ()
+    events = [line.event for line in ledger.read(folder / "sites/centre1/ledger.jsonl")]
+    assert events.count("withdrawal") == 1
+    assert events.count("intake") == 2
+
+
+def test_a_withdrawal_at_an_order_that_no_method_knows_is_refused(phantom):
+    with pytest.raises(ScenarioError, match=r"'sending'; the orders of privacy-sf are: decode, fit_encoders"):
+        load_scenario(ROOT / "simulations/policy-withdrawal.toml", ["study.consent.withdraws={centre1='sending'}"])
+
+
+def test_what_is_found_again_after_a_withdrawal_is_told(phantom, tmp_path):
+    folder = tmp_path / "run"
+    run("consent", phantom, folder, *FEW)
+    subject = json.loads((folder / "sites/centre3/intake.json").read_text())["subjects"][0]
+    kept = (folder / "server/mapping.safetensors").read_bytes()
+    intake = (folder / "sites/centre3/intake.json").read_bytes()
+    done = withdraw(folder, "centre3", subject)
+    assert len(done.shards) > 0
+    assert traces(folder, done) == ()
+    (folder / "server/copy.safetensors").write_bytes(kept)
+    (folder / "sites/centre3/intake.json").write_bytes(intake)
+    assert traces(folder, done) == (
+        "server/copy.safetensors holds what was deleted",
+        "the subject is among those whom centre3 takes in",
+    )
+    with pytest.raises(RequestError, match="has no such subject"):
+        withdraw(folder, "centre3", "nobody")
+    with pytest.raises(RequestError, match="sites of this run are: centre1, centre2, centre3"):
+        withdraw(folder, "centre9", subject)
 
 
 def test_a_scenario_cannot_open_what_a_site_closes(phantom, tmp_path):

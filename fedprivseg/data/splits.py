@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import TypeAdapter
+
 from fedprivseg.config import DataConfig
 from fedprivseg.errors import DataError
 from fedprivseg.records import Subject
@@ -17,6 +19,10 @@ class Cohort:
 
     train: tuple[Subject, ...]
     test: tuple[Subject, ...]
+
+
+COHORT: TypeAdapter[Cohort] = TypeAdapter(Cohort)
+"""A cohort as JSON, in a site's own folder."""
 
 
 def cohort(subjects: Sequence[Subject], centre: int, data: DataConfig) -> Cohort:

@@ -121,6 +121,11 @@ def gridded(subject: Subject, grid: Grid, cache: Path | None) -> dict[str, Gridd
     return kept
 
 
+def forget_gridded(subject: Subject, grid: Grid, cache: Path) -> None:
+    """Delete what `gridded` keeps of `subject` in the `cache` folder, if anything."""
+    (cache / f"{_key(subject, grid)}.safetensors").unlink(missing_ok=True)
+
+
 def gridded_slices(subjects: Sequence[Subject], grid: Grid, cache: Path | None) -> Slices:
     """All ED and ES slices of labelled `subjects`, stacked; ``Slices.subjects`` holds positions in `subjects`.
 

@@ -91,6 +91,11 @@ class SiteKey:
         """The 64-byte Ed25519 signature of `body`."""
         return self._private.sign(body)
 
+    def pseudonym(self, name: str) -> str:
+        """16 hex digits for `name` that only the holder of this key can make or recognise: what stands for a subject outside
+        of the site. Ed25519 signatures are deterministic (RFC 8032), so the same name has the same pseudonym."""
+        return hashlib.sha256(self.sign(b"fedprivseg pseudonym 1\0" + name.encode())).hexdigest()[:16]
+
     def __repr__(self) -> str:
         return f"SiteKey(fingerprint={self.fingerprint})"
 

@@ -33,6 +33,9 @@ DESCRIPTION = Expected(
     {key: Array("int64", (1,)) for key in ("subjects_train", "subjects_test", "slices_train", "slices_test")},
 )
 
+LAPSED = "consent.lapsed"
+"""The rule of a gate by which a server knows that it has to delete what the site sent before."""
+
 _NODES_DEADLINE_S = 120.0
 
 _STORED = (Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.RAW)
@@ -111,6 +114,8 @@ class GridFederation:
                     f"The details stay at the site, in its errors.log under id {reply.log_id}."
                 )
             if isinstance(reply, Refused):
+                if reply.rule == LAPSED:
+                    self._forget(site)
                 self._leave(site, f"withheld by its gate in {action!r} ({reply.rule}): {reply.reason}")
                 continue
             account = self.accounts[site]
@@ -262,6 +267,15 @@ class GridFederation:
         if missing := sorted(set(orders) - set(replies)):
             raise SiteError(f"no answer from {', '.join(missing)} within {self._scenario.deadline_s:.0f} s")
         return {site: replies[site] for site in sorted(replies)}
+
+    def _forget(self, site: str) -> None:
+        """Delete what `site` sent, since consent to it does not stand any more, and mark what has been made of it."""
+        gone = len(self.store.forget(site))
+        made = sorted(path.name for path in self.folder.glob("*.safetensors"))
+        marked = (
+            f"; made with it: {', '.join(made)}, to be trained anew" if made else "; nothing had been trained on it"
+        )
+        self.note(site, f"consent lapsed: {gone} of its shards deleted at the server{marked}")
 
     def _leave(self, site: str, why: str) -> None:
         self.accounts[site].status = why

@@ -93,5 +93,14 @@ class Store:
         files = sorted((self.folder / site / action).glob("*.safetensors"))
         return CodeTable(files, array)
 
+    def forget(self, site: str) -> tuple[str, ...]:
+        """Delete every shard of `site`; the SHA-256 of each, as its site's ledger names it."""
+        found = []
+        for note in sorted((self.folder / site).rglob("*.json")):
+            found.append(str(json.loads(note.read_text())["sha256"]))
+            note.with_suffix(".safetensors").unlink(missing_ok=True)
+            note.unlink()
+        return tuple(found)
+
     def _path(self, site: str, action: str, number: int) -> Path:
         return self.folder / site / action / f"{number:05d}.safetensors"

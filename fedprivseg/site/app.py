@@ -55,6 +55,7 @@ def _through_gate(
     scenario = Scenario.model_validate_json(envelope.scenario)
     rules = Rules(station, scenario)
     rules.record_intake(ledger)
+    rules.live(order.action)
     own_gate = policy.Gate(resolve(scenario.method).exports, station.site.name, rules.standing(key.public_hex))
     verdict = own_gate.release(body, ledger, key, order.action, run_id=envelope.run_id, number=order.number)
     if isinstance(verdict, policy.Refused):

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from fedprivseg.compute import device
 from fedprivseg.config import Scenario
 from fedprivseg.data.mnms import load_phases, read_release
-from fedprivseg.data.splits import Cohort, cohort
+from fedprivseg.data.splits import COHORT, Cohort, cohort
 from fedprivseg.data.volumes import from_grid, gridded, gridded_slices, write_mask
 from fedprivseg.measures import assd_mm, dice, hd95_mm
 from fedprivseg.nets.opponents import UNKNOWN
@@ -24,8 +23,6 @@ from fedprivseg.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slic
 from fedprivseg.site.rules import Rules
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import Vault
-
-_COHORT = TypeAdapter(Cohort)
 
 _TRAINING, _TESTING = "training-slices", "testing-slices"
 """A site reads its slices once a run: every order is a call of its own, and finding them in the cache takes hashing all
@@ -73,9 +70,9 @@ class Bench:
             found = cohort(read_release(self._station.release).subjects, self._station.site.centre, self._station.data)
             found = self._rules.admit(found)
             draft = path.with_suffix(".draft")
-            draft.write_bytes(_COHORT.dump_json(found))
+            draft.write_bytes(COHORT.dump_json(found))
             draft.replace(path)
-        return _COHORT.validate_json(path.read_bytes())
+        return COHORT.validate_json(path.read_bytes())
 
     def describe(self) -> dict[str, np.ndarray]:
         """How much the site brings: counts of subjects and slices, int64 of shape (1,)."""

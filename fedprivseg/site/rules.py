@@ -7,6 +7,7 @@ out take effect with the next payload. What cannot be read allows nothing.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ from fedprivseg.config import Scenario
 from fedprivseg.data.splits import Cohort
 from fedprivseg.errors import RequestError
 from fedprivseg.policy.agreement import read_agreement
-from fedprivseg.policy.consent import Duo, Register, Use
+from fedprivseg.policy.consent import Duo, Register, Use, write_register
 from fedprivseg.policy.ledger import Fact, Ledger
 from fedprivseg.policy.levels import CLASSES, LEVELS, subject_level
 from fedprivseg.policy.profile import SitePolicy, read_policy
@@ -24,7 +25,9 @@ from fedprivseg.records import Decision, Subject
 from fedprivseg.site.station import Station
 
 POLICY, REGISTER, AGREEMENT, INTAKE = "policy.toml", "consent.csv", "agreement.json", "intake.json"
-"""Files in a site's folder. `INTAKE` is the program's own: who was taken in, on which state of the register."""
+WITHDREW = "withdrew"
+"""Files in a site's folder. `INTAKE` is the program's own: who was taken in, on which state of the register;
+`WITHDREW` says that a simulated subject's withdrawal has happened."""
 
 
 class Rules:
@@ -33,6 +36,7 @@ class Rules:
     def __init__(self, station: Station, scenario: Scenario) -> None:
         self._folder = station.folder
         self._server_key = station.server_key
+        self._withdraws = station.withdraws
         self._scenario = scenario
         self.today = station.today or date.today()
 
@@ -78,6 +82,19 @@ class Rules:
         }
         self._write_intake({"subjects": [one.code for one in people], "facts": facts, "recorded": False})
         return taken
+
+    def live(self, action: str) -> None:
+        """Let happen what a simulated hospital's patients do when `action` is ordered: once, the first subject who was taken
+        in withdraws consent. A real hospital's register is changed by the hospital."""
+        done = self._folder / WITHDREW
+        if action != self._withdraws or done.exists():
+            return
+        consents = dict(Register.read(self._folder / REGISTER).consents)
+        first = self._intake()["subjects"][0]
+        write_register(
+            self._folder / REGISTER, {**consents, first: replace(consents[first], withdrawn=self.today)}.values()
+        )
+        done.touch()
 
     def record_intake(self, ledger: Ledger) -> None:
         """Write into `ledger` who was taken in, in numbers, unless that was done (5.1.2-d)."""

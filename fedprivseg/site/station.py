@@ -34,6 +34,7 @@ class StationFile(BaseModel):
     cache: str
     today: date | None = None
     server_key: str | None = None
+    withdraws: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Station:
     """``folder`` is the site's own; ``release`` the M&Ms release it reads; ``cache`` holds its images on the network grid.
 
     ``today``: the simulated day, None for the calendar's. ``server_key``: the public key (hex) of the server that the hospital
-    deals with, None if any will do. What the hospital lets out stands in files of its own beside this one (`rules`).
+    deals with, None if any will do. ``withdraws``: in a simulation, the order at which a subject withdraws consent. What the
+    hospital lets out stands in files of its own beside this one (`rules`).
     """
 
     site: SiteConfig
@@ -51,6 +53,7 @@ class Station:
     cache: Path
     today: date | None = None
     server_key: str | None = None
+    withdraws: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Station:
@@ -64,6 +67,7 @@ class Station:
             Path(content.cache),
             content.today,
             content.server_key,
+            content.withdraws,
         )
 
     @classmethod

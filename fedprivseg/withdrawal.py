@@ -1,0 +1,191 @@
+"""Withdrawal of consent in a study: what was made of one subject's data is named, deleted, and made anew without it.
+
+T/SCGS 313008-2024 asks that the scope of each patient's consent be known (5.1.2-b) and that what is destroyed cannot be read
+any more (5.8). Withdrawal narrows the scope to nothing, so at the site everything goes that was made of the subject: slices,
+encoders that were trained on them, predictions; and at the server every shard of that site and every model trained on them.
+What a sum or a network has taken in cannot be taken out again, so such models are not mended: they are deleted and trained
+anew. The next ``fedprivseg run`` of the scenario does that, from what is left.
+
+The patient's images stay where they were before the study, in the hospital's own archive.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from fedprivseg.config import Scenario
+from fedprivseg.data.mnms import read_release
+from fedprivseg.data.volumes import forget_gridded
+from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.hospitals import KEY, write_text
+from fedprivseg.methods import resolve
+from fedprivseg.methods.method import CodedMethod
+from fedprivseg.policy.consent import Register, write_register
+from fedprivseg.policy.keys import SiteKey
+from fedprivseg.policy.ledger import Ledger
+from fedprivseg.records import digest
+from fedprivseg.site.bench import station_folder
+from fedprivseg.site.rules import INTAKE, REGISTER
+from fedprivseg.site.station import Station
+
+WITHDRAWALS = "withdrawals.json"
+"""In a run's folder: every withdrawal that was carried out there."""
+
+OWN_SLICES = ("training-slices.safetensors", "testing-slices.safetensors")
+"""What a vault holds of its own images alone; everything else in it has been taught by a method."""
+
+
+class Deleted(BaseModel):
+    """One file that is gone: where it was, relative to the run, and the SHA-256 of what it held."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    sha256: str
+
+
+class Withdrawal(BaseModel):
+    """What was done for one subject. pseudonym: the subject, as the site alone can tell. line: where the site's ledger says
+    so. shards, models: what was deleted at the server; at_sites: at the sites."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    site: str
+    pseudonym: str
+    day: date
+    line: int
+    shards: tuple[Deleted, ...]
+    models: tuple[Deleted, ...]
+    at_sites: tuple[Deleted, ...]
+
+
+def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
+    """Carry out the withdrawal of `subject`'s consent at `site` in the run's folder. Doing it again after an interruption
+    finishes it.
+
+    Raises FolderError if there is no run, RequestError if there is no such site, no register, or no such subject in it.
+    """
+    if not (run / "scenario.json").exists():
+        raise FolderError(f"{run} holds no run (no scenario.json)")
+    scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+    names = sorted(each.name for each in scenario.sites)
+    if site not in names:
+        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
+    home = station_folder(run, site)
+    station = Station.read(home / "station.json")
+    day = station.today or date.today()
+    _mark(home / REGISTER, subject, day)
+    key = SiteKey.load(home / "vault" / KEY)
+    at_sites = [*_forget_site(run, home)]
+    if not isinstance(resolve(scenario.method), CodedMethod):
+        # A network that was averaged over sites carries every site's data to all of them.
+        for other in names:
+            at_sites += _forget_learned(run, station_folder(run, other))
+    _forget_cached(station, subject, scenario)
+    shards = [*_delete(run, sorted((run / "server" / "codes" / site).rglob("*.safetensors")))]
+    for note in (run / "server" / "codes" / site).rglob("*.json"):
+        note.unlink()
+    models = [*_delete(run, sorted((run / "server").glob("*.safetensors")))]
+    for name in names:
+        (run / "server" / "metrics" / f"{name}.safetensors").unlink(missing_ok=True)
+    for name in ("result.json", "metrics.csv", "report.html", "attacks.json", "attacks.safetensors", "compliance.json"):
+        (run / name).unlink(missing_ok=True)
+    pseudonym = key.pseudonym(subject)
+    line = Ledger(home / "ledger.jsonl", key, site).append(
+        "withdrawal",
+        {
+            "at_sites": [each.path for each in at_sites],
+            "clause": "5.1.2-b",
+            "models": [each.sha256 for each in models],
+            "shards": [each.sha256 for each in shards],
+            "subject": pseudonym,
+        },
+    )
+    done = Withdrawal(
+        site=site,
+        pseudonym=pseudonym,
+        day=day,
+        line=line.index,
+        shards=tuple(shards),
+        models=tuple(models),
+        at_sites=tuple(at_sites),
+    )
+    write_text(
+        run / WITHDRAWALS,
+        json.dumps([each.model_dump(mode="json") for each in (*read_withdrawals(run), done)], indent=1),
+    )
+    return done
+
+
+def read_withdrawals(run: Path) -> tuple[Withdrawal, ...]:
+    """The withdrawals that were carried out in a run, oldest first."""
+    path = run / WITHDRAWALS
+    if not path.exists():
+        return ()
+    return tuple(Withdrawal.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8")))
+
+
+def traces(run: Path, withdrawal: Withdrawal) -> tuple[str, ...]:
+    """What of a withdrawn subject can still be found in the run, in sentences; nothing if it was carried out. Looks for every
+    deleted shard and model in every file, and for the subject among those from whom the site makes everything else."""
+    gone = {each.sha256 for each in (*withdrawal.shards, *withdrawal.models)}
+    found = [
+        f"{path.relative_to(run)} holds what was deleted"
+        for path in sorted(run.rglob("*.safetensors"))
+        if digest(path.read_bytes()) in gone
+    ]
+    home = station_folder(run, withdrawal.site)
+    key = SiteKey.load(home / "vault" / KEY)
+    intake = home / INTAKE
+    subjects = json.loads(intake.read_text(encoding="utf-8"))["subjects"] if intake.exists() else []
+    if any(key.pseudonym(subject) == withdrawal.pseudonym for subject in subjects):
+        found.append(f"the subject is among those whom {withdrawal.site} takes in")
+    return tuple(found)
+
+
+def _mark(path: Path, subject: str, day: date) -> None:
+    """Write the day of withdrawal into the register: from here on the site's gate lets nothing out."""
+    consents = dict(Register.read(path).consents)
+    if subject not in consents:
+        raise RequestError(
+            "the site's register of consent has no such subject; `fedprivseg data check` lists the release's"
+        )
+    if consents[subject].withdrawn is None or consents[subject].withdrawn > day:  # type: ignore[operator]
+        consents[subject] = replace(consents[subject], withdrawn=day)
+        write_register(path, consents.values())
+
+
+def _forget_site(run: Path, home: Path) -> Iterator[Deleted]:
+    """Everything that the site made of its subjects; its key, ledger and papers stay."""
+    yield from _delete(run, sorted((home / "vault").glob("*.safetensors")))
+    yield from _delete(run, sorted((home / "predictions").glob("*")))
+    for name in ("cohort.json", INTAKE, "pictures.safetensors"):
+        (home / name).unlink(missing_ok=True)
+
+
+def _forget_learned(run: Path, home: Path) -> Iterator[Deleted]:
+    """What a site learned from the others; its own slices stay."""
+    yield from _delete(
+        run, sorted(path for path in (home / "vault").glob("*.safetensors") if path.name not in OWN_SLICES)
+    )
+
+
+def _forget_cached(station: Station, subject: str, scenario: Scenario) -> None:
+    """The subject's images on the network grid, which the site keeps between runs."""
+    for one in read_release(station.release).subjects:
+        if one.code == subject and one.centre == station.site.centre:
+            forget_gridded(one, scenario.grid.grid(), station.cache)
+
+
+def _delete(run: Path, paths: list[Path]) -> Iterator[Deleted]:
+    for path in paths:
+        name = str(path.relative_to(run)) if path.suffix == ".safetensors" else str(path.parent.relative_to(run))
+        sha256 = digest(path.read_bytes())
+        path.unlink()
+        yield Deleted(path=name, sha256=sha256)
