@@ -19,7 +19,9 @@ from fedprivseg.methods import resolve
 from fedprivseg.policy.consent import Consent, Duo, write_register
 from fedprivseg.policy.foresight import draw_up, effective
 from fedprivseg.policy.keys import SiteKey
-from fedprivseg.site.rules import AGREEMENT, POLICY, REGISTER
+from fedprivseg.policy.sealing import SealingKey
+from fedprivseg.site.rules import AGREEMENT, REGISTER
+from fedprivseg.site.vault import POLICY, SEALING_KEY
 
 KEY = "key.pem"
 
@@ -45,6 +47,8 @@ def settle(folder: Path, scenario: Scenario, release: Path, cache: Path, cohorts
         policy = effective(scenario, site)
         if policy is not None:
             write_text(home / POLICY, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
+        if (policy is None or policy.at_rest == "encrypted") and not (home / SEALING_KEY).exists():
+            SealingKey.create(home / SEALING_KEY)
         if scenario.study.consent is not None and not (home / REGISTER).exists():
             codes = [one.code for one in (*cohorts[site.name].train, *cohorts[site.name].test)]
             write_register(

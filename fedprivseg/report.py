@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from fedprivseg.config import Scenario, validated
-from fedprivseg.errors import FolderError, LedgerError, RequestError
+from fedprivseg.errors import FedprivsegError, FolderError, LedgerError, RequestError
 from fedprivseg.findings import Leakage, What, admission, read_leakage
 from fedprivseg.policy import ledger
 from fedprivseg.records import PHASES, STRUCTURES, Kind
@@ -38,6 +38,7 @@ from fedprivseg.report_figures import (
     summary_png,
 )
 from fedprivseg.results import Result, SiteResult, read_result
+from fedprivseg.site.vault import PICTURES, open_vault
 
 CASES = ("best", "median", "worst")
 
@@ -190,12 +191,12 @@ def _hospitals(folder: Path, result: Result, scenario: Scenario, images: bool) -
         label = (config.title if titles[config.title] == 1 else f"{config.title} ({name})") if config.title else name
         home = folder / "sites" / name
         page = read_ledger(home / "ledger.jsonl", known.get(name)) if (home / "ledger.jsonl").exists() else None
-        path = home / "vault" / "pictures.safetensors"
         pictures, unreadable = None, False
-        if images and path.exists():
+        if images:
             try:
-                pictures = read_pictures(path)
-            except (SafetensorError, KeyError, ValueError):
+                vault = open_vault(home)
+                pictures = read_pictures(vault.load(PICTURES)) if vault.has(PICTURES) else None
+            except (SafetensorError, FedprivsegError, KeyError, ValueError):
                 unreadable = True
         hospitals.append(Hospital(name, label, config.vendor, result.sites[name], page, pictures, unreadable))
     return hospitals
@@ -229,9 +230,8 @@ def read_ledger(path: Path, public_hex: str | None) -> LedgerPage:
     )
 
 
-def read_pictures(path: Path) -> Pictures:
-    """The pictures that a simulated site kept. Raises SafetensorError or KeyError if the file is not of that kind."""
-    arrays = load_file(path)
+def read_pictures(arrays: Mapping[str, np.ndarray]) -> Pictures:
+    """The pictures that a simulated site kept in its vault. Raises KeyError if the arrays are not of that kind."""
     cases = {
         name: Case(
             image=arrays[f"{name}.image"],

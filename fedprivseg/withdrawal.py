@@ -37,7 +37,7 @@ from fedprivseg.site.station import Station
 WITHDRAWALS = "withdrawals.json"
 """In a run's folder: every withdrawal that was carried out there."""
 
-OWN_SLICES = ("training-slices.safetensors", "testing-slices.safetensors")
+OWN_SLICES = ("training-slices", "testing-slices")
 """What a vault holds of its own images alone; everything else in it has been taught by a method."""
 
 
@@ -163,17 +163,20 @@ def _mark(path: Path, subject: str, day: date) -> None:
 
 def _forget_site(run: Path, home: Path) -> Iterator[Deleted]:
     """Everything that the site made of its subjects; its key, ledger and papers stay."""
-    yield from _delete(run, sorted((home / "vault").glob("*.safetensors")))
+    yield from _delete(run, _kept(home))
     yield from _delete(run, sorted((home / "predictions").glob("*")))
-    for name in ("cohort.json", INTAKE, "pictures.safetensors"):
+    for name in ("cohort.json", INTAKE):
         (home / name).unlink(missing_ok=True)
 
 
 def _forget_learned(run: Path, home: Path) -> Iterator[Deleted]:
     """What a site learned from the others; its own slices stay."""
-    yield from _delete(
-        run, sorted(path for path in (home / "vault").glob("*.safetensors") if path.name not in OWN_SLICES)
-    )
+    yield from _delete(run, [path for path in _kept(home) if path.stem not in OWN_SLICES])
+
+
+def _kept(home: Path) -> list[Path]:
+    """What a site's vault holds, sealed or not; keys are no such files."""
+    return sorted(path for path in (home / "vault").glob("*") if path.suffix in (".safetensors", ".sealed"))
 
 
 def _forget_cached(station: Station, subject: str, scenario: Scenario) -> None:
@@ -185,7 +188,8 @@ def _forget_cached(station: Station, subject: str, scenario: Scenario) -> None:
 
 def _delete(run: Path, paths: list[Path]) -> Iterator[Deleted]:
     for path in paths:
-        name = str(path.relative_to(run)) if path.suffix == ".safetensors" else str(path.parent.relative_to(run))
+        # A prediction's name has the subject's code in it.
+        name = str((path if path.suffix in (".safetensors", ".sealed") else path.parent).relative_to(run))
         sha256 = digest(path.read_bytes())
         path.unlink()
         yield Deleted(path=name, sha256=sha256)

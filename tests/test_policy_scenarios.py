@@ -7,9 +7,12 @@ import json
 import pytest
 from conftest import BRIEF, ROOT, tiny_settings
 
-from fedprivseg.errors import QuorumError, RequestError, ScenarioError
+from fedprivseg.errors import QuorumError, RequestError, RunError, ScenarioError
 from fedprivseg.policy import ledger
+from fedprivseg.policy.sealing import SealError
+from fedprivseg.report import write_report
 from fedprivseg.run import load_scenario, simulate
+from fedprivseg.site.vault import open_vault
 from fedprivseg.withdrawal import traces, withdraw
 
 SITES = ("centre1", "centre2", "centre3")
@@ -192,6 +195,47 @@ def test_what_is_found_again_after_a_withdrawal_is_told(phantom, tmp_path):
         withdraw(folder, "centre3", "nobody")
     with pytest.raises(RequestError, match="sites of this run are: centre1, centre2, centre3"):
         withdraw(folder, "centre9", subject)
+
+
+def test_a_sealed_site_ends_with_the_same_numbers_and_leaves_no_array_readable(phantom, tmp_path):
+    _, plain = run("open", phantom, tmp_path / "plain")
+    seal = 'policy.restrict.centre1={profile="open-research", at_rest="encrypted"}'
+    statuses, sealed = run("open", phantom, tmp_path / "sealed", seal)
+    assert set(statuses.values()) == {"ok"}
+    assert sealed.mean_dice == plain.mean_dice
+    home = tmp_path / "sealed/sites/centre1"
+    held = {path.stem for path in (home / "vault").glob("*.sealed")}
+    assert {"training-slices", "testing-slices", "image-codec", "mask-codec", "pictures"} <= held
+    assert any(name.startswith("prediction-") for name in held)
+    assert not list(home.rglob("*.safetensors"))
+    assert not list(home.rglob("*.nii.gz"))
+    for path in (tmp_path / "plain/sites/centre1/vault").glob("*.safetensors"):
+        piece = path.read_bytes()[-64:]
+        if len(set(piece)) > 8:  # arrays that end in one value say nothing
+            assert not any(piece in other.read_bytes() for other in home.rglob("*") if other.is_file()), path.name
+    assert (
+        "data:image" in write_report(tmp_path / "sealed").read_text()
+        or "<svg" in (tmp_path / "sealed/report.html").read_text()
+    )
+    (home / "sealing.key").rename(tmp_path / "lost.key")
+    with pytest.raises(RequestError, match="is to be sealed"):
+        open_vault(home)
+
+
+def test_one_changed_byte_in_a_sealed_vault_ends_the_run(phantom, tmp_path):
+    seal = 'policy.restrict.centre1={profile="open-research", at_rest="encrypted"}'
+    run("open", phantom, tmp_path / "run", seal)
+    vault = open_vault(tmp_path / "run/sites/centre1")
+    path = vault.path("training-slices")
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(bytes(body))
+    with pytest.raises(SealError):
+        vault.load("training-slices")
+    (tmp_path / "run/result.json").unlink()
+    (tmp_path / "run/sites/centre1/vault/image-codec.sealed").unlink()
+    with pytest.raises(RunError, match="SealError"):
+        run("open", phantom, tmp_path / "run", seal)
 
 
 def test_a_scenario_cannot_open_what_a_site_closes(phantom, tmp_path):

@@ -103,6 +103,7 @@ def write_run(
         )
         home = folder / "sites" / site
         (home / "vault").mkdir(parents=True)
+        (home / "policy.toml").write_text('profile = "open-research"\n')
         key = SiteKey.create(home / "vault" / "key.pem")
         identities[site] = key.public_hex
         ledger = Ledger(home / "ledger.jsonl", key, site)

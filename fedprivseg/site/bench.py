@@ -22,7 +22,7 @@ from fedprivseg.protections import Shield
 from fedprivseg.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slices, Subject, Volume
 from fedprivseg.site.rules import Rules
 from fedprivseg.site.station import Station
-from fedprivseg.site.vault import Vault
+from fedprivseg.site.vault import PICTURES, open_vault
 
 _TRAINING, _TESTING = "training-slices", "testing-slices"
 """A site reads its slices once a run: every order is a call of its own, and finding them in the cache takes hashing all
@@ -53,11 +53,12 @@ class Bench:
         self.seed = scenario.seed
         self.grid = scenario.grid.grid()
         self.device = device(scenario.resources.gpus)
-        self.vault = Vault(station.folder / "vault")
+        self.vault = open_vault(station.folder)
         self.progress = ProgressFile(station.folder / "progress.json")
         self.shield = Shield(scenario.protections, scenario.seed, station.site.name)
         self._folder = station.folder
-        self._cache = station.cache
+        # What a site keeps between runs is plain; under a policy that wants everything sealed, it keeps nothing there.
+        self._cache = None if self.vault.sealed else station.cache
         self._pictures = scenario.report.images
         self._station = station
         self._rules = Rules(station, scenario)
@@ -168,7 +169,9 @@ class Bench:
                 depth = volume.image.shape[2]
                 labels = self.labels(volume, scores[start : start + depth])
                 start += depth
-                if keep:
+                if keep and self.vault.sealed:
+                    self.vault.save(f"prediction-{row:05d}-{phase.lower()}", {"mask": labels, "affine": volume.affine})
+                elif keep:
                     path = self._folder / "predictions" / f"{subject.code}_{phase}.nii.gz"
                     path.parent.mkdir(exist_ok=True)
                     write_mask(path, labels, volume.affine)
@@ -211,7 +214,7 @@ class Bench:
             index, code = example
             arrays["code.slice"] = self.testing()[index]
             arrays["code.code"] = np.asarray(code, np.float32)
-        self.vault.save("pictures", arrays)
+        self.vault.save(PICTURES, arrays)
 
 
 def attributes_of(people: Sequence[Subject]) -> dict[str, tuple[str, ...]]:

@@ -23,8 +23,9 @@ from fedprivseg.policy.profile import SitePolicy, read_policy
 from fedprivseg.policy.standing import InForce, Standing, Taken
 from fedprivseg.records import Decision, Subject
 from fedprivseg.site.station import Station
+from fedprivseg.site.vault import POLICY
 
-POLICY, REGISTER, AGREEMENT, INTAKE = "policy.toml", "consent.csv", "agreement.json", "intake.json"
+REGISTER, AGREEMENT, INTAKE = "consent.csv", "agreement.json", "intake.json"
 WITHDREW = "withdrew"
 """Files in a site's folder. `INTAKE` is the program's own: who was taken in, on which state of the register;
 `WITHDREW` says that a simulated subject's withdrawal has happened."""

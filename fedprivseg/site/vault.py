@@ -1,4 +1,4 @@
-"""One site's disk: keys, encoders and state live here and nowhere else."""
+"""One site's disk: keys, encoders and state live here and nowhere else, sealed if the site's policy asks for it (5.4.2-b)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,42 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load as read_safetensors
 from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save as write_safetensors
+
+from fedprivseg.errors import RequestError
+from fedprivseg.policy.profile import read_policy
+from fedprivseg.policy.sealing import SealingKey, write_whole
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
+POLICY, SEALING_KEY = "policy.toml", "sealing.key"
+"""Files in a site's folder: its policy, and the key of its vault, which a backup of the vault must not hold."""
+
+PICTURES = "pictures"
+"""The name of what a vault holds for the report of a simulation."""
+
 
 class Vault:
-    """Named sets of arrays under `folder`, each one safetensors file, written atomically with mode 0600."""
+    """Named sets of arrays under `folder`, each one file, written atomically with mode 0600: safetensors, or with `key` the
+    same sealed (`policy.sealing`). A sealed vault takes no notice of files that are not."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: SealingKey | None = None) -> None:
         self.folder = folder
+        self._key = key
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether what is saved here is encrypted."""
+        return self._key is not None
 
     def path(self, name: str) -> Path:
         """The file of `name`. Raises ValueError for a name that is not ``a-z 0-9 -``."""
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no vault name; allowed are a-z, 0-9 and '-', at most 64 of them")
-        return self.folder / f"{name}.safetensors"
+        return self.folder / f"{name}.{'safetensors' if self._key is None else 'sealed'}"
 
     def has(self, name: str) -> bool:
         """Whether `name` was saved."""
@@ -33,11 +52,36 @@ class Vault:
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep `arrays` under `name`: either all of it is there afterwards, or what was there before."""
         path = self.path(name)
+        whole = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+        if self._key is not None:
+            write_whole(path, [self._key.seal(path.name, write_safetensors(whole))])
+            return
         draft = path.with_suffix(".draft")
-        save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, draft)
+        save_file(whole, draft)
         os.chmod(draft, 0o600)
         os.replace(draft, path)
 
     def load(self, name: str) -> dict[str, np.ndarray]:
-        """What was saved under `name`. Raises FileNotFoundError if nothing was."""
-        return load_file(self.path(name))
+        """What was saved under `name`. Raises FileNotFoundError if nothing was, SealError if one byte of a sealed file is not
+        as it was saved."""
+        path = self.path(name)
+        if self._key is None:
+            return load_file(path)
+        return read_safetensors(self._key.open(path.name, path.read_bytes()))
+
+
+def open_vault(home: Path) -> Vault:
+    """The vault of the site whose folder is `home`: sealed, unless the site's policy says that it may be plain. Raises
+    RequestError if it is to be sealed and there is no key."""
+    try:
+        plain = read_policy(home / POLICY).at_rest == "plain"
+    except RequestError:
+        plain = False
+    if plain:
+        return Vault(home / "vault")
+    if not (home / SEALING_KEY).exists():
+        raise RequestError(
+            f"the site's vault is to be sealed, and its folder has no {SEALING_KEY}; restore it, or make one with "
+            "`fedprivseg vault key`"
+        )
+    return Vault(home / "vault", SealingKey.load(home / SEALING_KEY))
