@@ -15,21 +15,23 @@ import tomli_w
 
 from fedprivseg.config import ConsentConfig, Scenario
 from fedprivseg.data.splits import Cohort
-from fedprivseg.methods import resolve
 from fedprivseg.policy.consent import Consent, Duo, write_register
 from fedprivseg.policy.foresight import draw_up, effective
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.sealing import SealingKey
+from fedprivseg.records import Kind
 from fedprivseg.site.rules import AGREEMENT, REGISTER
 from fedprivseg.site.vault import POLICY, SEALING_KEY
 
 KEY = "key.pem"
 
 
-def settle(folder: Path, scenario: Scenario, release: Path, cache: Path, cohorts: dict[str, Cohort]) -> None:
+def settle(
+    folder: Path, scenario: Scenario, exports: frozenset[Kind], release: Path, cache: Path, cohorts: dict[str, Cohort]
+) -> None:
     """Write the folder of every simulated hospital under `folder`, and the server's key. What is there already stays: a
-    resumed run finds the register as its events left it. cohorts: everybody whom the release has, by site."""
-    exports = resolve(scenario.method).exports
+    resumed run finds the register as its events left it. exports: the kinds that the method declares. cohorts: everybody whom
+    the release has, by site."""
     server_key = _key(folder / "server" / KEY)
     for site in scenario.sites:
         home = folder / "sites" / site.name

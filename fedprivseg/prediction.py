@@ -14,8 +14,8 @@ from fedprivseg.data.volumes import to_grid, write_mask
 from fedprivseg.errors import DataError, FolderError, RequestError
 from fedprivseg.methods import resolve
 from fedprivseg.records import Volume
-from fedprivseg.site.bench import Bench, station_folder
-from fedprivseg.site.station import Station
+from fedprivseg.site.bench import Bench
+from fedprivseg.site.station import Station, station_folder
 
 
 def predict_image(run: Path, image: Path, site: str, out: Path) -> tuple[int, ...]:

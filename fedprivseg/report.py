@@ -21,6 +21,7 @@ from markupsafe import Markup
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from fedprivseg.compliance import write_compliance
 from fedprivseg.config import Scenario, validated
 from fedprivseg.errors import FedprivsegError, FolderError, LedgerError, RequestError
 from fedprivseg.findings import Leakage, What, admission, read_leakage
@@ -39,6 +40,7 @@ from fedprivseg.report_figures import (
 )
 from fedprivseg.results import Result, SiteResult, read_result
 from fedprivseg.site.vault import PICTURES, open_vault
+from fedprivseg.withdrawal import read_withdrawals
 
 CASES = ("best", "median", "worst")
 
@@ -139,6 +141,8 @@ def write_report(folder: Path) -> Path:
         crossed={(cell.trained_at, cell.measured_at): cell.dice for cell in result.cross_site},
         leakage=leakage,
         admitted=admission(leakage, scenario.policy.admission) if leakage else (),
+        clauses=write_compliance(folder),
+        withdrawals=read_withdrawals(folder),
         redrawn=_redrawn(folder, leakage) if leakage and images else {},
         undefined=sum(row.dice is None for row in result.metrics),
         pictures=_drawings(hospitals),

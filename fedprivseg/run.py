@@ -183,7 +183,7 @@ def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str,
             )
         if not (folder / "run-id").exists():
             write_text(folder / "run-id", secrets.token_hex(8))
-        settle(folder, scenario, release, cache_folder().resolve() / "grid", cohorts)
+        settle(folder, scenario, resolve(scenario.method).exports, release, cache_folder().resolve() / "grid", cohorts)
         write_text(folder / "scenario.json", scenario.model_dump_json(indent=1))
     except (OSError, FolderError) as fault:
         if new:

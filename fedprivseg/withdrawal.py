@@ -24,15 +24,12 @@ from fedprivseg.data.mnms import read_release
 from fedprivseg.data.volumes import forget_gridded
 from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.hospitals import KEY, write_text
-from fedprivseg.methods import resolve
-from fedprivseg.methods.method import CodedMethod
 from fedprivseg.policy.consent import Register, write_register
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 from fedprivseg.records import digest
-from fedprivseg.site.bench import station_folder
 from fedprivseg.site.rules import INTAKE, REGISTER
-from fedprivseg.site.station import Station
+from fedprivseg.site.station import Station, station_folder
 
 WITHDRAWALS = "withdrawals.json"
 """In a run's folder: every withdrawal that was carried out there."""
@@ -71,6 +68,9 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
 
     Raises FolderError if there is no run, RequestError if there is no such site, no register, or no such subject in it.
     """
+    from fedprivseg.methods import resolve  # here, for a report reads withdrawals and needs no networks
+    from fedprivseg.methods.method import CodedMethod
+
     if not (run / "scenario.json").exists():
         raise FolderError(f"{run} holds no run (no scenario.json)")
     scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))

@@ -30,6 +30,7 @@ LAYERS = (
         "leakage",
         "hospitals",
         "withdrawal",
+        "compliance",
     },
     {"display", "starter", "terminal", "cli", "policy_cli"},
 )
@@ -39,7 +40,10 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("policy", "config"),
     ("run", "hospitals"),
     ("run", "withdrawal"),
+    ("report", "compliance"),
     ("report", "withdrawal"),
+    ("compliance", "hospitals"),
+    ("compliance", "withdrawal"),
     ("withdrawal", "hospitals"),
     ("protections", "config"),
     ("findings", "config"),

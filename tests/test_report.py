@@ -122,6 +122,7 @@ def write_run(
         if site not in without_pictures:
             save_file(pictures(site, generator), home / "vault" / "pictures.safetensors")
     (folder / "server").mkdir()
+    (folder / "scenario.json").write_text(scenario.model_dump_json())
     (folder / "server" / "identities.json").write_text(json.dumps(identities))
     result = Result(
         scenario=scenario.model_dump(mode="json"),
@@ -293,6 +294,7 @@ def test_without_images_no_picture_is_opened(tmp_path: Path, monkeypatch: pytest
         raise AssertionError(f"{path} was opened")
 
     monkeypatch.setattr(report, "load_file", forbidden)
+    monkeypatch.setattr(report, "open_vault", forbidden)
     text = written(run)
     page = Page(text)
     assert page.count("img") == page.count("image") == 0
@@ -302,7 +304,7 @@ def test_without_images_no_picture_is_opened(tmp_path: Path, monkeypatch: pytest
     assert "report.images = false" in page.text
     assert "were not opened" in page.text
     for path in run.rglob("pictures.safetensors"):
-        path.unlink()
+        path.write_bytes(b"no pictures")
     assert written(run) == text
     with pytest.raises(RequestError, match=r"report\.images"):
         report.summary_picture(run, tmp_path / "summary.png")

@@ -24,8 +24,8 @@ from fedprivseg.leakage.people import attack_people
 from fedprivseg.leakage.scene import Scene
 from fedprivseg.leakage.updates import attack_updates
 from fedprivseg.methods import resolve
-from fedprivseg.site.bench import Bench, station_folder
-from fedprivseg.site.station import Station
+from fedprivseg.site.bench import Bench
+from fedprivseg.site.station import Station, station_folder
 
 
 def attack_run(

@@ -10,7 +10,7 @@ import numpy as np
 from fedprivseg.errors import LedgerError
 from fedprivseg.policy import ledger
 from fedprivseg.records import Kind, Payload, digest
-from fedprivseg.site.bench import station_folder
+from fedprivseg.site.station import station_folder
 
 
 class Released:

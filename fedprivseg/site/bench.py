@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -224,8 +223,3 @@ def attributes_of(people: Sequence[Subject]) -> dict[str, tuple[str, ...]]:
         "sex": tuple(one.sex for one in people),
         "vendor": tuple(one.vendor for one in people),
     }
-
-
-def station_folder(run: Path, site: str) -> Path:
-    """Where a simulated site's own folder lies in a run."""
-    return run / "sites" / site

@@ -24,8 +24,8 @@ from fedprivseg.leakage.scene import MOST_AUXILIARY
 from fedprivseg.measures import LABELS
 from fedprivseg.nets.augment import augment
 from fedprivseg.seeds import torch_generator
-from fedprivseg.site.bench import Bench, station_folder
-from fedprivseg.site.station import Station
+from fedprivseg.site.bench import Bench
+from fedprivseg.site.station import Station, station_folder
 
 MEASURES = "SSIM", "MS-SSIM", "SSIM, heart"
 

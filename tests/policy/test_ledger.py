@@ -136,7 +136,10 @@ def test_summary_counts_lines_and_bytes(path: Path, key: SiteKey) -> None:
 @pytest.mark.parametrize("event", ["leak", "key", "recovery", ""])
 def test_only_the_events_of_a_site_can_be_appended(path: Path, key: SiteKey, event: str) -> None:
     ledger = Ledger(path, key, SITE)
-    with pytest.raises(LedgerError, match="allowed: access, archive, close, destruction, error, intake, open, refusal, release, withdrawal, witness"):
+    with pytest.raises(
+        LedgerError,
+        match="allowed: access, archive, close, destruction, error, intake, open, refusal, release, withdrawal, witness",
+    ):
         ledger.append(event, {})
     assert len(read(path)) == 1
     assert {"key", "recovery"} < set(EVENTS)

@@ -15,8 +15,8 @@ from fedprivseg.methods import resolve
 from fedprivseg.nets.views import view
 from fedprivseg.prediction import predict_image
 from fedprivseg.run import load_scenario, simulate
-from fedprivseg.site.bench import Bench, station_folder
-from fedprivseg.site.station import Station
+from fedprivseg.site.bench import Bench
+from fedprivseg.site.station import Station, station_folder
 
 KEYED = 'protections=[{name="keyed", of=["image-code", "mask-code"]}]'
 

@@ -1,0 +1,110 @@
+"""The compliance report: a clause is kept on evidence, broken when the evidence says so, and never kept for want of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from conftest import BRIEF, ROOT, tiny_settings
+
+from fedprivseg.compliance import CLAUSES, assess, read_compliance, write_compliance
+from fedprivseg.errors import FolderError
+from fedprivseg.report import write_report
+from fedprivseg.run import load_scenario, simulate
+
+STRICT = [
+    'policy.restrict.all={profile="scgs-313008"}',
+    "study.today=2026-03-01",
+    "study.agreement={start=2026-01-01, end=2026-12-31}",
+    "study.consent={}",
+]
+
+
+def _run(phantom, folder, *settings):
+    scenario = load_scenario(ROOT / "simulations/policy-open.toml", [*tiny_settings(phantom), *BRIEF, *settings])
+    simulate(scenario, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory, phantom):
+    return _run(phantom, tmp_path_factory.mktemp("strict") / "run", *STRICT)
+
+
+@pytest.fixture(scope="module")
+def lax(tmp_path_factory, phantom):
+    settings = ["method.name=pooled", 'method.variant=""', "method.parameters={steps=1}", "policy.raw_sharing=allowed"]
+    scenario = load_scenario(ROOT / "simulations/policy-open.toml", [*tiny_settings(phantom), *settings])
+    folder = tmp_path_factory.mktemp("lax") / "run"
+    simulate(scenario, folder)
+    return folder
+
+
+def _states(run):
+    return {each.clause: each.state for each in assess(run)}
+
+
+def test_a_run_under_the_standards_profile_breaks_nothing(strict):
+    states = _states(strict)
+    assert [clause for clause, state in states.items() if state == "broken"] == []
+    for clause in ("5.1.1", "5.1.2-b", "5.1.2-e", "5.3.2-a", "5.3.2-b", "5.4.2-b", "5.5", "5.6.2-d"):
+        assert states[clause] == "kept", clause
+
+
+def test_a_pooled_run_of_released_data_says_what_it_breaks_and_what_would_mend_it(lax):
+    found = {each.clause: each for each in assess(lax)}
+    assert found["5.1.2-b"].state == "outside software"
+    for clause in ("5.1.2-e", "5.3.2-a", "5.4.2-b"):
+        assert found[clause].state == "broken", clause
+        assert found[clause].mend
+    assert "Raw images left" in found["5.1.2-e"].why
+    assert found["5.1.2-e"].evidence[0].startswith("centre1:")
+
+
+def test_every_piece_of_evidence_is_there(strict):
+    for each in assess(strict):
+        for where in each.evidence:
+            if ":" in where:
+                site, line = where.split(":")
+                lines = (strict / "sites" / site / "ledger.jsonl").read_text().splitlines()
+                assert json.loads(lines[int(line)])["index"] == int(line)
+            else:
+                assert (strict / where).exists(), where
+
+
+@pytest.mark.parametrize(
+    ("damage", "clause"),
+    [
+        (lambda home: _edit(home / "ledger.jsonl", b"release", b"refusal"), "5.6.2-d"),
+        (lambda home: (home / "policy.toml").unlink(), "5.1.2-a"),
+        (lambda home: (home / "policy.toml").write_text('profile = "no-sharing"'), "5.3.2-c"),
+        (lambda home: (home / "policy.toml").write_text('profile = "scgs-313008"\nmax_level = 2'), "5.5"),
+        (lambda home: (home / "vault/codes.safetensors").write_bytes(b"open"), "5.4.1"),
+    ],
+)
+def test_what_was_changed_afterwards_is_found(damage, clause, strict, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    assert _states(copy)[clause] == "kept"
+    damage(copy / "sites/centre2")
+    assert _states(copy)[clause] == "broken"
+
+
+def _edit(path, old, new):
+    body = path.read_bytes()
+    assert old in body
+    path.write_bytes(body.replace(old, new, 1))
+
+
+def test_the_report_has_the_section_and_the_file(strict):
+    assert "Rules kept" in write_report(strict).read_text()
+    kept = read_compliance(strict)
+    assert kept == assess(strict) == write_compliance(strict)
+    assert [each.clause for each in kept] == [clause for clause, _, _ in CLAUSES]
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    assert read_compliance(tmp_path) == ()
+    with pytest.raises(FolderError, match="holds no run"):
+        assess(tmp_path)
