@@ -51,7 +51,9 @@ class Entry:
     sites: site -> mean Dice over seeds. dice: over sites, a value a seed. dice_interval: 95 % bootstrap over subjects, seeds
     averaged. hd95_mm: mean over sites and seeds where it is defined. undefined: how many of the (subject, phase, structure)
     cells of all seeds have no distance. up, down: MB a site. minutes: wall. compute_minutes: the sites' own clocks, summed.
-    leakage: normalised leakage of images under the worst attack, mean over the seeds that were attacked; 1 where raw data left.
+    leakage: normalised leakage of images under the worst attack, mean over the seeds that were attacked; 0 where no attack drew
+    more than the floor, 1 where raw data left. control_failed: whether the attacks failed where they have to succeed, so that
+    the leakage is not known.
     """
 
     label: str
@@ -76,6 +78,7 @@ class Entry:
     curve: Curve | None
     cross_site: Mapping[tuple[str, str], float]
     leakage: float | None
+    control_failed: bool
     difference: Difference | None = None
 
     @property
@@ -181,12 +184,13 @@ def _entry(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None])
         curve=_curve(group),
         cross_site=_cross_site(group),
         leakage=1.0 if Kind.RAW in first.exports else _leakage(leaks),
+        control_failed=any(found is not None and found.control_failed for found in leaks),
     )
 
 
 def _leakage(leaks: Sequence[Leakage | None]) -> float | None:
     worst = [found.worst("images") for found in leaks if found is not None]
-    return _mean([None if one is None else one.leakage for one in worst])
+    return _mean([None if one is None else max(one.leakage, 0.0) for one in worst])
 
 
 def _subject_dice(group: Sequence[Result]) -> dict[tuple[str, str], float]:

@@ -153,17 +153,22 @@ def _attacked(comparison: Comparison) -> bool:
 def _privacy(panel: Axes, comparison: Comparison) -> None:
     looks = _looks(comparison)
     known = [(entry, entry.leakage) for entry in comparison.entries if entry.leakage is not None]
-    front = pareto([(leakage, entry.mean) for entry, leakage in known if not entry.forbidden])
-    panel.plot(
-        *zip(*front, strict=True), color=MUTED, linewidth=1, linestyle=(0, (4, 2)), zorder=1, drawstyle="steps-post"
-    )
+    front = pareto([(x, entry.mean) for entry, x in known if not entry.forbidden and not entry.control_failed])
+    if front:
+        panel.plot(
+            *zip(*front, strict=True), color=MUTED, linewidth=1, linestyle=(0, (4, 2)), zorder=1, drawstyle="steps-post"
+        )
     for entry, leakage in known:
         colour, marker = looks[entry.label]
-        text = f"{entry.label} (forbidden)" if entry.forbidden else entry.label
-        panel.scatter(
-            [leakage], [entry.mean], s=52, color=colour, marker=marker, edgecolor="white", zorder=3, label=text
-        )
-    panel.set_xlabel("normalised leakage of images, worst attack (0: nothing, 1: the image)")
+        if entry.forbidden:
+            text = f"{entry.label} (forbidden)"
+        else:
+            text = f"{entry.label} (leakage not known)" if entry.control_failed else entry.label
+        fill = "white" if entry.control_failed else colour
+        edge = colour if entry.control_failed else "white"
+        panel.scatter([leakage], [entry.mean], s=52, color=fill, marker=marker, edgecolor=edge, zorder=3, label=text)
+    panel.set_xlim(-0.03, 1.03)
+    panel.set_xlabel("normalised leakage of images, worst attack (0: no more than without any code, 1: the image)")
     panel.set_ylabel("mean Dice")
     panel.legend(**_LEGEND)
     _plain(panel)

@@ -43,7 +43,7 @@ def _csv_row(e: Entry) -> dict[str, Any]:
         "site_minutes": e.compute_minutes,
         "peak_mb": e.peak_mb,
         "raw_data_left": e.forbidden,
-        "image_leakage": e.leakage,
+        "image_leakage": None if e.control_failed else e.leakage,
         "epsilon": e.budget.epsilon if e.budget else None,
         "delta": e.budget.delta if e.budget else None,
         "privacy_unit": e.budget.unit if e.budget else None,
@@ -75,7 +75,7 @@ def as_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         row = [label, *(_number(e.sites[site], 3) for site in comparison.sites), mean]
         row += [f"{e.dice_interval[0]:.3f} to {e.dice_interval[1]:.3f}", _number(e.hd95_mm, 1)]
         row += [f"{e.up:.1f}", f"{e.down:.1f}"]
-        row += [_number(e.leakage, 2)] if attacked else []
+        row += [_number(e.leakage, 2) if not e.control_failed else "not known"] if attacked else []
         row += [f"{e.minutes:.1f}"]
         row += [f"{e.difference.median:+.3f}", _p(e.difference.p_holm)] if e.difference else ["", ""]
         rows.append(row)

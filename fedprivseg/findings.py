@@ -118,6 +118,13 @@ class Leakage(_Frozen):
     left_out: tuple[str, ...]
     seconds: float
 
+    @property
+    def control_failed(self) -> bool:
+        """Whether attacks on updates failed where they have to succeed: on the updates staged for them, none drew more than the
+        floor. What they draw of the release then says nothing."""
+        staged = [each.leakage for each in self.redrawn if each.staged]
+        return bool(staged) and max(staged) <= 0
+
     def worst(self, what: What) -> Redrawn | None:
         """The attack that gives away most of one kind of picture."""
         own = [each for each in self.redrawn if each.what == what and not each.staged]
@@ -154,7 +161,12 @@ def admission(found: Leakage, policy: AdmissionConfig) -> tuple[Indicator, ...]:
         worst = found.worst(what)  # type: ignore[arg-type]
         by = "" if worst is None else f"{worst.title}{f' ({worst.setting})' if worst.setting else ''} at {worst.site}"
         lines.append(
-            Indicator(name=name, measured=None if worst is None else worst.leakage, threshold=threshold, by=by)
+            Indicator(
+                name=name,
+                measured=None if worst is None or found.control_failed else max(worst.leakage, 0.0),
+                threshold=threshold,
+                by=by,
+            )
         )
     drawn = [one for one in found.redrawn if one.what == "images" and not one.staged]
     seen = max(drawn, key=lambda one: one.recognised - one.chance, default=None)

@@ -14,7 +14,9 @@ from scipy.stats import wilcoxon
 from fedprivseg.comparison import _holm, compare, run_folders
 from fedprivseg.comparison_page import pareto, write_page, write_picture, write_privacy_picture
 from fedprivseg.comparison_tables import as_csv, as_latex, as_markdown, as_rows
+from fedprivseg.config import AdmissionConfig
 from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.findings import admission, read_leakage
 from fedprivseg.records import Budget, CrossSite, CurvePoint
 from fedprivseg.results import Result, Row, Scores, SiteResult
 
@@ -255,7 +257,7 @@ def test_json_of_the_command(runs, tmp_path, capsys):
     assert (tmp_path / "c.html").exists()
 
 
-def _attacked(folder, leakage):
+def _attacked(folder, leakage, control=0.99):
     measure = {"measure": "SSIM", "value": leakage, "low": None, "high": None, "floor": 0.0, "neighbour": 0.1}
     measure |= {"own_decoder": None, "ceiling": 1.0, "leakage": leakage}
     redrawn = {
@@ -268,7 +270,7 @@ def _attacked(folder, leakage):
         "knows": "",
     }
     redrawn |= {"slices": 3, "subjects": 1, "measures": [measure], "recognised": 0.5, "chance": 0.1, "seconds": 1.0}
-    staged = {**redrawn, "measures": [{**measure, "leakage": 0.99}], "staged": True}
+    staged = {**redrawn, "measures": [{**measure, "leakage": control}], "staged": True}
     content = {"scenario_sha256": "", "method": "fedavg", "variant": "", "protections": [], "budget": "small"}
     content |= {"sites": ["centre1"], "auxiliary": "", "redrawn": [redrawn, staged], "inferred": [], "left_out": []}
     (folder / "attacks.json").write_text(json.dumps({**content, "seconds": 1.0}))
@@ -288,6 +290,21 @@ def test_leakage_is_the_mean_over_attacked_seeds_and_staged_attacks_do_not_count
     assert {row[0]: row[header.index("leakage")] for row in rows}["a"] == "0.30"
     assert write_privacy_picture(compare([tmp_path]), tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
     assert "Dice against leakage" in write_page(compare([tmp_path]), tmp_path / "x.html").read_text()
+
+
+def test_where_an_attack_fails_its_control_nothing_is_known(tmp_path):
+    write_run(tmp_path / "a", "a", dices(0.1))
+    write_run(tmp_path / "b", "b", dices(0.0))
+    _attacked(tmp_path / "a", -0.2, control=-0.1)
+    _attacked(tmp_path / "b", -0.2, control=0.4)
+    entries = {entry.label: entry for entry in compare([tmp_path]).entries}
+    assert (entries["a"].control_failed, entries["b"].control_failed) == (True, False)
+    header, rows = as_rows(compare([tmp_path]))
+    shown = {row[0]: row[header.index("leakage")] for row in rows}
+    assert shown == {"a": "not known", "b": "0.00"}
+    leakage = read_leakage(tmp_path / "a")
+    assert {line.measured for line in admission(leakage, AdmissionConfig()) if "images" in line.name} == {None}
+    assert write_privacy_picture(compare([tmp_path]), tmp_path / "x.png").stat().st_size > 0
 
 
 def test_without_an_attack_there_is_no_leakage_to_show(tmp_path):
