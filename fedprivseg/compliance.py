@@ -234,8 +234,8 @@ def _signed(evidence: Evidence) -> Verdict:
     where = [_at(site, line) for site, line in evidence.lines("release")]
     if not where:
         return "not applicable", "Nothing was sent.", [], ""
-    why = "Every payload was signed for its slot and checked. Channel encryption belongs to a deployment (TLS)."
-    return "kept", why, where[:2], ""
+    why = "Every payload was signed for its slot, and signature and sender were checked; the channel is a deployment's (TLS)."
+    return "outside software", why, where[:2], ""
 
 
 def _interfaces(evidence: Evidence) -> Verdict:

@@ -21,7 +21,7 @@ from fedprivseg.policy.ledger import Fact, Ledger
 from fedprivseg.policy.levels import CLASSES, LEVELS, subject_level
 from fedprivseg.policy.profile import SitePolicy, read_policy
 from fedprivseg.policy.standing import InForce, Standing, Taken
-from fedprivseg.records import Decision, Subject
+from fedprivseg.records import PHASES, Decision, Subject
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import POLICY
 
@@ -68,16 +68,21 @@ class Rules:
         register = self._register()
         taken = Cohort(side(found.train), side(found.test))
         people = [*taken.train, *taken.test]
+        asked = register if self.policy is not None and self.policy.consent == "register" else None
+        papers = [asked.consents[one.code] for one in people] if asked else []
         study = self._scenario.study
         facts: dict[str, Fact] = {
             "basis": "none" if self.policy is None else self.policy.consent,
+            "channel": sorted({paper.channel for paper in papers}) or ["release"],
             "class": CLASSES[study.data].value if study.data in CLASSES else "unknown",
             "level": max(
                 (subject_level(identified=False, special=self._special(one)).level for one in people), default=0
             ),
             "purpose": study.purpose,
+            "range": [self._scenario.data.split, *PHASES],
             "refused": [f"{rule}: {count}" for rule, count in sorted(refused.items())],
-            "register": register.sha256 if register else "",
+            "register": asked.sha256 if asked else "",
+            "source": sorted({paper.source for paper in papers}) or ["release"],
             "subjects": len(people),
             "type": study.data,
         }
