@@ -16,7 +16,7 @@ import typer
 from click.exceptions import Abort, ClickException
 
 import fedprivseg
-from fedprivseg import policy_cli
+from fedprivseg import access_cli, policy_cli
 from fedprivseg.errors import DataError, FedprivsegError, FolderError, RequestError
 from fedprivseg.terminal import bar, open_console, print_result, print_table
 
@@ -31,6 +31,7 @@ ledger_app = typer.Typer(help="The sites' ledgers: what left, what was refused."
 app.add_typer(data_app, name="data")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_cli.app, name="policy")
+app.add_typer(access_cli.app, name="access")
 
 _INTERRUPTED = 130
 

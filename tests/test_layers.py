@@ -32,7 +32,7 @@ LAYERS = (
         "withdrawal",
         "compliance",
     },
-    {"display", "starter", "terminal", "cli", "policy_cli"},
+    {"display", "starter", "terminal", "cli", "policy_cli", "access_cli"},
 )
 FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("attacks", "policy"), ("server", "data")}
 NEIGHBOURS = {  # within a layer: who may use whom, besides itself
@@ -59,6 +59,8 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("cli", "terminal"),
     ("cli", "policy_cli"),
     ("policy_cli", "terminal"),
+    ("cli", "access_cli"),
+    ("access_cli", "terminal"),
     ("cli", "starter"),
     ("records", "errors"),
 }
