@@ -16,7 +16,7 @@ import typer
 from click.exceptions import Abort, ClickException
 
 import fedprivseg
-from fedprivseg import access_cli, policy_cli
+from fedprivseg import access_cli, ledger_cli, policy_cli
 from fedprivseg.errors import DataError, FedprivsegError, FolderError, RequestError
 from fedprivseg.terminal import bar, open_console, print_result, print_table
 
@@ -27,9 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(help="Releases of images: check one, or draw the phantom.", no_args_is_help=True)
-ledger_app = typer.Typer(help="The sites' ledgers: what left, what was refused.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-app.add_typer(ledger_app, name="ledger")
+app.add_typer(ledger_cli.app, name="ledger")
 app.add_typer(policy_cli.app, name="policy")
 app.add_typer(access_cli.app, name="access")
 
@@ -383,30 +382,6 @@ def phantom(
     with bar("drawing subjects", open_console(stderr=True)) as progress:
         write_phantom(folder, subjects, seed, progress=progress)
     typer.echo(folder)
-
-
-@ledger_app.command()
-def verify(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]) -> None:
-    """Verify every site's ledger; name the first line that was changed, removed or re-ordered. Exit status 1 if any was."""
-    from fedprivseg.errors import LedgerError
-    from fedprivseg.policy import ledger
-
-    paths = sorted(run_folder.glob("sites/*/ledger.jsonl"))
-    if not paths:
-        raise FolderError(f"{run_folder} holds no ledger (no sites/*/ledger.jsonl); give the folder of a run")
-    identities = run_folder / "server" / "identities.json"
-    keys = json.loads(identities.read_text()) if identities.exists() else {}
-    broken = False
-    for path in paths:
-        site = path.parent.name
-        try:
-            verified = ledger.verify(path, public_hex=keys.get(site))
-            typer.echo(f"{site}: {verified.lines} lines, intact{''.join(f'; {note}' for note in verified.notes)}")
-        except LedgerError as fault:
-            broken = True
-            typer.echo(f"{site}: BROKEN: {fault}")
-    if broken:
-        raise typer.Exit(1)
 
 
 def main() -> None:

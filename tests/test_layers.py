@@ -32,7 +32,7 @@ LAYERS = (
         "withdrawal",
         "compliance",
     },
-    {"display", "starter", "terminal", "cli", "policy_cli", "access_cli"},
+    {"display", "starter", "terminal", "cli", "policy_cli", "access_cli", "ledger_cli"},
 )
 FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("attacks", "policy"), ("server", "data")}
 NEIGHBOURS = {  # within a layer: who may use whom, besides itself
@@ -60,6 +60,8 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("cli", "policy_cli"),
     ("policy_cli", "terminal"),
     ("cli", "access_cli"),
+    ("cli", "ledger_cli"),
+    ("ledger_cli", "terminal"),
     ("access_cli", "terminal"),
     ("cli", "starter"),
     ("records", "errors"),
