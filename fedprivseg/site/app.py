@@ -47,16 +47,23 @@ def _through_gate(
 ) -> Reply:
     envelope = read_order(message.content)
     order = envelope.order
-    inner = call_next(message, context)
-    only_payload = list(inner.content) == ["payload"]
-    body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
+    scenario = Scenario.model_validate_json(envelope.scenario)
+    exports = resolve(scenario.method).exports
+    rules = Rules(station, scenario)
+    if rules.policy is None:
+        # Nothing is computed for an order that nothing may answer; the gate refuses an empty payload in its place.
+        body = Payload(min(exports), station.site.name, "describe", {}).encode()
+    else:
+        inner = call_next(message, context)
+        only_payload = list(inner.content) == ["payload"]
+        body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
     key = _key(station)
     ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
-    scenario = Scenario.model_validate_json(envelope.scenario)
-    rules = Rules(station, scenario)
     rules.record_intake(ledger)
     rules.live(order.action)
-    own_gate = policy.Gate(resolve(scenario.method).exports, station.site.name, rules.standing(key.public_hex))
+    # Read anew: a policy that was changed while the order was carried out takes effect on its answer.
+    standing = Rules(station, scenario).standing(key.public_hex)
+    own_gate = policy.Gate(exports, station.site.name, standing)
     verdict = own_gate.release(body, ledger, key, order.action, run_id=envelope.run_id, number=order.number)
     if isinstance(verdict, policy.Refused):
         return Refused(station.site.name, verdict.decision.rule, verdict.decision.reason)
