@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from scipy.ndimage import map_coordinates
@@ -73,6 +73,8 @@ def test_at_the_same_spacing_the_round_trip_is_the_identity(
     grid_spacing=st.floats(1.0, 2.0),
     offset=st.tuples(st.floats(-8, 8), st.floats(-8, 8)),
 )
+@example(shape=(90, 90), spacing=(0.90234375, 0.900390625), size=(90, 90), grid_spacing=1.0, offset=(5.0, 1.5))
+@example(shape=(90, 90), spacing=(1.5625, 1.265625), size=(90, 90), grid_spacing=1.9375, offset=(0.0, 4.0))
 @settings(max_examples=40, deadline=None)
 def test_nothing_shifts(
     shape: tuple[int, int],
@@ -82,7 +84,8 @@ def test_nothing_shifts(
     offset: tuple[float, float],
 ) -> None:
     """For every parity and spacing the centroid stays put, in mm: that of a smooth spot within 5 % of a pixel, that of
-    a disc, whose border can only be a staircase, within a quarter of the larger pixel, on the grid and back."""
+    a disc, each point of whose border moves by half a pixel at most when it is sampled, within half of the larger pixel on the
+    grid and within one on the way back. The spot is what tells a shift by half a pixel."""
     middle, grid_middle = np.array(shape) // 2, np.array(size) // 2
     mask = disc(shape, tuple(middle + offset), 15)[..., None]
     x, y = np.ogrid[: shape[0], : shape[1]]
@@ -96,9 +99,9 @@ def test_nothing_shifts(
     seen = np.array([(weights.sum(axis=1 - axis) * np.arange(size[axis])).sum() for axis in (0, 1)]) / weights.sum()
     assert np.abs((seen - grid_middle) * grid_spacing - np.multiply(offset, spacing)).max() < 0.05 * grid_spacing
     truth = (centroid(mask[..., 0]) - middle) * spacing
-    limit = 0.25 * max(*spacing, grid_spacing)
+    limit = 0.5 * max(*spacing, grid_spacing)
     assert np.abs((centroid(on_grid[0]) - grid_middle) * grid_spacing - truth).max() < limit
-    assert np.abs((centroid(back[..., 0]) - middle) * spacing - truth).max() < limit
+    assert np.abs((centroid(back[..., 0]) - middle) * spacing - truth).max() < 2 * limit
 
 
 def test_image_interpolation_is_linear() -> None:
