@@ -45,23 +45,7 @@ class SiteKey:
         """
         key = cls(Ed25519PrivateKey.generate())
         pem = key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        try:
-            # O_EXCL: two processes that create the key of one site at once cannot both believe that theirs counts.
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise RequestError(
-                f"the key file {path.name} exists already; a key is never overwritten. Load it, or move it away first."
-            ) from None
-        except OSError as fault:
-            raise RequestError(_unusable(path, "created", fault)) from None
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(pem)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as fault:
-            path.unlink(missing_ok=True)  # half a key is worse than none: it would block the next attempt
-            raise RequestError(_unusable(path, "written", fault)) from None
+        write_secret(path, pem)
         return key
 
     @classmethod
@@ -131,6 +115,30 @@ def statement(run_id: str, site: str, action: str, number: int, body_digest: str
             "digest": body_digest,
         }
     )
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a key file that only the owner can read (mode 0600), whole or not at all.
+
+    Raises RequestError if the file exists (a key is never overwritten) or cannot be written.
+    """
+    try:
+        # O_EXCL: two processes that create the key of one site at once cannot both believe that theirs counts.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise RequestError(
+            f"the key file {path.name} exists already; a key is never overwritten. Load it, or move it away first."
+        ) from None
+    except OSError as fault:
+        raise RequestError(_unusable(path, "created", fault)) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as fault:
+        path.unlink(missing_ok=True)  # half a key is worse than none: it would block the next attempt
+        raise RequestError(_unusable(path, "written", fault)) from None
 
 
 def _unusable(path: Path, verb: str, fault: OSError) -> str:

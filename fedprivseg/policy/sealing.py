@@ -44,7 +44,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from fedprivseg.errors import FedprivsegError, RequestError
-from fedprivseg.policy.keys import canonical
+from fedprivseg.policy.keys import canonical, write_secret
 
 MAGIC = b"fpsealed"
 VERSION = 1
@@ -126,19 +126,8 @@ class SealingKey:
         Raises RequestError if the file exists (a key is never overwritten) or cannot be written.
         """
         secret = os.urandom(KEY_BYTES)
+        write_secret(path, secret)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise RequestError(
-                f"the key file {path.name} exists already; a key is never overwritten. Load it, or move it away first."
-            ) from None
-        except OSError as fault:
-            raise RequestError(_unusable(f"the key file {path.name}", "created", fault)) from None
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secret)
-                file.flush()
-                os.fsync(file.fileno())
             sync_folder(path.parent)
         except OSError as fault:
             path.unlink(missing_ok=True)
