@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedprivseg.errors import RequestError
+from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.terminal import print_table
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def _now() -> datetime:
 def _file(home: Path) -> RequestFile:
     from fedprivseg.policy.requests import RequestFile
 
+    if not (home / STAFF).exists():
+        raise FolderError(f"{home} is no site's folder: it holds no {STAFF}")
     return RequestFile(home / REQUESTS)
 
 

@@ -135,3 +135,8 @@ def test_a_list_of_staff_that_contradicts_itself_names_nobody(home, text, said):
     (home / "staff.toml").write_text(text)
     with pytest.raises(RequestError, match=said):
         call("request", home, home.parent / "ask.toml", "--as", "ada")
+
+
+def test_what_is_no_sites_folder_has_no_requests(tmp_path):
+    with pytest.raises(RequestError, match="is no site's folder"):
+        call("list", tmp_path / "nowhere")
