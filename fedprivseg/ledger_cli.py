@@ -27,7 +27,8 @@ Matching = Annotated[
 
 @app.command()
 def verify(run_folder: Run) -> None:
-    """Verify every site's ledger; name the first line that was changed, removed or re-ordered. Exit status 1 if any was."""
+    """Verify every ledger, and each against what the other side was shown of it; name the first line that was changed,
+    removed or re-ordered. Exit status 1 if any was."""
     from fedprivseg.policy import ledger
 
     identities = run_folder / "server" / "identities.json"
@@ -41,6 +42,10 @@ def verify(run_folder: Run) -> None:
         except LedgerError as fault:
             broken = True
             typer.echo(f"{site}: BROKEN: {fault}")
+    if not broken:
+        for sentence in _contradictions(run_folder):
+            broken = True
+            typer.echo(f"CONTRADICTED: {sentence}")
     if broken:
         raise typer.Exit(1)
 
@@ -82,8 +87,17 @@ def export(
     typer.echo(f"{out}: {body.count(chr(10))} lines")
 
 
+def _contradictions(run_folder: Path) -> tuple[str, ...]:
+    from fedprivseg.policy.ledger import read
+    from fedprivseg.policy.witness import contradictions
+
+    server = run_folder / "server" / "ledger.jsonl"
+    sites = {path.parent.name: read(path) for path in _ledgers(run_folder) if path != server}
+    return contradictions(read(server) if server.exists() else [], sites)
+
+
 def _ledgers(run_folder: Path) -> list[Path]:
-    paths = sorted(run_folder.glob("sites/*/ledger.jsonl"))
+    paths = sorted([*run_folder.glob("sites/*/ledger.jsonl"), *run_folder.glob("server/ledger.jsonl")])
     if not paths:
         raise FolderError(f"{run_folder} holds no ledger (no sites/*/ledger.jsonl); give the folder of a run")
     return paths

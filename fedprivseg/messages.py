@@ -19,31 +19,36 @@ MESSAGE_TYPE = "train.perform"
 
 @dataclass(frozen=True)
 class Envelope:
-    """An order with what a site needs to carry it out: the run's id and the resolved scenario as JSON."""
+    """An order with what a site needs to carry it out: the run's id, the resolved scenario as JSON, and the signed head of the
+    server's ledger."""
 
     order: Order
     run_id: str
     scenario: str
+    head: str
 
 
 @dataclass(frozen=True)
 class Released:
-    """A payload that the gate let out: its bytes, the signature, and the effort it took (s, MiB)."""
+    """A payload that the gate let out: its bytes, the signature, the signed head of the site's ledger, and the effort it took
+    (s, MiB)."""
 
     body: bytes
     signature: bytes
     public_key: str
+    head: str
     seconds: float
     peak_rss_mb: float
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A payload that the gate kept: the rule and the reason."""
+    """A payload that the gate kept: the rule, the reason, and the signed head of the site's ledger."""
 
     site: str
     rule: str
     reason: str
+    head: str
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ def write_order(envelope: Envelope) -> RecordDict:
     """The envelope as Flower content."""
     order = envelope.order
     fields = {"action": order.action, "number": order.number, "run": envelope.run_id, "scenario": envelope.scenario}
+    fields["head"] = envelope.head
     content = RecordDict({"order": ConfigRecord(fields)})  # type: ignore[arg-type]
     if order.answer is not None:
         content["answer"] = ConfigRecord({"body": order.answer.encode()})
@@ -75,7 +81,7 @@ def read_order(content: RecordDict) -> Envelope:
         answer = content.config_records["answer"]["body"] if "answer" in content.config_records else None
         payload = None if answer is None else Payload.decode(bytes(answer))  # type: ignore[arg-type]
         order = Order(str(fields["action"]), int(fields["number"]), payload)  # type: ignore[arg-type]
-        return Envelope(order, str(fields["run"]), str(fields["scenario"]))
+        return Envelope(order, str(fields["run"]), str(fields["scenario"]), str(fields["head"]))
     except (KeyError, TypeError, ValueError) as fault:
         raise PayloadError(f"the message is no order of this format ({type(fault).__name__})") from None
 

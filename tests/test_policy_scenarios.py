@@ -10,6 +10,7 @@ from conftest import BRIEF, ROOT, tiny_settings
 from fedprivseg.errors import QuorumError, RequestError, RunError, ScenarioError
 from fedprivseg.policy import ledger
 from fedprivseg.policy.sealing import SealError
+from fedprivseg.policy.witness import contradictions
 from fedprivseg.report import write_report
 from fedprivseg.run import load_scenario, simulate
 from fedprivseg.site.vault import open_vault
@@ -236,6 +237,40 @@ def test_one_changed_byte_in_a_sealed_vault_ends_the_run(phantom, tmp_path):
     (tmp_path / "run/sites/centre1/vault/image-codec.sealed").unlink()
     with pytest.raises(RunError, match="SealError"):
         run("open", phantom, tmp_path / "run", seal)
+
+
+def test_neither_side_can_put_its_ledger_back_without_the_other_showing_it(phantom, tmp_path):
+    folder = tmp_path / "run"
+    run("open", phantom, folder)
+    server = ledger.read(folder / "server/ledger.jsonl")
+    sites = {site: ledger.read(folder / "sites" / site / "ledger.jsonl") for site in SITES}
+    assert contradictions(server, sites) == ()
+    receipts = [line.facts for line in server if line.event == "receipt"]
+    for site in SITES:
+        released = {line.facts["digest"] for line in sites[site] if line.event == "release"}
+        assert released == {facts["digest"] for facts in receipts if facts["site"] == site}
+        assert all("server_head" in line.facts for line in sites[site] if line.event == "release")
+        shorter = {**sites, site: sites[site][:-1]}
+        assert any(f"the ledger of {site} has" in sentence for sentence in contradictions(server, shorter))
+    assert any("the ledger of server has" in sentence for sentence in contradictions(server[:5], sites))
+
+
+def test_a_server_that_the_site_does_not_know_gets_nothing(phantom, tmp_path, monkeypatch):
+    from fedprivseg import run as module
+
+    settle = module.settle
+
+    def another(folder, *rest):
+        settle(folder, *rest)
+        station = folder / "sites/centre1/station.json"
+        content = json.loads(station.read_text())
+        station.write_text(json.dumps({**content, "server_key": "00" * 32}))
+
+    monkeypatch.setattr(module, "settle", another)
+    with pytest.raises(RunError, match="LedgerError"):
+        run("open", phantom, tmp_path / "run")
+    path = tmp_path / "run/sites/centre1/ledger.jsonl"
+    assert not [line for line in ledger.read(path) if line.event == "release"]
 
 
 def test_a_scenario_cannot_open_what_a_site_closes(phantom, tmp_path):

@@ -55,13 +55,23 @@ def test_spacing_is_the_length_of_the_affine_columns():
 
 def test_orders_and_replies_survive_flower_records():
     answer = Payload(Kind.MASK_CODE, "a", "answer", {"codes": np.ones((2, 3), np.float16)})
-    envelope = Envelope(Order("decode", 4, answer), "run", '{"name": "x"}')
+    envelope = Envelope(Order("decode", 4, answer), "run", '{"name": "x"}', "head")
     back = read_order(write_order(envelope))
-    assert (back.order.action, back.order.number, back.run_id, back.scenario) == ("decode", 4, "run", '{"name": "x"}')
+    assert (back.order.action, back.order.number, back.run_id, back.scenario, back.head) == (
+        "decode",
+        4,
+        "run",
+        '{"name": "x"}',
+        "head",
+    )
     assert back.order.answer is not None
     assert back.order.answer.encode() == answer.encode()
-    assert read_order(write_order(Envelope(Order("fit"), "run", "{}"))).order.answer is None
-    for reply in (Released(b"x", b"y", "00", 1.5, 2.5), Refused("a", "rule", "why"), Failed("a", "ValueError", "1f")):
+    assert read_order(write_order(Envelope(Order("fit"), "run", "{}", ""))).order.answer is None
+    for reply in (
+        Released(b"x", b"y", "00", "head", 1.5, 2.5),
+        Refused("a", "rule", "why", "head"),
+        Failed("a", "ValueError", "1f"),
+    ):
         assert read_reply(write_reply(reply)) == reply
 
 

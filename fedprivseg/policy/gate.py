@@ -21,6 +21,7 @@ from fedprivseg.errors import PayloadError, RequestError
 from fedprivseg.policy.keys import SiteKey, statement
 from fedprivseg.policy.ledger import Fact, Ledger, Line
 from fedprivseg.policy.standing import Standing
+from fedprivseg.policy.witness import Head
 from fedprivseg.records import Decision, Kind, Payload, digest
 
 LEVELS = (1, 2, 3, 4, 5)
@@ -95,13 +96,22 @@ class Gate:
             return _broken(fault)
 
     def release(
-        self, body: bytes, ledger: Ledger, key: SiteKey, action: str, *, run_id: str, number: int
+        self,
+        body: bytes,
+        ledger: Ledger,
+        key: SiteKey,
+        action: str,
+        *,
+        run_id: str,
+        number: int,
+        shown: Head | None = None,
     ) -> Released | Refused:
         """Decide on the encoded payload `body`, write that into the ledger, and only then hand it back.
 
         The signature is over ``statement(run_id, site, action, number, digest)``: the answer to `action` number
-        `number` of run `run_id`. Exactly one ledger line is written, before the return; if that fails, nothing is
-        released. Any exception from here means that nothing was released either.
+        `number` of run `run_id`. shown: the head of the server's ledger, which the line notes. Exactly one ledger line is
+        written, before the return; if that fails, nothing is released. Any exception from here means that nothing was
+        released either.
         """
         body = bytes(body)
         name = digest(body)
@@ -131,6 +141,7 @@ class Gate:
             "reason": decision.reason,
             "rule": decision.rule,
             "run": run_id,
+            **({} if shown is None else {"server_head": shown.noted()}),
             **({} if payload is None else _describe(payload)),
         }
         try:

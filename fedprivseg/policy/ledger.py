@@ -10,7 +10,7 @@ A line and the head are two writes, so a process killed in between leaves a ledg
 a last line without its newline, are the only irregularities that are accepted; both are said, neither is silent.
 
 What a ledger cannot show by itself: the ledger and its head put back together to an earlier state, or written anew by
-the holder of the key. Whoever keeps ``Verified.head`` elsewhere (the server, an auditor) sees both.
+the holder of the key. Whoever keeps its head elsewhere sees both: a site and the server keep each other's (`witness`).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ EVENTS = (
     "intake",
     "key",
     "open",
+    "receipt",
     "recovery",
     "refusal",
     "release",
     "withdrawal",
-    "witness",
 )
 """What a line can tell. Only the ledger itself writes ``key`` (its first line) and ``recovery`` (a torn line put
 aside)."""
@@ -161,9 +161,13 @@ class Ledger:
         self._sound = True
         return line
 
-    def _write_head(self) -> None:
+    def head(self) -> str:
+        """How many lines there are and the hash of the last, signed: what others are shown (`witness.Head`)."""
         head = asdict(_Head(self.site, self._lines, self._last))
-        _replace(_head_path(self.path), canonical({**head, "signature": self._key.sign(canonical(head)).hex()}) + b"\n")
+        return canonical({**head, "signature": self._key.sign(canonical(head)).hex()}).decode("ascii")
+
+    def _write_head(self) -> None:
+        _replace(_head_path(self.path), self.head().encode("ascii") + b"\n")
 
     def _resume(self) -> None:
         """Take up the chain where it ended, or begin it. The head comes first, so a ledger never lacks one."""

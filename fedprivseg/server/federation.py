@@ -16,11 +16,14 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedprivseg.config import Scenario
-from fedprivseg.errors import PayloadError, QuorumError, SiteError
+from fedprivseg.errors import LedgerError, PayloadError, QuorumError, SiteError
 from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, Reply, read_reply, write_order
 from fedprivseg.methods.method import Array, Codes, Expected
+from fedprivseg.policy.keys import SiteKey
+from fedprivseg.policy.ledger import Fact, Ledger
+from fedprivseg.policy.witness import SERVER, Head
 from fedprivseg.progress import ProgressFile
-from fedprivseg.records import Budget, CrossSite, CurvePoint, Entry, Kind, Order, Payload
+from fedprivseg.records import Budget, CrossSite, CurvePoint, Entry, Kind, Order, Payload, digest
 from fedprivseg.server.intake import Intake
 from fedprivseg.server.store import Store
 
@@ -80,6 +83,11 @@ class GridFederation:
         self.stages: dict[str, float] = {}
         self.entries: dict[str, dict[str, dict[str, Any]]] = {}
         self._recall()
+        key = folder / "key.pem"
+        self._ledger = Ledger(
+            folder / "ledger.jsonl", SiteKey.load(key) if key.exists() else SiteKey.create(key), SERVER
+        )
+        self._seen: dict[str, int] = {}
         self._grid = grid
         self._scenario = scenario
         self._scenario_json = scenario.model_dump_json()
@@ -113,6 +121,9 @@ class GridFederation:
                     f"site {site!r} failed in {action!r}: {reply.error}. "
                     f"The details stay at the site, in its errors.log under id {reply.log_id}."
                 )
+            if (fault := self._receive(site, orders[site], reply)) is not None:
+                self._leave(site, f"refused at the intake in {action!r}: {fault}")
+                continue
             if isinstance(reply, Refused):
                 if reply.rule == LAPSED:
                     self._forget(site)
@@ -197,7 +208,7 @@ class GridFederation:
                     f"{len(nodes)} of {wanted} sites connected within {_NODES_DEADLINE_S:.0f} s; start the others"
                 )
             time.sleep(0.05)
-        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json)
+        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json, self._ledger.head())
         messages = [Message(write_order(envelope), node, MESSAGE_TYPE) for node in nodes]
         found: dict[str, tuple[int, Released | Refused]] = {}
         names = {site.name for site in self._scenario.sites}
@@ -222,6 +233,9 @@ class GridFederation:
         keys = {site: reply.public_key for site, (_, reply) in found.items() if isinstance(reply, Released)}
         self._intake = Intake(self._run_id, self._identities(keys))
         for site, (_, reply) in sorted(found.items()):
+            if (fault := self._receive(site, Order(DESCRIBE), reply)) is not None:
+                self._leave(site, f"refused at the intake in {DESCRIBE!r}: {fault}")
+                continue
             if isinstance(reply, Refused):
                 self._leave(site, f"withheld by its gate in {DESCRIBE!r} ({reply.rule}): {reply.reason}")
                 continue
@@ -243,9 +257,9 @@ class GridFederation:
 
     def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
         site_of = {self._nodes[site]: site for site in orders}
-        messages = []
+        messages, head = [], self._ledger.head()
         for site, order in orders.items():
-            envelope = Envelope(order, self._run_id, self._scenario_json)
+            envelope = Envelope(order, self._run_id, self._scenario_json, head)
             if order.answer is not None:
                 self.accounts[site].bytes_down += len(order.answer.encode())
             messages.append(Message(write_order(envelope), self._nodes[site], MESSAGE_TYPE))
@@ -267,6 +281,25 @@ class GridFederation:
         if missing := sorted(set(orders) - set(replies)):
             raise SiteError(f"no answer from {', '.join(missing)} within {self._scenario.deadline_s:.0f} s")
         return {site: replies[site] for site in sorted(replies)}
+
+    def _receive(self, site: str, order: Order, reply: Released | Refused) -> str | None:
+        """Write into the server's ledger what came from `site`, with the head of the site's own; why it cannot be taken, if its
+        head is not the site's or tells of fewer lines than before."""
+        try:
+            head = Head.read(reply.head, self._intake.identities.get(site))
+        except LedgerError as fault:
+            return str(fault)
+        before = self._seen.get(site, 0)
+        if head.site != site or head.lines < before:
+            return f"the head of its ledger is that of {head.site[:60]!r} with {head.lines} lines, after {before}"
+        self._seen[site] = head.lines
+        facts: dict[str, Fact] = {"action": order.action, "head": head.noted(), "number": order.number, "site": site}
+        if isinstance(reply, Released):
+            facts |= {"bytes": len(reply.body), "digest": digest(reply.body)}
+        else:
+            facts |= {"rule": reply.rule}
+        self._ledger.append("receipt", facts)
+        return None
 
     def _forget(self, site: str) -> None:
         """Delete what `site` sent, since consent to it does not stand any more, and mark what has been made of it."""

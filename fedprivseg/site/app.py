@@ -24,6 +24,7 @@ from fedprivseg.methods import resolve
 from fedprivseg.policy import gate as policy
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
+from fedprivseg.policy.witness import Head
 from fedprivseg.records import Kind, Order, Payload
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.rules import Rules
@@ -47,6 +48,7 @@ def _through_gate(
 ) -> Reply:
     envelope = read_order(message.content)
     order = envelope.order
+    shown = Head.read(envelope.head, station.server_key)  # who cannot show it is not the server that the site knows
     scenario = Scenario.model_validate_json(envelope.scenario)
     exports = resolve(scenario.method).exports
     rules = Rules(station, scenario)
@@ -64,11 +66,13 @@ def _through_gate(
     # Read anew: a policy that was changed while the order was carried out takes effect on its answer.
     standing = Rules(station, scenario).standing(key.public_hex)
     own_gate = policy.Gate(exports, station.site.name, standing)
-    verdict = own_gate.release(body, ledger, key, order.action, run_id=envelope.run_id, number=order.number)
+    verdict = own_gate.release(
+        body, ledger, key, order.action, run_id=envelope.run_id, number=order.number, shown=shown
+    )
     if isinstance(verdict, policy.Refused):
-        return Refused(station.site.name, verdict.decision.rule, verdict.decision.reason)
+        return Refused(station.site.name, verdict.decision.rule, verdict.decision.reason, ledger.head())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Released(body, verdict.signature, key.public_hex, time.perf_counter() - start, peak)
+    return Released(body, verdict.signature, key.public_hex, ledger.head(), time.perf_counter() - start, peak)
 
 
 app = ClientApp(mods=[gate])

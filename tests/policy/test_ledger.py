@@ -138,7 +138,7 @@ def test_only_the_events_of_a_site_can_be_appended(path: Path, key: SiteKey, eve
     ledger = Ledger(path, key, SITE)
     with pytest.raises(
         LedgerError,
-        match="allowed: access, archive, close, destruction, error, intake, open, refusal, release, withdrawal, witness",
+        match="allowed: access, archive, close, destruction, error, intake, open, receipt, refusal, release, withdrawal",
     ):
         ledger.append(event, {})
     assert len(read(path)) == 1

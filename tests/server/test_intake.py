@@ -39,7 +39,7 @@ def _payload(**changes):
 def _release(key, payload, *, run="run", site="a", action="send", number=1):
     body = payload if isinstance(payload, bytes) else payload.encode()
     signature = key.sign(statement(run, site, action, number, digest(body)))
-    return Released(body, signature, key.public_hex, 0.0, 0.0)
+    return Released(body, signature, key.public_hex, "", 0.0, 0.0)
 
 
 def test_the_right_payload_is_accepted_again_and_again(key):
@@ -87,7 +87,7 @@ def test_another_key_or_changed_bytes_are_refused(key, tmp_path):
     with pytest.raises(PayloadError, match="bad signature"):
         intake.accept("a", Order("send", 1), EXPECTED, _release(stranger, _payload()))
     good = _release(key, _payload())
-    bad = Released(good.body[:-1] + b"\x01", good.signature, good.public_key, 0.0, 0.0)
+    bad = Released(good.body[:-1] + b"\x01", good.signature, good.public_key, "", 0.0, 0.0)
     with pytest.raises(PayloadError, match="bad signature"):
         intake.accept("a", Order("send", 1), EXPECTED, bad)
 

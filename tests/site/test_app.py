@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from fedprivseg.engines.inline import InlineGrid
 from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, read_reply, write_order
 from fedprivseg.policy import ledger
-from fedprivseg.policy.keys import statement, verify
+from fedprivseg.policy.keys import SiteKey, statement, verify
 from fedprivseg.records import Kind, Order, Payload, digest
 from fedprivseg.run import _prepare
 from fedprivseg.site import app as site_app
@@ -28,7 +28,10 @@ def station(tmp_path, tiny_scenario, phantom):
 def _ask(station, scenario, action="describe", inner=None):
     """One order through the real gate; `inner` replaces what stands inside it."""
     InlineGrid(site_app.app, [])  # sets the identity of the task that builds messages
-    message = Message(write_order(Envelope(Order(action), "run", scenario.model_dump_json())), 2, MESSAGE_TYPE)
+    server = station.parents[1] / "server"
+    head = ledger.Ledger(server / "ledger.jsonl", SiteKey.load(server / "key.pem"), "server").head()
+    envelope = Envelope(Order(action), "run", scenario.model_dump_json(), head)
+    message = Message(write_order(envelope), 2, MESSAGE_TYPE)
     context = Context(1, 2, {"station": str(station / "station.json")}, RecordDict(), {})
     if inner is None:
         return site_app.app(message, context)
