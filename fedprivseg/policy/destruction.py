@@ -31,19 +31,12 @@ from typing import Literal, final
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from fedprivseg.errors import FedprivsegError, RequestError
+from fedprivseg.policy.disk import locked, overwrite, sync_folder, write_whole
+from fedprivseg.policy.keyring import KeyRing
 from fedprivseg.policy.keys import SiteKey, canonical, verify
 from fedprivseg.policy.ledger import Fact
 from fedprivseg.policy.levels import DataClass
-from fedprivseg.policy.sealing import (
-    HEADER_BYTES,
-    KeyRing,
-    SealError,
-    SealingKey,
-    locked,
-    overwrite,
-    sync_folder,
-    write_whole,
-)
+from fedprivseg.policy.sealing import HEADER_BYTES, SealError, SealingKey
 
 CLAUSES = ("5.8-a", "5.8-b", "5.8-c", "5.8-d", "5.8-e", "5.8-f")
 IN_PLACE = frozenset({"ext2", "ext3", "ext4", "vfat"})

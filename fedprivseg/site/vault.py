@@ -13,8 +13,9 @@ from safetensors.numpy import load_file, save_file
 from safetensors.numpy import save as write_safetensors
 
 from fedprivseg.errors import RequestError
+from fedprivseg.policy.disk import write_whole
 from fedprivseg.policy.profile import read_policy
-from fedprivseg.policy.sealing import SealingKey, write_whole
+from fedprivseg.policy.sealing import SealingKey
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 

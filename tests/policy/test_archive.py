@@ -37,9 +37,10 @@ from fedprivseg.policy.archive import (
     verify_archive,
     verify_backup,
 )
+from fedprivseg.policy.disk import write_whole
 from fedprivseg.policy.keys import canonical
 from fedprivseg.policy.levels import DataClass
-from fedprivseg.policy.sealing import SealError, SealingKey, write_whole
+from fedprivseg.policy.sealing import SealError, SealingKey
 
 KEY = SealingKey(bytes(range(32)))  # fixed, for tests only
 MADE = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -35,9 +35,11 @@ from fedprivseg.policy.destruction import (
     medium_of,
     requirement,
 )
+from fedprivseg.policy.disk import locked
+from fedprivseg.policy.keyring import KeyRing
 from fedprivseg.policy.keys import SiteKey, verify
 from fedprivseg.policy.levels import DataClass
-from fedprivseg.policy.sealing import KeyRing, SealError, SealingKey, locked
+from fedprivseg.policy.sealing import SealError, SealingKey
 
 SITE = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
 OTHER = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes([1] * 32)))
@@ -578,7 +580,7 @@ def test_a_kill_at_any_step_is_taken_up_by_the_same_order(site: Site, moment: st
         "import os, sys; from datetime import *; from pathlib import Path\n"
         "from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey\n"
         "from fedprivseg.policy import destruction as module; from fedprivseg.policy.keys import SiteKey\n"
-        "from fedprivseg.policy.sealing import KeyRing, SealingKey\n"
+        "from fedprivseg.policy.keyring import KeyRing\nfrom fedprivseg.policy.sealing import SealingKey\n"
         f"{moment} = lambda *names, **words: os._exit(9)\n"
         "home = Path(sys.argv[1]); ring = KeyRing(home / 'keys.ring', SealingKey(bytes(range(32))))\n"
         "key = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))\n"

@@ -1,4 +1,4 @@
-"""Sealed files and the key ring: what was sealed opens, and nothing else does."""
+"""Sealed files: what was sealed opens, and nothing else does."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ import os
 import pickle
 import stat
 import struct
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +22,10 @@ from hypothesis import strategies as st
 
 from fedprivseg.errors import RequestError
 from fedprivseg.policy import sealing as module
-from fedprivseg.policy.sealing import HEADER_BYTES, Cost, KeyRing, SealError, SealingKey, key_id, overwrite, write_whole
+from fedprivseg.policy.disk import write_whole
+from fedprivseg.policy.keyring import KeyRing
+from fedprivseg.policy.passphrase import Cost
+from fedprivseg.policy.sealing import HEADER_BYTES, SealError, SealingKey, key_id
 
 SECRET = bytes(range(32))  # fixed, for tests only
 KEY = SealingKey(SECRET)
@@ -39,11 +39,6 @@ CONTENT = b"the encoder of a centre"
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of 8 bytes, so that a short content has several: the 23 bytes of CONTENT are 8 + 8 + 7."""
     monkeypatch.setattr(module, "PIECE_BYTES", 8)
-
-
-@pytest.fixture
-def ring(tmp_path: Path) -> KeyRing:
-    return KeyRing.create(tmp_path / "keys.ring", KEY)
 
 
 def refused(key: SealingKey, name: str, sealed: bytes) -> str:
@@ -80,12 +75,6 @@ def test_the_format_is_the_one_that_is_described() -> None:
         for number, piece in enumerate(pieces)
     ]
     assert b"".join(opened) == CONTENT
-
-
-def test_the_recommended_cost_is_that_of_owasp() -> None:
-    """OWASP Password Storage Cheat Sheet: scrypt with N = 2^17, r = 8, p = 1 at least, which is 128 r N = 128 MiB."""
-    cost = Cost()
-    assert (cost.log2_n, cost.r, cost.p, 128 * cost.r << cost.log2_n) == (17, 8, 1, 128 << 20)
 
 
 @settings(max_examples=60, deadline=None)
@@ -307,8 +296,8 @@ def test_a_cost_beyond_reason_is_refused_also_from_a_header(cost: tuple[int, int
         SealingKey.unlock(PASSPHRASE, NAME, bytes(sealed))
 
 
-def test_secrets_do_not_show_and_do_not_travel(ring: KeyRing) -> None:
-    for held in (KEY, [KEY], ring, SealingKey.from_passphrase(PASSPHRASE, QUICK)):
+def test_secrets_do_not_show_and_do_not_travel() -> None:
+    for held in (KEY, [KEY], SealingKey.from_passphrase(PASSPHRASE, QUICK)):
         for text in (repr(held), str(held)):
             assert SECRET.hex() not in text
             assert str(SECRET) not in text
@@ -316,8 +305,6 @@ def test_secrets_do_not_show_and_do_not_travel(ring: KeyRing) -> None:
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="not pickled"):
             attempt(KEY)
-    with pytest.raises(TypeError, match="not pickled"):
-        pickle.dumps(ring)
 
 
 def test_the_id_stands_in_the_header() -> None:
@@ -339,191 +326,3 @@ def test_a_changed_key_leaves_the_content_as_it_is() -> None:
     for wrong, name in ((new, NAME), (old, "codec-4")):
         with pytest.raises(SealError):
             wrong.rekey(name, sealed, new)
-
-
-# ---------------------------------------------------------------------------------------------- the ring
-
-
-def test_a_key_of_the_ring_seals_and_its_destruction_ends_it(ring: KeyRing) -> None:
-    key, other = ring.add("subject-1"), ring.add("subject-2")
-    sealed, copied = key.seal(NAME, CONTENT), other.seal(NAME, CONTENT)
-    assert KeyRing(ring.path, KEY).key("subject-1").open(NAME, sealed) == CONTENT
-    assert ring.destroy("subject-1") == key.id
-    assert ring.names == KeyRing(ring.path, KEY).names == ("subject-2",)
-    assert dict(ring.destroyed) == {"subject-1": key.id}
-    with pytest.raises(SealError, match="was destroyed"):
-        ring.key("subject-1")
-    refused(KEY, NAME, sealed)
-    refused(ring.key("subject-2"), NAME, sealed)
-    assert ring.key("subject-2").open(NAME, copied) == CONTENT
-
-
-def test_a_name_never_means_two_keys(ring: KeyRing) -> None:
-    ring.add("subject-1")
-    for _ in range(2):
-        with pytest.raises(RequestError, match="is or was in the ring"):
-            ring.add("subject-1")
-        if "subject-1" in ring.names:
-            ring.destroy("subject-1")
-    with pytest.raises(SealError, match="was destroyed"):
-        ring.destroy("subject-1")
-    with pytest.raises(SealError, match="holds 0") as caught:
-        ring.destroy("subject-7")
-    assert "subject-7" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", ".a", "a" * 65, "a b", "é"])
-def test_a_key_has_a_plain_name(ring: KeyRing, name: str) -> None:
-    with pytest.raises(RequestError, match="no name for a key"):
-        ring.add(name)
-    assert ring.names == ()
-
-
-def test_the_ring_is_sealed_under_a_passphrase_that_can_change(tmp_path: Path) -> None:
-    path = tmp_path / "keys.ring"
-    ring = KeyRing.create(path, SealingKey.from_passphrase(PASSPHRASE, QUICK))
-    sealed = ring.add("subject-1").seal(NAME, CONTENT)
-    before = path.read_bytes()
-    assert KeyRing.unlock(path, PASSPHRASE).key("subject-1").open(NAME, sealed) == CONTENT
-    changed = ring.rekey(SealingKey.from_passphrase("another battery horse", QUICK))
-    assert changed.key("subject-1").open(NAME, sealed) == CONTENT
-    with pytest.raises(SealError, match="another key"):
-        KeyRing.unlock(path, PASSPHRASE)
-    assert KeyRing.unlock(path, "another battery horse").names == ("subject-1",)
-    # Sealed anew, not only wrapped anew: the old header does not open the new content.
-    with pytest.raises(SealError, match="piece 1"):
-        SealingKey.unlock(PASSPHRASE, "fedprivseg keyring 1", before).open(
-            "fedprivseg keyring 1", before[:HEADER_BYTES] + path.read_bytes()[HEADER_BYTES:]
-        )
-
-
-def test_any_changed_byte_of_the_ring_is_noticed(ring: KeyRing) -> None:
-    ring.add("subject-1")
-    whole = ring.path.read_bytes()
-    for place, byte in enumerate(whole):
-        ring.path.write_bytes(whole[:place] + bytes([byte ^ 1]) + whole[place + 1 :])
-        with pytest.raises(SealError):
-            _ = ring.names
-    ring.path.write_bytes(whole)
-    assert ring.names == ("subject-1",)
-
-
-def test_a_ring_is_never_overwritten(ring: KeyRing) -> None:
-    ring.add("subject-1")
-    with pytest.raises(SealError, match="exists already"):
-        KeyRing.create(ring.path, KEY)
-    assert ring.names == ("subject-1",)
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize("change", [lambda ring: ring.destroy("subject-1"), lambda ring: ring.add("subject-2")])
-def test_a_change_that_fails_leaves_the_ring_as_it_was(
-    ring: KeyRing, monkeypatch: pytest.MonkeyPatch, call: str, change: Callable[[KeyRing], object]
-) -> None:
-    ring.add("subject-1")
-    before = ring.path.read_bytes()
-    with monkeypatch.context() as patch:
-        patch.setattr(os, call, full)
-        with pytest.raises(SealError, match="No space left"):
-            change(ring)
-    assert ring.path.read_bytes() == before
-    assert [path.name for path in ring.path.parent.iterdir()] == ["keys.ring"]
-    change(ring)
-
-
-def test_the_old_file_of_the_ring_is_overwritten_also_under_another_name(ring: KeyRing) -> None:
-    """A hard link keeps the old file: after a key is destroyed its bytes are no ring any more."""
-    ring.add("subject-1")
-    kept = ring.path.with_name("kept")
-    os.link(ring.path, kept)
-    size = kept.stat().st_size
-    ring.destroy("subject-1")
-    assert kept.stat().st_size == size
-    with pytest.raises(SealError, match="no sealed file"):
-        KeyRing(kept, KEY)
-
-
-def test_what_a_killed_writer_left_is_gone_after_the_next_change(ring: KeyRing) -> None:
-    """Killed between the draft and its last step: the draft would have kept a key that is destroyed later."""
-    program = (
-        "import os, sys; from pathlib import Path; from fedprivseg.policy.sealing import *\n"
-        "os.replace = lambda *names: os._exit(9)\n"
-        "KeyRing(Path(sys.argv[1]), SealingKey(bytes(range(32)))).add('subject-1')"
-    )
-    assert subprocess.run([sys.executable, "-c", program, str(ring.path)], check=False).returncode == 9
-    (draft,) = (path for path in ring.path.parent.iterdir() if path != ring.path)
-    assert "subject-1" in KEY.open("fedprivseg keyring 1", draft.read_bytes()).decode()
-    assert ring.names == ()
-    ring.add("subject-2")
-    assert [path.name for path in ring.path.parent.iterdir()] == ["keys.ring"]
-
-
-def test_writers_at_once_lose_no_key(ring: KeyRing) -> None:
-    def add(number: int) -> None:
-        for count in range(5):
-            KeyRing(ring.path, KEY).add(f"subject-{number}-{count}")
-
-    threads = [threading.Thread(target=add, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(ring.names) == 20
-
-
-def test_a_reader_never_sees_the_old_file_while_it_is_overwritten(
-    ring: KeyRing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A reader comes at the worst moment, and waits."""
-    ring.add("subject-1")
-    seen: list[tuple[str, ...]] = []
-    reader = threading.Thread(target=lambda: seen.append(ring.names))
-
-    def interrupted(descriptor: int) -> None:
-        overwrite(descriptor)
-        reader.start()
-        reader.join(0.1)
-        assert reader.is_alive()
-
-    monkeypatch.setattr(module, "overwrite", interrupted)
-    ring.destroy("subject-1")
-    reader.join(10)
-    assert seen == [()]
-
-
-# ---------------------------------------------------------------------------------------------- files
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_the_old_file_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    path = tmp_path / "state"
-    write_whole(path, [b"o", b"ld"])
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    with monkeypatch.context() as patch:
-        patch.setattr(os, call, full)
-        with pytest.raises(OSError, match="No space left"):
-            write_whole(path, [b"new"])
-    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("state", b"old")]
-    write_whole(path, [b"new"])
-    assert path.read_bytes() == b"new"
-
-
-def test_overwriting_leaves_nothing_of_the_content_and_keeps_the_length(tmp_path: Path) -> None:
-    path = tmp_path / "image"
-    path.write_bytes(CONTENT * 100_000)  # 2.3 MB: more than one write
-    with path.open("r+b") as file:
-        overwrite(file.fileno())
-    assert path.stat().st_size == len(CONTENT) * 100_000
-    assert CONTENT[:8] not in path.read_bytes()
-
-
-def test_overwriting_begins_at_the_beginning(tmp_path: Path) -> None:
-    path = tmp_path / "image"
-    path.write_bytes(CONTENT)
-    with path.open("r+b") as file:
-        file.seek(len(CONTENT))
-        overwrite(file.fileno())
-    assert len(path.read_bytes()) == len(CONTENT)
-    assert CONTENT[:8] not in path.read_bytes()
