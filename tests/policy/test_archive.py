@@ -22,21 +22,10 @@ from hypothesis import strategies as st
 
 from fedprivseg.errors import RequestError
 from fedprivseg.policy import archive as module
-from fedprivseg.policy import sealing
-from fedprivseg.policy.archive import (
-    ArchiveError,
-    Backup,
-    Manifest,
-    archive,
-    backup,
-    due,
-    parts_of,
-    read_manifest,
-    restore,
-    restore_backup,
-    verify_archive,
-    verify_backup,
-)
+from fedprivseg.policy import bundle, sealing
+from fedprivseg.policy.archive import Manifest, archive, due, read_manifest, restore, verify_archive
+from fedprivseg.policy.backup import Backup, backup, restore_backup, verify_backup
+from fedprivseg.policy.bundle import ArchiveError, parts_of
 from fedprivseg.policy.disk import write_whole
 from fedprivseg.policy.keys import canonical
 from fedprivseg.policy.levels import DataClass
@@ -135,7 +124,7 @@ def test_an_archive_is_compressed(tmp_path: Path) -> None:
 )
 def test_any_files_come_back(files: dict[str, bytes], size: int) -> None:
     with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_PIECE", size)  # many pieces on the way in and out
+        patch.setattr(bundle, "_PIECE", size)  # many pieces on the way in and out
         patch.setattr(sealing, "PIECE_BYTES", size)
         patch.setattr(os, "fsync", lambda descriptor: None)
         folder = Path(made)
@@ -245,6 +234,19 @@ def test_no_files_make_no_archive(tmp_path: Path) -> None:
         archive({}, tmp_path / "a", KEY, **STUDY)
 
 
+def test_what_is_sealed_is_archived_opened_and_compressed_without_a_copy_on_the_disk(tmp_path: Path) -> None:
+    """A sealed file cannot be compressed: 5.7-d wants what is in it."""
+    sealed = KEY.seal("codec", MARK * 10_000)
+    archive({"codec": lambda: KEY.open_stream("codec", [sealed])}, tmp_path / "a", KEY, **STUDY)
+    assert (tmp_path / "a").stat().st_size < len(sealed) / 10
+    restore(tmp_path / "a", tmp_path / "back", KEY, "study-7")
+    assert tree(tmp_path / "back") == {"codec": MARK * 10_000}
+    changed = sealed[:-1] + bytes([sealed[-1] ^ 1])
+    with pytest.raises(SealError):
+        archive({"codec": lambda: KEY.open_stream("codec", [changed])}, tmp_path / "b", KEY, **STUDY)
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "back"}
+
+
 # ---------------------------------------------------------------------------------------------- names are no paths
 
 ELSEWHERE = ["../x", "/x", "a/../../x", "", ".", "..", "a//b", "a/", "a\\b", "a\0b", "a\nb", "x" * 256, "\udcff"]
@@ -305,8 +307,8 @@ def test_more_than_the_manifest_says_is_noticed_in_whatever_piece_it_lies(
 
 def test_a_file_that_unpacks_to_more_than_it_says_does_not_fill_the_disk() -> None:
     """10 MB of zeros behind a manifest that says 300 000 bytes: not a byte more is handed out."""
-    member = module.Member(name="a", size=300_000, sha256="0" * 64)
-    reader = module._Reader(iter([zlib.compress(bytes(10_000_000))]))
+    member = bundle.Member(name="a", size=300_000, sha256="0" * 64)
+    reader = bundle._Reader(iter([zlib.compress(bytes(10_000_000))]))
     pieces: deque[bytes] = deque()
     with pytest.raises(ArchiveError):
         pieces.extend(reader.inflate(member))  # keeps what came before the error
@@ -382,7 +384,7 @@ def test_no_plaintext_is_on_the_disk_after_an_archive_or_a_kill(tmp_path: Path, 
     for path in (tmp_path / "out").iterdir():
         assert path.stat().st_size > 300
         assert MARK not in path.read_bytes()
-        assert zlib.compress(MARK * 50_000, module.ZLIB_LEVEL)[:12] not in path.read_bytes()
+        assert zlib.compress(MARK * 50_000, bundle.ZLIB_LEVEL)[:12] not in path.read_bytes()
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -414,14 +416,14 @@ def test_what_a_killed_restore_left_is_said_and_not_taken_for_a_result(source: P
 
 def test_a_file_that_changes_meanwhile_makes_no_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = write(tmp_path / "vault", {"patient-7": b"before"})
-    examined = module._examined
+    examined = module.examined
 
     def then_changed(files: Mapping[str, Path]) -> Any:
         members = examined(files)
         files["patient-7"].write_bytes(b"behind")
         return members
 
-    monkeypatch.setattr(module, "_examined", then_changed)
+    monkeypatch.setattr(module, "examined", then_changed)
     with pytest.raises(ArchiveError, match="file 1 of 1 changed") as caught:
         archive(files, tmp_path / "a", KEY, **STUDY)
     assert "patient-7" not in str(caught.value)
@@ -436,7 +438,7 @@ TREE = {"vault/encoder.sealed": b"e" * 99, "vault/deep/er/mask": b"m", "ledger.j
 def saved(tmp_path: Path, **words: Any) -> Path:
     write(tmp_path / "site", TREE)
     (tmp_path / "site" / "empty").mkdir(exist_ok=True)
-    backup(tmp_path / "site", tmp_path / "b", KEY, made=MADE, made_by="night job", **words)
+    backup(tmp_path / "site", tmp_path / "b", KEY, made=MADE, name="centre1", made_by="night job", **words)
     return tmp_path / "b"
 
 
@@ -479,7 +481,7 @@ def test_links_and_devices_are_not_followed(tmp_path: Path) -> None:
     for make in (lambda path: path.symlink_to("/etc/hostname"), lambda path: path.symlink_to(tmp_path), os.mkfifo):
         make(tmp_path / "site" / "odd")
         with pytest.raises(RequestError, match="a link or a device"):
-            backup(tmp_path / "site", tmp_path / "b", KEY, made=MADE, made_by="night job")
+            backup(tmp_path / "site", tmp_path / "b", KEY, made=MADE, name="centre1", made_by="night job")
         (tmp_path / "site" / "odd").unlink()
     assert not (tmp_path / "b").exists()
 
@@ -497,14 +499,16 @@ def test_a_backup_of_nothing_or_of_itself_is_refused(tmp_path: Path, folder: str
     write(tmp_path / "site", TREE)
     (tmp_path / "site" / "empty").mkdir()
     with pytest.raises(RequestError, match=said):
-        backup(tmp_path / folder, tmp_path / target, KEY, made=MADE, made_by="night job")
+        backup(tmp_path / folder, tmp_path / target, KEY, made=MADE, name="centre1", made_by="night job")
     assert not (tmp_path / target).exists()
 
 
 def test_a_backup_with_a_folder_that_leads_elsewhere_is_refused() -> None:
     member = {"name": "a", "size": 0, "sha256": "0" * 64}
     with pytest.raises(ValueError, match="leads elsewhere"):
-        Backup.model_validate({"made": MADE, "made_by": "x", "folders": ("../..",), "members": (member,)})
+        Backup.model_validate(
+            {"name": "centre1", "made": MADE, "made_by": "x", "folders": ("../..",), "members": (member,)}
+        )
 
 
 # ---------------------------------------------------------------------------------------------- terms
