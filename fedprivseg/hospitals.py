@@ -21,7 +21,7 @@ from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.records import Kind
 from fedprivseg.site.rules import AGREEMENT, REGISTER
-from fedprivseg.site.vault import POLICY, SEALING_KEY
+from fedprivseg.site.vault import PASSPHRASE, POLICY, SEALING_KEY
 
 KEY = "key.pem"
 
@@ -50,7 +50,7 @@ def settle(
         if policy is not None:
             write_text(home / POLICY, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
         if (policy is None or policy.at_rest == "encrypted") and not (home / SEALING_KEY).exists():
-            SealingKey.create(home / SEALING_KEY)
+            SealingKey.create(home / SEALING_KEY, os.environ.get(PASSPHRASE))
         if scenario.study.consent is not None and not (home / REGISTER).exists():
             codes = [one.code for one in (*cohorts[site.name].train, *cohorts[site.name].test)]
             write_register(

@@ -34,6 +34,7 @@ from fedprivseg.policy.foresight import effective
 from fedprivseg.protections import resolve as resolve_protection
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
 from fedprivseg.results import Result, Row, Scores, SiteResult, metric_rows, read_result
+from fedprivseg.site.notes import PARTICIPANTS, Notes
 from fedprivseg.withdrawal import read_withdrawals
 
 _ROOM_BYTES = 256 * 2**20
@@ -144,8 +145,8 @@ def _fingerprint(folder: Path, cohorts: dict[str, Cohort]) -> str:
     withheld before it said so, those of the release."""
     sides = {}
     for name, each in cohorts.items():
-        taken = folder / "sites" / name / "cohort.json"
-        found = COHORT.validate_json(taken.read_bytes()) if taken.exists() else each
+        notes = Notes(folder / "sites" / name)
+        found = COHORT.validate_json(notes.read(PARTICIPANTS)) if notes.has(PARTICIPANTS) else each
         sides[name] = [[s.code for s in found.train], [s.code for s in found.test]]
     return hashlib.sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()
 

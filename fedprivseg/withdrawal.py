@@ -27,8 +27,10 @@ from fedprivseg.hospitals import KEY, write_text
 from fedprivseg.policy.consent import Register, write_register
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
+from fedprivseg.policy.sealing import SealError
 from fedprivseg.records import digest
-from fedprivseg.site.rules import INTAKE, REGISTER
+from fedprivseg.site.notes import INTAKE, PARTICIPANTS, Notes
+from fedprivseg.site.rules import REGISTER
 from fedprivseg.site.station import Station, station_folder
 
 WITHDRAWALS = "withdrawals.json"
@@ -142,8 +144,11 @@ def traces(run: Path, withdrawal: Withdrawal) -> tuple[str, ...]:
     ]
     home = station_folder(run, withdrawal.site)
     key = SiteKey.load(home / "vault" / KEY)
-    intake = home / INTAKE
-    subjects = json.loads(intake.read_text(encoding="utf-8"))["subjects"] if intake.exists() else []
+    notes = Notes(home)
+    try:
+        subjects = json.loads(notes.read(INTAKE))["subjects"] if notes.has(INTAKE) else []
+    except (RequestError, SealError):
+        return (*found, f"whom {withdrawal.site} takes in is sealed and cannot be read without its key")
     if any(key.pseudonym(subject) == withdrawal.pseudonym for subject in subjects):
         found.append(f"the subject is among those whom {withdrawal.site} takes in")
     return tuple(found)
@@ -165,8 +170,9 @@ def _forget_site(run: Path, home: Path) -> Iterator[Deleted]:
     """Everything that the site made of its subjects; its key, ledger and papers stay."""
     yield from _delete(run, _kept(home))
     yield from _delete(run, sorted((home / "predictions").glob("*")))
-    for name in ("cohort.json", INTAKE):
-        (home / name).unlink(missing_ok=True)
+    for name in (PARTICIPANTS, INTAKE):
+        for path in (home / name, home / f"{name}.sealed"):
+            path.unlink(missing_ok=True)
 
 
 def _forget_learned(run: Path, home: Path) -> Iterator[Deleted]:

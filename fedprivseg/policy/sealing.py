@@ -52,6 +52,7 @@ _LAYOUT = struct.Struct(">8sB4B16s16s12s48s")
 _BOUND = struct.Struct(">8sB4B16s16s").size  # the part of the header that is associated data of the wrap
 HEADER_BYTES = _LAYOUT.size
 _RANDOM, _PASSPHRASE = 0, 1
+_KEY_FILE = "fedprivseg sealing key 1"  # the name under which a key file is sealed
 _EVIDENCE = "Keep it as evidence and restore it from a backup."
 
 
@@ -84,13 +85,17 @@ class SealingKey:
         return cls(os.urandom(KEY_BYTES))
 
     @classmethod
-    def create(cls, path: Path) -> SealingKey:
-        """A new random key, written to `path` as its 32 bytes, which only the owner can read (mode 0600).
+    def create(cls, path: Path, passphrase: str | None = None, cost: Cost | None = None) -> SealingKey:
+        """A new random key, written to `path`, which only the owner can read (mode 0600): as its 32 bytes, or, with a
+        passphrase, sealed under it at `cost` (None for the recommended one).
 
-        Raises RequestError if the file exists (a key is never overwritten) or cannot be written.
+        Raises RequestError if the file exists (a key is never overwritten), cannot be written, or the passphrase is too
+        short.
         """
         secret = os.urandom(KEY_BYTES)
-        write_secret(path, secret)
+        write_secret(
+            path, secret if passphrase is None else cls.from_passphrase(passphrase, cost).seal(_KEY_FILE, secret)
+        )
         try:
             sync_folder(path.parent)
         except OSError as fault:
@@ -99,22 +104,20 @@ class SealingKey:
         return cls(secret)
 
     @classmethod
-    def load(cls, path: Path) -> SealingKey:
-        """The key in the file at `path`. Raises RequestError if it is no key file, or others than its owner can read it."""
-        try:
-            with path.open("rb") as file:
-                shared = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077
-                secret = file.read(KEY_BYTES + 1)
-        except OSError as fault:
-            raise RequestError(unusable(f"the key file {path.name}", "read", fault)) from None
-        if shared:
-            raise RequestError(
-                f"the key file {path.name} can be read or written by others than its owner. Set its mode to 0600, and "
-                "change the key if somebody may have read it."
-            )
-        if len(secret) != KEY_BYTES:
+    def load(cls, path: Path, passphrase: str | None = None) -> SealingKey:
+        """The key in the file at `path`; a file that is sealed under a passphrase needs that.
+
+        Raises RequestError if it is no key file, others than its owner can read it, or the passphrase is not given; SealError
+        if it is another one.
+        """
+        content = _key_file(path)
+        if content.startswith(MAGIC):
+            if passphrase is None:
+                raise RequestError(f"the key file {path.name} is sealed under a passphrase. Give the passphrase.")
+            content = cls.unlock(passphrase, _KEY_FILE, content).open(_KEY_FILE, content)
+        if len(content) != KEY_BYTES:
             raise RequestError(f"the file {path.name} holds no sealing key: it is not {KEY_BYTES} bytes long.")
-        return cls(secret)
+        return cls(content)
 
     @classmethod
     def from_passphrase(cls, passphrase: str, cost: Cost | None = None) -> SealingKey:
@@ -223,6 +226,11 @@ class SealingKey:
         raise TypeError("a sealing key is not pickled: it stays in the process that made or loaded it")
 
 
+def wants_passphrase(path: Path) -> bool:
+    """Whether the key file at `path` is sealed under a passphrase. Raises RequestError if it cannot be used."""
+    return _key_file(path).startswith(MAGIC)
+
+
 def key_id(sealed: bytes) -> str:
     """The id of the key under which a file says that it is sealed; its header is enough. Raises SealError if it is none."""
     return _parsed(sealed).key_id
@@ -240,6 +248,22 @@ class _Header:
     key_id: str
     nonce: bytes
     wrapped: bytes
+
+
+def _key_file(path: Path) -> bytes:
+    """What stands in a key file, as far as one can be long. Raises RequestError if others than its owner can use it."""
+    try:
+        with path.open("rb") as file:
+            shared = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077
+            content = file.read(HEADER_BYTES + KEY_BYTES + TAG_BYTES + 1)
+    except OSError as fault:
+        raise RequestError(unusable(f"the key file {path.name}", "read", fault)) from None
+    if shared:
+        raise RequestError(
+            f"the key file {path.name} can be read or written by others than its owner. Set its mode to 0600, and "
+            "change the key if somebody may have read it."
+        )
+    return content
 
 
 def _parsed(sealed: bytes) -> _Header:

@@ -27,6 +27,7 @@ from fedprivseg.policy.ledger import Ledger
 from fedprivseg.policy.witness import Head
 from fedprivseg.records import Kind, Order, Payload
 from fedprivseg.site.bench import Bench
+from fedprivseg.site.notes import ERRORS, Notes
 from fedprivseg.site.rules import Rules
 from fedprivseg.site.station import Station
 
@@ -64,7 +65,7 @@ def _through_gate(
     rules.record_intake(ledger)
     rules.live(order.action)
     # Read anew: a policy that was changed while the order was carried out takes effect on its answer.
-    standing = Rules(station, scenario).standing(key.public_hex)
+    standing = Rules(station, scenario, rules.notes).standing(key.public_hex)
     own_gate = policy.Gate(exports, station.site.name, standing)
     verdict = own_gate.release(
         body, ledger, key, order.action, run_id=envelope.run_id, number=order.number, shown=shown
@@ -135,16 +136,19 @@ def _log(station: Station | None) -> str:
     """Write the current exception into the site's own log and ledger; returns its id, all that others are told.
 
     A site that cannot even write its log still answers, with an id that says so: a second exception must not leave either.
+    What is to be sealed and cannot be is not written.
     """
     log_id = uuid.uuid4().hex[:12]
     try:
         assert station is not None
         kind = sys.exc_info()[0]
-        with (station.folder / "errors.log").open("a", encoding="utf-8") as log:
-            log.write(f"[{log_id}] {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n{traceback.format_exc()}\n")
-        key = _key(station)
-        facts = {"error": kind.__name__ if kind else "unknown", "log": log_id}
-        Ledger(station.folder / "ledger.jsonl", key, station.site.name).append("error", facts)
+        entry = f"[{log_id}] {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n{traceback.format_exc()}\n"
+        try:
+            Notes(station.folder).add(ERRORS, entry)
+        finally:  # the ledger tells type and id whether or not the log could be written
+            key = _key(station)
+            facts = {"error": kind.__name__ if kind else "unknown", "log": log_id}
+            Ledger(station.folder / "ledger.jsonl", key, station.site.name).append("error", facts)
     except Exception:
         return f"unlogged-{log_id}"
     return log_id

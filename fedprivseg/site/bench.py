@@ -19,9 +19,10 @@ from fedprivseg.nets.opponents import UNKNOWN
 from fedprivseg.progress import ProgressFile
 from fedprivseg.protections import Shield
 from fedprivseg.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slices, Subject, Volume
+from fedprivseg.site.notes import PARTICIPANTS, Notes
 from fedprivseg.site.rules import Rules
 from fedprivseg.site.station import Station
-from fedprivseg.site.vault import PICTURES, open_vault
+from fedprivseg.site.vault import PICTURES, Vault
 
 _TRAINING, _TESTING = "training-slices", "testing-slices"
 """A site reads its slices once a run: every order is a call of its own, and finding them in the cache takes hashing all
@@ -52,7 +53,8 @@ class Bench:
         self.seed = scenario.seed
         self.grid = scenario.grid.grid()
         self.device = device(scenario.resources.gpus)
-        self.vault = open_vault(station.folder)
+        self._notes = Notes(station.folder)
+        self.vault = Vault(station.folder / "vault", self._notes.key)
         self.progress = ProgressFile(station.folder / "progress.json")
         self.shield = Shield(scenario.protections, scenario.seed, station.site.name)
         self._folder = station.folder
@@ -60,19 +62,16 @@ class Bench:
         self._cache = None if self.vault.sealed else station.cache
         self._pictures = scenario.report.images
         self._station = station
-        self._rules = Rules(station, scenario)
+        self._rules = Rules(station, scenario, self._notes)
 
     @cached_property
     def _cohort(self) -> Cohort:
         """This site's subjects, read from the release once a run: every order is a call of its own, and headers take time."""
-        path = self._folder / "cohort.json"
-        if not path.exists():
+        if not self._notes.has(PARTICIPANTS):
             found = cohort(read_release(self._station.release).subjects, self._station.site.centre, self._station.data)
             found = self._rules.admit(found)
-            draft = path.with_suffix(".draft")
-            draft.write_bytes(COHORT.dump_json(found))
-            draft.replace(path)
-        return COHORT.validate_json(path.read_bytes())
+            self._notes.write(PARTICIPANTS, COHORT.dump_json(found))
+        return COHORT.validate_json(self._notes.read(PARTICIPANTS))
 
     def describe(self) -> dict[str, np.ndarray]:
         """How much the site brings: counts of subjects and slices, int64 of shape (1,)."""

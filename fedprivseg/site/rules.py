@@ -22,19 +22,21 @@ from fedprivseg.policy.levels import CLASSES, LEVELS, subject_level
 from fedprivseg.policy.profile import SitePolicy, read_policy
 from fedprivseg.policy.standing import InForce, Standing, Taken
 from fedprivseg.records import PHASES, Decision, Subject
+from fedprivseg.site.notes import INTAKE, Notes
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import POLICY
 
-REGISTER, AGREEMENT, INTAKE = "consent.csv", "agreement.json", "intake.json"
+REGISTER, AGREEMENT = "consent.csv", "agreement.json"
 WITHDREW = "withdrew"
-"""Files in a site's folder. `INTAKE` is the program's own: who was taken in, on which state of the register;
-`WITHDREW` says that a simulated subject's withdrawal has happened."""
+"""Files in a site's folder. `WITHDREW` says that a simulated subject's withdrawal has happened."""
 
 
 class Rules:
     """The rules of one site for one scenario."""
 
-    def __init__(self, station: Station, scenario: Scenario) -> None:
+    def __init__(self, station: Station, scenario: Scenario, notes: Notes | None = None) -> None:
+        """notes: the site's own, if they were opened already."""
+        self.notes = notes or Notes(station.folder)
         self._folder = station.folder
         self._server_key = station.server_key
         self._withdraws = station.withdraws
@@ -104,10 +106,9 @@ class Rules:
 
     def record_intake(self, ledger: Ledger) -> None:
         """Write into `ledger` who was taken in, in numbers, unless that was done (5.1.2-d)."""
-        path = self._folder / INTAKE
-        if not path.exists():
+        if self.policy is None or not self.notes.has(INTAKE):
             return
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(self.notes.read(INTAKE))
         if not content["recorded"]:
             ledger.append("intake", content["facts"])
             self._write_intake({**content, "recorded": True})
@@ -142,16 +143,13 @@ class Rules:
         return Taken(len(content["subjects"]), lapsed)
 
     def _intake(self) -> dict[str, Any]:
-        path = self._folder / INTAKE
-        if not path.exists():
+        if not self.notes.has(INTAKE):
             return {"subjects": [], "facts": {"level": 0}}
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(self.notes.read(INTAKE))
         return content
 
     def _write_intake(self, content: dict[str, Any]) -> None:
-        draft = self._folder / f".{INTAKE}.draft"
-        draft.write_text(json.dumps(content), encoding="utf-8")
-        draft.replace(self._folder / INTAKE)
+        self.notes.write(INTAKE, json.dumps(content).encode())
 
     def _register(self) -> Register | None:
         """The register of consent; None if the site has none that can be read, and then no consent stands."""

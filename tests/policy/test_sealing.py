@@ -25,7 +25,7 @@ from fedprivseg.policy import sealing as module
 from fedprivseg.policy.disk import write_whole
 from fedprivseg.policy.keyring import KeyRing
 from fedprivseg.policy.passphrase import Cost
-from fedprivseg.policy.sealing import HEADER_BYTES, SealError, SealingKey, key_id
+from fedprivseg.policy.sealing import HEADER_BYTES, MAGIC, SealError, SealingKey, key_id, wants_passphrase
 
 SECRET = bytes(range(32))  # fixed, for tests only
 KEY = SealingKey(SECRET)
@@ -226,6 +226,34 @@ def test_a_key_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) ->
     (tmp_path / "vault.key").chmod(mode)
     with pytest.raises(RequestError, match="by others than its owner"):
         SealingKey.load(tmp_path / "vault.key")
+
+
+def test_a_key_file_under_a_passphrase_opens_with_that_alone(tmp_path: Path) -> None:
+    path = tmp_path / "vault.key"
+    made = SealingKey.create(path, PASSPHRASE, QUICK)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert wants_passphrase(path)
+    assert SealingKey.load(path, PASSPHRASE).open(NAME, made.seal(NAME, CONTENT)) == CONTENT
+    with pytest.raises(RequestError, match="sealed under a passphrase"):
+        SealingKey.load(path)
+    with pytest.raises(SealError, match="another key"):
+        SealingKey.load(path, "another battery horse")
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"x")
+    with pytest.raises(SealError):
+        SealingKey.load(path, PASSPHRASE)
+    with pytest.raises(RequestError, match="too short"):
+        SealingKey.create(tmp_path / "other.key", "short")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["vault.key"]
+    SealingKey.create(tmp_path / "plain.key")
+    assert not wants_passphrase(tmp_path / "plain.key")
+
+
+@pytest.mark.parametrize("content", [b"", bytes(31), bytes(33), MAGIC])
+def test_what_is_no_key_file_stays_none_with_a_passphrase(tmp_path: Path, content: bytes) -> None:
+    write_whole(tmp_path / "vault.key", [content])
+    with pytest.raises((RequestError, SealError)):
+        SealingKey.load(tmp_path / "vault.key", PASSPHRASE)
 
 
 @pytest.mark.parametrize("content", [b"", bytes(31), bytes(33)])
