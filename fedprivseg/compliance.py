@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from fedprivseg import compliance_storage as storage
 from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError, LedgerError, RequestError
 from fedprivseg.hospitals import write_text
@@ -257,23 +258,6 @@ def _interfaces(evidence: Evidence) -> Verdict:
     return "kept", why, [f"sites/{site.name}/{POLICY}" for site in evidence.sites if site.policy is not None], ""
 
 
-def _sealed(evidence: Evidence) -> Verdict:
-    plain = [
-        site.name
-        for site in evidence.sites
-        if any((site.home / "vault").glob("*.safetensors")) or any((site.home / "predictions").glob("*"))
-    ]
-    where = [f"sites/{site.name}/vault" for site in evidence.sites]
-    if plain:
-        return (
-            "broken",
-            f"Arrays lie open on the disk of {', '.join(plain)}.",
-            where,
-            'Set at_rest = "encrypted" in the policy.',
-        )
-    return "kept", "Every array at a site is sealed (AES-256-GCM); one changed byte is noticed.", where, ""
-
-
 def _levels(evidence: Evidence) -> Verdict:
     released = evidence.lines("release")
     if not released:
@@ -325,13 +309,6 @@ def _destroyed(evidence: Evidence) -> Verdict:
     return "not applicable", "Nothing was to be destroyed in this run.", [], ""
 
 
-def _archived(evidence: Evidence) -> Verdict:
-    where = [_at(site, line) for site, line in evidence.lines("archive")]
-    if where:
-        return "kept", "Archives are compressed, sealed and restorable.", where, ""
-    return "not applicable", "Nothing was archived in this run.", [], ""
-
-
 def _people(evidence: Evidence) -> Verdict:
     return "not applicable", "No doctor, patient or researcher asked for a record in this run.", [], ""
 
@@ -354,13 +331,18 @@ CLAUSES: tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...] = (
     ("5.3.2-a", "A data-use agreement before transmission.", _agreements),
     ("5.3.2-b", "Encryption, signatures, authentication by class and level.", _signed),
     ("5.3.2-c", "Rules for interfaces within and between domains.", _interfaces),
-    ("5.4.1", "Control of storage.", _sealed),
-    ("5.4.2-b", "Integrity by cryptographic means.", _sealed),
+    ("5.4.1", "Control of storage.", storage.storage_controlled),
+    ("5.4.2-a", "A policy for media and logical storage.", storage.storage_policy),
+    ("5.4.2-b", "Integrity by cryptographic means.", storage.integrity),
+    ("5.4.2-c", "Backup and recovery, regular and verified.", storage.backed_up),
     ("5.5", "Five levels.", _levels),
     ("5.6.2-a", "A review of each request for access.", _people),
     ("5.6.2-b", "Stated range, rights, limits and protections of use.", _limits_of_use),
     ("5.6.2-d", "The use of data is audited.", _audited),
-    ("5.7", "Archive: by life cycle, closed to others, compressed or encrypted.", _archived),
+    ("5.7-a", "Archive: policies by class, level and stage.", storage.archive_policy),
+    ("5.7-b", "Archive: procedures by life cycle.", storage.archive_procedure),
+    ("5.7-c", "Archive: no access for the unauthorised.", storage.archive_closed),
+    ("5.7-d", "Archive: compressed or encrypted.", storage.archive_sealed),
     ("5.8", "Destruction: approved, irreversible, with every copy.", _destroyed),
     ("A.1", "Patient data for doctors: levels and roles.", _people),
     ("A.2", "Patients' own queries.", _people),

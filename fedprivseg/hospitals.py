@@ -15,12 +15,15 @@ import tomli_w
 
 from fedprivseg.config import ConsentConfig, Scenario
 from fedprivseg.data.splits import Cohort
+from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.policy.consent import Consent, Duo, write_register
 from fedprivseg.policy.foresight import draw_up, effective
 from fedprivseg.policy.keys import SiteKey
+from fedprivseg.policy.ledger import Ledger
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.records import Kind
 from fedprivseg.site.rules import AGREEMENT, REGISTER
+from fedprivseg.site.station import station_folder
 from fedprivseg.site.vault import PASSPHRASE, POLICY, SEALING_KEY
 
 KEY = "key.pem"
@@ -60,6 +63,24 @@ def settle(
             agreement = draw_up(scenario, site.name, exports, _key(home / "vault" / KEY), server_key)
             if agreement is not None:
                 write_text(home / AGREEMENT, agreement.model_dump_json(indent=1))
+
+
+def home_of(run: Path, site: str) -> Path:
+    """The folder of the hospital `site` in a run; it may have been lost. Raises FolderError if there is no run, RequestError
+    that names the sites if it is none of them."""
+    if not (run / "scenario.json").exists():
+        raise FolderError(f"{run} holds no run (no scenario.json)")
+    scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+    names = sorted(each.name for each in scenario.sites)
+    if site not in names:
+        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
+    return station_folder(run, site)
+
+
+def ledger_of(home: Path, site: str) -> Ledger:
+    """The ledger of the hospital whose folder is `home`, open for appending; its key is made if it has none. Raises
+    LedgerError, RequestError."""
+    return Ledger(home / "ledger.jsonl", _key(home / "vault" / KEY), site)
 
 
 def write_text(path: Path, text: str) -> None:

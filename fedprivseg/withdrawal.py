@@ -6,6 +6,9 @@ encoders that were trained on them, predictions; and at the server every shard o
 What a sum or a network has taken in cannot be taken out again, so such models are not mended: they are deleted and trained
 anew. The next ``fedprivseg run`` of the scenario does that, from what is left.
 
+A site's archives hold what its vault held, and go too. Its backups lie elsewhere: one that was made before a withdrawal is not
+restored after it (`safekeeping`).
+
 The patient's images stay where they were before the study, in the hospital's own archive.
 """
 
@@ -22,8 +25,8 @@ from pydantic import BaseModel, ConfigDict
 from fedprivseg.config import Scenario
 from fedprivseg.data.mnms import read_release
 from fedprivseg.data.volumes import forget_gridded
-from fedprivseg.errors import FolderError, RequestError
-from fedprivseg.hospitals import KEY, write_text
+from fedprivseg.errors import RequestError
+from fedprivseg.hospitals import KEY, home_of, write_text
 from fedprivseg.policy.consent import Register, write_register
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
@@ -32,6 +35,7 @@ from fedprivseg.records import digest
 from fedprivseg.site.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.site.rules import REGISTER
 from fedprivseg.site.station import Station, station_folder
+from fedprivseg.site.vault import ARCHIVES
 
 WITHDRAWALS = "withdrawals.json"
 """In a run's folder: every withdrawal that was carried out there."""
@@ -73,13 +77,9 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
     from fedprivseg.methods import resolve  # here, for a report reads withdrawals and needs no networks
     from fedprivseg.methods.method import CodedMethod
 
-    if not (run / "scenario.json").exists():
-        raise FolderError(f"{run} holds no run (no scenario.json)")
+    home = home_of(run, site)
     scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
     names = sorted(each.name for each in scenario.sites)
-    if site not in names:
-        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
-    home = station_folder(run, site)
     station = Station.read(home / "station.json")
     day = station.today or date.today()
     _mark(home / REGISTER, subject, day)
@@ -170,6 +170,7 @@ def _forget_site(run: Path, home: Path) -> Iterator[Deleted]:
     """Everything that the site made of its subjects; its key, ledger and papers stay."""
     yield from _delete(run, _kept(home))
     yield from _delete(run, sorted((home / "predictions").glob("*")))
+    yield from _delete(run, sorted((home / ARCHIVES).glob("*.archive")))
     for name in (PARTICIPANTS, INTAKE):
         for path in (home / name, home / f"{name}.sealed"):
             path.unlink(missing_ok=True)
@@ -195,7 +196,7 @@ def _forget_cached(station: Station, subject: str, scenario: Scenario) -> None:
 def _delete(run: Path, paths: list[Path]) -> Iterator[Deleted]:
     for path in paths:
         # A prediction's name has the subject's code in it.
-        name = str((path if path.suffix in (".safetensors", ".sealed") else path.parent).relative_to(run))
+        name = str((path if path.suffix in (".safetensors", ".sealed", ".archive") else path.parent).relative_to(run))
         sha256 = digest(path.read_bytes())
         path.unlink()
         yield Deleted(path=name, sha256=sha256)

@@ -84,6 +84,26 @@ def tiny_scenario(phantom):
     return load_scenario(ROOT / "simulations" / "quickstart.toml", tiny_settings(phantom))
 
 
+STRICT = [
+    'policy.restrict.all={profile="scgs-313008"}',
+    "study.today=2026-03-01",
+    "study.agreement={start=2026-01-01, end=2026-12-31}",
+    "study.consent={}",
+]
+"""Settings that put every site under the standard's profile: consent on file, an agreement, everything sealed."""
+
+
+@pytest.fixture(scope="session")
+def strict_run(tmp_path_factory, phantom) -> Path:
+    """A finished run of three sealed sites. Copy it before changing anything."""
+    from fedprivseg.run import load_scenario, simulate
+
+    folder = tmp_path_factory.mktemp("strict") / "run"
+    settings = [*tiny_settings(phantom), *BRIEF, *STRICT]
+    simulate(load_scenario(ROOT / "simulations" / "policy-open.toml", settings), folder)
+    return folder
+
+
 def tiny_settings(release: Path) -> list[str]:
     """Settings that turn the quickstart into `tiny_scenario`."""
     return [

@@ -6,30 +6,25 @@ import json
 import shutil
 
 import pytest
-from conftest import BRIEF, ROOT, tiny_settings
+from conftest import ROOT, tiny_settings
 
 from fedprivseg.compliance import CLAUSES, assess, read_compliance, write_compliance
 from fedprivseg.errors import FolderError
+from fedprivseg.policy.consent import Register
 from fedprivseg.report import write_report
 from fedprivseg.run import load_scenario, simulate
-
-STRICT = [
-    'policy.restrict.all={profile="scgs-313008"}',
-    "study.today=2026-03-01",
-    "study.agreement={start=2026-01-01, end=2026-12-31}",
-    "study.consent={}",
-]
-
-
-def _run(phantom, folder, *settings):
-    scenario = load_scenario(ROOT / "simulations/policy-open.toml", [*tiny_settings(phantom), *BRIEF, *settings])
-    simulate(scenario, folder)
-    return folder
+from fedprivseg.safekeeping import back_up, check
+from fedprivseg.withdrawal import withdraw
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory, phantom):
-    return _run(phantom, tmp_path_factory.mktemp("strict") / "run", *STRICT)
+def strict(tmp_path_factory, strict_run):
+    """A run under the standard's profile, each site of it backed up."""
+    folder = tmp_path_factory.mktemp("strict") / "run"
+    shutil.copytree(strict_run, folder)
+    for site in ("centre1", "centre2", "centre3"):
+        back_up(folder, site, folder.parent / f"{site}.backup")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +43,25 @@ def _states(run):
 def test_a_run_under_the_standards_profile_breaks_nothing(strict):
     states = _states(strict)
     assert [clause for clause, state in states.items() if state == "broken"] == []
-    for clause in ("5.1.1", "5.1.2-b", "5.1.2-e", "5.3.2-a", "5.4.2-b", "5.5", "5.6.2-d"):
+    for clause in (
+        "5.1.1",
+        "5.1.2-b",
+        "5.1.2-e",
+        "5.3.2-a",
+        "5.4.1",
+        "5.4.2-a",
+        "5.4.2-b",
+        "5.4.2-c",
+        "5.5",
+        "5.6.2-d",
+    ):
         assert states[clause] == "kept", clause
 
 
 def test_a_pooled_run_of_released_data_says_what_it_breaks_and_what_would_mend_it(lax):
     found = {each.clause: each for each in assess(lax)}
     assert found["5.1.2-b"].state == "outside software"
-    for clause in ("5.1.2-e", "5.3.2-a", "5.4.2-b"):
+    for clause in ("5.1.2-e", "5.3.2-a", "5.4.1", "5.4.2-b", "5.4.2-c"):
         assert found[clause].state == "broken", clause
         assert found[clause].mend
     assert "Raw images left" in found["5.1.2-e"].why
@@ -81,6 +87,9 @@ def test_every_piece_of_evidence_is_there(strict):
         (lambda home: (home / "policy.toml").write_text('profile = "no-sharing"'), "5.3.2-c"),
         (lambda home: (home / "policy.toml").write_text('profile = "scgs-313008"\nmax_level = 2'), "5.5"),
         (lambda home: (home / "vault/codes.safetensors").write_bytes(b"open"), "5.4.1"),
+        (lambda home: (home / "sealing.key").chmod(0o640), "5.4.1"),
+        (lambda home: (home / "policy.toml").write_text("profile = "), "5.4.2-a"),
+        (lambda home: (home / "cohort.json").write_bytes(b"open"), "5.4.2-b"),
     ],
 )
 def test_what_was_changed_afterwards_is_found(damage, clause, strict, tmp_path):
@@ -89,6 +98,33 @@ def test_what_was_changed_afterwards_is_found(damage, clause, strict, tmp_path):
     assert _states(copy)[clause] == "kept"
     damage(copy / "sites/centre2")
     assert _states(copy)[clause] == "broken"
+
+
+def test_a_backup_counts_while_it_is_verified_and_holds_what_the_site_does(strict_run, strict, tmp_path):
+    found = {each.clause: each for each in assess(strict_run)}
+    assert found["5.4.2-c"].state == "broken"
+    assert "vault backup" in found["5.4.2-c"].mend
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    home = copy / "sites/centre2"
+    withdraw(copy, "centre2", min(Register.read(home / "consent.csv").consents))
+    stale = {each.clause: each for each in assess(copy)}["5.4.2-c"]
+    assert (stale.state, stale.why) == ("broken", "The last backup at centre2 is older than what the site holds.")
+    back_up(copy, "centre2", tmp_path / "again")
+    assert _states(copy)["5.4.2-c"] == "kept"
+
+
+def test_a_check_that_found_a_fault_breaks_integrity_until_the_next_that_finds_none(strict, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    path = copy / "sites/centre2/vault/training-slices.sealed"
+    body = path.read_bytes()
+    _edit(path, body[-8:], bytes(8))
+    check(copy, "centre2")
+    assert _states(copy)["5.4.2-b"] == "broken"
+    path.write_bytes(body)
+    check(copy, "centre2")
+    assert _states(copy)["5.4.2-b"] == "kept"
 
 
 def _edit(path, old, new):

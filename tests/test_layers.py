@@ -31,8 +31,11 @@ LAYERS = (
         "hospitals",
         "withdrawal",
         "compliance",
+        "compliance_storage",
+        "safekeeping",
+        "archiving",
     },
-    {"display", "starter", "terminal", "cli", "policy_cli", "access_cli", "ledger_cli"},
+    {"display", "starter", "terminal", "cli", "policy_cli", "access_cli", "ledger_cli", "vault_cli", "archive_cli"},
 )
 FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("attacks", "policy"), ("server", "data")}
 NEIGHBOURS = {  # within a layer: who may use whom, besides itself
@@ -63,6 +66,17 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("cli", "ledger_cli"),
     ("ledger_cli", "terminal"),
     ("access_cli", "terminal"),
+    ("cli", "vault_cli"),
+    ("vault_cli", "terminal"),
+    ("cli", "archive_cli"),
+    ("archive_cli", "terminal"),
+    ("archive_cli", "vault_cli"),
+    ("safekeeping", "hospitals"),
+    ("safekeeping", "withdrawal"),
+    ("archiving", "hospitals"),
+    ("archiving", "safekeeping"),
+    ("compliance", "compliance_storage"),
+    ("compliance_storage", "compliance"),
     ("cli", "starter"),
     ("records", "errors"),
 }

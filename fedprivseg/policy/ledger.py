@@ -32,6 +32,7 @@ from fedprivseg.policy.keys import SiteKey, canonical
 EVENTS = (
     "access",
     "archive",
+    "backup",
     "close",
     "destruction",
     "error",
@@ -42,6 +43,7 @@ EVENTS = (
     "recovery",
     "refusal",
     "release",
+    "storage",
     "withdrawal",
 )
 """What a line can tell. Only the ledger itself writes ``key`` (its first line) and ``recovery`` (a torn line put

@@ -22,7 +22,7 @@ from fedprivseg.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slic
 from fedprivseg.site.notes import PARTICIPANTS, Notes
 from fedprivseg.site.rules import Rules
 from fedprivseg.site.station import Station
-from fedprivseg.site.vault import PICTURES, Vault
+from fedprivseg.site.vault import PICTURES, Vault, prediction_name
 
 _TRAINING, _TESTING = "training-slices", "testing-slices"
 """A site reads its slices once a run: every order is a call of its own, and finding them in the cache takes hashing all
@@ -168,7 +168,7 @@ class Bench:
                 labels = self.labels(volume, scores[start : start + depth])
                 start += depth
                 if keep and self.vault.sealed:
-                    self.vault.save(f"prediction-{row:05d}-{phase.lower()}", {"mask": labels, "affine": volume.affine})
+                    self.vault.save(prediction_name(row, phase), {"mask": labels, "affine": volume.affine})
                 elif keep:
                     path = self._folder / "predictions" / f"{subject.code}_{phase}.nii.gz"
                     path.parent.mkdir(exist_ok=True)

@@ -22,6 +22,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 POLICY, SEALING_KEY = "policy.toml", "sealing.key"
 """Files in a site's folder: its policy, and the key of its vault, which a backup of the vault must not hold."""
 
+ARCHIVES = "archives"
+"""The folder of a site's archives in its own."""
+
 PASSPHRASE = "FEDPRIVSEG_PASSPHRASE"
 """Environment variable: the passphrase of a site whose sealing key is sealed under one. It is tried anew for each order, which
 takes 0.4 s (`policy.passphrase`)."""
@@ -75,6 +78,11 @@ class Vault:
         return read_safetensors(self._key.open(path.name, path.read_bytes()))
 
 
+def prediction_name(row: int, phase: str) -> str:
+    """The name of a prediction in a sealed vault: by the test subject's position, so that no file is named after a patient."""
+    return f"prediction-{row:05d}-{phase.lower()}"
+
+
 def open_vault(home: Path) -> Vault:
     """The vault of the site whose folder is `home`: sealed, unless the site's policy says that it may be plain. Raises
     RequestError if it is to be sealed and there is no key."""
@@ -95,8 +103,8 @@ def sealing_key(home: Path, passphrase: str | None = None) -> SealingKey:
     path = home / SEALING_KEY
     if not path.exists():
         raise RequestError(
-            f"the site's vault is to be sealed, and its folder has no {SEALING_KEY}; restore it, or make one with "
-            "`fedprivseg vault key`"
+            f"what is to be sealed at the site needs its {SEALING_KEY}, and its folder has none; restore it, or make one with "
+            "`fedprivseg vault key RUN SITE`"
         )
     given = os.environ.get(PASSPHRASE) if passphrase is None else passphrase
     if given is None and wants_passphrase(path):

@@ -12,9 +12,11 @@ from fedprivseg.engines.inline import InlineGrid
 from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, read_reply, write_order
 from fedprivseg.policy import ledger
 from fedprivseg.policy.keys import SiteKey, statement, verify
+from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.records import Kind, Order, Payload, digest
 from fedprivseg.run import _prepare
 from fedprivseg.site import app as site_app
+from fedprivseg.site.notes import ERRORS, Notes
 
 SECRET = "patient A1B2C3 in /data/hospital, intensity 1234"
 
@@ -97,6 +99,38 @@ def test_an_exception_leaves_as_its_type_and_a_log_id(station, tiny_scenario):
     log = (station / "errors.log").read_text()
     assert reply.log_id in log
     assert SECRET in log
+
+
+@pytest.fixture
+def sealed(station):
+    """The station under a policy that wants everything encrypted."""
+    policy = station / "policy.toml"
+    policy.write_text(policy.read_text().replace('at_rest = "plain"', 'at_rest = "encrypted"'))
+    SealingKey.create(station / "sealing.key")
+    return station
+
+
+def _fails(message, context):
+    raise KeyError(SECRET)
+
+
+def test_at_a_sealed_site_the_errors_are_sealed_too(sealed, tiny_scenario):
+    ids = [read_reply(_ask(sealed, tiny_scenario, inner=_fails).content).log_id for _ in range(2)]
+    log = Notes(sealed).read(ERRORS).decode()
+    assert all(each in log for each in ids)
+    assert log.count(SECRET) >= 2
+    files = [path for path in sealed.rglob("*") if path.is_file()]
+    assert not [path.name for path in files if b"A1B2C3" in path.read_bytes()]
+
+
+def test_what_cannot_be_sealed_is_not_logged_and_the_ledger_still_tells_its_type(sealed, tiny_scenario):
+    (sealed / "sealing.key").unlink()
+    reply = read_reply(_ask(sealed, tiny_scenario, inner=_fails).content)
+    assert isinstance(reply, Failed)
+    assert reply.log_id.startswith("unlogged-")
+    assert not [path.name for path in sealed.rglob("*") if path.is_file() and b"A1B2C3" in path.read_bytes()]
+    last = ledger.read(sealed / "ledger.jsonl")[-1]
+    assert (last.event, last.facts["error"]) == ("error", reply.error)
 
 
 def test_a_method_has_only_its_own_actions(station, tiny_scenario):

@@ -1,0 +1,243 @@
+"""A site's vault in the course of its life: its key, its check, its backup and recovery, and what the hospital takes out of it.
+
+T/SCGS 313008-2024 clauses 5.4.1, 5.4.2-a (control of storage), 5.4.2-b (integrity), 5.4.2-c (backup and recovery, verified).
+Every act is a line of the site's ledger.
+
+A backup is all of the site's folder but the key of its vault, sealed under that key: whoever finds it can do nothing with it,
+and whoever loses the key can neither. Keep a copy of the key, and keep it elsewhere.
+
+Whoever restores goes back in time. The ledger in the backup is shorter than the one that was lost; the server, which was shown
+the later heads, then contradicts it (`ledger verify`). A backup that was made before a withdrawal of consent is not restored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from fedprivseg.data.splits import COHORT
+from fedprivseg.data.volumes import write_mask
+from fedprivseg.errors import FedprivsegError, RequestError
+from fedprivseg.hospitals import home_of, ledger_of
+from fedprivseg.policy import ledger
+from fedprivseg.policy.archive import verify_archive
+from fedprivseg.policy.backup import Backup, backup, restore_backup, verify_backup
+from fedprivseg.policy.bundle import disk, parts_of, pieces
+from fedprivseg.policy.keys import write_secret
+from fedprivseg.policy.sealing import SealingKey
+from fedprivseg.records import PHASES
+from fedprivseg.site.notes import NOTES, PARTICIPANTS, Notes
+from fedprivseg.site.vault import ARCHIVES, SEALING_KEY, Vault, is_sealed, prediction_name, sealing_key
+from fedprivseg.withdrawal import read_withdrawals
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One file of a sealed site. name: relative to the site's folder. fault: why it does not open, or that it lies open; empty
+    if all is well."""
+
+    name: str
+    fault: str
+
+
+def make_key(run: Path, site: str, passphrase: str | None = None) -> SealingKey:
+    """A new sealing key for a site that has none, sealed under `passphrase` if that is given.
+
+    Raises FolderError and RequestError if there is no such run or site, if there is a key, or sealed files without one: a new
+    key would not open these.
+    """
+    home = home_of(run, site)
+    if not (home / SEALING_KEY).exists() and (left := [*(home / "vault").glob("*.sealed"), *home.glob("*.sealed")]):
+        raise RequestError(
+            f"{site} has {len(left)} sealed files and no {SEALING_KEY}: only the key that was lost opens them. Put that key "
+            "back, or move the files away first."
+        )
+    if not home.exists():
+        raise RequestError(f"the folder of {site} is not there. Restore it from a backup: `fedprivseg vault restore`.")
+    book = ledger_of(home, site)
+    key = SealingKey.create(home / SEALING_KEY, passphrase)
+    facts: dict[str, ledger.Fact] = {"clause": "5.4.2-a", "key": key.id, "what": "sealing key made"}
+    book.append("storage", {**facts, "protection": "mode 0600" if passphrase is None else "passphrase, mode 0600"})
+    return key
+
+
+def back_up(run: Path, site: str, target: Path, passphrase: str | None = None) -> Backup:
+    """Write a backup of the site's folder to the new file `target`, and read all of it again. Nobody may work at the site
+    meanwhile. passphrase: see `sealing_key`.
+
+    Raises FolderError, RequestError for the wrong run, site, key or target; ArchiveError if a file changes meanwhile.
+    """
+    home = home_of(run, site)
+    key = sealing_key(home, passphrase)
+    book = ledger_of(home, site)
+    record = backup(
+        home,
+        target,
+        key,
+        name=site,
+        made=datetime.now(UTC),
+        made_by=f"holder of key {book.public_hex[:16]}",
+        leave_out=[SEALING_KEY],
+        lines=len(ledger.read(book.path)),
+    )
+    try:
+        verify_backup(target, key)
+        book.append("backup", {**_facts(record, target), "what": "made and verified"})
+    except BaseException:
+        target.unlink()
+        raise
+    return record
+
+
+def recover(source: Path, run: Path, site: str, key_file: Path, passphrase: str | None = None) -> Backup:
+    """Bring the folder of a site back from the backup `source`, with the sealing key in `key_file`, which is put back too.
+
+    All of the backup is checked before anything is written. Raises FolderError, RequestError for the wrong run, site, key, if
+    there is a folder (nothing is restored over) or if consent was withdrawn since; SealError, ArchiveError for a backup that is
+    damaged or another key's.
+    """
+    home = home_of(run, site)
+    if home.exists() or home.is_symlink():
+        raise RequestError(f"{site} has a folder in this run, and nothing is restored over. Move it away first.")
+    key = SealingKey.load(key_file, passphrase)
+    record = verify_backup(source, key)
+    if record.name != site:
+        raise RequestError(f"this is a backup of {record.name!r}, not of {site!r}. Choose the site's own.")
+    later = [each for each in read_withdrawals(run) if each.site == site and each.line >= record.lines]
+    if later:
+        raise RequestError(
+            f"this backup was made before the consent of {len(later)} of the site's subjects was withdrawn, and holds what was "
+            "made of their data. Destroy it; restore one that was made later, or run the scenario anew."
+        )
+    home.parent.mkdir(parents=True, exist_ok=True)
+    restore_backup(source, home, key)
+    write_secret(home / SEALING_KEY, key_file.read_bytes())
+    ledger_of(home, site).append("backup", {**_facts(record, source), "what": "restored"})
+    return record
+
+
+def check(run: Path, site: str, passphrase: str | None = None) -> tuple[Checked, ...]:
+    """Whether every file that is to be sealed at a sealed site opens to its last byte, and none lies open.
+
+    Raises FolderError, RequestError for the wrong run, site or key, and for a site whose policy keeps its vault plain.
+    """
+    home = home_of(run, site)
+    _refuse_plain(home, site)
+    found = tuple(_checked(home, sealing_key(home, passphrase)))
+    faults = sum(bool(each.fault) for each in found)
+    facts: dict[str, ledger.Fact] = {"clause": "5.4.2-b", "faults": faults, "files": len(found), "what": "checked"}
+    ledger_of(home, site).append("storage", facts)
+    return found
+
+
+def export(run: Path, site: str, target: Path, passphrase: str | None = None) -> int:
+    """Open the predictions of a sealed site into the new folder `target` (0700), as ``<code>_<phase>.nii.gz`` on their own
+    grids; returns how many. They name patients: the folder is for the hospital itself.
+
+    Raises FolderError, RequestError for the wrong run, site, key or target, and where there is nothing; SealError for a vault
+    that was changed. Then nothing is there.
+    """
+    home = home_of(run, site)
+    _refuse_plain(home, site)
+    if target.exists() or target.is_symlink():
+        raise RequestError(f"{target.name} exists already, and nothing is written over. Choose a new folder.")
+    key = sealing_key(home, passphrase)
+    notes, vault, book = Notes(home, key), Vault(home / "vault", key), ledger_of(home, site)
+    people = COHORT.validate_json(notes.read(PARTICIPANTS)).test if notes.has(PARTICIPANTS) else ()
+    files = {
+        prediction_name(row, phase): f"{one.code}_{phase}.nii.gz" for row, one in enumerate(people) for phase in PHASES
+    }
+    there = {name: file for name, file in files.items() if vault.has(name)}
+    if not there:
+        raise RequestError(f"{site} holds no predictions; run the scenario to its end first.")
+    draft = target.with_name(f".{target.name}.draft")
+    with disk(target.name, "written"):
+        draft.mkdir(mode=0o700)
+        try:
+            for name, file in there.items():
+                kept = vault.load(name)
+                (part,) = parts_of(file)
+                write_mask(draft / part, kept["mask"], kept["affine"])
+                (draft / part).chmod(0o600)
+            book.append("access", {"clause": "5.6.2-d", "files": len(there), "what": "predictions exported"})
+            os.replace(draft, target)
+        except BaseException:
+            shutil.rmtree(draft)
+            raise
+    return len(there)
+
+
+def show(run: Path, site: str, note: str, passphrase: str | None = None) -> bytes:
+    """What stands in a note of the site's program (`site.notes.NOTES`), opened. Raises FolderError, RequestError for the wrong
+    run, site, key or note; SealError if the note was changed."""
+    home = home_of(run, site)
+    if note not in NOTES:
+        raise RequestError(f"a site has no note {note!r}; it may have: {', '.join(NOTES)}")
+    notes = Notes(home, sealing_key(home, passphrase) if is_sealed(home) else None)
+    if not notes.has(note):
+        raise RequestError(f"{site} has no {note}: nothing of the kind was noted.")
+    body = notes.read(note)
+    ledger_of(home, site).append("access", {"clause": "5.6.2-d", "files": 1, "what": f"{note} read"})
+    return body
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file in hex, read a piece at a time."""
+    digest = hashlib.sha256()
+    for piece in pieces(path):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _facts(record: Backup, path: Path) -> dict[str, ledger.Fact]:
+    """What a ledger line says of a backup: no names of files."""
+    return {
+        "bytes": path.stat().st_size,
+        "clause": "5.4.2-c",
+        "files": len(record.members),
+        "made": record.made.isoformat(),
+        "sha256": digest_of(path),
+    }
+
+
+def _checked(home: Path, key: SealingKey) -> Iterator[Checked]:
+    for path in sorted([*(home / "vault").glob("*"), *home.glob("*.sealed")]):
+        name = path.relative_to(home).as_posix()
+        if path.suffix == ".sealed":
+            yield Checked(name, _fault(partial(_open, path, key)))
+        elif path.name != "key.pem":
+            yield Checked(name, "it lies open: it is not sealed")
+    for name in NOTES:
+        if (home / name).exists():
+            yield Checked(name, "it lies open: it is not sealed")
+    if left := sum(1 for _ in (home / "predictions").glob("*")):
+        yield Checked("predictions", f"{left} files lie open: they are not sealed")
+    for path in sorted((home / ARCHIVES).glob("*.archive")):
+        yield Checked(path.relative_to(home).as_posix(), _fault(partial(verify_archive, path, key, path.stem)))
+
+
+def _open(path: Path, key: SealingKey) -> None:
+    for _ in key.open_stream(path.name, pieces(path)):
+        pass
+
+
+def _fault(opening: Callable[[], object]) -> str:
+    """What `opening` raises, in words; empty if nothing."""
+    try:
+        opening()
+    except (FedprivsegError, OSError) as fault:
+        return str(fault)
+    return ""
+
+
+def _refuse_plain(home: Path, site: str) -> None:
+    if not is_sealed(home):
+        raise RequestError(
+            f'the vault of {site} is plain, as its policy says: its files lie open. Set at_rest = "encrypted" in it.'
+        )
