@@ -23,14 +23,13 @@ from fedprivseg.config import Scenario
 from fedprivseg.errors import FedprivsegError, RequestError
 from fedprivseg.hospitals import home_of, ledger_of
 from fedprivseg.policy.archive import Manifest, archive, read_manifest, restore, verify_archive
-from fedprivseg.policy.bundle import Source, pieces
+from fedprivseg.policy.bundle import Source, digest_of, pieces
 from fedprivseg.policy.ledger import Fact
 from fedprivseg.policy.levels import CLASSES
 from fedprivseg.policy.profile import read_policy
 from fedprivseg.policy.requests import REVIEWER
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.policy.staff import read_staff
-from fedprivseg.safekeeping import digest_of
 from fedprivseg.site.notes import INTAKE, NOTES, Notes
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import ARCHIVES, POLICY, is_sealed, sealing_key

@@ -11,8 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedprivseg.policy.bundle import digest_of
 from fedprivseg.policy.sealing import MAGIC
-from fedprivseg.safekeeping import digest_of
 from fedprivseg.site.notes import NOTES
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import ARCHIVES, POLICY, SEALING_KEY

@@ -12,7 +12,6 @@ the later heads, then contradicts it (`ledger verify`). A backup that was made b
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from fedprivseg.hospitals import home_of, ledger_of
 from fedprivseg.policy import ledger
 from fedprivseg.policy.archive import verify_archive
 from fedprivseg.policy.backup import Backup, backup, restore_backup, verify_backup
-from fedprivseg.policy.bundle import disk, parts_of, pieces
+from fedprivseg.policy.bundle import digest_of, disk, parts_of, pieces
 from fedprivseg.policy.keys import write_secret
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.records import PHASES
@@ -185,14 +184,6 @@ def show(run: Path, site: str, note: str, passphrase: str | None = None) -> byte
     body = notes.read(note)
     ledger_of(home, site).append("access", {"clause": "5.6.2-d", "files": 1, "what": f"{note} read"})
     return body
-
-
-def digest_of(path: Path) -> str:
-    """The SHA-256 of a file in hex, read a piece at a time."""
-    digest = hashlib.sha256()
-    for piece in pieces(path):
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 def _facts(record: Backup, path: Path) -> dict[str, ledger.Fact]:

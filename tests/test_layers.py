@@ -74,7 +74,6 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("safekeeping", "hospitals"),
     ("safekeeping", "withdrawal"),
     ("archiving", "hospitals"),
-    ("archiving", "safekeeping"),
     ("compliance", "compliance_storage"),
     ("compliance_storage", "compliance"),
     ("cli", "starter"),

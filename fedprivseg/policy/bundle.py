@@ -281,5 +281,13 @@ def pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file in hex, read a piece at a time."""
+    digest = hashlib.sha256()
+    for piece in pieces(path):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
 def _content_of(source: Source) -> Iterable[bytes]:
     return pieces(source) if isinstance(source, Path) else source()
