@@ -21,24 +21,15 @@ from pydantic import ValidationError
 from fedprivseg.errors import RequestError
 from fedprivseg.policy import destruction as module
 from fedprivseg.policy.archive import archive
-from fedprivseg.policy.destruction import (
-    CLAUSES,
-    RULES,
-    Certificate,
-    Copy,
-    DestructionError,
-    Means,
-    Method,
-    Order,
-    destroy,
-    judge_medium,
-    medium_of,
-    requirement,
-)
-from fedprivseg.policy.disk import locked
-from fedprivseg.policy.keyring import KeyRing
+from fedprivseg.policy.destruction import destroy
+from fedprivseg.policy.destruction_order import CLAUSES, RULES, Copy, Means, Method, Order, requirement
+from fedprivseg.policy.destruction_records import Certificate, DestructionError
+from fedprivseg.policy.key_file import KeyFile
 from fedprivseg.policy.keys import SiteKey, verify
 from fedprivseg.policy.levels import DataClass
+from fedprivseg.policy.medium import judge_medium
+from fedprivseg.policy.disk import locked
+from fedprivseg.policy.keyring import KeyRing
 from fedprivseg.policy.sealing import SealError, SealingKey
 
 SITE = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
@@ -238,6 +229,85 @@ def test_two_names_of_one_file_go_together(site: Site) -> None:
     copies = (*site.order.copies, Copy(path=link, name="image-1"))
     destroy(site.order.model_copy(update={"copies": copies}), site.means, NOW)
     assert not link.exists()
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Site:
+    """A site whose files are sealed under one key in a file of its own, with a list of who took part beside them."""
+    key = SealingKey.create(tmp_path / "sealing.key")
+    for name in ("vault", "records"):
+        (tmp_path / name).mkdir()
+    path, listed = tmp_path / "vault" / "slices.sealed", tmp_path / "cohort.json"
+    path.write_bytes(key.seal("slices.sealed", CONTENT))
+    listed.write_text("PATIENT-1, PATIENT-2")
+    order = Order(
+        id="destruction-1",
+        object="the vault of centre1",
+        data_class=DataClass.STRUCTURAL,
+        level=3,
+        method=Method.ERASE,
+        copies=(Copy(path=path, name="slices.sealed"), Copy(path=listed, form="list")),
+        keys=("vault",),
+        elsewhere=("the backup of line 7",),
+        reason="the term has ended",
+        requested_by="data manager",
+    ).approve("privacy board", date(2026, 5, 30))
+    holder = KeyFile(tmp_path / "sealing.key", "vault")
+    means = Means("centre1", SITE, tmp_path / "records", frozenset({"privacy board"}), (holder,))
+    return Site(tmp_path, None, means, order)  # type: ignore[arg-type]
+
+
+def test_the_key_of_a_vault_goes_with_its_file_and_the_list_of_subjects_with_it(vault: Site) -> None:
+    sealed = vault.files[0].read_bytes()
+    key = SealingKey.load(vault.folder / "sealing.key")
+    with (vault.folder / "sealing.key").open("rb") as held:
+        before = held.read()
+        certificate = destroy(vault.order, vault.means, NOW)
+        held.seek(0)
+        assert held.read() != before  # overwritten before it was removed
+    assert not (vault.folder / "sealing.key").exists()
+    assert not any(path.exists() for path in vault.files)
+    assert key.opens("slices.sealed", sealed)  # the key that was taken away is the one that counts
+    assert (certificate.items[0].what, certificate.items[0].id) == ("key", key.id)
+    assert certificate.checks == (
+        "2 of 2 paths lead to nothing.",
+        "1 of 1 keys are absent from 1 key files, read anew.",
+        "1 sealed copies open under none of the 0 keys that are left.",
+    )
+    assert "Out of reach of this order: the backup of line 7" in certificate.limits
+    assert "Copies of the key other than the 1 given here were not looked at." in certificate.limits
+    assert certificate.items[0].medium
+
+
+def test_a_key_file_that_was_overwritten_and_not_removed_is_no_key_and_is_removed_later(vault: Site) -> None:
+    """As a kill between the two leaves it."""
+    sealed = vault.files[0].read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", full)
+        with pytest.raises(DestructionError, match="key 1 of 1"):
+            destroy(vault.order, vault.means, NOW)
+    assert not SealingKey.load(vault.folder / "sealing.key").opens("slices.sealed", sealed)
+    assert destroy(vault.order, vault.means, LATER).verify(SITE.public_hex)
+    assert not (vault.folder / "sealing.key").exists()
+
+
+def test_a_file_that_was_never_sealed_asks_for_its_medium_under_any_method(vault: Site) -> None:
+    loose = vault.folder / "vault" / "loose"
+    loose.write_bytes(CONTENT)
+    order = vault.order.model_copy(update={"copies": (*vault.order.copies, Copy(path=loose, form="plain"))})
+    with pytest.raises(RequestError, match=r"order\.method"):
+        destroy(order, vault.means, NOW)
+    assert loose.read_bytes() == CONTENT
+    destroy(order.model_copy(update={"media": "shredded, ticket 12"}), vault.means, NOW)
+    assert not loose.exists()
+
+
+@pytest.mark.parametrize("form", ["plain", "list"])
+def test_nothing_readable_stays_under_an_erase(vault: Site, form: str) -> None:
+    stays = Copy.model_validate({"path": vault.files[1], "form": form, "stays": True})
+    order = vault.order.model_copy(update={"copies": (vault.order.copies[0], stays), "media": "shredded, ticket 12"})
+    with pytest.raises(RequestError, match=r"order\.keys"):
+        destroy(order, vault.means, NOW)
 
 
 # ---------------------------------------------------------------------------------------------- what is refused
@@ -572,7 +642,7 @@ def test_a_certificate_that_could_not_be_written_is_written_the_next_time(
     assert (certificate.began, certificate.ended, len(certificate.items)) == (NOW, LATER, 3)
 
 
-@pytest.mark.parametrize("moment", ["module.KeyRing.destroy", "module.overwrite", "module.sync_folder", "Path.unlink"])
+@pytest.mark.parametrize("moment", ["KeyRing.destroy", "module.overwrite", "module.sync_folder", "Path.unlink"])
 def test_a_kill_at_any_step_is_taken_up_by_the_same_order(site: Site, moment: str) -> None:
     """The process dies at once. The order it was killed under goes on, and nothing that was sealed opens."""
     (site.folder / "order.json").write_text(site.order.model_dump_json(), encoding="utf-8")
@@ -580,12 +650,14 @@ def test_a_kill_at_any_step_is_taken_up_by_the_same_order(site: Site, moment: st
         "import os, sys; from datetime import *; from pathlib import Path\n"
         "from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey\n"
         "from fedprivseg.policy import destruction as module; from fedprivseg.policy.keys import SiteKey\n"
-        "from fedprivseg.policy.keyring import KeyRing\nfrom fedprivseg.policy.sealing import SealingKey\n"
+        "from fedprivseg.policy.destruction_order import Means, Order\n"
+        "from fedprivseg.policy.keyring import KeyRing
+from fedprivseg.policy.sealing import SealingKey\n"
         f"{moment} = lambda *names, **words: os._exit(9)\n"
         "home = Path(sys.argv[1]); ring = KeyRing(home / 'keys.ring', SealingKey(bytes(range(32))))\n"
         "key = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))\n"
-        "means = module.Means('centre1', key, home / 'records', frozenset({'privacy board'}), (ring,))\n"
-        "order = module.Order.model_validate_json((home / 'order.json').read_text())\n"
+        "means = Means('centre1', key, home / 'records', frozenset({'privacy board'}), (ring,))\n"
+        "order = Order.model_validate_json((home / 'order.json').read_text())\n"
         "module.destroy(order, means, datetime(2026, 6, 1, 9, 0, tzinfo=UTC))"
     )
     assert subprocess.run([sys.executable, "-c", program, str(site.folder)], check=False).returncode == 9
@@ -736,47 +808,3 @@ def test_what_the_ledger_is_told(site: Site) -> None:
         "method": "cryptographic erase",
         "order": site.order.digest,
     }
-
-
-# ---------------------------------------------------------------------------------------------- media
-
-MOUNTS = (
-    "22 1 8:2 / / rw,relatime shared:1 - ext4 /dev/sda2 rw,errors=remount-ro\n"
-    "23 22 8:3 / /journal rw - ext4 /dev/sda3 rw,data=journal\n"
-    "24 22 0:40 / /cow rw - btrfs /dev/sdb rw,ssd\n"
-    "25 22 0:41 / /net rw - nfs4 server:/export rw\n"
-    "26 22 0:42 / /memory rw - tmpfs tmpfs rw\n"
-    "27 22 8:4 / /xfs rw - xfs /dev/sda4 rw,reflink\n"
-)
-
-
-@pytest.mark.parametrize(
-    ("device", "rotational", "in_place", "said"),
-    [
-        ("8:2", "1", True, "rotating disk"),
-        ("8:2", "0", False, "flash memory"),
-        ("8:2", "", False, "could not be told"),
-        ("8:3", "1", False, "journal"),
-        ("0:40", "1", False, "btrfs"),
-        ("0:41", "", False, "nfs4"),
-        ("0:42", "", False, "tmpfs"),
-        ("8:4", "1", False, "xfs"),
-        ("9:9", "1", False, "unknown"),
-    ],
-)
-def test_overwriting_counts_only_where_it_is_known_to_reach_the_blocks(
-    device: str, rotational: str, in_place: bool, said: str
-) -> None:
-    medium = judge_medium(MOUNTS, device, rotational)
-    assert medium.in_place is in_place
-    assert said in medium.reason
-    assert medium.reason.endswith("overwriting proves nothing") is not in_place
-
-
-def test_the_medium_of_a_file_on_this_machine_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"x")
-    medium = medium_of(tmp_path / "file")
-    assert medium.reason
-    assert not medium.in_place or medium.rotating
-    with pytest.raises(OSError, match="No such file"):
-        medium_of(tmp_path / "absent")
