@@ -144,7 +144,7 @@ def _at(site: Papers, line: Line) -> str:
 
 def _intake(evidence: Evidence) -> Verdict:
     """5.1.1: purpose stated, nobody taken in beyond it."""
-    lacking = [site.name for site in evidence.sites if site.policy is not None and site.lines and not site.of("intake")]
+    lacking = [site.name for site in evidence.sites if site.of("release") and not site.of("intake")]
     where = [_at(site, line) for site, line in evidence.lines("intake")]
     if lacking:
         return "broken", f"{', '.join(lacking)} recorded no intake.", where, "Run the scenario anew into a new folder."

@@ -191,7 +191,8 @@ class ConsentConfig(_Frozen):
 class StudyConfig(_Frozen):
     """What the study is for, which consents are held against, and the simulated day on which it takes place (None: today).
 
-    ``purpose``: a permission term of the Data Use Ontology. ``ethics``: the reference of an ethics approval.
+    ``purpose``: a permission term of the Data Use Ontology. ``ethics``: the reference of an ethics approval. ``intake``: the
+    day on which the sites took their subjects in, from which retention terms count (None: the day of the study).
     """
 
     purpose: Literal["DUO:0000042", "DUO:0000006", "DUO:0000007"] = "DUO:0000006"
@@ -200,8 +201,17 @@ class StudyConfig(_Frozen):
     commercial: bool = False
     ethics: str = ""
     today: date | None = None
+    intake: date | None = None
     agreement: AgreementConfig | None = None
     consent: ConsentConfig | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> StudyConfig:
+        if self.intake is not None and self.intake > (self.today or date.today()):
+            raise ValueError(
+                f"intake is {self.intake}, after the day of the study; subjects are taken in before or on it"
+            )
+        return self
 
 
 class ReportConfig(_Frozen):

@@ -22,7 +22,7 @@ from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.records import Kind
-from fedprivseg.site.rules import AGREEMENT, REGISTER
+from fedprivseg.site.rules import AGREEMENT, REGISTER, disposed
 from fedprivseg.site.station import station_folder
 from fedprivseg.site.vault import PASSPHRASE, POLICY, SEALING_KEY
 
@@ -45,6 +45,7 @@ def settle(
             "release": str(release),
             "cache": str(cache / site.name),
             "today": None if scenario.study.today is None else scenario.study.today.isoformat(),
+            "intake": None if scenario.study.intake is None else scenario.study.intake.isoformat(),
             "server_key": server_key.public_hex,
             "withdraws": "" if scenario.study.consent is None else scenario.study.consent.withdraws.get(site.name, ""),
         }
@@ -52,7 +53,8 @@ def settle(
         policy = effective(scenario, site)
         if policy is not None:
             write_text(home / POLICY, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
-        if (policy is None or policy.at_rest == "encrypted") and not (home / SEALING_KEY).exists():
+        sealed = policy is None or policy.at_rest == "encrypted"
+        if sealed and not (home / SEALING_KEY).exists() and not disposed(home):
             SealingKey.create(home / SEALING_KEY, os.environ.get(PASSPHRASE))
         if scenario.study.consent is not None and not (home / REGISTER).exists():
             codes = [one.code for one in (*cohorts[site.name].train, *cohorts[site.name].test)]

@@ -39,6 +39,7 @@ def run(name: str, phantom, folder, *settings: str):
         ("codes-only", FEDAVG, {"centre2": "policy.kind"}),
         ("opt-out", [], {"centre3": "policy.kind"}),
         ("expired-agreement", ["study.today=2026-03-01"], {}),
+        ("retention", ["study.today=2027-01-01"], {}),  # 1 January 2026 and 365 days: the last day
         ("noise-demanded", [], {}),
         ("noise-demanded", ["protections=[]"], {"centre1": "protection.missing"}),
         (
@@ -73,6 +74,22 @@ def test_an_agreement_that_ran_out_ends_a_study_without_quorum(phantom, tmp_path
         assert all((facts["rule"], facts["clause"]) == ("agreement.term", "5.3.2-a") for facts in refusals)
 
 
+def test_a_term_of_retention_that_ended_ends_a_study_before_anything_is_computed(phantom, tmp_path):
+    with pytest.raises(QuorumError, match=r"retention\.ended"):
+        run("retention", phantom, tmp_path / "run", "study.today=2027-01-02")  # the day after the last
+    for site in SITES:
+        home = tmp_path / "run/sites" / site
+        lines = ledger.read(home / "ledger.jsonl")
+        assert {line.event for line in lines} == {"key", "refusal"}
+        refusals = [line.facts for line in lines if line.event == "refusal"]
+        assert all((facts["rule"], facts["clause"]) == ("retention.ended", "5.8-b") for facts in refusals)
+        assert "may be kept for 365 days" in refusals[0]["reason"]
+        assert not list((home / "vault").glob("*slices*"))
+        assert not (home / "intake.json").exists()
+    with pytest.raises(ScenarioError, match="after the day of the study"):
+        load_scenario(ROOT / "simulations/policy-retention.toml", ["study.today=2025-01-01"])
+
+
 def test_who_did_not_consent_is_not_taken_in_and_the_ledger_says_how_many(phantom, tmp_path):
     statuses, result = run("consent", phantom, tmp_path / "run", *FEW)
     assert set(statuses.values()) == {"ok"}
@@ -84,6 +101,8 @@ def test_who_did_not_consent_is_not_taken_in_and_the_ledger_says_how_many(phanto
     for site in SITES:
         lines = ledger.read(tmp_path / "run/sites" / site / "ledger.jsonl")
         (intake,) = [line.facts for line in lines if line.event == "intake"]
+        assert len(set(intake["pseudonyms"])) == intake["subjects"]
+        assert intake["day"] == "2026-03-01"
         assert intake["refused"] == refused[site]
         assert intake["subjects"] == seen[site]
         assert intake["class"] == "clinical image, structural"

@@ -3,13 +3,14 @@
 T/SCGS 313008-2024 clauses 5.3.2-a (an emergency plan for a leak), 5.6.2-d (audit). It answers from ledger lines and a response
 plan alone, sends nothing and opens no connection. Check the ledger first (`ledger.verify`): a drill believes its lines.
 
-When in doubt it counts as leaked: a release that does not say whose data is in it concerns every subject, a line that states no
-level is of the highest, and a payload that no ledger knows, or a leaked key, is treated as of the highest level.
+When in doubt it counts as leaked: a release that does not say whose data is in it concerns every subject whom the site took
+in before it, or every subject if that is not known; a line that states no level is of the highest, and a payload that no
+ledger knows, or a leaked key, is treated as of the highest level.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
@@ -23,6 +24,9 @@ CLAUSE = "5.3.2-a"
 HIGHEST = 5
 SUBJECTS = "subjects"
 """The fact that lists the pseudonyms of those whose data a payload was made of."""
+
+PSEUDONYMS = "pseudonyms"
+"""The fact of an intake line that lists those who were taken in: nothing that is released after it is made of anybody else."""
 
 RECIPIENT = "recipient"
 """The fact that names who got a payload. A line without it went to the server of its run."""
@@ -141,12 +145,15 @@ def drill(lines: Iterable[Line], plan: ResponsePlan, leak: Leak, found: datetime
         raise RequestError("the time of discovery has a time zone, such as +00:00.")
     exposures: list[Exposure] = []
     keys: dict[str, str] = {}
+    taken: dict[str, list[object]] = {}
     known = False
     for line in lines:
         if line.event == "key":
             keys[line.site] = str(line.facts.get("public_key", ""))
             known = known or (leak.what == "key" and keys[line.site] == leak.which)
-        if line.event == "release" and (certain := _concerned(line, leak, keys.get(line.site, ""))) is not None:
+        if line.event == "intake" and isinstance(people := line.facts.get(PSEUDONYMS), list):
+            taken[line.site] = people
+        if line.event == "release" and (certain := _concerned(line, leak, keys, taken)) is not None:
             exposures.append(_exposure(line, certain))
     known = known or any(exposure.certain for exposure in exposures)
     unknown = not known and leak.what in ("payload", "key")
@@ -162,19 +169,20 @@ def drill(lines: Iterable[Line], plan: ResponsePlan, leak: Leak, found: datetime
     return Drill(level, tuple(exposures), notices, tuple(_findings(leak, exposures, level, bool(notices), unknown)))
 
 
-def _concerned(line: Line, leak: Leak, key: str) -> bool | None:
+def _concerned(line: Line, leak: Leak, keys: Mapping[str, str], taken: Mapping[str, list[object]]) -> bool | None:
     """Whether a release is concerned: True if the line says so, False if it cannot be excluded, None if it is not."""
     if not _within(line, leak):
         return None
     if leak.what == "payload":
         return True if line.facts.get("digest") == leak.which else None
     if leak.what == "key":
+        key = keys.get(line.site, "")
         return (True if key == leak.which else None) if key else False
     if leak.what == "subject":
         subjects = line.facts.get(SUBJECTS)
         if isinstance(subjects, list):
             return True if leak.which in subjects else None
-        return False
+        return None if line.site in taken and leak.which not in taken[line.site] else False
     return True
 
 

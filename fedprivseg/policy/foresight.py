@@ -101,6 +101,7 @@ def foresee(scenario: Scenario, exports: frozenset[Kind]) -> tuple[Foreseen, ...
                 InForce(kind, config.name, config.parameters) for config in scenario.protections for kind in config.of
             ),
             taken=Taken(1, 0) if scenario.study.consent is not None else None,
+            since=scenario.study.intake or scenario.study.today or date.today(),
         )
         gate = Gate(exports, site.name, standing)
         for kind in sorted(exports):

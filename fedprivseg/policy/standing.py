@@ -15,6 +15,7 @@ from typing import Any
 from fedprivseg.policy.agreement import Agreement, objection
 from fedprivseg.policy.levels import Assigned, payload_level
 from fedprivseg.policy.profile import SitePolicy
+from fedprivseg.policy.retention import Term
 from fedprivseg.records import Decision, Kind
 
 
@@ -40,7 +41,8 @@ class Standing:
     """policy: the site's; None if it has none that can be read, and then nothing leaves. today: the day. site_key, server_key:
     public keys (hex), the server's None if the site knows none yet. agreement: what was signed, None if nothing was.
     protections: those in force. taken: who was taken in, None if no register was asked. special: whether anybody taken in has a
-    disease that the site treats as special. subjects: how many take part."""
+    disease that the site treats as special. subjects: how many take part. since: the day on which subjects were taken in, from
+    which the term of retention counts; None if nobody was. destroyed: whether its destruction was begun."""
 
     policy: SitePolicy | None
     today: date
@@ -51,6 +53,8 @@ class Standing:
     taken: Taken | None = None
     special: bool = False
     subjects: int = 0
+    since: date | None = None
+    destroyed: bool = False
 
     def level(self, kind: Kind) -> Assigned:
         """The level of a payload of `kind` (clause 5.5)."""
@@ -68,13 +72,34 @@ class Standing:
             reason = "This site has no policy that can be read, and without one nothing leaves."
             return Decision(False, "policy.absent", reason, "5.6.2-b")
         return (
-            _kind(policy, kind)
+            self.expired
+            or _kind(policy, kind)
             or _purpose(policy, purpose)
             or self._level(policy, kind)
             or self._agreement(policy, kind, purpose)
             or self._demands(policy, kind)
             or self._consent(policy)
         )
+
+    @property
+    def expired(self) -> Decision | None:
+        """Why nothing at all may leave any more, whatever it is: what the site held was destroyed, or its term of retention has
+        ended (clauses 5.8-a, 5.8-b); None if neither is so. It may be kept on the last day of the term."""
+        if self.destroyed:
+            reason = (
+                "What this site held for this study was destroyed, or its destruction was begun: it takes no more part."
+            )
+            return Decision(False, "destruction.begun", reason, "5.8-a")
+        if self.policy is None or self.policy.retention_days is None or self.since is None:
+            return None
+        last = Term(days=self.policy.retention_days).end(self.since)
+        if self.today <= last:
+            return None
+        reason = (
+            f"What was made of patients' data may be kept for {self.policy.retention_days} days at this site: they were "
+            f"taken in on {self.since}, the term ended on {last}, and it is {self.today}. It is to be destroyed."
+        )
+        return Decision(False, "retention.ended", reason, "5.8-b")
 
     def _level(self, policy: SitePolicy, kind: Kind) -> Decision | None:
         assigned = self.level(kind)

@@ -53,7 +53,7 @@ def _through_gate(
     scenario = Scenario.model_validate_json(envelope.scenario)
     exports = resolve(scenario.method).exports
     rules = Rules(station, scenario)
-    if rules.policy is None:
+    if rules.closed:
         # Nothing is computed for an order that nothing may answer; the gate refuses an empty payload in its place.
         body = Payload(min(exports), station.site.name, "describe", {}).encode()
     else:
@@ -62,7 +62,7 @@ def _through_gate(
         body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
     key = _key(station)
     ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
-    rules.record_intake(ledger)
+    rules.record_intake(ledger, key)
     rules.live(order.action)
     # Read anew: a policy that was changed while the order was carried out takes effect on its answer.
     standing = Rules(station, scenario, rules.notes).standing(key.public_hex)

@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from datetime import date
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from fedprivseg.config import Scenario
@@ -17,6 +18,8 @@ from fedprivseg.data.splits import Cohort
 from fedprivseg.errors import RequestError
 from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.consent import Duo, Register, Use, write_register
+from fedprivseg.policy.drill import PSEUDONYMS
+from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Fact, Ledger
 from fedprivseg.policy.levels import CLASSES, LEVELS, subject_level
 from fedprivseg.policy.profile import SitePolicy, read_policy
@@ -29,6 +32,13 @@ from fedprivseg.site.vault import POLICY
 REGISTER, AGREEMENT = "consent.csv", "agreement.json"
 WITHDREW = "withdrew"
 """Files in a site's folder. `WITHDREW` says that a simulated subject's withdrawal has happened."""
+DESTRUCTION = "destruction"
+"""How the names of the records of a destruction begin (`policy.destruction`)."""
+
+
+def disposed(home: Path) -> bool:
+    """Whether the destruction of what the site in the folder `home` holds was begun, or is done."""
+    return any(next(home.glob(f"{DESTRUCTION}-*.{what}.json"), None) for what in ("begun", "certificate"))
 
 
 class Rules:
@@ -42,6 +52,7 @@ class Rules:
         self._withdraws = station.withdraws
         self._scenario = scenario
         self.today = station.today or date.today()
+        self._begins = station.intake or self.today
 
     @cached_property
     def policy(self) -> SitePolicy | None:
@@ -50,6 +61,15 @@ class Rules:
             return read_policy(self._folder / POLICY)
         except RequestError:
             return None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing may leave whatever it is, so that nothing is to be computed: there is no policy, the term of
+        retention has ended, or what the site held was destroyed."""
+        if self.policy is None:
+            return True
+        since, destroyed = self._since(self._intake()), disposed(self._folder)
+        return Standing(self.policy, self.today, since=since, destroyed=destroyed).expired is not None
 
     def admit(self, found: Cohort) -> Cohort:
         """Those of `found` who may be taken into the study. Under a policy that relies on the licence of a release that is
@@ -76,6 +96,7 @@ class Rules:
         facts: dict[str, Fact] = {
             "basis": "none" if self.policy is None else self.policy.consent,
             "channel": sorted({paper.channel for paper in papers}) or ["release"],
+            "day": self._begins.isoformat(),
             "class": CLASSES[study.data].value if study.data in CLASSES else "unknown",
             "level": max(
                 (subject_level(identified=False, special=self._special(one)).level for one in people), default=0
@@ -104,13 +125,16 @@ class Rules:
         )
         done.touch()
 
-    def record_intake(self, ledger: Ledger) -> None:
-        """Write into `ledger` who was taken in, in numbers, unless that was done (5.1.2-d)."""
+    def record_intake(self, ledger: Ledger, key: SiteKey) -> None:
+        """Write into `ledger` who was taken in, in numbers and by the pseudonyms that `key` makes, unless that was done
+        (5.1.2-d)."""
         if self.policy is None or not self.notes.has(INTAKE):
             return
         content = json.loads(self.notes.read(INTAKE))
         if not content["recorded"]:
-            ledger.append("intake", content["facts"])
+            ledger.append(
+                "intake", {**content["facts"], PSEUDONYMS: sorted(key.pseudonym(code) for code in content["subjects"])}
+            )
             self._write_intake({**content, "recorded": True})
 
     def standing(self, site_key: str) -> Standing:
@@ -133,6 +157,8 @@ class Rules:
             taken=self._taken(content) if policy.consent == "register" else None,
             special=content["facts"]["level"] == max(LEVELS),
             subjects=len(content["subjects"]),
+            since=self._since(content),
+            destroyed=disposed(self._folder),
         )
 
     def _taken(self, content: dict[str, Any]) -> Taken | None:
@@ -141,6 +167,11 @@ class Rules:
             return None
         lapsed = sum(not self._decide(register, code).allowed for code in content["subjects"])
         return Taken(len(content["subjects"]), lapsed)
+
+    def _since(self, content: dict[str, Any]) -> date:
+        """The day on which those of `content` were taken in; that on which they would be, if nobody is."""
+        day = content["facts"].get("day")
+        return self._begins if day is None else date.fromisoformat(day)
 
     def _intake(self) -> dict[str, Any]:
         if not self.notes.has(INTAKE):

@@ -33,6 +33,7 @@ class StationFile(BaseModel):
     release: str
     cache: str
     today: date | None = None
+    intake: date | None = None
     server_key: str | None = None
     withdraws: str = ""
 
@@ -41,9 +42,10 @@ class StationFile(BaseModel):
 class Station:
     """``folder`` is the site's own; ``release`` the M&Ms release it reads; ``cache`` holds its images on the network grid.
 
-    ``today``: the simulated day, None for the calendar's. ``server_key``: the public key (hex) of the server that the hospital
-    deals with, None if any will do. ``withdraws``: in a simulation, the order at which a subject withdraws consent. What the
-    hospital lets out stands in files of its own beside this one (`rules`).
+    ``today``: the simulated day, None for the calendar's. ``intake``: the simulated day on which subjects were taken in, None
+    for the day on which that happens. ``server_key``: the public key (hex) of the server that the hospital deals with, None if
+    any will do. ``withdraws``: in a simulation, the order at which a subject withdraws consent. What the hospital lets out
+    stands in files of its own beside this one (`rules`).
     """
 
     site: SiteConfig
@@ -52,6 +54,7 @@ class Station:
     release: Path
     cache: Path
     today: date | None = None
+    intake: date | None = None
     server_key: str | None = None
     withdraws: str = ""
 
@@ -66,6 +69,7 @@ class Station:
             Path(content.release),
             Path(content.cache),
             content.today,
+            content.intake,
             content.server_key,
             content.withdraws,
         )

@@ -24,12 +24,12 @@ from fedprivseg.policy.archive import archive
 from fedprivseg.policy.destruction import destroy
 from fedprivseg.policy.destruction_order import CLAUSES, RULES, Copy, Means, Method, Order, requirement
 from fedprivseg.policy.destruction_records import Certificate, DestructionError
+from fedprivseg.policy.disk import locked
 from fedprivseg.policy.key_file import KeyFile
+from fedprivseg.policy.keyring import KeyRing
 from fedprivseg.policy.keys import SiteKey, verify
 from fedprivseg.policy.levels import DataClass
 from fedprivseg.policy.medium import judge_medium
-from fedprivseg.policy.disk import locked
-from fedprivseg.policy.keyring import KeyRing
 from fedprivseg.policy.sealing import SealError, SealingKey
 
 SITE = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
@@ -651,8 +651,7 @@ def test_a_kill_at_any_step_is_taken_up_by_the_same_order(site: Site, moment: st
         "from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey\n"
         "from fedprivseg.policy import destruction as module; from fedprivseg.policy.keys import SiteKey\n"
         "from fedprivseg.policy.destruction_order import Means, Order\n"
-        "from fedprivseg.policy.keyring import KeyRing
-from fedprivseg.policy.sealing import SealingKey\n"
+        "from fedprivseg.policy.keyring import KeyRing; from fedprivseg.policy.sealing import SealingKey\n"
         f"{moment} = lambda *names, **words: os._exit(9)\n"
         "home = Path(sys.argv[1]); ring = KeyRing(home / 'keys.ring', SealingKey(bytes(range(32))))\n"
         "key = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))\n"

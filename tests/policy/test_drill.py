@@ -106,6 +106,23 @@ def test_the_highest_level_decides_who_is_told(lines: list[Line]) -> None:
     assert "Of 3 releases, 1 left under no protection that the ledger names." in found.findings
 
 
+def test_who_was_not_taken_in_is_in_nothing_that_left_afterwards(tmp_path: Path) -> None:
+    """Line 2 left before anybody was taken in that the ledger names, so it excludes nobody."""
+    ledger = Ledger(tmp_path / "ledger.jsonl", KEY, "centre1")
+    ledger.append("intake", {"subjects": 2})
+    ledger.append("release", facts(1))
+    ledger.append("intake", {"subjects": 2, "pseudonyms": ["s-1", "s-2"]})
+    ledger.append("release", facts(2))
+    ledger.append("intake", {"subjects": 1, "pseudonyms": ["s-2"]})  # s-1 has withdrawn
+    ledger.append("release", facts(3))
+    told = read(ledger.path)
+    assert {who: concerned(drill(told, PLAN, Leak("subject", who), FOUND)) for who in ("s-1", "s-2", "s-3")} == {
+        "s-1": [2, 4],
+        "s-2": [2, 4, 6],
+        "s-3": [2],
+    }
+
+
 def test_a_subject_is_in_what_names_it_and_in_what_names_nobody(lines: list[Line]) -> None:
     """Release 2 names its subjects; 1 and 3 do not, and so cannot be excluded."""
     found = drill(lines, PLAN, Leak("subject", "s-1"), FOUND)

@@ -208,6 +208,31 @@ def test_without_a_policy_nothing_leaves() -> None:
     assert {gate.decide(replace(CODES, kind=kind)).rule for kind in Kind} == {"policy.absent"}
 
 
+@pytest.mark.parametrize(
+    ("days", "today", "rule"),
+    [
+        (30, date(2026, 1, 31), "kind.declared"),  # 1 January and 30 days: the last day on which it may be kept
+        (30, date(2026, 2, 1), "retention.ended"),
+        (0, date(2026, 1, 1), "kind.declared"),
+        (0, date(2026, 1, 2), "retention.ended"),
+        (None, date(2099, 1, 1), "kind.declared"),
+    ],
+)
+def test_nothing_leaves_after_the_term_of_retention(days: int | None, today: date, rule: str) -> None:
+    policy = OPEN.model_copy(update={"retention_days": days})
+    decision = Gate(EXPORTS, SITE, Standing(policy, today, since=date(2026, 1, 1))).decide(CODES)
+    assert decision.rule == rule
+    if rule == "retention.ended":
+        assert decision.clause == "5.8-b"
+        assert f"may be kept for {days} days" in decision.reason
+        assert str(today) in decision.reason
+
+
+def test_nothing_leaves_a_site_once_its_destruction_was_begun() -> None:
+    decision = Gate(EXPORTS, SITE, Standing(OPEN, date(2026, 1, 1), destroyed=True)).decide(CODES)
+    assert (decision.rule, decision.clause) == ("destruction.begun", "5.8-a")
+
+
 def test_no_value_of_an_array_is_in_a_reason_or_a_line(ledger: Ledger) -> None:
     secret = 31337.25
     for array in (np.array([secret, np.nan], np.float32), np.full((2, 2), secret), np.array([31337] * 70, np.uint16)):
