@@ -16,7 +16,7 @@ import typer
 from click.exceptions import Abort, ClickException
 
 import fedprivseg
-from fedprivseg import access_cli, archive_cli, ledger_cli, policy_cli, vault_cli
+from fedprivseg import access_cli, archive_cli, destroy_cli, ledger_cli, lifecycle_cli, policy_cli, vault_cli
 from fedprivseg.errors import DataError, FedprivsegError, FolderError, RequestError
 from fedprivseg.terminal import bar, open_console, print_result, print_table
 
@@ -33,6 +33,9 @@ app.add_typer(policy_cli.app, name="policy")
 app.add_typer(access_cli.app, name="access")
 app.add_typer(vault_cli.app, name="vault")
 app.add_typer(archive_cli.app, name="archive")
+app.add_typer(destroy_cli.app, name="destroy")
+app.command()(lifecycle_cli.retention)
+app.command()(lifecycle_cli.drill)
 
 _INTERRUPTED = 130
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from fedprivseg import compliance_destruction
 from fedprivseg import compliance_storage as storage
 from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError, LedgerError, RequestError
@@ -107,6 +108,11 @@ class Evidence:
     def left_traces(self) -> list[str]:
         """What is still there of subjects who withdrew."""
         return [trace for each in read_withdrawals(self.run) for trace in traces(self.run, each)]
+
+    @cached_property
+    def destructions(self) -> compliance_destruction.Destructions:
+        """What is told of destructions."""
+        return compliance_destruction.Destructions(self)
 
 
 def assess(run: Path) -> tuple[Finding, ...]:
@@ -294,21 +300,6 @@ def _limits_of_use(evidence: Evidence) -> Verdict:
     return "kept", why, refused[:3] or allowed[:3], ""
 
 
-def _destroyed(evidence: Evidence) -> Verdict:
-    done = [_at(site, line) for site, line in evidence.lines("destruction")]
-    withdrawn = [_at(site, line) for site, line in evidence.lines("withdrawal")]
-    if evidence.left_traces:
-        return (
-            "broken",
-            "; ".join(evidence.left_traces),
-            withdrawn,
-            "Carry the withdrawal out again: fedprivseg withdraw.",
-        )
-    if done or withdrawn:
-        return "kept", "What was to go is gone: no file of the run holds it any more.", [*done, *withdrawn], ""
-    return "not applicable", "Nothing was to be destroyed in this run.", [], ""
-
-
 def _people(evidence: Evidence) -> Verdict:
     return "not applicable", "No doctor, patient or researcher asked for a record in this run.", [], ""
 
@@ -343,7 +334,7 @@ CLAUSES: tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...] = (
     ("5.7-b", "Archive: procedures by life cycle.", storage.archive_procedure),
     ("5.7-c", "Archive: no access for the unauthorised.", storage.archive_closed),
     ("5.7-d", "Archive: compressed or encrypted.", storage.archive_sealed),
-    ("5.8", "Destruction: approved, irreversible, with every copy.", _destroyed),
+    *compliance_destruction.CLAUSES,
     ("A.1", "Patient data for doctors: levels and roles.", _people),
     ("A.2", "Patients' own queries.", _people),
 )

@@ -1,4 +1,4 @@
-"""The simulated hospitals of a run: each gets a folder with its station, its policy, its register of consent and its agreement.
+"""The simulated hospitals of a run: each gets a folder with its station, policy, register of consent, agreement and offices.
 
 In a deployment the hospital writes these files itself. A simulation plays its part: it copies the policy that stands beside the
 site's description, narrowed by what the scenario restricts, and lets simulated patients and parties sign.
@@ -16,6 +16,8 @@ import tomli_w
 from fedprivseg.config import ConsentConfig, Scenario
 from fedprivseg.data.splits import Cohort
 from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.offices import appoint
+from fedprivseg.policy.agreement import BreachPlan
 from fedprivseg.policy.consent import Consent, Duo, write_register
 from fedprivseg.policy.foresight import draw_up, effective
 from fedprivseg.policy.keys import SiteKey
@@ -65,6 +67,8 @@ def settle(
             agreement = draw_up(scenario, site.name, exports, _key(home / "vault" / KEY), server_key)
             if agreement is not None:
                 write_text(home / AGREEMENT, agreement.model_dump_json(indent=1))
+        terms = scenario.study.agreement
+        appoint(home, site.name, None if terms is None else BreachPlan(**terms.breach.model_dump()))
 
 
 def home_of(run: Path, site: str) -> Path:

@@ -23,10 +23,22 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from fedprivseg.config import Scenario
-from fedprivseg.data.mnms import read_release
-from fedprivseg.data.volumes import forget_gridded
 from fedprivseg.errors import RequestError
 from fedprivseg.hospitals import KEY, home_of, write_text
+from fedprivseg.inventory import (
+    NUMBERS,
+    SHOWN,
+    archives,
+    cached,
+    forget_notes,
+    holding,
+    kept,
+    lists,
+    metrics,
+    models,
+    predictions,
+    shards,
+)
 from fedprivseg.policy.consent import Register, write_register
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
@@ -35,7 +47,6 @@ from fedprivseg.records import digest
 from fedprivseg.site.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.site.rules import REGISTER
 from fedprivseg.site.station import Station, station_folder
-from fedprivseg.site.vault import ARCHIVES
 
 WITHDRAWALS = "withdrawals.json"
 """In a run's folder: every withdrawal that was carried out there."""
@@ -89,14 +100,14 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
         # A network that was averaged over sites carries every site's data to all of them.
         for other in names:
             at_sites += _forget_learned(run, station_folder(run, other))
-    _forget_cached(station, subject, scenario)
-    shards = [*_delete(run, sorted((run / "server" / "codes" / site).rglob("*.safetensors")))]
-    for note in (run / "server" / "codes" / site).rglob("*.json"):
-        note.unlink()
-    models = [*_delete(run, sorted((run / "server").glob("*.safetensors")))]
-    for name in names:
-        (run / "server" / "metrics" / f"{name}.safetensors").unlink(missing_ok=True)
-    for name in ("result.json", "metrics.csv", "report.html", "attacks.json", "attacks.safetensors", "compliance.json"):
+    for path in cached(station, scenario, subject):
+        path.unlink()
+    gone = [*_delete(run, shards(run, site))]
+    forget_notes(run, site)
+    made = [*_delete(run, models(run))]
+    for path in (each for name in names for each in metrics(run, name)):
+        path.unlink()
+    for name in (*NUMBERS, *SHOWN):
         (run / name).unlink(missing_ok=True)
     pseudonym = key.pseudonym(subject)
     line = Ledger(home / "ledger.jsonl", key, site).append(
@@ -104,8 +115,8 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
         {
             "at_sites": [each.path for each in at_sites],
             "clause": "5.1.2-b",
-            "models": [each.sha256 for each in models],
-            "shards": [each.sha256 for each in shards],
+            "models": [each.sha256 for each in made],
+            "shards": [each.sha256 for each in gone],
             "subject": pseudonym,
         },
     )
@@ -114,8 +125,8 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
         pseudonym=pseudonym,
         day=day,
         line=line.index,
-        shards=tuple(shards),
-        models=tuple(models),
+        shards=tuple(gone),
+        models=tuple(made),
         at_sites=tuple(at_sites),
     )
     write_text(
@@ -137,11 +148,7 @@ def traces(run: Path, withdrawal: Withdrawal) -> tuple[str, ...]:
     """What of a withdrawn subject can still be found in the run, in sentences; nothing if it was carried out. Looks for every
     deleted shard and model in every file, and for the subject among those from whom the site makes everything else."""
     gone = {each.sha256 for each in (*withdrawal.shards, *withdrawal.models)}
-    found = [
-        f"{path.relative_to(run)} holds what was deleted"
-        for path in sorted(run.rglob("*.safetensors"))
-        if digest(path.read_bytes()) in gone
-    ]
+    found = [*holding(run, sorted(run.rglob("*.safetensors")), gone)]
     home = station_folder(run, withdrawal.site)
     key = SiteKey.load(home / "vault" / KEY)
     notes = Notes(home)
@@ -168,29 +175,16 @@ def _mark(path: Path, subject: str, day: date) -> None:
 
 def _forget_site(run: Path, home: Path) -> Iterator[Deleted]:
     """Everything that the site made of its subjects; its key, ledger and papers stay."""
-    yield from _delete(run, _kept(home))
-    yield from _delete(run, sorted((home / "predictions").glob("*")))
-    yield from _delete(run, sorted((home / ARCHIVES).glob("*.archive")))
-    for name in (PARTICIPANTS, INTAKE):
-        for path in (home / name, home / f"{name}.sealed"):
-            path.unlink(missing_ok=True)
+    yield from _delete(run, kept(home))
+    yield from _delete(run, predictions(home))
+    yield from _delete(run, archives(home))
+    for path in lists(home, (PARTICIPANTS, INTAKE)):
+        path.unlink()
 
 
 def _forget_learned(run: Path, home: Path) -> Iterator[Deleted]:
     """What a site learned from the others; its own slices stay."""
-    yield from _delete(run, [path for path in _kept(home) if path.stem not in OWN_SLICES])
-
-
-def _kept(home: Path) -> list[Path]:
-    """What a site's vault holds, sealed or not; keys are no such files."""
-    return sorted(path for path in (home / "vault").glob("*") if path.suffix in (".safetensors", ".sealed"))
-
-
-def _forget_cached(station: Station, subject: str, scenario: Scenario) -> None:
-    """The subject's images on the network grid, which the site keeps between runs."""
-    for one in read_release(station.release).subjects:
-        if one.code == subject and one.centre == station.site.centre:
-            forget_gridded(one, scenario.grid.grid(), station.cache)
+    yield from _delete(run, [path for path in kept(home) if path.stem not in OWN_SLICES])
 
 
 def _delete(run: Path, paths: list[Path]) -> Iterator[Deleted]:

@@ -112,8 +112,8 @@ def gridded(subject: Subject, grid: Grid, cache: Path | None) -> dict[str, Gridd
     """
     if cache is None:
         return {phase: to_grid(volume, grid) for phase, volume in load_phases(subject).items()}
-    key = _key(subject, grid)
-    entry = cache / f"{key}.safetensors"
+    entry = gridded_file(subject, grid, cache)
+    key = entry.stem
     kept = _recall(entry, key) if entry.is_file() else None
     if kept is None:
         kept = {phase: to_grid(volume, grid) for phase, volume in load_phases(subject).items()}
@@ -121,9 +121,9 @@ def gridded(subject: Subject, grid: Grid, cache: Path | None) -> dict[str, Gridd
     return kept
 
 
-def forget_gridded(subject: Subject, grid: Grid, cache: Path) -> None:
-    """Delete what `gridded` keeps of `subject` in the `cache` folder, if anything."""
-    (cache / f"{_key(subject, grid)}.safetensors").unlink(missing_ok=True)
+def gridded_file(subject: Subject, grid: Grid, cache: Path) -> Path:
+    """Where `gridded` keeps `subject` in the `cache` folder, whether or not it has done so."""
+    return cache / f"{_key(subject, grid)}.safetensors"
 
 
 def gridded_slices(subjects: Sequence[Subject], grid: Grid, cache: Path | None) -> Slices:

@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fedprivseg.errors import FedprivsegError, RequestError
-from fedprivseg.policy.destruction_order import CLAUSES, RULES, Copy, Means, Method, Order, requirement
+from fedprivseg.policy.destruction_order import CLAUSES, Copy, Means, Method, Order, refuse, requirement
 from fedprivseg.policy.destruction_records import (
     Begun,
     Certificate,
@@ -51,10 +51,7 @@ def destroy(order: Order, means: Means, now: datetime) -> Certificate:
         order = Order.model_validate(order.model_dump())  # a copy that was made with changes was not checked
     except ValidationError as fault:
         raise RequestError(f"the order is none ({fault.error_count()} faults). Nothing was destroyed.") from None
-    for rule, clause, objection in RULES:
-        reason = objection(order, means, now.date())
-        if reason is not None:
-            raise RequestError(f"the order is refused ({rule}, clause {clause}): {reason} Nothing was destroyed.")
+    refuse(order, means, now.date())
     record = means.records / f"{order.id}.begun.json"
     try:
         if (done := certified(order, means)) is not None:
@@ -142,6 +139,10 @@ def _key_item(name: str, number: int, ids: str, means: Means) -> Item:
 def _by_key(copy: Copy, order: Order) -> bool:
     """Whether the destruction of a key is what destroys this copy."""
     return order.method == Method.ERASE and copy.form == "ordered"
+
+
+def _stays(item: Item, order: Order) -> bool:
+    return order.copies[item.number - 1].stays
 
 
 def _is_whole(copy: Copy, order: Order, label: str) -> int:
@@ -249,6 +250,12 @@ def _check(order: Order, means: Means, begun: Begun) -> tuple[tuple[str, ...], t
                 left.append(f"what is sealed as {label}")
         sealed = sum(_by_key(copy, order) for _, copy in copies)
         checks.append(f"{sealed} sealed copies open under none of the {len(remaining)} keys that are left.")
+    if means.search is not None:
+        gone = {
+            item.id for item in begun.items if item.what == "shard" or (item.what == "file" and not _stays(item, order))
+        }
+        left += means.search(gone)
+        checks.append("No file within reach of the site and of the server holds, byte for byte, what was destroyed.")
     if order.shards:
         checks.append(f"The server says that it no longer has {len(order.shards)} of {len(order.shards)} shards.")
     return tuple(checks), tuple(left)

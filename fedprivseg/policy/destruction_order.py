@@ -141,7 +141,8 @@ class Means:
 
     key: signs the certificate. records: the folder of records, which exists. approvers: who may approve. rings: every holder
     of the keys: each copy of the key ring, or the key file. delete_shards: asks the server to delete shards, and returns the
-    ids of those that it no longer has, which includes what it deleted for an earlier attempt.
+    ids of those that it no longer has, which includes what it deleted for an earlier attempt. search: looks
+    for files that still hold what has one of these SHA-256, and says so in sentences.
     """
 
     site: str
@@ -150,6 +151,7 @@ class Means:
     approvers: frozenset[str]
     rings: tuple[KeyHolder, ...] = ()
     delete_shards: Callable[[tuple[str, ...]], Collection[str]] | None = None
+    search: Callable[[Collection[str]], tuple[str, ...]] | None = None
 
 
 def _unapproved(order: Order, means: Means, today: date) -> str | None:
@@ -214,6 +216,15 @@ RULES: tuple[tuple[str, str, Callable[[Order, Means, date], str | None]], ...] =
     ("order.shards", "5.8-d", _shards),
 )
 """Each rule's id, its clause, and its objection: a sentence if the order must not be carried out, else None."""
+
+
+def refuse(order: Order, means: Means, today: date, *, approval: bool = True) -> None:
+    """Raise RequestError that names the rule and clause that `order` breaks first, if it breaks one. approval: whether it has
+    to be approved by now."""
+    for rule, clause, objection in RULES:
+        reason = None if objection in (_unapproved, _same_person) and not approval else objection(order, means, today)
+        if reason is not None:
+            raise RequestError(f"the order is refused ({rule}, clause {clause}): {reason} Nothing was destroyed.")
 
 
 def _person(name: str) -> str:

@@ -25,8 +25,8 @@ HIGHEST = 5
 SUBJECTS = "subjects"
 """The fact that lists the pseudonyms of those whose data a payload was made of."""
 
-PSEUDONYMS = "pseudonyms"
-"""The fact of an intake line that lists those who were taken in: nothing that is released after it is made of anybody else."""
+SIDES = ("train", "test")
+"""The facts of an intake line that list those who were taken in: nothing that is released after it is made of anybody else."""
 
 RECIPIENT = "recipient"
 """The fact that names who got a payload. A line without it went to the server of its run."""
@@ -145,14 +145,14 @@ def drill(lines: Iterable[Line], plan: ResponsePlan, leak: Leak, found: datetime
         raise RequestError("the time of discovery has a time zone, such as +00:00.")
     exposures: list[Exposure] = []
     keys: dict[str, str] = {}
-    taken: dict[str, list[object]] = {}
+    taken: dict[str, list[object] | None] = {}
     known = False
     for line in lines:
         if line.event == "key":
             keys[line.site] = str(line.facts.get("public_key", ""))
             known = known or (leak.what == "key" and keys[line.site] == leak.which)
-        if line.event == "intake" and isinstance(people := line.facts.get(PSEUDONYMS), list):
-            taken[line.site] = people
+        if line.event == "intake":
+            taken[line.site] = _taken_in(line)
         if line.event == "release" and (certain := _concerned(line, leak, keys, taken)) is not None:
             exposures.append(_exposure(line, certain))
     known = known or any(exposure.certain for exposure in exposures)
@@ -169,7 +169,9 @@ def drill(lines: Iterable[Line], plan: ResponsePlan, leak: Leak, found: datetime
     return Drill(level, tuple(exposures), notices, tuple(_findings(leak, exposures, level, bool(notices), unknown)))
 
 
-def _concerned(line: Line, leak: Leak, keys: Mapping[str, str], taken: Mapping[str, list[object]]) -> bool | None:
+def _concerned(
+    line: Line, leak: Leak, keys: Mapping[str, str], taken: Mapping[str, list[object] | None]
+) -> bool | None:
     """Whether a release is concerned: True if the line says so, False if it cannot be excluded, None if it is not."""
     if not _within(line, leak):
         return None
@@ -182,8 +184,15 @@ def _concerned(line: Line, leak: Leak, keys: Mapping[str, str], taken: Mapping[s
         subjects = line.facts.get(SUBJECTS)
         if isinstance(subjects, list):
             return True if leak.which in subjects else None
-        return None if line.site in taken and leak.which not in taken[line.site] else False
+        people = taken.get(line.site)
+        return None if people is not None and leak.which not in people else False
     return True
+
+
+def _taken_in(line: Line) -> list[object] | None:
+    """Whom an intake line lists; None if it lists nobody, so that nobody can be excluded."""
+    sides = [people for side in SIDES if isinstance(people := line.facts.get(side), list)]
+    return [one for people in sides for one in people] if len(sides) == len(SIDES) else None
 
 
 def _within(line: Line, leak: Leak) -> bool:

@@ -7,7 +7,7 @@ destroy it is to overwrite that file and to remove it.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, final
 
@@ -36,10 +36,12 @@ class KeyHolder(Protocol):
 @final
 @dataclass(frozen=True)
 class KeyFile:
-    """The one key in the file at `path`, under the name by which orders speak of it."""
+    """The one key in the file at `path`, under the name by which orders speak of it. passphrase: of a key that is sealed under
+    one."""
 
     path: Path
     name: str
+    passphrase: str | None = field(default=None, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,7 +53,7 @@ class KeyFile:
         if name not in self.names:
             raise SealError("the key file holds no key of this name, or is gone. Look at its names.")
         try:
-            return SealingKey.load(self.path)
+            return SealingKey.load(self.path, self.passphrase)
         except RequestError as fault:
             raise SealError(str(fault)) from None
 

@@ -62,7 +62,7 @@ def _through_gate(
         body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
     key = _key(station)
     ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
-    rules.record_intake(ledger, key)
+    rules.record_intake(ledger)
     rules.live(order.action)
     # Read anew: a policy that was changed while the order was carried out takes effect on its answer.
     standing = Rules(station, scenario, rules.notes).standing(key.public_hex)

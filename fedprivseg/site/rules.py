@@ -18,8 +18,6 @@ from fedprivseg.data.splits import Cohort
 from fedprivseg.errors import RequestError
 from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.consent import Duo, Register, Use, write_register
-from fedprivseg.policy.drill import PSEUDONYMS
-from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Fact, Ledger
 from fedprivseg.policy.levels import CLASSES, LEVELS, subject_level
 from fedprivseg.policy.profile import SitePolicy, read_policy
@@ -125,16 +123,13 @@ class Rules:
         )
         done.touch()
 
-    def record_intake(self, ledger: Ledger, key: SiteKey) -> None:
-        """Write into `ledger` who was taken in, in numbers and by the pseudonyms that `key` makes, unless that was done
-        (5.1.2-d)."""
+    def record_intake(self, ledger: Ledger) -> None:
+        """Write into `ledger` who was taken in, in numbers, unless that was done (5.1.2-d)."""
         if self.policy is None or not self.notes.has(INTAKE):
             return
         content = json.loads(self.notes.read(INTAKE))
         if not content["recorded"]:
-            ledger.append(
-                "intake", {**content["facts"], PSEUDONYMS: sorted(key.pseudonym(code) for code in content["subjects"])}
-            )
+            ledger.append("intake", content["facts"])
             self._write_intake({**content, "recorded": True})
 
     def standing(self, site_key: str) -> Standing:

@@ -111,9 +111,9 @@ def test_who_was_not_taken_in_is_in_nothing_that_left_afterwards(tmp_path: Path)
     ledger = Ledger(tmp_path / "ledger.jsonl", KEY, "centre1")
     ledger.append("intake", {"subjects": 2})
     ledger.append("release", facts(1))
-    ledger.append("intake", {"subjects": 2, "pseudonyms": ["s-1", "s-2"]})
+    ledger.append("intake", {"subjects": 2, "train": ["s-1"], "test": ["s-2"]})
     ledger.append("release", facts(2))
-    ledger.append("intake", {"subjects": 1, "pseudonyms": ["s-2"]})  # s-1 has withdrawn
+    ledger.append("intake", {"subjects": 1, "train": [], "test": ["s-2"]})  # s-1 has withdrawn
     ledger.append("release", facts(3))
     told = read(ledger.path)
     assert {who: concerned(drill(told, PLAN, Leak("subject", who), FOUND)) for who in ("s-1", "s-2", "s-3")} == {
