@@ -40,8 +40,9 @@ def order(
     """Order the destruction of the site's vault, predictions and cached images, and of its shards at the server. By a data
     manager; nothing is destroyed yet. A new order takes the place of one that was not begun."""
     from fedprivseg import disposal
+    from fedprivseg.custody import take_custody
 
-    given = disposal.order(disposal.take_custody(run_folder, site), who, reason, media=media, with_models=models)
+    given = disposal.order(take_custody(run_folder, site), who, reason, media=media, with_models=models)
     _say(given, as_json, "ordered")
     if not as_json:
         typer.echo(f"somebody else approves it: fedprivseg destroy approve {run_folder} {site} --as ID")
@@ -51,8 +52,9 @@ def order(
 def approve(run_folder: Run, site: Site, who: Who, as_json: AsJson = False) -> None:
     """Approve the site's last order. By a data manager or a chief who did not give it."""
     from fedprivseg import disposal
+    from fedprivseg.custody import take_custody
 
-    given = disposal.approve(disposal.take_custody(run_folder, site), who)
+    given = disposal.approve(take_custody(run_folder, site), who)
     _say(given, as_json, "approved")
     if not as_json:
         typer.echo(f"it is carried out by: fedprivseg destroy carry-out {run_folder} {site}")
@@ -70,11 +72,12 @@ def carry_out(
     """Carry the approved order out, for good, and write the signed certificate. After an interruption the same command goes
     on."""
     from fedprivseg import disposal
+    from fedprivseg.custody import take_custody
 
-    custody = disposal.take_custody(run_folder, site)
+    custody = take_custody(run_folder, site)
     given = disposal.pending(custody)
     if not yes:
-        if not sys.stdin.isatty():
+        if not _somebody_there():
             raise RequestError("a destruction cannot be undone; say --yes where nobody can be asked")
         _say(given, False, "to be destroyed")
         if typer.prompt(f"This cannot be undone. Type the name of the site to destroy it ({site})") != site:
@@ -121,6 +124,10 @@ def verify(run_folder: Run, site: Site, as_json: AsJson = False) -> None:
             typer.echo(f"{site}: nothing was destroyed")
     if any(each.faults for each in proofs):
         raise typer.Exit(1)
+
+
+def _somebody_there() -> bool:
+    return sys.stdin.isatty()
 
 
 def _say(given: Order, as_json: bool, what: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedprivseg import inventory
-from fedprivseg.disposal import APPROVED, DONE, ORDERED
+from fedprivseg.custody import APPROVED, DONE, ORDERED
 from fedprivseg.errors import FedprivsegError
 from fedprivseg.policy.destruction_records import Certificate, DestructionError
 from fedprivseg.policy.ledger import Line

@@ -44,7 +44,8 @@ def small_run(folder: Path, phantom: Path, *settings: str) -> Path:
         for name in ("training-slices", "prediction-00000-ed"):
             vault.save(name, {"images": draw.random((4, 16, 16), np.float32)})
         for name in ("cohort.json", "intake.json"):
-            (home / name).write_text(json.dumps({"subjects": [SUBJECT]}))
+            facts = {"level": 3, "day": str(INTAKE_DAY)}
+            (home / name).write_text(json.dumps({"subjects": [SUBJECT], "facts": facts, "recorded": True}))
         ledger = Ledger(home / "ledger.jsonl", key, site.name)
         ledger.append(
             "intake",

@@ -9,17 +9,21 @@ import pytest
 from small_run import PLAIN, SEALED, small_run
 from typer.testing import CliRunner
 
-from fedprivseg import disposal, inventory
+from fedprivseg import destroy_cli, disposal, inventory
 from fedprivseg.compliance import assess
+from fedprivseg.custody import DONE, Custody, take_custody
+from fedprivseg.data.splits import Cohort
 from fedprivseg.destroy_cli import app
 from fedprivseg.disposal_proof import prove
 from fedprivseg.errors import RequestError
 from fedprivseg.evidence import site_ledger
+from fedprivseg.hospitals import settle
 from fedprivseg.policy import destruction, ledger
 from fedprivseg.policy.destruction_order import Method
 from fedprivseg.policy.destruction_records import DestructionError
 from fedprivseg.policy.sealing import SealingKey
-from fedprivseg.site.rules import disposed
+from fedprivseg.records import Kind
+from fedprivseg.site.rules import Rules, disposed
 from fedprivseg.site.vault import open_vault
 
 BY, OTHER, WHY = "data-manager-1", "chief", "the term of retention has ended"
@@ -45,7 +49,7 @@ def plain(made, tmp_path):
 
 
 def take(run):
-    return disposal.take_custody(run, "centre1")
+    return take_custody(run, "centre1")
 
 
 def approved(run, **options):
@@ -122,6 +126,17 @@ def test_an_order_that_was_approved_or_changed_in_an_editor_is_refused(run):
     with pytest.raises(RequestError, match="cannot be read"):
         disposal.carry_out(take(run))
     assert open_vault(run / "sites/centre1").has("training-slices")
+
+
+def test_what_came_since_the_order_stops_it(run):
+    approved(run)
+    (run / "server/codes/centre1/send_image_codes/00002.safetensors").write_bytes(b"new")
+    with pytest.raises(RequestError, match="holds other things than when destruction-1 was given"):
+        disposal.carry_out(take(run))
+    assert not disposed(run / "sites/centre1")
+    approved(run)
+    assert disposal.carry_out(take(run)).id == "destruction-2"
+    assert proofs(run)[0].faults == ()
 
 
 @pytest.mark.parametrize(("form", "method"), [("sealed", Method.ERASE), ("plain", Method.OVERWRITING)])
@@ -269,7 +284,49 @@ def test_the_commands_ask_before_they_destroy_and_name_no_file(run):
     assert [each["holds"] for each in json.loads(verified.stdout)] == [True]
     assert call(app, ["verify", str(run), "centre2"]).stdout == "centre2: nothing was destroyed\n"
     with pytest.raises(RequestError, match="sites of this run are: centre1, centre2, centre3"):
-        disposal.take_custody(run, "centre9")
+        take_custody(run, "centre9")
+
+
+def test_on_a_terminal_the_name_of_the_site_is_typed(run, monkeypatch):
+    approved(run)
+    monkeypatch.setattr(destroy_cli, "_somebody_there", lambda: True)
+    words = ["carry-out", str(run), "centre1"]
+    refused = CliRunner().invoke(destroy_cli.app, words, input="yes\n")
+    assert isinstance(refused.exception, RequestError)
+    assert not disposed(run / "sites/centre1")
+    assert CliRunner().invoke(destroy_cli.app, words, input="centre1\n").exit_code == 0
+    assert disposed(run / "sites/centre1")
+
+
+def test_a_ledger_line_that_could_not_be_written_is_written_the_next_time(run, monkeypatch):
+    approved(run)
+
+    def killed(*arguments, **words):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Custody, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            disposal.carry_out(take(run))
+    assert "no line of the site's ledger names its certificate" in proofs(run)[0].faults[0]
+    certificate = disposal.carry_out(take(run))
+    assert proofs(run)[0].faults == ()
+    assert [line.facts["order"] for line in take(run).said(DONE)] == [certificate.order]
+
+
+def test_a_site_takes_no_more_part_once_what_it_held_is_destroyed(run, phantom):
+    """Nothing is computed, nothing leaves, and no new key is made when the run goes on."""
+    custody = take(run)
+    rules = Rules(custody.station, custody.scenario)
+    assert not rules.closed
+    approved(run)
+    disposal.carry_out(take(run))
+    assert Rules(custody.station, custody.scenario).closed
+    refusal = rules.standing(custody.key.public_hex).objection(Kind.IMAGE_CODE, "train")
+    assert refusal.rule == "destruction.begun"
+    cohorts = {site.name: Cohort((), ()) for site in custody.scenario.sites}
+    settle(run, custody.scenario, frozenset({Kind.IMAGE_CODE}), phantom, run / "cache", cohorts)
+    assert not (custody.home / "sealing.key").exists()
 
 
 # ---------------------------------------------------------------------------------------------- the clauses

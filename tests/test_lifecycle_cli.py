@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from fedprivseg import disposal
 from fedprivseg.cli import app
+from fedprivseg.custody import take_custody
 from fedprivseg.errors import LedgerError, RequestError
 from fedprivseg.policy import ledger
 from fedprivseg.policy.agreement import BreachPlan
@@ -69,10 +70,10 @@ def test_the_sites_own_day_is_asked_if_no_other_is_given(made):
 
 
 def test_what_was_destroyed_has_no_term_any_more(run):
-    custody = disposal.take_custody(run, "centre1")
+    custody = take_custody(run, "centre1")
     disposal.order(custody, "data-manager-1", "the term of retention has ended")
-    disposal.approve(disposal.take_custody(run, "centre1"), "chief")
-    disposal.carry_out(disposal.take_custody(run, "centre1"))
+    disposal.approve(take_custody(run, "centre1"), "chief")
+    disposal.carry_out(take_custody(run, "centre1"))
     assert answer("retention", run, "centre1", "--today", "2030-01-01")["duties"] == []
     assert "holds nothing of its subjects" in call("retention", run, "centre1")
 
