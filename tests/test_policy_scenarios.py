@@ -14,7 +14,7 @@ from fedprivseg.policy.witness import contradictions
 from fedprivseg.report import write_report
 from fedprivseg.run import load_scenario, simulate
 from fedprivseg.site.vault import open_vault
-from fedprivseg.withdrawal import traces, withdraw
+from fedprivseg.withdrawal import OWN_SLICES, traces, withdraw
 
 SITES = ("centre1", "centre2", "centre3")
 FEDAVG = ["method.name=fedavg", 'method.variant=""', "method.parameters={rounds=1, local_steps=1}"]
@@ -173,7 +173,7 @@ def test_consent_that_is_withdrawn_in_mid_study_closes_the_gate_and_can_be_carri
     assert all(path.read_bytes() == body for path, body in others.items()), "what the other sites sent stays"
     if method:
         learned = [path.name for path in folder.glob("sites/centre[23]/vault/*.safetensors")]
-        assert {name.split(".")[0] for name in learned} <= {"training-slices", "testing-slices"}
+        assert {name.split(".")[0] for name in learned} <= set(OWN_SLICES)
 
     statuses, again = run("withdrawal", phantom, folder, *first)
     assert set(statuses.values()) == {"ok"}

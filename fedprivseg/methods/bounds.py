@@ -17,7 +17,18 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from fedprivseg.methods.memory import recall, remember
-from fedprivseg.methods.method import MEASURED, Action, Array, Codes, Expected, Federation, Method, Site
+from fedprivseg.methods.method import (
+    MEASURED,
+    Action,
+    Array,
+    Codes,
+    Expected,
+    Federation,
+    Method,
+    Sent,
+    Site,
+    part_of,
+)
 from fedprivseg.methods.rounds import measure
 from fedprivseg.methods.training import (
     GLANCED,
@@ -179,10 +190,8 @@ def send_masks(method: Pooled, site: Site, order: Order) -> Payload:
 
 
 def _raw(method: Pooled, site: Site, order: Order, name: str, slices: np.ndarray) -> Payload:
-    size = method.parameters.shard_slices
-    part = {name: slices[order.number * size : (order.number + 1) * size]}
-    shards = max(1, -(-len(slices) // size))
-    return Payload(Kind.RAW, site.name, "train", part, level=4, shard=order.number, shards=shards)
+    _, places, shards = part_of(order.number, len(slices), method.parameters.shard_slices)
+    return Payload(Kind.RAW, site.name, "train", {name: slices[places]}, level=4, shard=order.number, shards=shards)
 
 
 @final
@@ -197,6 +206,7 @@ class Pooled(Method):
     parameters_type = PooledParameters
     parameters: PooledParameters
     actions: ClassVar[Mapping[str, Action]] = {action.__name__: action for action in (send_images, send_masks, measure)}
+    sends = (Sent("send_images", "images", "train"), Sent("send_masks", "masks", "train"))
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Collect, train, and let every site measure with the one network."""

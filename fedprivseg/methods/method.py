@@ -205,6 +205,30 @@ Action = Callable[[Any, Site, Order], Payload]
 """``action(method, site, order)``: one step of the site half."""
 
 
+What = Literal["images", "masks"]
+"""Of what a code is a code."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A stream of codes (or of slices as they are) that a site sends: the action that sends it, of what it is, and of whose
+    slices (``train``: those of `Site.training`, ``test``: of `Site.testing`). Its first rows are those of these slices,
+    unchanged and in order; `part_of` says which slices stand in which shard. A method that sends streams has a parameter
+    ``shard_slices``."""
+
+    action: str
+    what: What
+    side: Literal["train", "test"]
+
+
+def part_of(number: int, count: int, most: int) -> tuple[int, slice, int]:
+    """Of shard `number` of a stream that goes through `count` slices view by view, at most `most` in a shard: the view, the
+    places of its slices, and how many shards a view has (at least one)."""
+    parts = max(1, -(-count // most))
+    view, part = divmod(number, parts)
+    return view, slice(part * most, min((part + 1) * most, count)), parts
+
+
 class Method(ABC):
     """A way of segmenting together. Final subclasses only; one file each; listed in `METHODS`."""
 
@@ -215,6 +239,7 @@ class Method(ABC):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
     parameters_type: ClassVar[type[Parameters]]
     actions: ClassVar[Mapping[str, Action]]
+    sends: ClassVar[tuple[Sent, ...]] = ()
 
     def __init__(self, variant: str, parameters: Any) -> None:
         self.variant = variant
@@ -229,24 +254,8 @@ class Method(ABC):
         """Class scores (N, 4, H, W) for slices (N, H, W) of that site, with its vault and the server's net."""
 
 
-What = Literal["images", "masks"]
-"""Of what a code is a code."""
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A stream of codes that a site sends: the action that sends it, of what it is, and of whose slices (``train``: those of
-    `Site.training`, ``test``: of `Site.testing`). Its first rows are the codes of these slices, unchanged and in order."""
-
-    action: str
-    what: What
-    side: Literal["train", "test"]
-
-
 class CodedMethod(Method):
     """A method whose sites send codes of pictures. What it says of its encoders is for those who measure what they leak."""
-
-    sends: ClassVar[tuple[Sent, ...]]
 
     @abstractmethod
     def encode_pictures(self, site: Site, what: What, pictures: np.ndarray) -> np.ndarray:

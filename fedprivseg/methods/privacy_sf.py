@@ -35,6 +35,7 @@ from fedprivseg.methods.method import (
     Sent,
     Site,
     What,
+    part_of,
 )
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.codec import Codec, Decoder, Encoder, code_shape
@@ -194,9 +195,8 @@ def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
 def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     """One shard of the image codes of the test slices, view by view. A site without test slices sends none."""
     p, images = method.parameters, site.testing()
-    parts = max(1, -(-len(images) // p.shard_slices))
-    index, part = divmod(order.number, parts)
-    chosen = images[part * p.shard_slices : (part + 1) * p.shard_slices]
+    index, places, parts = part_of(order.number, len(images), p.shard_slices)
+    chosen = images[places]
     codes = np.zeros((0, *method.image_code(site.grid.height, site.grid.width)), np.float16)
     if len(chosen):
         codes = encode(_image_encoder(method, site), view(chosen, index)[:, None], site.device, p.half)
@@ -428,12 +428,10 @@ def _view(method: PrivacySF, site: Site, number: int) -> tuple[np.ndarray, np.nd
     """Images, masks of shard `number`, and how many shards there are. View 0 is the slices as they are; each further one
     is drawn from (seed, site, view, part), so that image codes and mask codes of a shard show the same pictures."""
     p, slices = method.parameters, site.training()
-    parts = -(-len(slices.images) // p.shard_slices)
-    copy, part = divmod(number, parts)
-    chosen = slice(part * p.shard_slices, (part + 1) * p.shard_slices)
-    images, masks = slices.images[chosen], slices.masks[chosen]
+    copy, places, parts = part_of(number, len(slices.images), p.shard_slices)
+    images, masks = slices.images[places], slices.masks[places]
     if copy:
-        draws = torch_generator(site.seed, site.name, "view", copy, part)
+        draws = torch_generator(site.seed, site.name, "view", copy, number % parts)
         warped, labels = augment(torch.from_numpy(images)[:, None], torch.from_numpy(masks), Augmentation(), draws)
         images, masks = warped[:, 0].numpy(), labels.numpy()
     return images, masks, parts * p.views

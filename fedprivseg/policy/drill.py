@@ -18,13 +18,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fedprivseg.errors import RequestError
-from fedprivseg.policy.ledger import Line
+from fedprivseg.policy.ledger import SUBJECTS, Line
 
 CLAUSE = "5.3.2-a"
 HIGHEST = 5
-SUBJECTS = "subjects"
-"""The fact that lists the pseudonyms of those whose data a payload was made of."""
-
 SIDES = ("train", "test")
 """The facts of an intake line that list those who were taken in: nothing that is released after it is made of anybody else."""
 

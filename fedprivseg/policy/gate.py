@@ -11,7 +11,7 @@ what it is called. That is for whoever reads the method, and for the attacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from fedprivseg.errors import PayloadError, RequestError
 from fedprivseg.policy.keys import SiteKey, statement
-from fedprivseg.policy.ledger import Fact, Ledger, Line
+from fedprivseg.policy.ledger import SUBJECTS, Fact, Ledger, Line
 from fedprivseg.policy.standing import Standing
 from fedprivseg.policy.witness import Head
 from fedprivseg.records import Decision, Kind, Payload, digest
@@ -105,11 +105,13 @@ class Gate:
         run_id: str,
         number: int,
         shown: Head | None = None,
+        owners: Callable[[Payload], Sequence[str]] = lambda payload: (),
     ) -> Released | Refused:
         """Decide on the encoded payload `body`, write that into the ledger, and only then hand it back.
 
         The signature is over ``statement(run_id, site, action, number, digest)``: the answer to `action` number
-        `number` of run `run_id`. shown: the head of the server's ledger, which the line notes. Exactly one ledger line is
+        `number` of run `run_id`. shown: the head of the server's ledger, which the line notes. owners: the pseudonyms of those
+        whose data the payload is made of, for the line; what raises there is a refusal. Exactly one ledger line is
         written, before the return; if that fails, nothing is released. Any exception from here means that nothing was
         released either.
         """
@@ -117,8 +119,10 @@ class Gate:
         name = digest(body)
         payload: Payload | None = None
         signature = b""
+        subjects: list[Fact] = []
         try:
             payload = Payload.decode(body)
+            subjects = [*owners(payload)]
             if ledger.site != self.site or ledger.public_hex != key.public_hex:
                 decision = Decision(
                     False, "ledger.foreign", "The ledger or the signing key is not the one of this gate's site."
@@ -143,6 +147,7 @@ class Gate:
             "run": run_id,
             **({} if shown is None else {"server_head": shown.noted()}),
             **({} if payload is None else _describe(payload)),
+            **({SUBJECTS: subjects} if subjects else {}),
         }
         try:
             line = ledger.append("release" if decision.allowed else "refusal", facts)

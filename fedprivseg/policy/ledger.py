@@ -49,6 +49,9 @@ EVENTS = (
 """What a line can tell. Only the ledger itself writes ``key`` (its first line) and ``recovery`` (a torn line put
 aside)."""
 
+SUBJECTS = "subjects"
+"""The fact of a release or a refusal that lists the pseudonyms of those whose data the payload was made of."""
+
 OWN_EVENTS = ("key", "recovery")
 ZEROS = "0" * 64
 FORMAT = "fedprivseg ledger 1"

@@ -28,6 +28,7 @@ from fedprivseg.policy.witness import Head
 from fedprivseg.records import Kind, Order, Payload
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.notes import ERRORS, Notes
+from fedprivseg.site.owners import owners_of
 from fedprivseg.site.rules import Rules
 from fedprivseg.site.station import Station
 
@@ -51,7 +52,8 @@ def _through_gate(
     order = envelope.order
     shown = Head.read(envelope.head, station.server_key)  # who cannot show it is not the server that the site knows
     scenario = Scenario.model_validate_json(envelope.scenario)
-    exports = resolve(scenario.method).exports
+    method = resolve(scenario.method)
+    exports = method.exports
     rules = Rules(station, scenario)
     if rules.closed:
         # Nothing is computed for an order that nothing may answer; the gate refuses an empty payload in its place.
@@ -62,13 +64,17 @@ def _through_gate(
         body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
     key = _key(station)
     ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
-    rules.record_intake(ledger)
+    rules.record_intake(ledger, key)
     rules.live(order.action)
     # Read anew: a policy that was changed while the order was carried out takes effect on its answer.
     standing = Rules(station, scenario, rules.notes).standing(key.public_hex)
     own_gate = policy.Gate(exports, station.site.name, standing)
+
+    def owners(payload: Payload) -> list[str]:
+        return owners_of(payload, order, method, rules, station.folder, key)
+
     verdict = own_gate.release(
-        body, ledger, key, order.action, run_id=envelope.run_id, number=order.number, shown=shown
+        body, ledger, key, order.action, run_id=envelope.run_id, number=order.number, shown=shown, owners=owners
     )
     if isinstance(verdict, policy.Refused):
         return Refused(station.site.name, verdict.decision.rule, verdict.decision.reason, ledger.head())

@@ -20,6 +20,7 @@ from fedprivseg.progress import ProgressFile
 from fedprivseg.protections import Shield
 from fedprivseg.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slices, Subject, Volume
 from fedprivseg.site.notes import PARTICIPANTS, Notes
+from fedprivseg.site.owners import owners_name
 from fedprivseg.site.rules import Rules
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import PICTURES, Vault, prediction_name
@@ -98,8 +99,9 @@ class Bench:
 
     def training(self) -> Slices:
         """All slices (ED and ES) of the training subjects."""
-        if not self.vault.has(_TRAINING):
+        if not (self.vault.has(_TRAINING) and self.vault.has(owners_name("train"))):
             slices = gridded_slices(self._cohort.train, self.grid, self._cache)
+            self.vault.save(owners_name("train"), {"owners": slices.subjects})
             self.vault.save(_TRAINING, vars(slices))
         return Slices(**self.vault.load(_TRAINING))
 
@@ -118,14 +120,17 @@ class Bench:
         return self._testing()["images"]
 
     def _testing(self) -> dict[str, np.ndarray]:
-        if not self.vault.has(_TESTING):
+        if not (self.vault.has(_TESTING) and self.vault.has(owners_name("test"))):
             size = self.grid.height, self.grid.width
             images, masks = [np.empty((0, *size), np.float32)], [np.empty((0, *size), np.uint8)]
-            for subject in self._cohort.test:
+            owners = [np.empty(0, np.int32)]
+            for position, subject in enumerate(self._cohort.test):
                 for image, mask in gridded(subject, self.grid, self._cache).values():
                     assert mask is not None  # test subjects are labelled
                     images.append(image)
                     masks.append(mask)
+                    owners.append(np.full(len(image), position, np.int32))
+            self.vault.save(owners_name("test"), {"owners": np.concatenate(owners)})
             self.vault.save(_TESTING, {"images": np.concatenate(images), "masks": np.concatenate(masks)})
         return self.vault.load(_TESTING)
 

@@ -11,13 +11,14 @@ from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fedprivseg.config import Scenario
 from fedprivseg.data.splits import Cohort
 from fedprivseg.errors import RequestError
 from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.consent import Duo, Register, Use, write_register
+from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Fact, Ledger
 from fedprivseg.policy.levels import CLASSES, LEVELS, subject_level
 from fedprivseg.policy.profile import SitePolicy, read_policy
@@ -107,7 +108,9 @@ class Rules:
             "subjects": len(people),
             "type": study.data,
         }
-        self._write_intake({"subjects": [one.code for one in people], "facts": facts, "recorded": False})
+        self._write_intake(
+            {"subjects": [one.code for one in people], "train": len(taken.train), "facts": facts, "recorded": False}
+        )
         return taken
 
     def live(self, action: str) -> None:
@@ -123,14 +126,23 @@ class Rules:
         )
         done.touch()
 
-    def record_intake(self, ledger: Ledger) -> None:
-        """Write into `ledger` who was taken in, in numbers, unless that was done (5.1.2-d)."""
-        if self.policy is None or not self.notes.has(INTAKE):
+    def record_intake(self, ledger: Ledger, key: SiteKey) -> None:
+        """Write into `ledger` who was taken in, as pseudonyms under `key`, and how many were not, unless that was done
+        (5.1.2-d)."""
+        if self.policy is None:
             return
-        content = json.loads(self.notes.read(INTAKE))
+        content = self._intake()
         if not content["recorded"]:
-            ledger.append("intake", content["facts"])
+            facts: dict[str, Fact] = dict(content["facts"])
+            for side, codes in self.taken_in().items():
+                facts[side] = [key.pseudonym(code) for code in codes]
+            ledger.append("intake", facts)
             self._write_intake({**content, "recorded": True})
+
+    def taken_in(self) -> dict[Literal["train", "test"], list[str]]:
+        """The codes of those who were taken in, by side, each in the order of the site's cohort."""
+        content = self._intake()
+        return {"train": content["subjects"][: content["train"]], "test": content["subjects"][content["train"] :]}
 
     def standing(self, site_key: str) -> Standing:
         """What the gate holds a payload against, for the site whose public key (hex) is `site_key`."""
@@ -170,7 +182,7 @@ class Rules:
 
     def _intake(self) -> dict[str, Any]:
         if not self.notes.has(INTAKE):
-            return {"subjects": [], "facts": {"level": 0}}
+            return {"subjects": [], "train": 0, "facts": {"level": 0}, "recorded": True}
         content: dict[str, Any] = json.loads(self.notes.read(INTAKE))
         return content
 
