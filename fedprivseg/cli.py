@@ -16,7 +16,7 @@ import typer
 from click.exceptions import Abort, ClickException
 
 import fedprivseg
-from fedprivseg import access_cli, archive_cli, destroy_cli, ledger_cli, lifecycle_cli, policy_cli, vault_cli
+from fedprivseg import access_cli, archive_cli, destroy_cli, ledger_cli, lifecycle_cli, policy_cli, trace_cli, vault_cli
 from fedprivseg.errors import DataError, FedprivsegError, FolderError, RequestError
 from fedprivseg.terminal import bar, open_console, print_result, print_table
 
@@ -36,6 +36,7 @@ app.add_typer(archive_cli.app, name="archive")
 app.add_typer(destroy_cli.app, name="destroy")
 app.command()(lifecycle_cli.retention)
 app.command()(lifecycle_cli.drill)
+app.command()(trace_cli.trace)
 
 _INTERRUPTED = 130
 
