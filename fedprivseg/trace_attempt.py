@@ -218,7 +218,7 @@ class _Attempt:
             id="prediction",
             sort="prediction",
             title="Predicted masks",
-            act="decoded and measured at the site",
+            act="predicted and measured at the site",
             where=parts[0].name.split("/")[0] if parts else "not kept",
             level=None,
             line=line,

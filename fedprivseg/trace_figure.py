@@ -96,7 +96,7 @@ def places(forms: Sequence[Form]) -> dict[str, int]:
         if form.sort == "end":
             column = max(columns.values(), default=-1) + 1
             last = dict.fromkeys(LANES, column)
-        elif form.lane == "server" and form.id.removeprefix("server") and _under(form, forms):
+        elif form.lane == "server" and _under(form, forms):
             column = max(*before, last["server"] + 1)
         elif form.lane == "gate":
             column = max([each + 1 for each in before] + [last["gate"] + 1, last["server"] + 1])
@@ -259,8 +259,9 @@ def _arrows(panel: Axes, forms: Sequence[Form], boxes: Mapping[str, _Box], colum
                 points = [(one.x + _BOX / 2, one.bottom), (one.x + _BOX / 2, two.y)]
             elif LANES.index(form.lane) > LANES.index(lanes[source]):
                 level = one.bottom + 0.12 + shift
-                into = two.x + _BOX / 2 + 0.16 * (number - (len(form.made_from) - 1) / 2)
-                leave = one.x + _BOX / 2
+                # Out on the right half and in on the left, so that lines of neighbours do not seem to be one.
+                into = two.x + _BOX * 0.28 + 0.16 * (number - (len(form.made_from) - 1) / 2)
+                leave = one.x + _BOX * 0.72
                 points = [(leave, one.bottom), (leave, level), (into, level), (into, two.y)]
             else:
                 gap = two.x - _GAP / 2
