@@ -141,12 +141,12 @@ def draw(trace: Trace) -> Figure:
     }
     width = _LABEL + _EDGE + (max(columns.values(), default=0) + 1) * (_BOX + _GAP)
     height = _HEAD + _FOOT + sum(tall.values()) + len(LANES) * 2 * _CHANNEL
-    figure = Figure(figsize=(max(width, 8.5), height))
+    figure = Figure(figsize=(max(width, 9.6), height))
     panel = figure.add_axes((0, 0, 1, 1))
-    panel.set_xlim(0, max(width, 8.5))
+    panel.set_xlim(0, max(width, 9.6))
     panel.set_ylim(height, 0)
     panel.set_axis_off()
-    tops = _lanes(panel, trace, tall, max(width, 8.5))
+    tops = _lanes(panel, trace, tall, max(width, 9.6))
     panel.text(_EDGE, 0.32, title_of(trace), fontsize=14, fontweight="bold", va="center")
     panel.text(_EDGE, 0.6, subtitle_of(trace), fontsize=9, color=MUTED, va="center")
     boxes = {
