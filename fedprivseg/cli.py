@@ -16,7 +16,17 @@ import typer
 from click.exceptions import Abort, ClickException
 
 import fedprivseg
-from fedprivseg import access_cli, archive_cli, destroy_cli, ledger_cli, lifecycle_cli, policy_cli, trace_cli, vault_cli
+from fedprivseg import (
+    access_cli,
+    archive_cli,
+    data_cli,
+    destroy_cli,
+    ledger_cli,
+    lifecycle_cli,
+    policy_cli,
+    trace_cli,
+    vault_cli,
+)
 from fedprivseg.errors import DataError, FedprivsegError, FolderError, RequestError
 from fedprivseg.terminal import bar, open_console, print_result, print_table
 
@@ -26,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Releases of images: check one, or draw the phantom.", no_args_is_help=True)
+data_app = data_cli.app
 app.add_typer(data_app, name="data")
 app.add_typer(ledger_cli.app, name="ledger")
 app.add_typer(policy_cli.app, name="policy")

@@ -1,22 +1,19 @@
-"""From a folder of DICOM images of one patient to de-identified DICOM and NIfTI.
+"""From a folder of DICOM images to de-identified DICOM and NIfTI.
 
 Collection under minimal necessity (T/SCGS 313008-2024 clauses 5.1.1, 5.1.2-c and 5.1.2-d): of a header only what
 `dicom_record` lists is read out, and everything else of it goes through `dicom_headers`. Conversion is by dcm2niix, which sees
 the de-identified images alone; what it writes goes through `scrub`.
 
-Nothing in the folder is trusted. File names are neither used nor told, links are not followed, and one file that is no DICOM
-image refuses the whole folder: what cannot be read cannot be vouched for.
+A folder is taken as a whole or not at all (`dicom_folder`).
 """
 
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import subprocess
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -24,10 +21,11 @@ from pathlib import Path
 
 import nibabel as nib
 
-from fedprivseg.data.dicom_concerns import BODY_PARTS, FACE_PARTS, Concern, concerns, level, term
+from fedprivseg.data.dicom_concerns import BODY_PARTS, FACE_PARTS, Concern, level, term
+from fedprivseg.data.dicom_folder import Image, read_folder
 from fedprivseg.data.dicom_headers import Deidentifier
 from fedprivseg.data.dicom_library import library, quiet
-from fedprivseg.data.dicom_record import Record, header_record
+from fedprivseg.data.dicom_record import Record
 from fedprivseg.data.scrub import scrub_file
 from fedprivseg.errors import DataError, FolderError, RequestError
 
@@ -41,7 +39,7 @@ class Series:
 
     record: the fields of `dicom_record`, a value or None where unknown. concerns: what raises its level. dicom, nifti: the
     files, by number; there is more than one NIfTI where dcm2niix found phases, echoes or orientations apart. sidecars:
-    dcm2niix's JSON, one for each NIfTI.
+    dcm2niix's JSON, one for each NIfTI. removed: the attributes that were taken out or emptied, as `Deidentifier.apply` says.
     """
 
     record: Record
@@ -49,6 +47,7 @@ class Series:
     dicom: tuple[Path, ...]
     nifti: tuple[Path, ...]
     sidecars: tuple[Path, ...]
+    removed: tuple[str, ...]
 
     @property
     def level(self) -> int:
@@ -82,118 +81,112 @@ def import_dicom(
     Raises DataError for a folder that is absent or empty, holds anything but DICOM images of one patient, or cannot be
     converted; FolderError if `target` exists or cannot be written; RequestError for other arguments or if a package is missing.
     """
-    deidentifier = Deidentifier(pseudonym, secret)
     converter = str(library("dcm2niix").bin)
     stated = None if body_part is None else _stated(body_part)
-    if not timeout_s > 0:
-        raise RequestError(f"timeout_s is {timeout_s!r}; a number of seconds above zero is needed.")
+    deidentifier = Deidentifier(pseudonym, secret)
+    _seconds(timeout_s)
     with quiet():
-        found = _read(source, stated)
-        with _whole_folder(target) as part:
-            series = tuple(
-                _series(number, images, part, deidentifier, converter, timeout_s)
-                for number, images in enumerate(found, start=1)
+        found = read_folder(source, stated)
+        if len(found) != 1:
+            raise DataError(
+                f"the folder holds images of {len(found)} patients, and one pseudonym was given. "
+                "Give one folder for each patient."
             )
-    history = (
+        (images,) = found.values()
+        with _whole_folder(target) as part:
+            series = [
+                _series(number, each, part, deidentifier, converter, timeout_s)
+                for number, each in enumerate(images, start=1)
+            ]
+    return Import(tuple(_moved(one, part, target) for one in series), _history(deidentifier))
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient of a folder. code: the pseudonym."""
+
+    code: str
+    imported: Import
+
+    @property
+    def level(self) -> int:
+        """The level of clause 5.5 that the patient's images have at least."""
+        return max(series.level for series in self.imported.series)
+
+
+def import_patients(
+    source: Path,
+    target: Path,
+    pseudonym: Callable[[str], str],
+    secret: bytes,
+    describe: Callable[[tuple[Patient, ...]], tuple[str, str]],
+    *,
+    body_part: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Patient, ...]:
+    """Like `import_dicom` for the images of any number of patients: each gets a folder of `target` under the pseudonym that
+    ``pseudonym`` makes of the code, or the name, in the header.
+
+    describe: the name and the text of a file that tells of the patients; it stands in `target` when `target` is there.
+    progress: ``progress(done, total)`` after each series. Raises what `import_dicom` raises, and DataError for images that
+    name no patient.
+    """
+    converter = str(library("dcm2niix").bin)
+    stated = None if body_part is None else _stated(body_part)
+    _seconds(timeout_s)
+    with quiet():
+        found = read_folder(source, stated)
+        if ("", "") in found:
+            nameless = sum(len(images) for images in found["", ""])
+            raise DataError(
+                f"{nameless} images name no patient, neither by code nor by name, so nobody can say whose they are. "
+                "Nothing was imported. Take them out, or export them anew."
+            )
+        done, total = 0, sum(len(each) for each in found.values())
+        with _whole_folder(target) as part:
+            patients = []
+            for (code, name), images in found.items():
+                stands_for = pseudonym(code or name)
+                deidentifier = Deidentifier(stands_for, secret)
+                home = part / stands_for
+                home.mkdir()
+                series = []
+                for number, each in enumerate(images, start=1):
+                    series.append(_series(number, each, home, deidentifier, converter, timeout_s))
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
+                patients.append(Patient(stands_for, Import(tuple(series), _history(deidentifier))))
+            patients.sort(key=lambda patient: patient.code)
+            moved = tuple(
+                replace(
+                    one,
+                    imported=replace(
+                        one.imported, series=tuple(_moved(each, part, target) for each in one.imported.series)
+                    ),
+                )
+                for one in patients
+            )
+            file, text = describe(moved)
+            (part / file).write_text(text, encoding="utf-8")
+    return moved
+
+
+def _history(deidentifier: Deidentifier) -> tuple[str, ...]:
+    return (
         deidentifier.history,
         f"converted to NIfTI by dcm2niix {library('dcm2niix').__version__}",
         "text in NIfTI headers cleared",
     )
-    return Import(tuple(_moved(one, part, target) for one in series), history)
 
 
-# --- the folder ------------------------------------------------------------------------------------------------------
+def _seconds(timeout_s: float) -> None:
+    if not timeout_s > 0:
+        raise RequestError(f"timeout_s is {timeout_s!r}; a number of seconds above zero is needed.")
 
 
-@dataclass(frozen=True)
-class _Image:
-    """A file and what is needed of its header. It names patient and file, and never leaves this module.
-
-    order: where it stands in its series.
-    """
-
-    path: Path
-    patient: tuple[str, str]
-    series: str
-    instance: str
-    order: int
-    pixels: int
-    record: Record
-    concerns: tuple[Concern, ...]
-
-
-def _read(source: Path, stated: str | None) -> list[list[_Image]]:
-    """The images in `source`, by series, in order."""
-    faults: Counter[str] = Counter()
-    images: list[_Image] = []
-    for path in _files(source):
-        image = _image(path, stated)
-        if isinstance(image, str):
-            faults[image] += 1
-        else:
-            images.append(image)
-    total = len(images) + faults.total()
-    if not total:
-        raise DataError("the folder is absent, or holds no files; give the folder that holds the DICOM images.")
-    faults["are copies of others"] = len(images) - len({image.instance for image in images})
-    found = [f"{count} {words}" for words, count in sorted(faults.items()) if count]
-    if found:
-        raise DataError(
-            f"of {total} files, {', '.join(found)}. Nothing was imported: take out what is no DICOM image (also DICOMDIR, "
-            "reports and hidden files) and give a folder of images alone."
-        )
-    patients = len({image.patient for image in images})
-    if patients != 1:
-        raise DataError(
-            f"the folder holds images of {patients} patients, and one pseudonym was given. Give one folder for each patient."
-        )
-    by_series: dict[str, list[_Image]] = {}
-    for image in images:
-        by_series.setdefault(image.series, []).append(image)
-    return [sorted(by_series[uid], key=lambda image: (image.order, image.instance)) for uid in sorted(by_series)]
-
-
-def _files(source: Path) -> Iterator[Path]:
-    def unreadable(fault: OSError) -> None:
-        raise DataError(
-            f"a folder within the folder cannot be read ({fault.strerror or type(fault).__name__})."
-        ) from None
-
-    if not source.is_dir():
-        return
-    for folder, folders, names in os.walk(source, onerror=unreadable, followlinks=False):
-        links = [name for name in folders if Path(folder, name).is_symlink()]
-        for name in [*names, *links]:
-            yield Path(folder, name)
-
-
-def _image(path: Path, stated: str | None) -> _Image | str:
-    """The DICOM image at `path`, or what is wrong with it in words that go with a number."""
-    pydicom = library("pydicom")
-    if path.is_symlink() or not path.is_file():
-        return "are links or no plain files"
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-        needed = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
-        if not all(header.get(keyword) for keyword in needed):
-            return "are DICOM files without a picture"
-        code = str(header.get("PatientID") or "").strip()
-        record = header_record(header, stated)
-        return _Image(
-            path=path,
-            patient=(code, "") if code else ("", str(header.get("PatientName") or "").strip()),
-            series=str(header.SeriesInstanceUID),
-            instance=str(header.SOPInstanceUID),
-            order=int(header.get("InstanceNumber") or 0),
-            pixels=record.rows * record.columns * record.images,
-            record=record,
-            concerns=concerns(header, stated),
-        )
-    except library("pydicom.errors").InvalidDicomError:
-        return "are no DICOM files"
-    except Exception:
-        # A damaged file can make the reader raise anything, and its message may quote the file.
-        return "are damaged DICOM files"
+# --- the target ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -226,7 +219,7 @@ def _unwritable(fault: OSError) -> str:
 
 def _series(
     number: int,
-    images: Sequence[_Image],
+    images: Sequence[Image],
     part: Path,
     deidentifier: Deidentifier,
     converter: str,
@@ -234,19 +227,24 @@ def _series(
 ) -> Series:
     raised = tuple(sorted({concern for image in images for concern in image.concerns}))
     record = replace(images[0].record, images=sum(image.record.images for image in images))
-    dicom = _deidentified(images, part / "dicom" / f"series{number}", deidentifier)
+    dicom, removed = _deidentified(images, part / "dicom" / f"series{number}", deidentifier)
     nifti, sidecars = _converted(dicom, part / "nifti", f"series{number}", converter, timeout_s)
     _complete(images, nifti)
-    return Series(record, raised, dicom, nifti, sidecars)
+    return Series(record, raised, dicom, nifti, sidecars, removed)
 
 
-def _deidentified(images: Sequence[_Image], folder: Path, deidentifier: Deidentifier) -> tuple[Path, ...]:
-    """The images of one series, de-identified, as ``1.dcm`` and so on in the new `folder`."""
+def _deidentified(
+    images: Sequence[Image], folder: Path, deidentifier: Deidentifier
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The images of one series, de-identified, as ``1.dcm`` and so on in the new `folder`; and what was taken out of any."""
     folder.mkdir(parents=True)
-    written = []
+    written: list[Path] = []
+    removed: set[str] = set()
     for number, image in enumerate(images, start=1):
-        body = _rewritten(image.path, deidentifier)
-        if body is not None:
+        done = _rewritten(image.path, deidentifier)
+        if done is not None:
+            body, gone = done
+            removed |= gone
             written.append(folder / f"{number}.dcm")
             written[-1].write_bytes(body)
     unfit = len(images) - len(written)
@@ -255,20 +253,20 @@ def _deidentified(images: Sequence[_Image], folder: Path, deidentifier: Deidenti
             f"{unfit} of {len(images)} images of a series cannot be de-identified: they are damaged, their pixel data is cut "
             "short, or their kind or transfer syntax is a private one. Nothing was imported. Export them anew."
         )
-    return tuple(written)
+    return tuple(written), tuple(sorted(removed))
 
 
-def _rewritten(path: Path, deidentifier: Deidentifier) -> bytes | None:
-    """The de-identified file, or None if the image is unfit."""
+def _rewritten(path: Path, deidentifier: Deidentifier) -> tuple[bytes, frozenset[str]] | None:
+    """The de-identified file and what was taken out, or None if the image is unfit."""
     stream = BytesIO()
     try:
         dataset = library("pydicom").dcmread(path)
-        deidentifier.apply(dataset)
+        removed = deidentifier.apply(dataset)
         dataset.save_as(stream, enforce_file_format=True)
     except Exception:
         # Whatever reader and writer stumble over, their message may quote the file.
         return None
-    return stream.getvalue()
+    return stream.getvalue(), removed
 
 
 def _converted(
@@ -325,7 +323,7 @@ def _run(converter: str, images: Path, output: Path, timeout_s: float) -> int:
         ) from None
 
 
-def _complete(images: Sequence[_Image], nifti: Sequence[Path]) -> None:
+def _complete(images: Sequence[Image], nifti: Sequence[Path]) -> None:
     """Raises DataError if the NIfTI files hold fewer pixels than the images."""
     wanted = sum(image.pixels for image in images)
     held = sum(math.prod(nib.Nifti1Image.from_filename(path).shape) for path in nifti)
@@ -342,7 +340,7 @@ def _moved(series: Series, part: Path, target: Path) -> Series:
     def there(paths: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(target / path.relative_to(part) for path in paths)
 
-    return Series(series.record, series.concerns, there(series.dicom), there(series.nifti), there(series.sidecars))
+    return replace(series, dicom=there(series.dicom), nifti=there(series.nifti), sidecars=there(series.sidecars))
 
 
 def _stated(part: str) -> str:

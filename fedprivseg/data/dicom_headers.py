@@ -97,6 +97,9 @@ NEEDED = frozenset(
 )
 """Without one of these, if it was there, the picture would be another one or lie elsewhere: such a file is refused."""
 
+PRIVATE, UNKNOWN = "private attributes", "unknown attributes"
+"""Names of what was removed and has none in the standard's dictionary: a private one is a vendor's text."""
+
 _PSEUDONYM = re.compile(r"[A-Za-z0-9-]{1,64}")
 _CODE_STRING = re.compile(r"[A-Z0-9_ ]{0,16}")
 _CHARACTER_SET = re.compile(r"ISO_IR \d{1,3}|ISO 2022 IR \d{1,3}|GB18030|GBK")
@@ -155,20 +158,29 @@ class Deidentifier:
         """What is done, in one line."""
         return f"DICOM de-identified: {EDITION} basic profile at every depth, then an allow-list; keyed UIDs"
 
-    def apply(self, dataset: Any) -> None:
-        """De-identify `dataset`, a pydicom FileDataset with its pixels, in place. Raises Unfit if that cannot be done."""
+    def apply(self, dataset: Any) -> frozenset[str]:
+        """De-identify `dataset`, a pydicom FileDataset with its pixels, in place. Raises Unfit if that cannot be done.
+
+        Returns the keywords of the attributes that were taken out or emptied, with those of the sequences that they stood in
+        before a dot; `PRIVATE` and `UNKNOWN` for attributes that the dictionary does not have.
+        """
         try:
             names = frozenset(_words(dataset))
+            before = {keyword for keyword, held in _held(dataset) if held}
             _each(dataset, self._decoded)
             _each(dataset, self._tabled)
             _each(dataset, lambda part: self._swept(part, names))
             self._trim(dataset)
+            left = {keyword for keyword, held in _held(dataset) if held}
             self._sign(dataset)
         except Unfit:
             raise
         except Exception:
             # Whatever the libraries stumble over, its message may quote the file.
             raise Unfit from None
+        gone = before - left
+        # Of a sequence that went as a whole its own name is enough.
+        return frozenset(keyword for keyword in gone if not _within(keyword) & gone)
 
     def uid(self, old: str) -> str:
         """The UID in place of `old`: 2.25 and a UUID of version 8 (RFC 9562) from HMAC-SHA-256, as PS3.5 annex B.2 has it."""
@@ -303,6 +315,30 @@ def _each(dataset: Any, act: Callable[[Any], None]) -> None:
         if element.VR == "SQ":
             for item in element.value:
                 _each(item, act)
+
+
+def _held(dataset: Any, within: str = "") -> Iterator[tuple[str, bool]]:
+    """All attributes at every depth, by keyword, and whether each holds anything but a placeholder. Only sequences are
+    decoded."""
+    dictionary = library("pydicom.datadict")
+    for tag in list(dataset.keys()):
+        keyword = dictionary.keyword_for_tag(tag)
+        name = within + (keyword or (PRIVATE if tag.is_private else UNKNOWN))
+        if keyword and dictionary.dictionary_VR(tag) == "SQ":
+            items = dataset[tag].value or ()
+            yield name, len(items) > 0
+            for item in items:
+                yield from _held(item, f"{name}.")
+        else:
+            value = dataset.get_item(tag).value
+            # Pixels are bytes, and long: only what is text can be a placeholder.
+            yield name, value not in (None, "", b"") and (isinstance(value, bytes) or str(value) not in _PLACEHOLDERS)
+
+
+def _within(keyword: str) -> set[str]:
+    """The sequences in which an attribute stands: 'A' and 'A.B' for 'A.B.C'."""
+    parts = keyword.split(".")
+    return {".".join(parts[:depth]) for depth in range(1, len(parts))}
 
 
 def _words(dataset: Any) -> Iterator[str]:

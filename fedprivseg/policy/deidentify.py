@@ -16,11 +16,13 @@ import math
 import os
 from abc import ABC
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Generic, TypeVar, final
 
 import numpy as np
 
 from fedprivseg.errors import RequestError
+from fedprivseg.policy.keys import read_secret, write_secret
 from fedprivseg.policy.strategy import Technique
 
 SECRET_BYTES = 32
@@ -70,6 +72,16 @@ class Secret:
     def create(cls) -> Secret:
         """A new secret from the operating system's randomness."""
         return cls(os.urandom(SECRET_BYTES))
+
+    @classmethod
+    def load(cls, path: Path) -> Secret:
+        """The secret in the key file at `path`. Raises RequestError for a file that cannot be read, that others than its
+        owner can read, or of another length."""
+        return cls(read_secret(path, SECRET_BYTES))
+
+    def keep(self, path: Path) -> None:
+        """Write the secret to a new key file that only its owner can read. Raises RequestError if that cannot be done."""
+        write_secret(path, self.material)
 
     def digest(self, purpose: str, text: str) -> bytes:
         """The 32 bytes of HMAC-SHA-256 (FIPS 198-1) over `purpose` and `text`; other purposes give unrelated bytes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -139,6 +140,32 @@ def write_secret(path: Path, content: bytes) -> None:
     except OSError as fault:
         path.unlink(missing_ok=True)  # half a key is worse than none: it would block the next attempt
         raise RequestError(_unusable(path, "written", fault)) from None
+
+
+def read_secret(path: Path, length: int) -> bytes:
+    """The `length` bytes of a key file. Raises RequestError if there is none, others than its owner can read it, or it is not
+    as long."""
+    secret = read_key_file(path, length)
+    if len(secret) != length:
+        raise RequestError(f"the file {path.name} holds no such key: it is not {length} bytes long.")
+    return secret
+
+
+def read_key_file(path: Path, most: int) -> bytes:
+    """What stands in a key file, or its first `most` + 1 bytes. Raises RequestError if there is none, or others than its owner
+    can use it."""
+    try:
+        with path.open("rb") as file:
+            shared = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077
+            content = file.read(most + 1)
+    except OSError as fault:
+        raise RequestError(_unusable(path, "read", fault)) from None
+    if shared:
+        raise RequestError(
+            f"the key file {path.name} can be read or written by others than its owner. Set its mode to 0600, and "
+            "change the key if somebody may have read it."
+        )
+    return content
 
 
 def _unusable(path: Path, verb: str, fault: OSError) -> str:

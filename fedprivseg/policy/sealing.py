@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from fedprivseg.errors import FedprivsegError, RequestError
 from fedprivseg.policy.disk import sync_folder, unusable
-from fedprivseg.policy.keys import write_secret
+from fedprivseg.policy.keys import read_key_file, write_secret
 from fedprivseg.policy.passphrase import Cost, check_passphrase, derive
 
 MAGIC = b"fpsealed"
@@ -110,7 +109,7 @@ class SealingKey:
         Raises RequestError if it is no key file, others than its owner can read it, or the passphrase is not given; SealError
         if it is another one.
         """
-        content = _key_file(path)
+        content = read_key_file(path, HEADER_BYTES + KEY_BYTES + TAG_BYTES)
         if content.startswith(MAGIC):
             if passphrase is None:
                 raise RequestError(f"the key file {path.name} is sealed under a passphrase. Give the passphrase.")
@@ -228,7 +227,7 @@ class SealingKey:
 
 def wants_passphrase(path: Path) -> bool:
     """Whether the key file at `path` is sealed under a passphrase. Raises RequestError if it cannot be used."""
-    return _key_file(path).startswith(MAGIC)
+    return read_key_file(path, len(MAGIC)).startswith(MAGIC)
 
 
 def key_id(sealed: bytes) -> str:
@@ -248,22 +247,6 @@ class _Header:
     key_id: str
     nonce: bytes
     wrapped: bytes
-
-
-def _key_file(path: Path) -> bytes:
-    """What stands in a key file, as far as one can be long. Raises RequestError if others than its owner can use it."""
-    try:
-        with path.open("rb") as file:
-            shared = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077
-            content = file.read(HEADER_BYTES + KEY_BYTES + TAG_BYTES + 1)
-    except OSError as fault:
-        raise RequestError(unusable(f"the key file {path.name}", "read", fault)) from None
-    if shared:
-        raise RequestError(
-            f"the key file {path.name} can be read or written by others than its owner. Set its mode to 0600, and "
-            "change the key if somebody may have read it."
-        )
-    return content
 
 
 def _parsed(sealed: bytes) -> _Header:

@@ -41,8 +41,9 @@ class Standing:
     """policy: the site's; None if it has none that can be read, and then nothing leaves. today: the day. site_key, server_key:
     public keys (hex), the server's None if the site knows none yet. agreement: what was signed, None if nothing was.
     protections: those in force. taken: who was taken in, None if no register was asked. special: whether anybody taken in has a
-    disease that the site treats as special. subjects: how many take part. since: the day on which subjects were taken in, from
-    which the term of retention counts; None if nobody was. destroyed: whether its destruction was begun."""
+    disease that the site treats as special. identified: whether anybody's images identify directly. subjects: how many take
+    part. since: the day on which subjects were taken in, from which the term of retention counts; None if nobody was.
+    destroyed: whether its destruction was begun."""
 
     policy: SitePolicy | None
     today: date
@@ -52,13 +53,14 @@ class Standing:
     protections: tuple[InForce, ...] = ()
     taken: Taken | None = None
     special: bool = False
+    identified: bool = False
     subjects: int = 0
     since: date | None = None
     destroyed: bool = False
 
     def level(self, kind: Kind) -> Assigned:
         """The level of a payload of `kind` (clause 5.5)."""
-        return payload_level(kind, special=self.special, subjects=self.subjects)
+        return payload_level(kind, special=self.special, subjects=self.subjects, identified=self.identified)
 
     @property
     def highest(self) -> int:
@@ -103,6 +105,9 @@ class Standing:
 
     def _level(self, policy: SitePolicy, kind: Kind) -> Decision | None:
         assigned = self.level(kind)
+        if kind == Kind.RAW and self.identified:
+            reason = f"Raw images of level {assigned.level} do not leave, whatever a policy allows: {assigned.reason}."
+            return Decision(False, "level.above", reason, "5.5")
         if kind == Kind.RAW or assigned.level <= policy.max_level:
             return None
         reason = (

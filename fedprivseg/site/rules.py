@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedprivseg.config import Scenario
+from fedprivseg.data.imported import Imported, ImportedSubject, read_imported
 from fedprivseg.data.splits import Cohort
 from fedprivseg.errors import RequestError
 from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.consent import Duo, Register, Use, write_register
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Fact, Ledger
-from fedprivseg.policy.levels import CLASSES, LEVELS, subject_level
+from fedprivseg.policy.levels import CLASSES, IDENTIFYING, LEVELS, UNKNOWN_CLASS, subject_level
 from fedprivseg.policy.profile import SitePolicy, read_policy
 from fedprivseg.policy.standing import InForce, Standing, Taken
 from fedprivseg.records import PHASES, Decision, Subject
@@ -47,6 +48,7 @@ class Rules:
         """notes: the site's own, if they were opened already."""
         self.notes = notes or Notes(station.folder)
         self._folder = station.folder
+        self._release = station.release
         self._server_key = station.server_key
         self._withdraws = station.withdraws
         self._scenario = scenario
@@ -92,13 +94,19 @@ class Rules:
         asked = register if self.policy is not None and self.policy.consent == "register" else None
         papers = [asked.consents[one.code] for one in people] if asked else []
         study = self._scenario.study
+        imported = [record for one in people for record in self._imported(one.code)]
+        classes = {CLASSES[study.data].value if study.data in CLASSES else UNKNOWN_CLASS}
+        classes |= {series.data_class for record in imported for series in record.series}
+        channels = {paper.channel for paper in papers} | {each.channel for each in self._imports or () if imported}
         facts: dict[str, Fact] = {
             "basis": "none" if self.policy is None else self.policy.consent,
-            "channel": sorted({paper.channel for paper in papers}) or ["release"],
+            "channel": sorted(channels) or ["release"],
+            "class": UNKNOWN_CLASS if UNKNOWN_CLASS in classes else ", ".join(sorted(classes)),
             "day": self._begins.isoformat(),
-            "class": CLASSES[study.data].value if study.data in CLASSES else "unknown",
+            "imported": "unreadable" if self._imports is None else len(imported),
             "level": max(
-                (subject_level(identified=False, special=self._special(one)).level for one in people), default=0
+                (subject_level(identified=self._identifies(one), special=self._special(one)).level for one in people),
+                default=0,
             ),
             "purpose": study.purpose,
             "range": [self._scenario.data.split, *PHASES],
@@ -163,6 +171,7 @@ class Rules:
             ),
             taken=self._taken(content) if policy.consent == "register" else None,
             special=content["facts"]["level"] == max(LEVELS),
+            identified=content["facts"]["level"] >= IDENTIFYING,
             subjects=len(content["subjects"]),
             since=self._since(content),
             destroyed=disposed(self._folder),
@@ -195,6 +204,22 @@ class Rules:
             return Register.read(self._folder / REGISTER)
         except RequestError:
             return None
+
+    @cached_property
+    def _imports(self) -> tuple[Imported, ...] | None:
+        """What imports wrote beside the release's files; None if one of these files cannot be read."""
+        try:
+            found = [read_imported(folder) for folder in (self._release, self._release / "OpenDataset")]
+        except RequestError:
+            return None
+        return tuple(each for each in found if each is not None)
+
+    def _imported(self, code: str) -> list[ImportedSubject]:
+        return [each.subjects[code] for each in self._imports or () if code in each.subjects]
+
+    def _identifies(self, subject: Subject) -> bool:
+        """Whether the subject's images show a face or text; so do all of them where a record is there and cannot be read."""
+        return self._imports is None or any(each.level >= IDENTIFYING for each in self._imported(subject.code))
 
     def _special(self, subject: Subject) -> bool:
         return self.policy is not None and subject.pathology in self.policy.special_diseases
