@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from fedprivseg.cli import app
 from fedprivseg.data.imported import IMPORTED, read_imported
-from fedprivseg.errors import DataError
+from fedprivseg.errors import DataError, RequestError
 from fedprivseg.policy import ledger
 from fedprivseg.run import load_scenario, simulate
 
@@ -185,22 +185,28 @@ def test_patients_stay_apart_and_the_same_key_names_them_alike(tmp_path):
     assert not set(take(tmp_path)["subjects"]) & set(first["subjects"])
 
 
-def refused(base: Path, *words: object) -> str:
-    """What the command says, once it ended with status 2 and left nothing behind but what was there."""
+def refused(base: Path, *words: str) -> str:
+    """What the command says when it refuses, having left nothing behind but what was there."""
     before = sorted(base.rglob("*"))
-    command = [sys.executable, "-m", "fedprivseg.cli", "data", "import-dicom", base / "in", "-o", base / "out"]
+    command = ["data", "import-dicom", str(base / "in"), "-o", str(base / "out"), "--secret", str(base / "site.key")]
+    done = CliRunner().invoke(app, [*command, *words])
+    assert isinstance(done.exception, RequestError)
+    assert not [word for word in TOLD if word in str(done.exception)]
+    assert sorted(base.rglob("*")) == before
+    return str(done.exception)
+
+
+def test_the_console_script_says_in_one_line_why_it_ends_with_status_2(tmp_path):
+    changed(tmp_path / "in/a.dcm", PatientID="4711")
+    shutil.copy(bundled("no_meta.dcm"), tmp_path / "in" / "4711-Weiming.dcm")
+    command = [sys.executable, "-m", "fedprivseg.cli", "data", "import-dicom", tmp_path / "in", "-o", tmp_path / "out"]
     done = subprocess.run(
-        [*map(str, command), "--secret", str(base / "site.key"), *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
+        [*map(str, command), "--secret", str(tmp_path / "site.key")], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
+    assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.strip().splitlines()) == 1
     assert not [word for word in TOLD if word in done.stderr]
-    assert sorted(base.rglob("*")) == before
-    return done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
 
 @pytest.mark.parametrize(

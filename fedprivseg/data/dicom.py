@@ -10,11 +10,9 @@ A folder is taken as a whole or not at all (`dicom_folder`).
 from __future__ import annotations
 
 import math
-import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -26,8 +24,9 @@ from fedprivseg.data.dicom_folder import Image, read_folder
 from fedprivseg.data.dicom_headers import Deidentifier
 from fedprivseg.data.dicom_library import library, quiet
 from fedprivseg.data.dicom_record import Record
+from fedprivseg.data.new_folder import new_folder
 from fedprivseg.data.scrub import scrub_file
-from fedprivseg.errors import DataError, FolderError, RequestError
+from fedprivseg.errors import DataError, RequestError
 
 TIMEOUT_S = 600.0
 """How long dcm2niix may take for one series."""
@@ -93,7 +92,7 @@ def import_dicom(
                 "Give one folder for each patient."
             )
         (images,) = found.values()
-        with _whole_folder(target) as part:
+        with new_folder(target) as part:
             series = [
                 _series(number, each, part, deidentifier, converter, timeout_s)
                 for number, each in enumerate(images, start=1)
@@ -144,7 +143,7 @@ def import_patients(
                 "Nothing was imported. Take them out, or export them anew."
             )
         done, total = 0, sum(len(each) for each in found.values())
-        with _whole_folder(target) as part:
+        with new_folder(target) as part:
             patients = []
             for (code, name), images in found.items():
                 stands_for = pseudonym(code or name)
@@ -184,34 +183,6 @@ def _history(deidentifier: Deidentifier) -> tuple[str, ...]:
 def _seconds(timeout_s: float) -> None:
     if not timeout_s > 0:
         raise RequestError(f"timeout_s is {timeout_s!r}; a number of seconds above zero is needed.")
-
-
-# --- the target ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """A new folder beside `target` that only its owner reads, renamed to `target` at the end; gone if anything fails."""
-    if target.exists() or target.is_symlink():
-        raise FolderError(f"the folder {target.name!r} exists already; name a new one, or move the old one away first.")
-    try:
-        part = Path(tempfile.mkdtemp(prefix=".import-", dir=target.parent))
-    except OSError as fault:
-        raise FolderError(_unwritable(fault)) from None
-    try:
-        yield part
-        part.rename(target)
-    except OSError as fault:
-        raise FolderError(_unwritable(fault)) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _unwritable(fault: OSError) -> str:
-    return (
-        f"the folder for the import cannot be written ({fault.strerror or type(fault).__name__}); the folder above it must "
-        "exist and be writable and the disk must have room."
-    )
 
 
 # --- one series ------------------------------------------------------------------------------------------------------

@@ -40,6 +40,14 @@ TABLE = "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
 COLUMNS = ("External code", "VendorName", "Centre", "ED", "ES")
 """The columns without which a table is not the table of a release; Age, Sex and Pathology may be missing."""
 
+HEADER_FIELDS = (
+    *("sizeof_hdr", "magic", "dim", "datatype", "bitpix", "vox_offset", "scl_slope", "scl_inter", "pixdim"),
+    *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z"),
+)
+"""The fields of a NIfTI header that are used, to decode the voxels and to place them; nothing follows from any other field, nor
+from an extension (minimal necessity, T/SCGS 313008-2024 clauses 5.1.1 and 5.1.2-d)."""
+
 SPLITS: Mapping[str, tuple[str, bool]] = MappingProxyType(
     {
         "Training/Labeled": ("train", True),

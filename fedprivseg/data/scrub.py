@@ -13,14 +13,18 @@ import gzip
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, cast
 
 import nibabel as nib
 from nibabel.wrapstruct import WrapStructError
 
+from fedprivseg.data.new_folder import new_folder
 from fedprivseg.errors import DataError, FolderError
 
 TEXT_FIELDS = ("descrip", "aux_file", "db_name", "intent_name", "data_type", "unused_str")
@@ -69,6 +73,44 @@ def scrub_file(source: Path, target: Path) -> tuple[str, ...]:
                 ".img to one file, or take a copy that is whole."
             ) from None
     return (*_text(header), EXTENSIONS) if extended else _text(header)
+
+
+@dataclass(frozen=True)
+class Scrubbed:
+    """What came of a folder. files: NIfTI files that were written. cleared: header field -> in how many of them it held text.
+    left_out: files that are no NIfTI by their names, and links; they were not taken along."""
+
+    files: int
+    cleared: Mapping[str, int]
+    left_out: int
+
+
+def scrub_folder(source: Path, target: Path, progress: Callable[[int, int], None] | None = None) -> Scrubbed:
+    """Write every NIfTI file (.nii, .nii.gz) in `source` and its subfolders without text into the new folder `target`, in the
+    same places under the same names; `source` stays as it is.
+
+    `target` is there as a whole or not at all. progress: ``progress(done, total)`` after each file. Raises DataError for a
+    folder without NIfTI files and for a file that is none, with its name: it is told to whoever owns the files. Raises
+    FolderError if `target` exists, lies in `source` or cannot be written.
+    """
+    if target.resolve().is_relative_to(source.resolve()):
+        raise FolderError("the new folder lies in the one that is read; choose a place beside it.")
+    found = [path for path in sorted(source.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    images = [path for path in found if path.name.endswith((".nii", ".nii.gz")) and not path.is_symlink()]
+    if not images:
+        raise DataError("the folder is absent, or holds no .nii and no .nii.gz files; give the folder of the images.")
+    cleared: Counter[str] = Counter()
+    with new_folder(target) as part:
+        for done, path in enumerate(images, start=1):
+            place = path.relative_to(source)
+            (part / place).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                cleared.update(scrub_file(path, part / place))
+            except DataError as fault:
+                raise DataError(f"{place.as_posix()!r}: {fault} Nothing was written.") from None
+            if progress is not None:
+                progress(done, len(images))
+    return Scrubbed(len(images), MappingProxyType(dict(sorted(cleared.items()))), len(found) - len(images))
 
 
 def _text(header: Header) -> tuple[str, ...]:

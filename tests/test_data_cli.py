@@ -1,0 +1,94 @@
+"""``fedprivseg data scrub``: copies without text, the originals untouched, a whole folder or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from click.testing import Result
+from nibabel.nifti1 import Nifti1Extension
+from typer.testing import CliRunner
+
+from fedprivseg.cli import app
+from fedprivseg.data.scrub import findings
+from fedprivseg.errors import RequestError
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Two images with text in their headers, one without, and a table."""
+    source = tmp_path / "in"
+    (source / "a").mkdir(parents=True)
+    for place, text in (("a/one.nii.gz", b"Weiming"), ("two.nii", b"Weiming"), ("three.nii.gz", b"")):
+        image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.diag([2, 2, 8, 1]))
+        image.header["descrip"] = text
+        if text:
+            image.header.extensions.append(Nifti1Extension("comment", text))
+        image.to_filename(source / place)
+    (source / "table.csv").write_text("name\nWeiming\n")
+    (source / "link.nii").symlink_to(source / "two.nii")
+    return source
+
+
+def scrub(*words: object) -> Result:
+    return CliRunner().invoke(app, ["data", "scrub", *map(str, words)])
+
+
+def refused(*words: object) -> str:
+    """What is said when the request is refused; the console script ends with the error's status."""
+    fault = scrub(*words).exception
+    assert isinstance(fault, RequestError)
+    assert fault.status == 2
+    return str(fault)
+
+
+def test_copies_lose_their_text_and_originals_stay(folder, tmp_path):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = scrub(folder, "-o", tmp_path / "out", "--json")
+    assert json.loads(done.stdout) == {"files": 3, "cleared": {"descrip": 2, "extensions": 2}, "left_out": 2}
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    places = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.nii*"))
+    assert places == ["a/one.nii.gz", "three.nii.gz", "two.nii"]
+    for place in places:
+        image = nib.load(tmp_path / "out" / place)
+        assert findings(image) == ()
+        assert np.array_equal(image.get_fdata(), nib.load(folder / place).get_fdata())
+        assert np.array_equal(image.affine, nib.load(folder / place).affine)
+
+
+def test_in_a_pipe_it_prints_a_plain_table(folder, tmp_path):
+    done = scrub(folder, "-o", tmp_path / "out")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[:3] == ["header field\tcleared in files", "descrip\t2", "extensions\t2"]
+
+
+def test_one_damaged_file_refuses_the_folder_by_its_name(folder, tmp_path):
+    (folder / "a" / "broken.nii").write_bytes(b"Weiming")
+    command = [sys.executable, "-m", "fedprivseg.cli", "data", "scrub", str(folder), "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'a/broken.nii': the file is no whole NIfTI" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("in", "lies in the one that is read"), ("in/out", "lies in the one that is read"), ("there", "exists already")],
+)
+def test_nothing_is_scrubbed_in_place_or_over_something(folder, tmp_path, place, said):
+    (tmp_path / "there").mkdir()
+    assert said in refused(folder, "-o", tmp_path / place)
+    assert not list((tmp_path / "there").iterdir())
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    assert "holds no .nii" in refused(tmp_path / "in", "-o", tmp_path / "out")
+    shutil.rmtree(tmp_path / "in")
+    assert "the folder is absent" in refused(tmp_path / "in", "-o", tmp_path / "out")
