@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fedprivseg import compliance_destruction
 from fedprivseg import compliance_storage as storage
+from fedprivseg.compliance_strategy import strategy
 from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError, LedgerError, RequestError
 from fedprivseg.hospitals import write_text
@@ -304,11 +305,6 @@ def _people(evidence: Evidence) -> Verdict:
     return "not applicable", "No doctor, patient or researcher asked for a record in this run.", [], ""
 
 
-def _strategy(evidence: Evidence) -> Verdict:
-    why = "Codes are a data transformation; whether utility and confidentiality advise it, the run does not state."
-    return "outside software", why, [], ""
-
-
 CLAUSES: tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...] = (
     ("5.1.1", "Minimal necessity, a stated purpose, lawful collection.", _intake),
     ("5.1.2-a", "The safety rules of collection are stated.", _rules_stated),
@@ -317,7 +313,7 @@ CLAUSES: tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...] = (
     ("5.1.2-d", "Channel, source, range and type are recorded.", _intake),
     ("5.1.2-e", "Nothing that identifies leaks during collection.", _no_identity),
     ("5.1.3", "Data is classified by attribute (Table 1).", _classified),
-    ("5.2", "De-identification by utility and confidentiality (Table 2).", _strategy),
+    ("5.2", "De-identification by utility and confidentiality (Table 2).", strategy),
     ("5.3.1", "Protection of transmission differs by need.", _levels),
     ("5.3.2-a", "A data-use agreement before transmission.", _agreements),
     ("5.3.2-b", "Encryption, signatures, authentication by class and level.", _signed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from fedprivseg.terminal import open_console, print_table
 
 if TYPE_CHECKING:
     from fedprivseg.policy.foresight import Foreseen
+    from fedprivseg.policy.grading import Judged
     from fedprivseg.policy.profile import SitePolicy
     from fedprivseg.records import Decision
 
@@ -47,20 +49,34 @@ def check(
     from fedprivseg.methods import resolve
     from fedprivseg.policy.foresight import foresee
     from fedprivseg.run import load_scenario
+    from fedprivseg.site.techniques import techniques_of
 
     asked = load_scenario(scenario, settings or [])
-    found = foresee(asked, resolve(asked.method).exports)
+    found = foresee(asked, resolve(asked.method).exports, techniques_of(asked))
     refused = [each for each in found if not each.decision.allowed]
     out = sorted({each.site for each in refused})
     remain = len(asked.sites) - len(out)
     if as_json:
         entries = [
-            {"site": each.site, "kind": each.kind, "purpose": each.purpose, **vars(each.decision)} for each in found
+            {
+                "site": each.site,
+                "kind": each.kind,
+                "purpose": each.purpose,
+                **vars(each.decision),
+                "strategy": [_told(one) for one in each.judged],
+            }
+            for each in found
         ]
         typer.echo(json.dumps({"withheld": out, "remain": remain, "quorum": asked.quorum, "decisions": entries}))
     else:
         if refused:
             print_table("refused", ["site", "what", "rule", "clause", "reason"], _grouped(refused))
+        if graded := _graded(found):
+            print_table(
+                "de-identification (clause 5.2)",
+                ["site", "what", "utility", "confidentiality", "techniques", "Table 2 says"],
+                graded,
+            )
         console = open_console()
         names = ", ".join(out) or "no site"
         console.print(
@@ -105,6 +121,33 @@ def _grouped(refused: list[Foreseen]) -> list[list[str]]:
     ]
 
 
+def _told(judged: Judged) -> dict[str, object]:
+    return {
+        **judged.grading.model_dump(mode="json", exclude={"of"}),
+        "techniques": judged.techniques,
+        "verdict": judged.verdict,
+        "sentence": judged.sentence,
+    }
+
+
+def _graded(found: Sequence[Foreseen]) -> list[list[str]]:
+    """One row for each way in which a kind is graded, with all sites that grade it so."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for each in found:
+        for judged in each.judged:
+            row = (
+                judged.kind,
+                judged.grading.utility,
+                judged.grading.confidentiality,
+                ", ".join(judged.techniques) or "none",
+                f"{judged.verdict}{' (refused)' if judged.refused else ''}",
+            )
+            sites = groups.setdefault(row, [])
+            if each.site not in sites:
+                sites.append(each.site)
+    return [[", ".join(sites), *row] for row, sites in groups.items()]
+
+
 def _policy(name: str) -> SitePolicy:
     from fedprivseg.policy.profile import profile_names, read_policy, read_profile
 
@@ -120,6 +163,7 @@ def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: Sit
     from fedprivseg.methods import resolve
     from fedprivseg.policy.foresight import foresee
     from fedprivseg.run import load_scenario
+    from fedprivseg.site.techniques import techniques_of
 
     asked = load_scenario(scenario, settings)
     exports = resolve(asked.method).exports
@@ -128,7 +172,8 @@ def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: Sit
         content = policy.model_dump(mode="json", exclude_none=True)
         site = asked.sites[0].model_copy(update={"policy": content})
         alone = asked.model_copy(update={"sites": (site,), "policy": asked.policy.model_copy(update={"restrict": {}})})
-        verdicts.append({(each.kind, each.purpose): each.decision for each in foresee(alone, exports)})
+        foreseen = foresee(alone, exports, techniques_of(alone))
+        verdicts.append({(each.kind, each.purpose): each.decision for each in foreseen})
     sentences: dict[str, list[str]] = {}
     for (kind, purpose), now in verdicts[1].items():
         was = verdicts[0][kind, purpose]

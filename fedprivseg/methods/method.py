@@ -245,6 +245,11 @@ class Method(ABC):
         self.variant = variant
         self.parameters = parameters
 
+    @property
+    def techniques(self) -> Mapping[Kind, tuple[str, ...]]:
+        """What the method itself does to payloads of a kind, in the words of Table 2 (T/SCGS 313008-2024 clause 5.2)."""
+        return {}
+
     @abstractmethod
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """The server half, from the first order to the last; returns each site's METRIC payload."""

@@ -161,6 +161,11 @@ class Rounds(Method):
     def local(self) -> LocalRule:
         """What a site adds to its steps."""
 
+    @property
+    def techniques(self) -> Mapping[Kind, tuple[str, ...]]:
+        """Updates of a private training carry its noise."""
+        return {} if self.parameters.dp is None else {Kind.WEIGHTS: ("random perturbation",)}
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Rounds of broadcast, local training and aggregation; then every site measures with the last net."""
         p = self.parameters

@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedprivseg.config import Scenario, SiteConfig
 from fedprivseg.policy.agreement import Agreement, BreachPlan, Terms
 from fedprivseg.policy.gate import Gate
+from fedprivseg.policy.grading import Judged
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.profile import SitePolicy, meet, parse_policy
 from fedprivseg.policy.standing import InForce, Standing, Taken
+from fedprivseg.policy.strategy import Technique
 from fedprivseg.records import Decision, Kind, Payload
 
 USES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
@@ -36,12 +38,13 @@ USES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What a site's gate would decide on a payload of `kind` for `purpose`."""
+    """What a site's gate would decide on a payload of `kind` for `purpose`, and what clause 5.2 says of it."""
 
     site: str
     kind: Kind
     purpose: str
     decision: Decision
+    judged: tuple[Judged, ...]
 
 
 def effective(scenario: Scenario, site: SiteConfig) -> SitePolicy | None:
@@ -84,8 +87,11 @@ def draw_up(
     return Agreement(terms=terms).signed("site", site_key).signed("server", server_key)
 
 
-def foresee(scenario: Scenario, exports: frozenset[Kind]) -> tuple[Foreseen, ...]:
-    """What every site's gate would say to every kind that the method declares, for each purpose. Where a register of consent
+def foresee(
+    scenario: Scenario, exports: frozenset[Kind], techniques: Mapping[Kind, tuple[Technique, ...]]
+) -> tuple[Foreseen, ...]:
+    """What every site's gate would say to every kind that the method declares, for each purpose. techniques: under which each
+    kind leaves. Where a register of consent
     is needed, it is taken for granted that it covers somebody: only the site knows."""
     found = []
     for site in scenario.sites:
@@ -100,6 +106,7 @@ def foresee(scenario: Scenario, exports: frozenset[Kind]) -> tuple[Foreseen, ...
             protections=tuple(
                 InForce(kind, config.name, config.parameters) for config in scenario.protections for kind in config.of
             ),
+            techniques=techniques,
             taken=Taken(1, 0) if scenario.study.consent is not None else None,
             since=scenario.study.intake or scenario.study.today or date.today(),
         )
@@ -108,5 +115,5 @@ def foresee(scenario: Scenario, exports: frozenset[Kind]) -> tuple[Foreseen, ...
             for purpose in USES[kind]:
                 empty = {"values": np.zeros(0, np.float32)}
                 payload = Payload(kind, site.name, purpose, empty, level=standing.level(kind).level)
-                found.append(Foreseen(site.name, kind, purpose, gate.decide(payload)))
+                found.append(Foreseen(site.name, kind, purpose, gate.decide(payload), standing.judged(kind)))
     return tuple(found)

@@ -146,7 +146,7 @@ class Gate:
             "rule": decision.rule,
             "run": run_id,
             **({} if shown is None else {"server_head": shown.noted()}),
-            **({} if payload is None else _describe(payload)),
+            **({} if payload is None else {**_describe(payload), **self._strategy(payload.kind)}),
             **({SUBJECTS: subjects} if subjects else {}),
         }
         try:
@@ -157,6 +157,19 @@ class Gate:
         if not decision.allowed:
             return Refused(name, decision, line)
         return Released(body, name, signature, decision, line)
+
+    def _strategy(self, kind: Kind) -> dict[str, Fact]:
+        """Under which techniques the payload leaves and what each grading says of them; nothing where it is not graded."""
+        judged = self.standing.judged(kind)
+        if not judged:
+            return {}
+        return {
+            "techniques": [technique.value for technique in judged[0].techniques],
+            "strategy": [
+                f"{each.grading.utility} utility, {each.grading.confidentiality} confidentiality: {each.verdict}"
+                for each in judged
+            ],
+        }
 
     def _undeclared(self, kind: Kind) -> Decision:
         if kind == Kind.RAW:

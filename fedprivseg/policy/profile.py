@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fedprivseg.config import AdmissionConfig, Name, RawSharing, read_toml, validated
 from fedprivseg.errors import ScenarioError
+from fedprivseg.policy.grading import Grading
 from fedprivseg.records import Kind
 
 Purpose = Literal["describe", "train", "infer", "measure"]
@@ -61,7 +62,8 @@ class SitePolicy(_Frozen):
     kinds: payload kinds that may leave. purposes: what for. max_level: the highest sensitivity of what leaves.
     raw_sharing: whether raw images and masks may leave, in so many words. consent: ``register`` takes only subjects whose
     consent is on file and covers the study; ``release`` relies on the licence under which a data set was released.
-    agreement: whether a signed, current data-use agreement is needed. demands: protections that codes must have.
+    agreement: whether a signed, current data-use agreement is needed. demands: protections that codes must have. strategy: how
+    kinds of payloads are graded for clause 5.2, and whether what its table advises against is refused.
     special_diseases: pathologies, as the site's table spells them, whose images are of level 5.
     retention_days: how long what was made of patients' data may be kept, None for no term. at_rest: whether the site's
     vault is encrypted. admission: how much a method may leak.
@@ -76,6 +78,7 @@ class SitePolicy(_Frozen):
     consent: Literal["register", "release"] = "register"
     agreement: Literal["required", "none"] = "required"
     demands: tuple[Demand, ...] = ()
+    strategy: tuple[Grading, ...] = ()
     special_diseases: tuple[str, ...] = ()
     retention_days: int | None = Field(default=None, ge=0, le=36_500)
     at_rest: Literal["encrypted", "plain"] = "encrypted"
@@ -129,6 +132,7 @@ def meet(one: SitePolicy, other: SitePolicy) -> SitePolicy:
         consent="release" if one.consent == other.consent == "release" else "register",
         agreement="none" if one.agreement == other.agreement == "none" else "required",
         demands=one.demands + tuple(demand for demand in other.demands if demand not in one.demands),
+        strategy=one.strategy + tuple(grading for grading in other.strategy if grading not in one.strategy),
         special_diseases=one.special_diseases + other.special_diseases,
         retention_days=min(terms, default=None),
         at_rest="plain" if one.at_rest == other.at_rest == "plain" else "encrypted",
@@ -152,6 +156,8 @@ def differences(one: SitePolicy, other: SitePolicy) -> tuple[str, ...]:
             found.append(words[getattr(other, name)])
     found += [f"Now demanded: {demand.in_words()}." for demand in other.demands if demand not in one.demands]
     found += [f"No longer demanded: {demand.in_words()}." for demand in one.demands if demand not in other.demands]
+    found += [f"Now graded: {each.in_words()}." for each in other.strategy if each not in one.strategy]
+    found += [f"No longer graded: {each.in_words()}." for each in one.strategy if each not in other.strategy]
     if gone := sorted(set(one.special_diseases) - set(other.special_diseases)):
         found.append(f"No longer special diseases: {', '.join(gone)}.")
     if come := sorted(set(other.special_diseases) - set(one.special_diseases)):

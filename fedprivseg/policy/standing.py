@@ -8,14 +8,17 @@ may leave, under which agreement, with which protections, and on whose consent. 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from types import MappingProxyType
 from typing import Any
 
 from fedprivseg.policy.agreement import Agreement, objection
+from fedprivseg.policy.grading import Judged, judge
 from fedprivseg.policy.levels import Assigned, payload_level
 from fedprivseg.policy.profile import SitePolicy
 from fedprivseg.policy.retention import Term
+from fedprivseg.policy.strategy import CLAUSE, Technique
 from fedprivseg.records import Decision, Kind
 
 
@@ -40,10 +43,10 @@ class Taken:
 class Standing:
     """policy: the site's; None if it has none that can be read, and then nothing leaves. today: the day. site_key, server_key:
     public keys (hex), the server's None if the site knows none yet. agreement: what was signed, None if nothing was.
-    protections: those in force. taken: who was taken in, None if no register was asked. special: whether anybody taken in has a
-    disease that the site treats as special. identified: whether anybody's images identify directly. subjects: how many take
-    part. since: the day on which subjects were taken in, from which the term of retention counts; None if nobody was.
-    destroyed: whether its destruction was begun."""
+    protections: those in force. techniques: of clause 5.2, under which a payload of each kind leaves. taken: who was taken in,
+    None if no register was asked. special: whether anybody taken in has a disease that the site treats as special. identified:
+    whether anybody's images identify directly. subjects: how many take part. since: the day on which subjects were taken in,
+    from which the term of retention counts; None if nobody was. destroyed: whether its destruction was begun."""
 
     policy: SitePolicy | None
     today: date
@@ -51,6 +54,7 @@ class Standing:
     server_key: str | None = None
     agreement: Agreement | None = None
     protections: tuple[InForce, ...] = ()
+    techniques: Mapping[Kind, tuple[Technique, ...]] = field(default_factory=lambda: MappingProxyType({}))
     taken: Taken | None = None
     special: bool = False
     identified: bool = False
@@ -80,6 +84,7 @@ class Standing:
             or self._level(policy, kind)
             or self._agreement(policy, kind, purpose)
             or self._demands(policy, kind)
+            or self._unadvised(kind)
             or self._consent(policy)
         )
 
@@ -137,6 +142,17 @@ class Standing:
             if demand.of == kind and not met:
                 reason = f"This site's policy demands {demand.in_words()}, and the scenario has no such protection."
                 return Decision(False, "protection.missing", reason, "5.3.2-b")
+        return None
+
+    def judged(self, kind: Kind) -> tuple[Judged, ...]:
+        """What Table 2 says of a payload of `kind`, under each grading that the policy has for it (clause 5.2)."""
+        return judge(() if self.policy is None else self.policy.strategy, kind, self.techniques.get(kind, ()))
+
+    def _unadvised(self, kind: Kind) -> Decision | None:
+        for each in self.judged(kind):
+            if each.refused:
+                reason = f"{each.sentence} This site's policy refuses what the table advises against."
+                return Decision(False, "strategy.unadvised", reason, CLAUSE)
         return None
 
     def _consent(self, policy: SitePolicy) -> Decision | None:

@@ -27,6 +27,11 @@ class Channels(Protection):
     parameters: ChannelsParameters
 
     @property
+    def techniques(self) -> tuple[str, ...]:
+        """Zeros stand where values were."""
+        return ("null insertion",)
+
+    @property
     def guarantee(self) -> str:
         """None."""
         return "none: the channels that stay say what they said"

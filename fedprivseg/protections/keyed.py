@@ -32,6 +32,12 @@ class Keyed(Protection):
     parameters: KeyedParameters
 
     @property
+    def techniques(self) -> tuple[str, ...]:
+        """A linear map of the numbers in a cell; other places for the cells."""
+        parameters = self.parameters
+        return (*(("numeric transform",) if parameters.mix else ()), *(("rearrangement",) if parameters.cells else ()))
+
+    @property
     def guarantee(self) -> str:
         """None."""
         return "none: a secret linear map, which a few known pairs give away"

@@ -30,6 +30,11 @@ class Noise(Protection):
     parameters: NoiseParameters
 
     @property
+    def techniques(self) -> tuple[str, ...]:
+        """Noise."""
+        return ("random perturbation",)
+
+    @property
     def guarantee(self) -> str:
         """Differential privacy of one released slice."""
         return "formal: (epsilon, delta)-differential privacy of each released slice, as large as the history says"

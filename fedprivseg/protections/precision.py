@@ -29,6 +29,11 @@ class Precision(Protection):
     parameters: PrecisionParameters
 
     @property
+    def techniques(self) -> tuple[str, ...]:
+        """Digits are cut off."""
+        return ("truncation",)
+
+    @property
     def guarantee(self) -> str:
         """None."""
         return "none: at most so many bits a value leave, and nothing says which"

@@ -52,6 +52,11 @@ class Protection(ABC):
 
     @property
     @abstractmethod
+    def techniques(self) -> tuple[str, ...]:
+        """What it is in the words of Table 2 (T/SCGS 313008-2024 clause 5.2), which a site's policy may advise against."""
+
+    @property
+    @abstractmethod
     def guarantee(self) -> str:
         """One line that begins with 'formal:', 'computational:' or 'none:'."""
 

@@ -27,6 +27,7 @@ from fedprivseg.policy.standing import InForce, Standing, Taken
 from fedprivseg.records import PHASES, Decision, Subject
 from fedprivseg.site.notes import INTAKE, Notes
 from fedprivseg.site.station import Station
+from fedprivseg.site.techniques import techniques_of
 from fedprivseg.site.vault import POLICY
 
 REGISTER, AGREEMENT = "consent.csv", "agreement.json"
@@ -169,6 +170,7 @@ class Rules:
                 for config in self._scenario.protections
                 for kind in config.of
             ),
+            techniques=techniques_of(self._scenario),
             taken=self._taken(content) if policy.consent == "register" else None,
             special=content["facts"]["level"] == max(LEVELS),
             identified=content["facts"]["level"] >= IDENTIFYING,

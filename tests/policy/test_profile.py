@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fedprivseg.config import AdmissionConfig
 from fedprivseg.errors import ScenarioError
+from fedprivseg.policy.grading import Grading
 from fedprivseg.policy.profile import (
     Demand,
     SitePolicy,
@@ -22,6 +23,7 @@ from fedprivseg.policy.profile import (
     read_profile,
 )
 from fedprivseg.policy.standing import InForce, Standing, Taken
+from fedprivseg.policy.strategy import Grade, Technique
 from fedprivseg.records import Kind
 
 PURPOSES = ("describe", "train", "infer", "measure")
@@ -39,6 +41,13 @@ demands = st.builds(
     at_least=st.dictionaries(choices("multiplier"), st.floats(0, 2), max_size=1),
     at_most=st.dictionaries(choices("bits"), st.floats(1, 16), max_size=1),
 )
+gradings = st.builds(
+    Grading,
+    of=st.lists(choices("image-code", "weights", "raw"), min_size=1, max_size=2, unique=True).map(tuple),
+    utility=st.sampled_from(Grade),
+    confidentiality=st.sampled_from(Grade),
+    unadvised=choices("refuse", "note"),
+)
 policies = st.builds(
     SitePolicy,
     profile=choices("open-research", "no-sharing"),
@@ -54,6 +63,10 @@ policies = st.builds(
     retention_days=st.none() | st.integers(0, 4000),
     at_rest=choices("encrypted", "plain"),
     admission=st.builds(AdmissionConfig, image_leakage=st.floats(0, 1), linkage=st.floats(0.5, 1)),
+    strategy=st.lists(gradings, max_size=2).map(tuple),
+)
+ways = st.dictionaries(
+    st.sampled_from((Kind.IMAGE_CODE, Kind.WEIGHTS)), st.lists(st.sampled_from(Technique), max_size=2).map(tuple)
 )
 forces = st.lists(
     st.builds(
@@ -108,6 +121,11 @@ def test_a_profile_that_is_no_legal_advice_says_so(name: str) -> None:
         ('profile = "codes-only"\nkinds = ["pictures"]', "kinds"),
         ('profile = "codes-only"\nraw_sharing = "yes"', "raw_sharing"),
         ('profile = "codes-only', "not valid TOML"),
+        (
+            'profile = "codes-only"\n[[strategy]]\nof = ["metric"]\nutility = "medium"\nconfidentiality = "low"',
+            "utility",
+        ),
+        ('profile = "codes-only"\n[[strategy]]\nof = []\nutility = "low"\nconfidentiality = "low"', "strategy.0.of"),
         ('profile = "codes-only"\n[[demands]]\nof = "weights"\nprotection = "noise"', "demands"),
     ],
 )
@@ -130,13 +148,17 @@ def test_without_a_word_a_policy_allows_nothing() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(one=policies, other=policies, protections=forces, taken=takings)
+@given(one=policies, other=policies, protections=forces, techniques=ways, taken=takings)
 def test_what_both_allow_is_all_that_their_meet_allows(
-    one: SitePolicy, other: SitePolicy, protections: tuple[InForce, ...], taken: Taken | None
+    one: SitePolicy,
+    other: SitePolicy,
+    protections: tuple[InForce, ...],
+    techniques: dict[Kind, tuple[Technique, ...]],
+    taken: Taken | None,
 ) -> None:
     # `special` stays false: the meet may raise a level by knowing more special diseases, which the site finds at intake.
     def allowed(policy: SitePolicy) -> set[tuple[Kind, str]]:
-        standing = Standing(policy, TODAY, protections=protections, taken=taken)
+        standing = Standing(policy, TODAY, protections=protections, techniques=techniques, taken=taken)
         return {(kind, purpose) for kind in Kind for purpose in PURPOSES if standing.objection(kind, purpose) is None}
 
     both = meet(one, other)
@@ -156,6 +178,12 @@ def test_differences_are_named_just_where_there_are_any(one: SitePolicy, other: 
     assert bool(differences(one, other)) is not same
     assert differences(one, one) == ()
     assert all(sentence.endswith(".") for sentence in differences(one, other))
+
+
+@pytest.mark.parametrize("name", [name for name in profile_names() if name != "no-sharing"])
+def test_a_profile_grades_everything_that_it_lets_out(name: str) -> None:
+    profile = read_profile(name)
+    assert {kind for grading in profile.strategy for kind in grading.of} == set(profile.kinds)
 
 
 @pytest.mark.parametrize(
