@@ -20,6 +20,7 @@ from fedprivseg import (
     access_cli,
     archive_cli,
     data_cli,
+    deidentify_cli,
     destroy_cli,
     ledger_cli,
     lifecycle_cli,
@@ -47,6 +48,7 @@ app.add_typer(destroy_cli.app, name="destroy")
 app.command()(lifecycle_cli.retention)
 app.command()(lifecycle_cli.drill)
 app.command()(trace_cli.trace)
+app.command()(deidentify_cli.deidentify)
 
 _INTERRUPTED = 130
 
