@@ -38,12 +38,14 @@ class SiteConfig(_Frozen):
 
     ``policy`` is the content of the hospital's ``policy.toml`` (see `policy.profile`), empty if it has none; a simulation puts
     it into its simulated hospital's folder, where the gate reads it. A real hospital's gate reads the hospital's own file.
+    ``domain``: the security domain of the hospital's network (T/SCGS 313008-2024 clause 5.3.2-c), empty if none is stated.
     """
 
     name: Name
     centre: int = Field(ge=1, le=99)
     title: str = ""
     vendor: str = ""
+    domain: Name | Literal[""] = ""
     policy: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -214,6 +216,13 @@ class StudyConfig(_Frozen):
         return self
 
 
+class ServerConfig(_Frozen):
+    """``domain``: the security domain of the server as the simulated hospitals know it; empty: none of theirs. A real hospital
+    states it in its own station, and takes no scenario's word for it."""
+
+    domain: Name | Literal[""] = ""
+
+
 class ReportConfig(_Frozen):
     """``images``: whether the report may show slices and codes. In a deployment between real hospitals it is false."""
 
@@ -239,6 +248,7 @@ class Scenario(_Frozen):
     resources: ResourceConfig = ResourceConfig()
     policy: PolicyConfig = PolicyConfig()
     study: StudyConfig = StudyConfig()
+    server: ServerConfig = ServerConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")

@@ -49,6 +49,7 @@ def settle(
             "today": None if scenario.study.today is None else scenario.study.today.isoformat(),
             "intake": None if scenario.study.intake is None else scenario.study.intake.isoformat(),
             "server_key": server_key.public_hex,
+            "server_domain": scenario.server.domain,
             "withdraws": "" if scenario.study.consent is None else scenario.study.consent.withdraws.get(site.name, ""),
         }
         write_text(home / "station.json", json.dumps(station, indent=1))

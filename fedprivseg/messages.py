@@ -19,19 +19,21 @@ MESSAGE_TYPE = "train.perform"
 
 @dataclass(frozen=True)
 class Envelope:
-    """An order with what a site needs to carry it out: the run's id, the resolved scenario as JSON, and the signed head of the
-    server's ledger."""
+    """An order with what a site needs to carry it out: the run's id, the resolved scenario as JSON, the signed head of the
+    server's ledger, and the card of its encryption key (`policy.transport.Card`), empty if it has none."""
 
     order: Order
     run_id: str
     scenario: str
     head: str
+    card: str = ""
 
 
 @dataclass(frozen=True)
 class Released:
-    """A payload that the gate let out: its bytes, the signature, the signed head of the site's ledger, and the effort it took
-    (s, MiB)."""
+    """A payload that the gate let out: its bytes, the signature over them, the signed head of the site's ledger, the effort it
+    took (s, MiB), the id of the key to which the bytes are encrypted, empty if they are not, and the site's name: a server that
+    has still to learn it cannot read it from encrypted bytes, and the signature shows whether it is true."""
 
     body: bytes
     signature: bytes
@@ -39,11 +41,14 @@ class Released:
     head: str
     seconds: float
     peak_rss_mb: float
+    encrypted_to: str = ""
+    site: str = ""
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A payload that the gate kept: the rule, the reason, and the signed head of the site's ledger."""
+    """A payload that the gate kept: the rule, the reason, and the signed head of the site's ledger, empty if that cannot be
+    opened."""
 
     site: str
     rule: str
@@ -67,7 +72,7 @@ def write_order(envelope: Envelope) -> RecordDict:
     """The envelope as Flower content."""
     order = envelope.order
     fields = {"action": order.action, "number": order.number, "run": envelope.run_id, "scenario": envelope.scenario}
-    fields["head"] = envelope.head
+    fields |= {"head": envelope.head, "card": envelope.card}
     content = RecordDict({"order": ConfigRecord(fields)})  # type: ignore[arg-type]
     if order.answer is not None:
         content["answer"] = ConfigRecord({"body": order.answer.encode()})
@@ -81,7 +86,7 @@ def read_order(content: RecordDict) -> Envelope:
         answer = content.config_records["answer"]["body"] if "answer" in content.config_records else None
         payload = None if answer is None else Payload.decode(bytes(answer))  # type: ignore[arg-type]
         order = Order(str(fields["action"]), int(fields["number"]), payload)  # type: ignore[arg-type]
-        return Envelope(order, str(fields["run"]), str(fields["scenario"]), str(fields["head"]))
+        return Envelope(order, *(str(fields[name]) for name in ("run", "scenario", "head", "card")))
     except (KeyError, TypeError, ValueError) as fault:
         raise PayloadError(f"the message is no order of this format ({type(fault).__name__})") from None
 

@@ -52,7 +52,7 @@ def check(
     from fedprivseg.site.techniques import techniques_of
 
     asked = load_scenario(scenario, settings or [])
-    found = foresee(asked, resolve(asked.method).exports, techniques_of(asked))
+    found = foresee(asked, resolve(asked.method).declared, techniques_of(asked))
     refused = [each for each in found if not each.decision.allowed]
     out = sorted({each.site for each in refused})
     remain = len(asked.sites) - len(out)
@@ -166,7 +166,7 @@ def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: Sit
     from fedprivseg.site.techniques import techniques_of
 
     asked = load_scenario(scenario, settings)
-    exports = resolve(asked.method).exports
+    exports = resolve(asked.method).declared
     verdicts = []
     for policy in (before, after):
         content = policy.model_dump(mode="json", exclude_none=True)

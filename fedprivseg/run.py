@@ -184,7 +184,7 @@ def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str,
             )
         if not (folder / "run-id").exists():
             write_text(folder / "run-id", secrets.token_hex(8))
-        settle(folder, scenario, resolve(scenario.method).exports, release, cache_folder().resolve() / "grid", cohorts)
+        settle(folder, scenario, resolve(scenario.method).declared, release, cache_folder().resolve() / "grid", cohorts)
         write_text(folder / "scenario.json", scenario.model_dump_json(indent=1))
     except (OSError, FolderError) as fault:
         if new:
@@ -247,7 +247,7 @@ def _gather(
         method=method.name,
         variant=method.variant,
         engine=scenario.engine,
-        exports=tuple(sorted(method.exports)),
+        exports=tuple(sorted(method.declared)),
         sites=sites,
         mean_dice=float(np.mean(means)) if means else None,
         stages=accounts["stages"],

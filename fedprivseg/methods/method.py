@@ -250,6 +250,11 @@ class Method(ABC):
         """What the method itself does to payloads of a kind, in the words of Table 2 (T/SCGS 313008-2024 clause 5.2)."""
         return {}
 
+    @property
+    def declared(self) -> frozenset[Kind]:
+        """The kinds that may leave a site under this method's own parameters: `exports`, or fewer."""
+        return self.exports
+
     @abstractmethod
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """The server half, from the first order to the last; returns each site's METRIC payload."""

@@ -166,6 +166,13 @@ class Rounds(Method):
         """Updates of a private training carry its noise."""
         return {} if self.parameters.dp is None else {Kind.WEIGHTS: ("random perturbation",)}
 
+    @property
+    def declared(self) -> frozenset[Kind]:
+        """Masked weights with the shares that open their sum under secure summation, otherwise weights; never both."""
+        p = self.parameters
+        masked = isinstance(p, SummableParameters) and p.summation == "secure"
+        return self.exports - ({Kind.WEIGHTS} if masked else {Kind.MASKED, Kind.SHARE})
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Rounds of broadcast, local training and aggregation; then every site measures with the last net."""
         p = self.parameters

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedprivseg.config import Scenario, SiteConfig
 from fedprivseg.policy.agreement import Agreement, BreachPlan, Terms
@@ -18,6 +19,7 @@ from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.profile import SitePolicy, meet, parse_policy
 from fedprivseg.policy.standing import InForce, Standing, Taken
 from fedprivseg.policy.strategy import Technique
+from fedprivseg.policy.transport import Card, EncryptionKey
 from fedprivseg.records import Decision, Kind, Payload
 
 USES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
@@ -94,6 +96,7 @@ def foresee(
     kind leaves. Where a register of consent
     is needed, it is taken for granted that it covers somebody: only the site knows."""
     found = []
+    encryption = EncryptionKey(X25519PrivateKey.generate())
     for site in scenario.sites:
         own, server = (SiteKey(Ed25519PrivateKey.generate()) for _ in range(2))
         policy = effective(scenario, site)
@@ -109,6 +112,9 @@ def foresee(
             techniques=techniques,
             taken=Taken(1, 0) if scenario.study.consent is not None else None,
             since=scenario.study.intake or scenario.study.today or date.today(),
+            card=Card.issue(server, encryption),
+            domain=site.domain,
+            server_domain=scenario.server.domain,
         )
         gate = Gate(exports, site.name, standing)
         for kind in sorted(exports):

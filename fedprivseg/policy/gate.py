@@ -3,7 +3,11 @@
 A payload of a kind that the method declares is put first to the site's policy (`standing`), then to the rules in `RULES`, one
 function each, in the order in which they stand; the first that objects decides, and if none does the payload may leave (rule
 ``kind.declared``). Everything else is refused: an undeclared kind, raw data, bytes that are no payload, a fault in the gate, a
-ledger that cannot be written, a site without a policy.
+ledger that cannot be written, a site without a policy, a decision that took too long.
+
+What the policy wants closed is encrypted to the server's key after the decision and before the signature, which is over what
+travels. A rule that hangs cannot be stopped from outside of it (a thread cannot be killed): while it hangs nothing leaves,
+since only the gate hands a payload out, and a decision that comes late is a refusal. The server waits until its deadline.
 
 The size rules bound what could leave under the name of a metric or a status; they do not prove that a small array is
 what it is called. That is for whoever reads the method, and for the attacks.
@@ -11,6 +15,7 @@ what it is called. That is for whoever reads the method, and for the attacks.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -21,6 +26,7 @@ from fedprivseg.errors import PayloadError, RequestError
 from fedprivseg.policy.keys import SiteKey, statement
 from fedprivseg.policy.ledger import SUBJECTS, Fact, Ledger, Line
 from fedprivseg.policy.standing import Standing
+from fedprivseg.policy.transport import slot
 from fedprivseg.policy.witness import Head
 from fedprivseg.records import Decision, Kind, Payload, digest
 
@@ -36,18 +42,23 @@ METRIC_NDIM = 3
 STATUS_BYTES = 1 << 16
 STATUS_VALUES = 64
 
+PATIENCE_S = 30.0
+"""The longest that a decision may take, in seconds. The largest payload is looked through in a few."""
+
 _CHUNK = 1 << 20  # values looked at in one go, so that looking needs no memory of a payload's size
 
 
 @dataclass(frozen=True)
 class Released:
-    """What may be sent: `body` with the site's `signature` over its statement, and the ledger `line` that says so."""
+    """What may be sent: `body` with the site's `signature` over its statement, and the ledger `line` that says so. digest: of
+    the payload. encrypted_to: the id of the key to which `body` is the payload encrypted; empty if `body` is the payload."""
 
     body: bytes
     digest: str
     signature: bytes
     decision: Decision
     line: Line
+    encrypted_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,12 +76,14 @@ class Gate:
     """The policy of one site for one method.
 
     exports: the kinds that the method declares. site: whose gate this is. standing: the site's policy and what it asks for, on
-    this day. Raises RequestError for something in `exports` that is no kind.
+    this day. patience_s: how long a decision may take; a later one is a refusal. Raises RequestError for something in `exports`
+    that is no kind.
     """
 
     exports: frozenset[Kind]
     site: str
     standing: Standing
+    patience_s: float = PATIENCE_S
 
     def __post_init__(self) -> None:
         unknown = sorted(repr(kind) for kind in self.exports if not isinstance(kind, Kind))
@@ -109,16 +122,17 @@ class Gate:
     ) -> Released | Refused:
         """Decide on the encoded payload `body`, write that into the ledger, and only then hand it back.
 
-        The signature is over ``statement(run_id, site, action, number, digest)``: the answer to `action` number
-        `number` of run `run_id`. shown: the head of the server's ledger, which the line notes. owners: the pseudonyms of those
-        whose data the payload is made of, for the line; what raises there is a refusal. Exactly one ledger line is
-        written, before the return; if that fails, nothing is released. Any exception from here means that nothing was
-        released either.
+        The signature is over ``statement(run_id, site, action, number, digest)``, with the digest of what is sent: the answer
+        to `action` number `number` of run `run_id`, encrypted if the policy wants it. shown: the head of the server's
+        ledger, which the line notes. owners: the pseudonyms of those whose data the payload is made of, for the line; what
+        raises there is a refusal. Exactly one ledger line is written, before the return; if that fails, nothing is
+        released. Any exception from here means that nothing was released either.
         """
-        body = bytes(body)
+        begun = time.monotonic()
+        body = sent = bytes(body)
         name = digest(body)
         payload: Payload | None = None
-        signature = b""
+        signature, encrypted_to = b"", ""
         subjects: list[Fact] = []
         try:
             payload = Payload.decode(body)
@@ -128,16 +142,21 @@ class Gate:
                     False, "ledger.foreign", "The ledger or the signing key is not the one of this gate's site."
                 )
             else:
-                decision = self.decide(payload)
+                decision = self._in_time(self.decide(payload), begun)
             if decision.allowed:
-                signature = key.sign(statement(run_id, self.site, action, number, name))
+                if self.standing.encrypts(payload.level):
+                    card = self.standing.card
+                    assert card is not None  # or the rule about it had refused
+                    sent = card.seal(slot(run_id, self.site, action, number, payload.kind), body)
+                    encrypted_to = card.key_id
+                signature = key.sign(statement(run_id, self.site, action, number, digest(sent)))
         except PayloadError as fault:
             decision = Decision(False, "payload.malformed", f"What was to leave cannot be examined: {fault}.")
         except Exception as fault:
             decision = _broken(fault)
         facts: dict[str, Fact] = {
             "action": action,
-            "bytes": len(body),
+            "bytes": len(sent),
             "clause": decision.clause,
             "decision": "permit" if decision.allowed else "deny",
             "digest": name,
@@ -148,6 +167,8 @@ class Gate:
             **({} if shown is None else {"server_head": shown.noted()}),
             **({} if payload is None else {**_describe(payload), **self._strategy(payload.kind)}),
             **({SUBJECTS: subjects} if subjects else {}),
+            **({"encrypted_to": encrypted_to, "sealed": digest(sent)} if decision.allowed and encrypted_to else {}),
+            **({"transfer": "within" if self.standing.within else "across"} if decision.allowed else {}),
         }
         try:
             line = ledger.append("release" if decision.allowed else "refusal", facts)
@@ -156,7 +177,16 @@ class Gate:
             return Refused(name, Decision(False, "ledger.unwritable", reason), None)
         if not decision.allowed:
             return Refused(name, decision, line)
-        return Released(body, name, signature, decision, line)
+        return Released(sent, name, signature, decision, line, encrypted_to)
+
+    def _in_time(self, decision: Decision, begun: float) -> Decision:
+        """`decision`, or a refusal if it comes later than `patience_s` after `begun` (of the clock that never goes back)."""
+        if time.monotonic() - begun <= self.patience_s:
+            return decision
+        reason = (
+            f"The gate took longer than {self.patience_s:g} s to decide; a decision that comes late lets nothing out."
+        )
+        return Decision(False, "gate.late", reason, "5.6.2-b")
 
     def _strategy(self, kind: Kind) -> dict[str, Fact]:
         """Under which techniques the payload leaves and what each grading says of them; nothing where it is not graded."""
@@ -201,6 +231,10 @@ def _understated(gate: Gate, payload: Payload) -> str | None:
     if payload.level >= assigned.level:
         return None
     return f"The payload claims level {payload.level} and is of level {assigned.level}: {assigned.reason}."
+
+
+def _unencryptable(gate: Gate, payload: Payload) -> str | None:
+    return gate.standing.unencryptable(payload.level)
 
 
 def _dtype(gate: Gate, payload: Payload) -> str | None:
@@ -252,6 +286,7 @@ RULES: tuple[tuple[str, str, Callable[[Gate, Payload], str | None]], ...] = (
     ("site.foreign", "5.3.2-b", _foreign),
     ("level.above", "5.5", _level),
     ("level.understated", "5.5", _understated),
+    ("transport.key", "5.3.2-b", _unencryptable),
     ("arrays.dtype", "5.1.2-c", _dtype),
     ("arrays.non-finite", "5.1.2-c", _non_finite),
     ("metric.size", "5.1.2-c", _metric_size),

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -29,6 +29,9 @@ Purpose = Literal["describe", "train", "infer", "measure"]
 
 Level = Literal[1, 2, 3, 4, 5]
 """Sensitivity, 1 (public) to 5 (strictly limited): T/SCGS 313008-2024 clause 5.5."""
+
+EncryptFrom = Literal[1, 2, 3, 4, 5, "never"]
+"""From which level on what leaves is encrypted to the server's key."""
 
 
 class _Frozen(BaseModel):
@@ -66,7 +69,9 @@ class SitePolicy(_Frozen):
     kinds of payloads are graded for clause 5.2, and whether what its table advises against is refused.
     special_diseases: pathologies, as the site's table spells them, whose images are of level 5.
     retention_days: how long what was made of patients' data may be kept, None for no term. at_rest: whether the site's
-    vault is encrypted. admission: how much a method may leak.
+    vault is encrypted. admission: how much a method may leak. encrypt_from: from which level on content is encrypted to the
+    server's key. within_domain, across_domains: kinds that may pass to a server in the site's own security domain, and to one
+    in another or an unknown one; encrypt_across: whether what goes to the latter is encrypted at any level.
     """
 
     profile: Name
@@ -83,8 +88,12 @@ class SitePolicy(_Frozen):
     retention_days: int | None = Field(default=None, ge=0, le=36_500)
     at_rest: Literal["encrypted", "plain"] = "encrypted"
     admission: AdmissionConfig = AdmissionConfig()
+    encrypt_from: EncryptFrom = 1
+    within_domain: tuple[Kind, ...] = ()
+    across_domains: tuple[Kind, ...] = ()
+    encrypt_across: Literal["always", "by-level"] = "always"
 
-    @field_validator("kinds", "purposes", "special_diseases")
+    @field_validator("kinds", "purposes", "special_diseases", "within_domain", "across_domains")
     @classmethod
     def _sorted(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         # In one order, without repetition: two policies that allow the same are then equal.
@@ -137,13 +146,22 @@ def meet(one: SitePolicy, other: SitePolicy) -> SitePolicy:
         retention_days=min(terms, default=None),
         at_rest="plain" if one.at_rest == other.at_rest == "plain" else "encrypted",
         admission=AdmissionConfig(**limits),
+        encrypt_from=min((one.encrypt_from, other.encrypt_from), key=_closed_from),
+        within_domain=tuple(kind for kind in one.within_domain if kind in other.within_domain),
+        across_domains=tuple(kind for kind in one.across_domains if kind in other.across_domains),
+        encrypt_across="by-level" if one.encrypt_across == other.encrypt_across == "by-level" else "always",
     )
 
 
 def differences(one: SitePolicy, other: SitePolicy) -> tuple[str, ...]:
     """What changes from `one` to `other`, a sentence each; nothing for two policies that rule alike."""
     found = []
-    for name, verb in (("kinds", "leave"), ("purposes", "be served")):
+    for name, verb in (
+        ("kinds", "leave"),
+        ("purposes", "be served"),
+        ("within_domain", "pass within the security domain"),
+        ("across_domains", "pass to another security domain"),
+    ):
         before, after = set(getattr(one, name)), set(getattr(other, name))
         if gone := sorted(before - after):
             found.append(f"No longer may {verb}: {', '.join(gone)}.")
@@ -151,6 +169,9 @@ def differences(one: SitePolicy, other: SitePolicy) -> tuple[str, ...]:
             found.append(f"Now may {verb}: {', '.join(come)}.")
     if one.max_level != other.max_level:
         found.append(f"The highest level that may leave goes from {one.max_level} to {other.max_level}.")
+    if one.encrypt_from != other.encrypt_from:
+        terms = [f"level {each}" if each != "never" else "no level" for each in (one.encrypt_from, other.encrypt_from)]
+        found.append(f"What leaves is encrypted to the server's key from {terms[1]} on, before from {terms[0]} on.")
     for name, words in _CHOICES:
         if getattr(one, name) != getattr(other, name):
             found.append(words[getattr(other, name)])
@@ -203,7 +224,18 @@ _CHOICES: tuple[tuple[str, Mapping[str, str]], ...] = (
             "plain": "The site's vault may now be plain.",
         },
     ),
+    (
+        "encrypt_across",
+        {
+            "always": "What goes to another security domain is now encrypted at any level.",
+            "by-level": "What goes to another security domain is now encrypted by its level alone.",
+        },
+    ),
 )
+
+
+def _closed_from(level: EncryptFrom) -> int:
+    return max(get_args(Level)) + 1 if level == "never" else level
 
 
 def _profiles() -> Any:

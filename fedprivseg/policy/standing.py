@@ -13,12 +13,15 @@ from datetime import date
 from types import MappingProxyType
 from typing import Any
 
+from fedprivseg.policy.agreement import CLAUSE as AGREEMENT_CLAUSE
 from fedprivseg.policy.agreement import Agreement, objection
 from fedprivseg.policy.grading import Judged, judge
 from fedprivseg.policy.levels import Assigned, payload_level
 from fedprivseg.policy.profile import SitePolicy
 from fedprivseg.policy.retention import Term
-from fedprivseg.policy.strategy import CLAUSE, Technique
+from fedprivseg.policy.strategy import CLAUSE as STRATEGY_CLAUSE
+from fedprivseg.policy.strategy import Technique
+from fedprivseg.policy.transport import Card
 from fedprivseg.records import Decision, Kind
 
 
@@ -46,7 +49,10 @@ class Standing:
     protections: those in force. techniques: of clause 5.2, under which a payload of each kind leaves. taken: who was taken in,
     None if no register was asked. special: whether anybody taken in has a disease that the site treats as special. identified:
     whether anybody's images identify directly. subjects: how many take part. since: the day on which subjects were taken in,
-    from which the term of retention counts; None if nobody was. destroyed: whether its destruction was begun."""
+    from which the term of retention counts; None if nobody was. destroyed: whether its destruction was begun. card: the
+    server's encryption key, None if it showed none. domain, server_domain: the security domains of the site and, as the site
+    knows it, of the server; empty: unknown. unreadable: which of the papers that the policy asks for is there and cannot be
+    read, empty if all can."""
 
     policy: SitePolicy | None
     today: date
@@ -61,6 +67,10 @@ class Standing:
     subjects: int = 0
     since: date | None = None
     destroyed: bool = False
+    card: Card | None = None
+    domain: str = ""
+    server_domain: str = ""
+    unreadable: str = ""
 
     def level(self, kind: Kind) -> Assigned:
         """The level of a payload of `kind` (clause 5.5)."""
@@ -71,6 +81,28 @@ class Standing:
         """The highest level that may leave; 0, which no payload has, without a policy."""
         return 0 if self.policy is None else self.policy.max_level
 
+    @property
+    def within(self) -> bool:
+        """Whether the server is in the site's own security domain (clause 5.3.2-c); what is unknown is not."""
+        return bool(self.domain) and self.domain == self.server_domain
+
+    def encrypts(self, level: int) -> bool:
+        """Whether what leaves at `level` is encrypted to the server's key; without a policy everything would be."""
+        policy = self.policy
+        if policy is None or (policy.encrypt_across == "always" and not self.within):
+            return True
+        return policy.encrypt_from != "never" and level >= policy.encrypt_from
+
+    def unencryptable(self, level: int) -> str | None:
+        """Why what has to be encrypted at `level` cannot be; None if it can, or need not. Under an agreement the server is who
+        signed that, otherwise who stands in the site's station."""
+        if not self.encrypts(level):
+            return None
+        if self.card is None:
+            return "It has to be encrypted to the server's key, and the server showed none that can be read."
+        agreed = self.policy is not None and self.policy.agreement == "required" and self.agreement is not None
+        return self.card.unfit(self.agreement.terms.server_key if agreed and self.agreement else self.server_key)
+
     def objection(self, kind: Kind, purpose: str) -> Decision | None:
         """Why no payload of `kind` for `purpose` may leave; None if the policy has nothing against it."""
         policy = self.policy
@@ -79,7 +111,9 @@ class Standing:
             return Decision(False, "policy.absent", reason, "5.6.2-b")
         return (
             self.expired
+            or self._papers()
             or _kind(policy, kind)
+            or self._transfer(policy, kind)
             or _purpose(policy, purpose)
             or self._level(policy, kind)
             or self._agreement(policy, kind, purpose)
@@ -107,6 +141,29 @@ class Standing:
             f"taken in on {self.since}, the term ended on {last}, and it is {self.today}. It is to be destroyed."
         )
         return Decision(False, "retention.ended", reason, "5.8-b")
+
+    def _papers(self) -> Decision | None:
+        if not self.unreadable:
+            return None
+        what, clause = _PAPERS.get(self.unreadable, ("One of the site's own records", "5.6.2-b"))
+        reason = f"{what} cannot be read, and what cannot be read allows nothing."
+        return Decision(False, f"{self.unreadable}.unreadable", reason, clause)
+
+    def _transfer(self, policy: SitePolicy, kind: Kind) -> Decision | None:
+        allowed = policy.within_domain if self.within else policy.across_domains
+        if kind in allowed:
+            return None
+        listed = ", ".join(allowed) or "nothing"
+        if self.within:
+            reason = (
+                f"Within its security domain this site's policy does not let '{kind}' pass; it lets pass: {listed}."
+            )
+            return Decision(False, "transfer.within", reason, "5.3.2-c")
+        reason = (
+            f"To another security domain this site's policy does not let '{kind}' pass; it lets pass: {listed}. The site is in "
+            f"{self.domain or 'none that is stated'}, the server in {self.server_domain or 'none that the site knows'}."
+        )
+        return Decision(False, "transfer.across", reason, "5.3.2-c")
 
     def _level(self, policy: SitePolicy, kind: Kind) -> Decision | None:
         assigned = self.level(kind)
@@ -152,7 +209,7 @@ class Standing:
         for each in self.judged(kind):
             if each.refused:
                 reason = f"{each.sentence} This site's policy refuses what the table advises against."
-                return Decision(False, "strategy.unadvised", reason, CLAUSE)
+                return Decision(False, "strategy.unadvised", reason, STRATEGY_CLAUSE)
         return None
 
     def _consent(self, policy: SitePolicy) -> Decision | None:
@@ -168,6 +225,15 @@ class Standing:
             reason = "No subject's consent covers this study, so there is nobody whose data could be used."
             return Decision(False, "consent.nobody", reason, "5.1.2-b")
         return None
+
+
+_PAPERS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "agreement": ("The data-use agreement at this site", AGREEMENT_CLAUSE),
+        "records": ("The site's record of whom it took in", "5.1.2-b"),
+    }
+)
+"""What may be unreadable, in words, and the clause that asks for it."""
 
 
 def _kind(policy: SitePolicy, kind: Kind) -> Decision | None:

@@ -21,6 +21,7 @@ from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Release
 from fedprivseg.methods.method import Array, Codes, Expected
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Fact, Ledger
+from fedprivseg.policy.transport import Card, EncryptionKey
 from fedprivseg.policy.witness import SERVER, Head
 from fedprivseg.progress import ProgressFile
 from fedprivseg.records import Budget, CrossSite, CurvePoint, Entry, Kind, Order, Payload, digest
@@ -83,10 +84,11 @@ class GridFederation:
         self.stages: dict[str, float] = {}
         self.entries: dict[str, dict[str, dict[str, Any]]] = {}
         self._recall()
-        key = folder / "key.pem"
-        self._ledger = Ledger(
-            folder / "ledger.jsonl", SiteKey.load(key) if key.exists() else SiteKey.create(key), SERVER
-        )
+        key, opener = folder / "key.pem", folder / "encryption.pem"
+        identity = SiteKey.load(key) if key.exists() else SiteKey.create(key)
+        self._ledger = Ledger(folder / "ledger.jsonl", identity, SERVER)
+        self._key = EncryptionKey.load(opener) if opener.exists() else EncryptionKey.create(opener)
+        self._card = Card.issue(identity, self._key).text()
         self._seen: dict[str, int] = {}
         self._grid = grid
         self._scenario = scenario
@@ -121,25 +123,15 @@ class GridFederation:
                     f"site {site!r} failed in {action!r}: {reply.error}. "
                     f"The details stay at the site, in its errors.log under id {reply.log_id}."
                 )
-            if (fault := self._receive(site, orders[site], reply)) is not None:
-                self._leave(site, f"refused at the intake in {action!r}: {fault}")
-                continue
-            if isinstance(reply, Refused):
-                if reply.rule == LAPSED:
-                    self._forget(site)
-                self._leave(site, f"withheld by its gate in {action!r} ({reply.rule}): {reply.reason}")
-                continue
-            account = self.accounts[site]
-            account.bytes_up += len(reply.body)
-            account.seconds += reply.seconds
-            account.peak_rss_mb = max(account.peak_rss_mb, reply.peak_rss_mb)
-            try:
-                payload = self._intake.accept(site, orders[site], expected, reply)
-            except PayloadError as fault:
-                self._leave(site, f"refused at the intake in {action!r}: {fault}")
+            if isinstance(reply, Released):
+                account = self.accounts[site]
+                account.bytes_up += len(reply.body)
+                account.seconds += reply.seconds
+                account.peak_rss_mb = max(account.peak_rss_mb, reply.peak_rss_mb)
+            if (payload := self._receive(site, orders[site], expected, reply)) is None:
                 continue
             if expected.kind in _STORED or (expected.kind in _KEPT_ONCE and number == 1):
-                self.store.put(action, payload, reply.body)
+                self.store.put(action, payload, payload.encode())
             accepted[site] = payload
         self._save()
         return {site: accepted[site] for site in sorted(accepted)}
@@ -208,7 +200,7 @@ class GridFederation:
                     f"{len(nodes)} of {wanted} sites connected within {_NODES_DEADLINE_S:.0f} s; start the others"
                 )
             time.sleep(0.05)
-        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json, self._ledger.head())
+        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json, self._ledger.head(), self._card)
         messages = [Message(write_order(envelope), node, MESSAGE_TYPE) for node in nodes]
         found: dict[str, tuple[int, Released | Refused]] = {}
         names = {site.name for site in self._scenario.sites}
@@ -224,25 +216,16 @@ class GridFederation:
                     f"site {reply.site!r} failed in {DESCRIBE!r}: {reply.error}. "
                     f"The details stay at the site, in its errors.log under id {reply.log_id}."
                 )
-            site = reply.site if isinstance(reply, Refused) else Payload.decode(reply.body).site
+            site = reply.site
             if site not in names or site in found:
                 raise SiteError(f"a node presents itself as {site!r}; expected each of {', '.join(sorted(names))} once")
             found[site] = (node, reply)
         if missing := sorted(names - set(found)):
             raise SiteError(f"no answer from {', '.join(missing)} within {self._scenario.deadline_s:.0f} s")
         keys = {site: reply.public_key for site, (_, reply) in found.items() if isinstance(reply, Released)}
-        self._intake = Intake(self._run_id, self._identities(keys))
+        self._intake = Intake(self._run_id, self._identities(keys), self._key)
         for site, (_, reply) in sorted(found.items()):
-            if (fault := self._receive(site, Order(DESCRIBE), reply)) is not None:
-                self._leave(site, f"refused at the intake in {DESCRIBE!r}: {fault}")
-                continue
-            if isinstance(reply, Refused):
-                self._leave(site, f"withheld by its gate in {DESCRIBE!r} ({reply.rule}): {reply.reason}")
-                continue
-            try:
-                payload = self._intake.accept(site, Order(DESCRIBE), DESCRIPTION, reply)
-            except PayloadError as fault:
-                self._leave(site, f"refused at the intake in {DESCRIBE!r}: {fault}")
+            if (payload := self._receive(site, Order(DESCRIBE), DESCRIPTION, reply)) is None:
                 continue
             self.accounts[site].facts = {key: int(value[0]) for key, value in payload.arrays.items()}
         return {site: node for site, (node, _) in found.items()}
@@ -259,7 +242,7 @@ class GridFederation:
         site_of = {self._nodes[site]: site for site in orders}
         messages, head = [], self._ledger.head()
         for site, order in orders.items():
-            envelope = Envelope(order, self._run_id, self._scenario_json, head)
+            envelope = Envelope(order, self._run_id, self._scenario_json, head, self._card)
             if order.answer is not None:
                 self.accounts[site].bytes_down += len(order.answer.encode())
             messages.append(Message(write_order(envelope), self._nodes[site], MESSAGE_TYPE))
@@ -282,24 +265,51 @@ class GridFederation:
             raise SiteError(f"no answer from {', '.join(missing)} within {self._scenario.deadline_s:.0f} s")
         return {site: replies[site] for site in sorted(replies)}
 
-    def _receive(self, site: str, order: Order, reply: Released | Refused) -> str | None:
-        """Write into the server's ledger what came from `site`, with the head of the site's own; why it cannot be taken, if its
-        head is not the site's or tells of fewer lines than before."""
+    def _receive(self, site: str, order: Order, expected: Expected, reply: Released | Refused) -> Payload | None:
+        """The checked payload of `reply`, or None, and then `site` has left the run and its account says why. What came is
+        written into the server's ledger, with the head of the site's own, before it is used."""
+        facts: dict[str, Fact] = {"action": order.action, "number": order.number, "site": site}
         try:
-            head = Head.read(reply.head, self._intake.identities.get(site))
+            # A site that cannot open its ledger has no head to show; it sends no payload either.
+            if reply.head or isinstance(reply, Released):
+                facts["head"] = self._shown(site, reply.head)
         except LedgerError as fault:
-            return str(fault)
+            self._turn_away(site, order, fault)
+            return None
+        if isinstance(reply, Refused):
+            self._ledger.append("receipt", {**facts, "rule": reply.rule})
+            if reply.rule == LAPSED:
+                self._forget(site)
+            self._leave(site, f"withheld by its gate in {order.action!r} ({reply.rule}): {reply.reason}")
+            return None
+        facts |= {"bytes": len(reply.body)} | ({"sealed": digest(reply.body)} if reply.encrypted_to else {})
+        try:
+            body = self._intake.opened(site, order, expected, reply)
+        except PayloadError as fault:
+            self._ledger.append("receipt", {**facts, "digest": digest(reply.body)})
+            self._turn_away(site, order, fault)
+            return None
+        self._ledger.append("receipt", {**facts, "digest": digest(body)})
+        try:
+            return self._intake.checked(site, order, expected, body)
+        except PayloadError as fault:
+            self._turn_away(site, order, fault)
+            return None
+
+    def _turn_away(self, site: str, order: Order, fault: Exception) -> None:
+        self._leave(site, f"refused at the intake in {order.action!r}: {fault}")
+
+    def _shown(self, site: str, text: str) -> list[str | int]:
+        """The head of the ledger of `site` that came, to be noted. Raises LedgerError if it is not the site's, or tells of
+        fewer lines than before."""
+        head = Head.read(text, self._intake.identities.get(site))
         before = self._seen.get(site, 0)
         if head.site != site or head.lines < before:
-            return f"the head of its ledger is that of {head.site[:60]!r} with {head.lines} lines, after {before}"
+            raise LedgerError(
+                f"the head of its ledger is that of {head.site[:60]!r} with {head.lines} lines, after {before}"
+            )
         self._seen[site] = head.lines
-        facts: dict[str, Fact] = {"action": order.action, "head": head.noted(), "number": order.number, "site": site}
-        if isinstance(reply, Released):
-            facts |= {"bytes": len(reply.body), "digest": digest(reply.body)}
-        else:
-            facts |= {"rule": reply.rule}
-        self._ledger.append("receipt", facts)
-        return None
+        return head.noted()
 
     def _forget(self, site: str) -> None:
         """Delete what `site` sent, since consent to it does not stand any more, and mark what has been made of it."""

@@ -1,7 +1,8 @@
 """The intake: everything that arrives at the server is checked before it is used.
 
 Checks, in order: the signature (over run, site, action, number and the bytes' SHA-256, so that a payload fits one slot of one
-run), replay, format, kind and purpose, shard numbers, shape and dtype of every array, finite values.
+run), that what is encrypted is so to this server's key and for this slot, replay, format, kind and purpose, shard numbers,
+shape and dtype of every array, finite values.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from fedprivseg.errors import PayloadError
 from fedprivseg.messages import Released
 from fedprivseg.methods.method import Array, Expected
 from fedprivseg.policy.keys import statement, verify
+from fedprivseg.policy.transport import EncryptionKey, key_id, slot
 from fedprivseg.records import Order, Payload, digest
 
 MOST_SHARDS = 100_000
@@ -19,23 +21,38 @@ MOST_SHARDS = 100_000
 
 
 class Intake:
-    """Checks releases of the sites of one run. ``identities``: each site's public key (hex), fixed when it first spoke."""
+    """Checks releases of the sites of one run. ``identities``: each site's public key (hex), fixed when it first spoke. key: to
+    which sites encrypt, None if this server opens nothing."""
 
-    def __init__(self, run_id: str, identities: dict[str, str]) -> None:
+    def __init__(self, run_id: str, identities: dict[str, str], key: EncryptionKey | None = None) -> None:
         self.run_id = run_id
         self.identities = identities
+        self._key = key
         self._taken: dict[tuple[str, str], tuple[str, int]] = {}
 
     def accept(self, site: str, order: Order, expected: Expected, release: Released) -> Payload:
         """The payload of `release`, if it is what `order` asked of `site`. Raises PayloadError that says what is wrong."""
-        name = digest(release.body)
-        signed = statement(self.run_id, site, order.action, order.number, name)
+        return self.checked(site, order, expected, self.opened(site, order, expected, release))
+
+    def opened(self, site: str, order: Order, expected: Expected, release: Released) -> bytes:
+        """The bytes of the payload in `release`, which `site` signed for this order: decrypted if they are encrypted. Raises
+        PayloadError if the signature is not the site's, or they are not encrypted to this server for this order."""
+        signed = statement(self.run_id, site, order.action, order.number, digest(release.body))
         if not verify(self.identities[site], signed, release.signature):
             raise PayloadError("bad signature: the payload was not signed by this site for this run, action and shard")
-        slot = (order.action, order.number)
-        if self._taken.setdefault((site, name), slot) != slot:
+        if not release.encrypted_to:
+            return release.body
+        if self._key is None or release.encrypted_to != key_id(self._key.public_hex):
+            raise PayloadError("what came is encrypted to another key than this server's")
+        return self._key.open(slot(self.run_id, site, order.action, order.number, expected.kind), release.body)
+
+    def checked(self, site: str, order: Order, expected: Expected, body: bytes) -> Payload:
+        """The payload in `body`, which `opened` returned. Raises PayloadError that says what is wrong with it."""
+        # By the payload itself: encrypted twice it is other bytes.
+        name, place = digest(body), (order.action, order.number)
+        if self._taken.setdefault((site, name), place) != place:
             raise PayloadError(f"replayed payload: the same bytes already came for {self._taken[site, name]}")
-        payload = Payload.decode(release.body)
+        payload = Payload.decode(body)
         self._check_header(site, order, expected, payload)
         if set(payload.arrays) != set(expected.arrays):
             raise PayloadError(f"arrays {sorted(payload.arrays)} came, {sorted(expected.arrays)} were expected")

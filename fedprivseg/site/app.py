@@ -19,6 +19,7 @@ from flwr.clientapp.typing import ClientAppCallable
 
 from fedprivseg.compute import threads
 from fedprivseg.config import Scenario
+from fedprivseg.errors import LedgerError
 from fedprivseg.messages import Failed, Refused, Released, Reply, read_order, write_reply
 from fedprivseg.methods import resolve
 from fedprivseg.policy import gate as policy
@@ -53,7 +54,7 @@ def _through_gate(
     shown = Head.read(envelope.head, station.server_key)  # who cannot show it is not the server that the site knows
     scenario = Scenario.model_validate_json(envelope.scenario)
     method = resolve(scenario.method)
-    exports = method.exports
+    exports = method.declared
     rules = Rules(station, scenario)
     if rules.closed:
         # Nothing is computed for an order that nothing may answer; the gate refuses an empty payload in its place.
@@ -63,11 +64,15 @@ def _through_gate(
         only_payload = list(inner.content) == ["payload"]
         body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
     key = _key(station)
-    ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
-    rules.record_intake(ledger, key)
+    try:
+        ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
+        rules.record_intake(ledger, key)
+    except LedgerError as fault:
+        reason = f"The ledger could not be opened ({type(fault).__name__}); what is not recorded does not leave."
+        return Refused(station.site.name, "ledger.unwritable", reason, head="")
     rules.live(order.action)
     # Read anew: a policy that was changed while the order was carried out takes effect on its answer.
-    standing = Rules(station, scenario, rules.notes).standing(key.public_hex)
+    standing = Rules(station, scenario, rules.notes).standing(key.public_hex, envelope.card)
     own_gate = policy.Gate(exports, station.site.name, standing)
 
     def owners(payload: Payload) -> list[str]:
@@ -79,7 +84,16 @@ def _through_gate(
     if isinstance(verdict, policy.Refused):
         return Refused(station.site.name, verdict.decision.rule, verdict.decision.reason, ledger.head())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Released(body, verdict.signature, key.public_hex, ledger.head(), time.perf_counter() - start, peak)
+    return Released(
+        body=verdict.body,
+        signature=verdict.signature,
+        public_key=key.public_hex,
+        head=ledger.head(),
+        seconds=time.perf_counter() - start,
+        peak_rss_mb=peak,
+        encrypted_to=verdict.encrypted_to,
+        site=station.site.name,
+    )
 
 
 app = ClientApp(mods=[gate])

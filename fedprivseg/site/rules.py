@@ -24,6 +24,7 @@ from fedprivseg.policy.ledger import Fact, Ledger
 from fedprivseg.policy.levels import CLASSES, IDENTIFYING, LEVELS, UNKNOWN_CLASS, subject_level
 from fedprivseg.policy.profile import SitePolicy, read_policy
 from fedprivseg.policy.standing import InForce, Standing, Taken
+from fedprivseg.policy.transport import Card
 from fedprivseg.records import PHASES, Decision, Subject
 from fedprivseg.site.notes import INTAKE, Notes
 from fedprivseg.site.station import Station
@@ -51,6 +52,7 @@ class Rules:
         self._folder = station.folder
         self._release = station.release
         self._server_key = station.server_key
+        self._domain, self._server_domain = station.site.domain, station.server_domain
         self._withdraws = station.withdraws
         self._scenario = scenario
         self.today = station.today or date.today()
@@ -153,18 +155,31 @@ class Rules:
         content = self._intake()
         return {"train": content["subjects"][: content["train"]], "test": content["subjects"][content["train"] :]}
 
-    def standing(self, site_key: str) -> Standing:
-        """What the gate holds a payload against, for the site whose public key (hex) is `site_key`."""
+    def standing(self, site_key: str, card: str = "") -> Standing:
+        """What the gate holds a payload against, for the site whose public key (hex) is `site_key`. card: that of the server's
+        encryption key, as it came with the order. Papers that are there and cannot be read allow nothing."""
         policy = self.policy
         if policy is None:
             return Standing(None, self.today, site_key, self._server_key)
-        content = self._intake()
+        agreement, unreadable = None, ""
+        try:
+            agreement = read_agreement(self._folder / AGREEMENT) if policy.agreement == "required" else None
+        except RequestError:
+            unreadable = "agreement"
+        try:
+            content = self._intake()
+        except (OSError, ValueError):
+            content, unreadable = {"subjects": [], "facts": {"level": max(LEVELS)}}, "records"
         return Standing(
             policy=policy,
             today=self.today,
             site_key=site_key,
             server_key=self._server_key,
-            agreement=read_agreement(self._folder / AGREEMENT) if policy.agreement == "required" else None,
+            agreement=agreement,
+            card=Card.read(card),
+            domain=self._domain,
+            server_domain=self._server_domain,
+            unreadable=unreadable,
             protections=tuple(
                 InForce(kind, config.name, config.parameters)
                 for config in self._scenario.protections

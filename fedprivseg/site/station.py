@@ -35,6 +35,7 @@ class StationFile(BaseModel):
     today: date | None = None
     intake: date | None = None
     server_key: str | None = None
+    server_domain: str = ""
     withdraws: str = ""
 
 
@@ -44,8 +45,9 @@ class Station:
 
     ``today``: the simulated day, None for the calendar's. ``intake``: the simulated day on which subjects were taken in, None
     for the day on which that happens. ``server_key``: the public key (hex) of the server that the hospital deals with, None if
-    any will do. ``withdraws``: in a simulation, the order at which a subject withdraws consent. What the hospital lets out
-    stands in files of its own beside this one (`rules`).
+    any will do. ``server_domain``: the security domain in which that server is, empty if the hospital does not know.
+    ``withdraws``: in a simulation, the order at which a subject withdraws consent. What the hospital lets out stands in files
+    of its own beside this one (`rules`).
     """
 
     site: SiteConfig
@@ -57,6 +59,7 @@ class Station:
     intake: date | None = None
     server_key: str | None = None
     withdraws: str = ""
+    server_domain: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Station:
@@ -72,6 +75,7 @@ class Station:
             content.intake,
             content.server_key,
             content.withdraws,
+            content.server_domain,
         )
 
     @classmethod

@@ -64,6 +64,10 @@ policies = st.builds(
     at_rest=choices("encrypted", "plain"),
     admission=st.builds(AdmissionConfig, image_leakage=st.floats(0, 1), linkage=st.floats(0.5, 1)),
     strategy=st.lists(gradings, max_size=2).map(tuple),
+    encrypt_from=st.sampled_from([1, 2, 3, 4, 5, "never"]),
+    within_domain=st.lists(st.sampled_from(Kind), max_size=9).map(tuple),
+    across_domains=st.lists(st.sampled_from(Kind), min_size=4, max_size=9).map(tuple),
+    encrypt_across=choices("always", "by-level"),
 )
 ways = st.dictionaries(
     st.sampled_from((Kind.IMAGE_CODE, Kind.WEIGHTS)), st.lists(st.sampled_from(Technique), max_size=2).map(tuple)
