@@ -174,6 +174,7 @@ def attack(
     """Attack what a finished run released, and write what leaks into attacks.json and the report."""
     from fedprivseg.leakage import attack_run
     from fedprivseg.report import write_report
+    from fedprivseg.thresholds import admitted as admitted_lines
 
     if budget not in ("small", "full"):
         raise RequestError(f"--budget is {budget!r}; allowed are small and full")
@@ -206,6 +207,18 @@ def attack(
     ]
     if told:
         print_table("", ["site", "attack", "", "reaches", "chance", "on raw images"], told)
+    words = {None: "not measured", True: "passes", False: "fails"}
+    admitted = [
+        [
+            line.name,
+            "-" if line.measured is None else f"{line.measured:.2f}",
+            f"{line.threshold:.2f}",
+            line.whose,
+            words[line.passed],
+        ]
+        for line in admitted_lines(run_folder, found)
+    ]
+    print_table("", ["admission", "measured", "at most", "set by", "verdict"], admitted)
     for why in found.left_out:
         typer.echo(f"left out: {why}")
     typer.echo(f"{found.seconds:.0f} s; report: {report}")

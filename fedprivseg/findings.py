@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -138,12 +139,13 @@ def read_leakage(run: Path) -> Leakage | None:
 
 
 class Indicator(_Frozen):
-    """One line of the admission table: what was `measured` (None where nothing could be), and what the policy allows."""
+    """One line of the admission table: what was `measured` (None where nothing could be), the `threshold`, and who set it."""
 
     name: str
     measured: float | None
     threshold: float
     by: str
+    whose: str = ""
 
     @property
     def passed(self) -> bool | None:
@@ -151,12 +153,15 @@ class Indicator(_Frozen):
         return None if self.measured is None else self.measured <= self.threshold
 
 
-def admission(found: Leakage, policy: AdmissionConfig) -> tuple[Indicator, ...]:
-    """The technical admission indicators of a run: the worst that was measured of each, against the policy's threshold."""
+def admission(
+    found: Leakage, policy: AdmissionConfig, whose: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Indicator, ...]:
+    """The technical admission indicators of a run: the worst that was measured of each, against the threshold in `policy`.
+    whose: who set each threshold, by its name there."""
     lines = []
-    for name, what, threshold in (
-        ("normalised leakage of images", "images", policy.image_leakage),
-        ("normalised leakage of masks", "masks", policy.mask_leakage),
+    for name, what, key in (
+        ("normalised leakage of images", "images", "image_leakage"),
+        ("normalised leakage of masks", "masks", "mask_leakage"),
     ):
         worst = found.worst(what)  # type: ignore[arg-type]
         by = "" if worst is None else f"{worst.title}{f' ({worst.setting})' if worst.setting else ''} at {worst.site}"
@@ -164,8 +169,9 @@ def admission(found: Leakage, policy: AdmissionConfig) -> tuple[Indicator, ...]:
             Indicator(
                 name=name,
                 measured=None if worst is None or found.control_failed else max(worst.leakage, 0.0),
-                threshold=threshold,
+                threshold=getattr(policy, key),
                 by=by,
+                whose=whose.get(key, ""),
             )
         )
     drawn = [one for one in found.redrawn if one.what == "images" and not one.staged]
@@ -176,12 +182,13 @@ def admission(found: Leakage, policy: AdmissionConfig) -> tuple[Indicator, ...]:
             measured=None if seen is None else seen.recognised - seen.chance,
             threshold=policy.recognised,
             by="" if seen is None else f"{seen.title}{f' ({seen.setting})' if seen.setting else ''} at {seen.site}",
+            whose=whose.get("recognised", ""),
         )
     )
-    for attack, name, threshold, above_chance in (
-        ("linkage", "linkage of a patient's codes, AUC", policy.linkage, False),
-        ("attributes", "attribute of a patient, accuracy above the commonest value", policy.attribute, True),
-        ("membership", "membership in the training, AUC", policy.membership, False),
+    for attack, name, key, above_chance in (
+        ("linkage", "linkage of a patient's codes, AUC", "linkage", False),
+        ("attributes", "attribute of a patient, accuracy above the commonest value", "attribute", True),
+        ("membership", "membership in the training, AUC", "membership", False),
     ):
         own = [
             one
@@ -191,5 +198,6 @@ def admission(found: Leakage, policy: AdmissionConfig) -> tuple[Indicator, ...]:
         values = {one.value - one.chance if above_chance else one.value: one for one in own}
         most = max(values, default=None)
         by = "" if most is None else f"{values[most].measure} at {values[most].site}"
-        lines.append(Indicator(name=name, measured=most, threshold=threshold, by=by))
+        threshold, who = getattr(policy, key), whose.get(key, "")
+        lines.append(Indicator(name=name, measured=most, threshold=threshold, by=by, whose=who))
     return tuple(lines)

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 from fedprivseg.compliance import write_compliance
 from fedprivseg.config import Scenario, validated
 from fedprivseg.errors import FedprivsegError, FolderError, LedgerError, RequestError
-from fedprivseg.findings import Leakage, What, admission, read_leakage
+from fedprivseg.findings import Leakage, What, read_leakage
 from fedprivseg.policy import ledger
 from fedprivseg.records import PHASES, STRUCTURES, Kind
 from fedprivseg.report_figures import (
@@ -40,6 +40,7 @@ from fedprivseg.report_figures import (
 )
 from fedprivseg.results import Result, SiteResult, read_result
 from fedprivseg.site.vault import PICTURES, open_vault
+from fedprivseg.thresholds import admitted
 from fedprivseg.withdrawal import read_withdrawals
 
 CASES = ("best", "median", "worst")
@@ -140,7 +141,7 @@ def write_report(folder: Path) -> Path:
         curve=Markup(_curve(result, hospitals)),
         crossed={(cell.trained_at, cell.measured_at): cell.dice for cell in result.cross_site},
         leakage=leakage,
-        admitted=admission(leakage, scenario.policy.admission) if leakage else (),
+        admitted=admitted(folder, leakage) if leakage else (),
         clauses=write_compliance(folder),
         withdrawals=read_withdrawals(folder),
         redrawn=_redrawn(folder, leakage) if leakage and images else {},

@@ -38,6 +38,7 @@ def run(name: str, phantom, folder, *settings: str):
         ("codes-only", [], {}),
         ("codes-only", FEDAVG, {"centre2": "policy.kind"}),
         ("opt-out", [], {"centre3": "policy.kind"}),
+        ("domains", [], {"centre2": "transfer.across"}),
         ("expired-agreement", ["study.today=2026-03-01"], {}),
         ("retention", ["study.today=2027-01-01"], {}),  # 1 January 2026 and 365 days: the last day
         ("noise-demanded", [], {}),

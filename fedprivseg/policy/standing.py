@@ -94,14 +94,16 @@ class Standing:
         return policy.encrypt_from != "never" and level >= policy.encrypt_from
 
     def unencryptable(self, level: int) -> str | None:
-        """Why what has to be encrypted at `level` cannot be; None if it can, or need not. Under an agreement the server is who
-        signed that, otherwise who stands in the site's station."""
+        """Why what has to be encrypted at `level` cannot be; None if it can, or need not. The server is who stands in the
+        site's station, or, where none stands there, who signed the agreement with it."""
         if not self.encrypts(level):
             return None
         if self.card is None:
             return "It has to be encrypted to the server's key, and the server showed none that can be read."
-        agreed = self.policy is not None and self.policy.agreement == "required" and self.agreement is not None
-        return self.card.unfit(self.agreement.terms.server_key if agreed and self.agreement else self.server_key)
+        known = self.server_key
+        if known is None and self.agreement is not None and not self.agreement.lacks():
+            known = self.agreement.terms.server_key
+        return self.card.unfit(known)
 
     def objection(self, kind: Kind, purpose: str) -> Decision | None:
         """Why no payload of `kind` for `purpose` may leave; None if the policy has nothing against it."""

@@ -25,6 +25,7 @@ from fedprivseg.methods import resolve
 from fedprivseg.policy import gate as policy
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
+from fedprivseg.policy.standing import Standing
 from fedprivseg.policy.witness import Head
 from fedprivseg.records import Kind, Order, Payload
 from fedprivseg.site.bench import Bench
@@ -64,15 +65,14 @@ def _through_gate(
         only_payload = list(inner.content) == ["payload"]
         body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
     key = _key(station)
+    rules.live(order.action)
+    standing = _standing(station, scenario, key, envelope.card, rules.notes)
     try:
         ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
         rules.record_intake(ledger, key)
     except LedgerError as fault:
         reason = f"The ledger could not be opened ({type(fault).__name__}); what is not recorded does not leave."
         return Refused(station.site.name, "ledger.unwritable", reason, head="")
-    rules.live(order.action)
-    # Read anew: a policy that was changed while the order was carried out takes effect on its answer.
-    standing = Rules(station, scenario, rules.notes).standing(key.public_hex, envelope.card)
     own_gate = policy.Gate(exports, station.site.name, standing)
 
     def owners(payload: Payload) -> list[str]:
@@ -94,6 +94,17 @@ def _through_gate(
         encrypted_to=verdict.encrypted_to,
         site=station.site.name,
     )
+
+
+def _standing(station: Station, scenario: Scenario, key: SiteKey, card: str, notes: Notes) -> Standing:
+    """Where the site stands now: read anew, so that a policy that was changed while the order was carried out takes effect on
+    its answer. If the rules themselves fail the site has none, and nothing leaves; its own log says what failed."""
+    rules = Rules(station, scenario, notes)
+    try:
+        return rules.standing(key.public_hex, card)
+    except Exception:
+        _log(station)
+        return Standing(None, rules.today, key.public_hex)
 
 
 app = ClientApp(mods=[gate])

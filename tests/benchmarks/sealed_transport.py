@@ -1,0 +1,104 @@
+"""What encryption to the server's key costs a payload: the way from the gate to the intake, plain and encrypted, side by side.
+
+    python tests/benchmarks/sealed_transport.py [--mib 0.01 1 8] [--times 9]
+
+For each size a payload of random codes is released by a gate (decision, signature, one line of a ledger on a disk) and taken
+in by an intake (signature, opening, checks), once plain and once encrypted in turn, so that both share the machine's moods.
+Beside it stands HPKE's encryption and opening alone. Prints Markdown: the fastest of each in milliseconds, which other work on
+the machine disturbs least, the ratio of the two, MB/s of payload (10^6 bytes), and the bytes that encryption adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from fedprivseg.messages import Released as Sent
+from fedprivseg.methods.method import Array, Expected
+from fedprivseg.policy.gate import Gate, Released
+from fedprivseg.policy.keys import SiteKey
+from fedprivseg.policy.ledger import Ledger
+from fedprivseg.policy.profile import read_profile
+from fedprivseg.policy.standing import Standing
+from fedprivseg.policy.transport import Card, EncryptionKey, slot
+from fedprivseg.records import Kind, Order, Payload
+from fedprivseg.seeds import numpy_generator
+from fedprivseg.server.intake import Intake
+
+SITE, ROW = "centre1", 4096
+EXPECTED = Expected(Kind.IMAGE_CODE, "train", {"codes": Array("float16", (None, ROW))})
+
+
+def timed(way: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that `way` took, and what it returned."""
+    begun = time.perf_counter()
+    found = way()
+    return time.perf_counter() - begun, found
+
+
+def main() -> None:
+    """Prints one row a size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mib", type=float, nargs="+", default=[0.01, 1, 8], help="sizes of the payload, MiB")
+    parser.add_argument("--times", type=int, default=9, help="how often each is measured")
+    given = parser.parse_args()
+    print(
+        "| payload, MiB | plain, ms | encrypted, ms | ratio | plain, MB/s | encrypted, MB/s | HPKE alone, ms | bytes added |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for size in given.mib:
+        print(_row(size, given.times), flush=True)
+
+
+def _row(size: float, times: int) -> str:
+    site, server = (SiteKey(Ed25519PrivateKey.generate()) for _ in range(2))
+    opener = EncryptionKey(X25519PrivateKey.generate())
+    card = Card.issue(server, opener)
+    rows = max(1, round(size * 2**20 / (2 * ROW)))
+    codes = numpy_generator(0, "benchmark").standard_normal((rows, ROW)).astype(np.float16)
+    spent: dict[str, list[float]] = {"plain": [], "encrypted": [], "alone": []}
+    lengths = {}
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "ledger.jsonl", site, SITE)
+        intake = Intake("run", {SITE: site.public_hex}, opener)
+        for number in range(times):
+            for name, threshold in (("plain", "never"), ("encrypted", 1)):
+                policy = read_profile("open-research").model_copy(update={"encrypt_from": threshold})
+                standing = Standing(policy, date(2026, 1, 1), site.public_hex, server.public_hex, card=card)
+                gate, action = Gate(frozenset(Kind), SITE, standing), f"send-{name}"
+                payload = Payload(
+                    Kind.IMAGE_CODE, SITE, "train", {"codes": codes}, shard=number, shards=times, history=(name,)
+                )
+                body = payload.encode()
+                out, released = timed(lambda: gate.release(body, ledger, site, action, run_id="run", number=number))  # noqa: B023 (called at once)
+                assert isinstance(released, Released), released.decision
+                sent = Sent(
+                    released.body, released.signature, site.public_hex, "", 0.0, 0.0, released.encrypted_to, SITE
+                )
+                into, taken = timed(lambda: intake.accept(SITE, Order(action, number), EXPECTED, sent))  # noqa: B023
+                assert taken.encode() == body
+                spent[name].append(out + into)
+                lengths[name] = len(released.body) - len(body)
+            place = slot("run", SITE, "alone", number, Kind.IMAGE_CODE)
+            shut, sealed = timed(lambda: card.seal(place, body))  # noqa: B023
+            opened, _ = timed(lambda: opener.open(place, sealed))  # noqa: B023
+            spent["alone"].append(shut + opened)
+    plain, encrypted, alone = (min(spent[name]) for name in ("plain", "encrypted", "alone"))
+    speed = [len(body) / 1e6 / seconds for seconds in (plain, encrypted)]
+    return (
+        f"| {size:g} | {plain * 1e3:.2f} | {encrypted * 1e3:.2f} | {encrypted / plain:.2f} | {speed[0]:.0f} | {speed[1]:.0f} | "
+        f"{alone * 1e3:.2f} | {lengths['encrypted'] - lengths['plain']} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
