@@ -31,7 +31,7 @@ from fedprivseg.records import Kind, Order, Payload
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.notes import ERRORS, Notes
 from fedprivseg.site.owners import owners_of
-from fedprivseg.site.rules import Rules
+from fedprivseg.site.rules import RECORDS, Rules
 from fedprivseg.site.station import Station
 
 
@@ -69,7 +69,8 @@ def _through_gate(
     standing = _standing(station, scenario, key, envelope.card, rules.notes)
     try:
         ledger = Ledger(station.folder / "ledger.jsonl", key, station.site.name)
-        rules.record_intake(ledger, key)
+        if standing.policy is not None and standing.unreadable != RECORDS:
+            rules.record_intake(ledger, key)
     except LedgerError as fault:
         reason = f"The ledger could not be opened ({type(fault).__name__}); what is not recorded does not leave."
         return Refused(station.site.name, "ledger.unwritable", reason, head="")

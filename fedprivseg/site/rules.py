@@ -16,7 +16,7 @@ from typing import Any, Literal
 from fedprivseg.config import Scenario
 from fedprivseg.data.imported import Imported, ImportedSubject, read_imported
 from fedprivseg.data.splits import Cohort
-from fedprivseg.errors import RequestError
+from fedprivseg.errors import FedprivsegError, RequestError
 from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.consent import Duo, Register, Use, write_register
 from fedprivseg.policy.keys import SiteKey
@@ -41,6 +41,12 @@ DESTRUCTION = "destruction"
 def disposed(home: Path) -> bool:
     """Whether the destruction of what the site in the folder `home` holds was begun, or is done."""
     return any(next(home.glob(f"{DESTRUCTION}-*.{what}.json"), None) for what in ("begun", "certificate"))
+
+
+RECORDS = "records"
+"""What `Standing.unreadable` calls the record of the intake."""
+UNREADABLE = (OSError, ValueError, FedprivsegError)
+"""What reading it raises if it is damaged, or sealed under another key."""
 
 
 class Rules:
@@ -68,11 +74,15 @@ class Rules:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing may leave whatever it is, so that nothing is to be computed: there is no policy, the term of
-        retention has ended, or what the site held was destroyed."""
+        """Whether nothing may leave whatever it is, so that nothing is to be computed: there is no policy, what is kept of the
+        intake cannot be read, the term of retention has ended, or what the site held was destroyed."""
         if self.policy is None:
             return True
-        since, destroyed = self._since(self._intake()), disposed(self._folder)
+        try:
+            content = self._intake()
+        except UNREADABLE:
+            return True
+        since, destroyed = self._since(content), disposed(self._folder)
         return Standing(self.policy, self.today, since=since, destroyed=destroyed).expired is not None
 
     def admit(self, found: Cohort) -> Cohort:
@@ -168,8 +178,9 @@ class Rules:
             unreadable = "agreement"
         try:
             content = self._intake()
-        except (OSError, ValueError):
-            content, unreadable = {"subjects": [], "facts": {"level": max(LEVELS)}}, "records"
+        except UNREADABLE:
+            content = {"subjects": [], "train": 0, "facts": {"level": max(LEVELS)}, "recorded": True}
+            unreadable = RECORDS
         return Standing(
             policy=policy,
             today=self.today,
@@ -209,7 +220,9 @@ class Rules:
     def _intake(self) -> dict[str, Any]:
         if not self.notes.has(INTAKE):
             return {"subjects": [], "train": 0, "facts": {"level": 0}, "recorded": True}
-        content: dict[str, Any] = json.loads(self.notes.read(INTAKE))
+        content = json.loads(self.notes.read(INTAKE))
+        if not isinstance(content, dict) or not {"subjects", "train", "facts", "recorded"} <= content.keys():
+            raise ValueError("what is kept of the intake is no record of one")
         return content
 
     def _write_intake(self, content: dict[str, Any]) -> None:
