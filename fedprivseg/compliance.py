@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fedprivseg import compliance_destruction
 from fedprivseg import compliance_storage as storage
+from fedprivseg import compliance_transport as transport
 from fedprivseg.compliance_strategy import strategy
 from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError, LedgerError, RequestError
@@ -224,47 +225,6 @@ def _classified(evidence: Evidence) -> Verdict:
     return "kept", f"Class: {', '.join(classes)}.", where, ""
 
 
-def _agreements(evidence: Evidence) -> Verdict:
-    without = [site.name for site in evidence.sites if site.policy is None or site.policy.agreement == "none"]
-    where = [f"sites/{site.name}/{AGREEMENT}" for site in evidence.sites if site.agreement is not None]
-    if without:
-        why = f"{', '.join(without)} ask for no data-use agreement."
-        return "broken", why, where, 'Set agreement = "required" in the policy, and [study] agreement in the scenario.'
-    return (
-        "kept",
-        "The gates let nothing out without an agreement that both parties signed, nor outside its term.",
-        where,
-        "",
-    )
-
-
-def _signed(evidence: Evidence) -> Verdict:
-    where = [_at(site, line) for site, line in evidence.lines("release")]
-    if not where:
-        return "not applicable", "Nothing was sent.", [], ""
-    why = "Every payload was signed for its slot, and signature and sender were checked; the channel is a deployment's (TLS)."
-    return "outside software", why, where[:2], ""
-
-
-def _interfaces(evidence: Evidence) -> Verdict:
-    beyond = [
-        _at(site, line)
-        for site, line in evidence.lines("release")
-        if site.policy is None
-        or line.facts.get("kind") not in site.policy.kinds
-        or line.facts.get("purpose") not in site.policy.purposes
-    ]
-    if beyond:
-        return (
-            "broken",
-            "Payloads left that the site's policy does not list.",
-            beyond,
-            "Find out who changed the policy, and when.",
-        )
-    why = "What may pass between a site and the server is a list of kinds and purposes; all else is refused."
-    return "kept", why, [f"sites/{site.name}/{POLICY}" for site in evidence.sites if site.policy is not None], ""
-
-
 def _levels(evidence: Evidence) -> Verdict:
     released = evidence.lines("release")
     if not released:
@@ -314,10 +274,10 @@ CLAUSES: tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...] = (
     ("5.1.2-e", "Nothing that identifies leaks during collection.", _no_identity),
     ("5.1.3", "Data is classified by attribute (Table 1).", _classified),
     ("5.2", "De-identification by utility and confidentiality (Table 2).", strategy),
-    ("5.3.1", "Protection of transmission differs by need.", _levels),
-    ("5.3.2-a", "A data-use agreement before transmission.", _agreements),
-    ("5.3.2-b", "Encryption, signatures, authentication by class and level.", _signed),
-    ("5.3.2-c", "Rules for interfaces within and between domains.", _interfaces),
+    ("5.3.1", "Protection of transmission differs by need.", transport.differs_by_need),
+    ("5.3.2-a", "A data-use agreement before transmission.", transport.agreed),
+    ("5.3.2-b", "Encryption, signatures, authentication by class and level.", transport.encrypted),
+    ("5.3.2-c", "Rules for interfaces within and between domains.", transport.interfaces),
     ("5.4.1", "Control of storage.", storage.storage_controlled),
     ("5.4.2-a", "A policy for media and logical storage.", storage.storage_policy),
     ("5.4.2-b", "Integrity by cryptographic means.", storage.integrity),

@@ -47,7 +47,6 @@ def test_a_run_under_the_standards_profile_breaks_nothing(strict):
         "5.1.1",
         "5.1.2-b",
         "5.1.2-e",
-        "5.3.2-a",
         "5.4.1",
         "5.4.2-a",
         "5.4.2-b",
@@ -56,12 +55,15 @@ def test_a_run_under_the_standards_profile_breaks_nothing(strict):
         "5.6.2-d",
     ):
         assert states[clause] == "kept", clause
+    for clause in ("5.3.1", "5.3.2-a", "5.3.2-b", "5.3.2-c"):  # everything that left went to another domain, encrypted
+        assert states[clause] == "kept", clause
 
 
 def test_a_pooled_run_of_released_data_says_what_it_breaks_and_what_would_mend_it(lax):
     found = {each.clause: each for each in assess(lax)}
     assert found["5.1.2-b"].state == "outside software"
-    for clause in ("5.1.2-e", "5.3.2-a", "5.4.1", "5.4.2-b", "5.4.2-c"):
+    assert found["5.3.2-b"].state == "outside software", "nothing was encrypted, and TLS is a deployment's"
+    for clause in ("5.1.2-e", "5.3.1", "5.3.2-a", "5.4.1", "5.4.2-b", "5.4.2-c"):
         assert found[clause].state == "broken", clause
         assert found[clause].mend
     assert "Raw images left" in found["5.1.2-e"].why
@@ -86,6 +88,11 @@ def test_every_piece_of_evidence_is_there(strict):
         (lambda home: (home / "policy.toml").unlink(), "5.1.2-a"),
         (lambda home: (home / "policy.toml").write_text('profile = "no-sharing"'), "5.3.2-c"),
         (lambda home: (home / "policy.toml").write_text('profile = "scgs-313008"\nmax_level = 2'), "5.5"),
+        (lambda home: (home / "policy.toml").write_text('profile = "codes-only"'), "5.3.1"),
+        (lambda home: (home / "policy.toml").write_text('profile = "scgs-313008"\nacross_domains = []'), "5.3.2-c"),
+        (lambda home: (home / "agreement.json").write_text("{}"), "5.3.2-a"),
+        (lambda home: _edit(home / "agreement.json", b'"site_signature": "', b'"site_signature": "0'), "5.3.2-a"),
+        (lambda home: (home.parents[1] / "server/ledger.jsonl").unlink(), "5.3.2-b"),
         (lambda home: (home / "vault/codes.safetensors").write_bytes(b"open"), "5.4.1"),
         (lambda home: (home / "sealing.key").chmod(0o640), "5.4.1"),
         (lambda home: (home / "policy.toml").write_text("profile = "), "5.4.2-a"),
