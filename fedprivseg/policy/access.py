@@ -3,7 +3,7 @@
 The rules stand in `cedar/`, files of the Cedar policy language that a reader can review (Cutler et al., Cedar: A New Language
 for Expressive, Fast, Safe, and Analyzable Authorization, OOPSLA 2024); `roles` has what they speak of. Here is the authorizer
 that puts a request to them. What no policy permits is refused, and a policy that forbids overrides all that permit. A hospital
-can add files of its own; with these it can permit more, but never what the files here forbid.
+can add files of its own in its folder ``cedar/``; they only forbid, so with them it can grant less and never more.
 
 The standard says that levels, titles and detail are to be matched with each other, and not how; that match is ours and stands
 in the files with its clauses.
@@ -36,8 +36,15 @@ MOST_BYTES = 1 << 18
 """Bounds on policies and on the bytes of a policy file; those on a request stand with its records (`roles`)."""
 
 _ANNOTATIONS = ("id", "clause", "says", "notice")
+_MOST_WHY = 400  # characters of a fault in policies that a decision repeats
 _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ID = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
+
+HOUSE = "cedar"
+"""The folder of a site's own policy files, within the site's."""
+
+OWN = "hospital."
+"""How the ids of a hospital's own policies begin, so that a decision says whose rule it was."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +108,16 @@ class CedarAuthorizer(Authorizer):
     def __init__(
         self, extra: Sequence[Path] = (), *, clock: Callable[[], datetime] = wall_clock, limit_s: float = 1.0
     ) -> None:
-        """extra: a hospital's policy files, each policy with @id, @clause and @says. Raises RequestError that names the file
-        and the policy if one cannot be read, does not parse, does not fit the schema or lacks an annotation."""
+        """extra: a hospital's policy files, each policy a ``forbid`` with @id, @clause and @says. Raises RequestError that
+        names the file and the policy if one cannot be read, does not parse, permits, does not fit the schema or lacks an
+        annotation."""
         folder = resources.files("fedprivseg.policy") / "cedar"
         packaged = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".cedar")), key=lambda e: e.name)
         self._schema = cedarpy.Schema.from_str((folder / "schema.cedarschema").read_text(encoding="utf-8"))
         texts = [(entry.name, entry.read_text(encoding="utf-8")) for entry in packaged]
         texts += [(path.name, _read(path)) for path in extra]
-        for name, text in texts:
-            _check(name, text, self._schema)
+        for place, (name, text) in enumerate(texts):
+            _check(name, text, self._schema, own=place >= len(packaged))
         merged = "\n".join(text for _, text in texts)
         self._set = cedarpy.PolicySet.from_str(merged)
         # Cedar numbers policies in the order of the text and answers with these numbers, not with our names.
@@ -164,6 +172,38 @@ class CedarAuthorizer(Authorizer):
         return Ruling(Decision(answer.allowed, first.id, reason, first.clause), policies)
 
 
+@final
+@dataclass(frozen=True)
+class Closed(Authorizer):
+    """Grants nothing: what stands in place of policies that cannot be relied on. why: in a sentence."""
+
+    why: str
+
+    def decide(self, request: Request) -> Ruling:
+        """A refusal with rule ``access.fault``."""
+        return _fault(self.why)
+
+
+def site_authorizer(home: Path, *, clock: Callable[[], datetime] = wall_clock) -> Authorizer:
+    """The policies of the package, narrowed by the files ``cedar/*.cedar`` of the site whose folder is `home`. Raises nothing:
+    if one of these cannot be relied on, nothing is granted (`Closed`), for what it forbids is not known."""
+    try:
+        return CedarAuthorizer(_house(home / HOUSE), clock=clock)
+    except RequestError as fault:
+        return Closed(f"The site's own policies do not hold, and nothing is granted: {str(fault)[:_MOST_WHY]}")
+
+
+def _house(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".cedar")
+    except FileNotFoundError:
+        return []
+    except OSError as fault:
+        raise RequestError(
+            f"the folder {HOUSE}/ of the site cannot be read ({type(fault).__name__}). Restore it, or take it away."
+        ) from None
+
+
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
@@ -179,9 +219,9 @@ def _read(path: Path) -> str:
     return text
 
 
-def _check(name: str, text: str, schema: cedarpy.Schema) -> None:
+def _check(name: str, text: str, schema: cedarpy.Schema, *, own: bool) -> None:
     """Raise RequestError unless `text` holds annotated policies that fit the schema. Each file on its own, so that a file
-    that ends within a policy cannot change the next."""
+    that ends within a policy cannot change the next. own: whether it is a hospital's, which only forbids."""
     try:
         parsed = cedarpy.policies_to_pst(text)
     except ValueError as fault:
@@ -197,6 +237,11 @@ def _check(name: str, text: str, schema: cedarpy.Schema) -> None:
                 f"{name}: the policy {given.get('id') or number} has annotations {', '.join(sorted(given)) or 'none'}; "
                 f"it needs @id, @clause and @says, not empty, may have @notice, and nothing else. An id is of lower-case "
                 "letters, digits, dots and hyphens and does not begin with 'access.'."
+            )
+        if own != given["id"].startswith(OWN) or (own and policy.effect != "forbid"):
+            raise RequestError(
+                f"{name}: the policy {given['id']} is a {policy.effect}. A site's own policies can only forbid, and their ids "
+                f"begin with '{OWN}'; write it as a forbid with such an id, or take it out."
             )
     result = cedarpy.validate_policies(text, schema)
     if not result.validation_passed:

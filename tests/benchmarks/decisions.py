@@ -26,7 +26,7 @@ from typing import Any
 
 import cedarpy
 
-from fedprivseg.policy import access
+from fedprivseg.policy import cedar_terms
 from fedprivseg.policy.access import Authorizer, CedarAuthorizer, Ruling
 from fedprivseg.policy.roles import (
     Action,
@@ -173,13 +173,13 @@ def measure(
         return answer
 
     for place, request in enumerate(asked):
-        listed = access._entities(request)
+        listed = cedar_terms.entities(request)
         entities = cedarpy.Entities.from_json_str(json.dumps(listed), schema)
         words = {
-            "principal": access._uid(type(request.principal).__name__, request.principal.id),
-            "action": access._uid("Action", request.action),
-            "resource": access._uid("Record", request.record.id),
-            "context": access._context(request.context, int(NOW.timestamp())),
+            "principal": cedar_terms.uid(type(request.principal).__name__, request.principal.id),
+            "action": cedar_terms.uid("Action", request.action),
+            "resource": cedar_terms.uid("Record", request.record.id),
+            "context": cedar_terms.context_of(request.context, int(NOW.timestamp())),
         }
         timed("nothing", lambda: nothing.decide(request))  # noqa: B023 (called at once)
         timed("cedarpy, one policy", lambda: cedarpy.is_authorized(words, one, entities, schema))  # noqa: B023

@@ -1112,7 +1112,7 @@ def without(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> CedarAu
     return found
 
 
-# Without one of these, what it forbids is still not permitted: they hold against what a hospital permits beside the package.
+# Without one of these, what it forbids is still not permitted: they hold against a permit that says too much.
 BACKED = frozenset(
     {
         "level.4-treating",
@@ -1237,16 +1237,27 @@ def house(tmp_path: Path, text: str | bytes, name: str = "house.cedar") -> Path:
     return path
 
 
-def test_a_hospital_can_permit_more(tmp_path: Path) -> None:
-    more = CedarAuthorizer([house(tmp_path, PERMIT_ALL)], clock=clock, limit_s=60)
-    request = Request(NURSE, VIEW, rec(INFORMED), CARE)
-    assert not AUTHORIZER.decide(request).allowed
-    ruling = more.decide(request)
-    assert (ruling.allowed, ruling.decision.rule, ruling.clause) == (True, "hospital.all", "house rule 1")
+def with_permits(folder: Path, text: str = PERMIT_ALL) -> CedarAuthorizer:
+    """The package's policies, and one among them that permits what `text` says: what a mistake in a permit could do."""
+    (folder / "cedar").mkdir()
+    for entry in (resources.files("fedprivseg.policy") / "cedar").iterdir():
+        (folder / "cedar" / entry.name).write_text(entry.read_text(encoding="utf-8"))
+    (folder / "cedar" / "lax.cedar").write_text(text.replace("hospital.", "lax."))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.resources, "files", lambda package: folder)
+        return CedarAuthorizer(clock=clock, limit_s=60)
 
 
-def test_a_hospital_cannot_permit_what_the_package_forbids(tmp_path: Path) -> None:
-    more = CedarAuthorizer([house(tmp_path, PERMIT_ALL)], clock=clock, limit_s=60)
+def test_a_hospital_permits_nothing_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"hospital\.all is a permit\. A site's own policies can only forbid"):
+        CedarAuthorizer([house(tmp_path, PERMIT_ALL)])
+    with pytest.raises(RequestError, match="begin with 'hospital.'"):
+        CedarAuthorizer([house(tmp_path, FORBID_ALL.replace("hospital.none", "treatment.none"))])
+
+
+def test_no_permit_opens_what_the_package_forbids(tmp_path: Path) -> None:
+    more = with_permits(tmp_path)
+    assert more.decide(Request(NURSE, VIEW, rec(INFORMED), CARE)).decision.rule == "lax.all"
     for row in ROWS:
         if not row.allowed and row.policies:
             ruling = more.decide(ask(row))
@@ -1260,62 +1271,133 @@ def test_a_hospital_can_forbid_more(tmp_path: Path) -> None:
     assert less.decide(ask(ROWS[0])).decision.reason == "Nobody may do anything."
 
 
+NIGHT = """
+@id("hospital.no-prints") @clause("house rule 3") @says("Nurses and residents of this house print nothing.")
+forbid (principal is Staff, action == Action::"print", resource)
+when { principal.title in [Title::"nurse", Title::"resident"] };
+@id("hospital.no-training") @clause("house rule 4") @says("Nobody trains on data of this house above level 2.")
+forbid (principal, action == Action::"train", resource) when { resource.level > 2 };
+"""
+
+
+def test_a_hospitals_own_policies_take_away_and_never_give(tmp_path: Path) -> None:
+    """Over the whole table: whatever is granted with them is granted without, and only what they name is taken away."""
+    (tmp_path / "cedar").mkdir()
+    house(tmp_path / "cedar", NIGHT)
+    less = module.site_authorizer(tmp_path, clock=clock)
+    lost = set()
+    for row in ROWS:
+        ruling = less.decide(ask(row))
+        assert row.allowed or not ruling.allowed, row.name
+        if row.allowed and not ruling.allowed:
+            assert names(ruling) == {ruling.decision.rule}
+            lost.add((ruling.decision.rule, ruling.clause))
+    assert lost == {("hospital.no-training", "house rule 4")}
+    resident = Request(replace(RESIDENT, rights=KEEP), PRINT, rec(level=1), CARE)
+    assert (AUTHORIZER.decide(resident).allowed, less.decide(resident).decision.rule) == (True, "hospital.no-prints")
+
+
+def test_a_site_without_policies_of_its_own_has_the_packages(tmp_path: Path) -> None:
+    for made in (False, True):
+        if made:
+            (tmp_path / "cedar").mkdir()
+            (tmp_path / "cedar" / "notes.txt").write_text("no policies yet")
+        found = module.site_authorizer(tmp_path, clock=clock)
+        assert isinstance(found, CedarAuthorizer)
+        assert found.sha256 == AUTHORIZER.sha256
+
+
+@pytest.mark.parametrize("way", ["a permit", "no Cedar", "unreadable", "no folder", "another schema", "one of two"])
+def test_own_policies_that_do_not_hold_grant_nothing(tmp_path: Path, way: str) -> None:
+    folder = tmp_path / "cedar"
+    if way == "no folder":
+        folder.write_text("a file")
+    else:
+        folder.mkdir()
+        text = {
+            "a permit": PERMIT_ALL,
+            "no Cedar": "forbid everything",
+            "unreadable": b"\xff\xfe",
+            "another schema": FORBID_ALL.replace("resource)", "resource) when { context.weekend }"),
+            "one of two": "",
+        }[way]
+        house(folder, text)
+        if way == "one of two":
+            house(folder, NIGHT, "another.cedar")
+    closed = module.site_authorizer(tmp_path, clock=clock)
+    for row in ROWS:
+        ruling = closed.decide(ask(row))
+        assert (ruling.allowed, ruling.decision.rule, ruling.clause) == (False, "access.fault", "5.4.2-d"), row.name
+    assert str(tmp_path) not in ruling.decision.reason
+    assert "nothing is granted" in ruling.decision.reason
+
+
 def test_the_hash_names_the_policies(tmp_path: Path) -> None:
-    one = CedarAuthorizer([house(tmp_path, PERMIT_ALL)])
-    other = CedarAuthorizer([house(tmp_path, PERMIT_ALL.replace("rule 1", "rule 9"), "other.cedar")])
+    one = CedarAuthorizer([house(tmp_path, FORBID_ALL)])
+    other = CedarAuthorizer([house(tmp_path, FORBID_ALL.replace("rule 2", "rule 9"), "other.cedar")])
     assert AUTHORIZER.sha256 == CedarAuthorizer().sha256
     assert len({AUTHORIZER.sha256, one.sha256, other.sha256}) == 3
 
 
-SAID = '@id("x") @clause("y") @says("z.") '
+SAID = '@id("hospital.x") @clause("y") @says("z.") '
 BROKEN = {
-    "no Cedar": ("permit (principal", "not in the Cedar language"),
+    "no Cedar": ("forbid (principal", "not in the Cedar language"),
     "an unfinished policy, which would swallow the next": (
-        SAID + "permit (principal, action, resource)",
+        SAID + "forbid (principal, action, resource)",
         "not in the Cedar",
     ),
     "an unclosed comment of policies": ("// nothing here", "or no policy"),
     "empty": ("", "or no policy"),
-    "a template": (SAID + "permit (principal == ?principal, action, resource);", "a template"),
-    "no annotation": ("permit (principal, action, resource);", "it needs @id, @clause and @says"),
-    "no id": ('@clause("y") @says("z.") permit (principal, action, resource);', "it needs @id"),
-    "an empty sentence": ('@id("x") @clause("y") @says("") permit (principal, action, resource);', "it needs @id"),
-    "a mistyped annotation": (SAID + '@notise("n") permit (principal, action, resource);', "and nothing else"),
-    "an id with spaces": (SAID.replace('"x"', '"a b"') + "permit (principal, action, resource);", "An id is of"),
+    "a template": (SAID + "forbid (principal == ?principal, action, resource);", "a template"),
+    "no annotation": ("forbid (principal, action, resource);", "it needs @id, @clause and @says"),
+    "no id": ('@clause("y") @says("z.") forbid (principal, action, resource);', "it needs @id"),
+    "an empty sentence": (
+        '@id("hospital.x") @clause("y") @says("") forbid (principal, action, resource);',
+        "it needs @id",
+    ),
+    "a mistyped annotation": (SAID + '@notise("n") forbid (principal, action, resource);', "and nothing else"),
+    "an id with spaces": (
+        SAID.replace('"hospital.x"', '"a b"') + "forbid (principal, action, resource);",
+        "An id is of",
+    ),
     "an id of the authorizer's own": (
-        SAID.replace('"x"', '"access.no"') + "permit (principal, action, resource);",
+        SAID.replace('"hospital.x"', '"access.no"') + "forbid (principal, action, resource);",
         "An id",
     ),
     "an unknown attribute": (
-        SAID + "permit (principal, action, resource) when { resource.colour == 1 };",
-        "x: .*colour",
+        SAID + "forbid (principal, action, resource) when { resource.colour == 1 };",
+        "hospital.x: .*colour",
     ),
     "an unknown circumstance": (
         SAID + "forbid (principal, action, resource) when { context.weekend };",
-        "x: .*weekend",
+        "hospital.x: .*weekend",
     ),
-    "an unknown title": (SAID + 'permit (principal, action, resource) when { principal == Title::"cheif" };', "x: "),
-    "an unknown action": (SAID + 'permit (principal, action == Action::"fly", resource);', "x: .*fly"),
-    "an unknown type": (SAID + "permit (principal is Robot, action, resource);", "x: .*Robot"),
+    "an unknown title": (
+        SAID + 'forbid (principal, action, resource) when { principal == Title::"cheif" };',
+        "hospital.x: ",
+    ),
+    "an unknown action": (SAID + 'forbid (principal, action == Action::"fly", resource);', "hospital.x: .*fly"),
+    "an unknown type": (SAID + "forbid (principal is Robot, action, resource);", "hospital.x: .*Robot"),
     "a comparison of unlike things": (
-        SAID + 'permit (principal, action, resource) when { resource.level < "4" };',
-        "x: ",
+        SAID + 'forbid (principal, action, resource) when { resource.level < "4" };',
+        "hospital.x: ",
     ),
     "an optional attribute, unguarded": (
-        SAID + 'permit (principal, action, resource) when { resource.group == "g" };',
-        "x: ",
+        SAID + 'forbid (principal, action, resource) when { resource.group == "g" };',
+        "hospital.x: ",
     ),
     "an attribute of staff, for all": (
         SAID + 'forbid (principal, action, resource) when { principal.department == "d" };',
-        "x: ",
+        "hospital.x: ",
     ),
     "an id twice": (
-        SAID + "permit (principal, action, resource);" + SAID + "forbid (principal, action, resource);",
-        "one @id: x",
+        SAID + "forbid (principal, action, resource);" + SAID + "forbid (principal, action, resource);",
+        "one @id: hospital.x",
     ),
+    "a permit": (SAID + "permit (principal, action, resource);", "can only forbid"),
     "an id of the package": (
-        SAID.replace('"x"', '"keep.right"') + "permit (principal, action, resource);",
-        "@id: keep.right",
+        SAID.replace('"hospital.x"', '"keep.right"') + "forbid (principal, action, resource);",
+        "keep.right is a forbid",
     ),
     "no text": (b"\xff\xfe", "UnicodeDecodeError"),
     "too large": ("//" + " " * module.MOST_BYTES, "bytes. Split it"),
@@ -1333,7 +1415,7 @@ def test_a_faulty_policy_file_makes_no_authorizer(tmp_path: Path, text: str | by
 
 def test_one_faulty_file_among_good_ones_is_named(tmp_path: Path) -> None:
     good, bad = (
-        house(tmp_path, PERMIT_ALL),
+        house(tmp_path, FORBID_ALL),
         house(tmp_path, SAID + "permit (principal is Robot, action, resource);", "bad.cedar"),
     )
     with pytest.raises(RequestError, match="bad.cedar"):
@@ -1351,7 +1433,7 @@ def test_a_policy_file_that_cannot_be_read_makes_no_authorizer(tmp_path: Path, w
 
 
 def test_too_many_policies_make_no_authorizer(tmp_path: Path) -> None:
-    text = "".join(PERMIT_ALL.replace("hospital.all", f"hospital.{number}") for number in range(module.MOST_POLICIES))
+    text = "".join(FORBID_ALL.replace("hospital.none", f"hospital.{number}") for number in range(module.MOST_POLICIES))
     with pytest.raises(RequestError, match="at most 500"):
         CedarAuthorizer([house(tmp_path, text)])
 
@@ -1694,8 +1776,8 @@ any_request = st.builds(Request, principals, st.sampled_from(Action), records, c
 
 @pytest.fixture(scope="module")
 def lax(tmp_path_factory: pytest.TempPathFactory) -> CedarAuthorizer:
-    """With a policy of a hospital that permits everything: what is refused here is refused whatever a hospital permits."""
-    return CedarAuthorizer([house(tmp_path_factory.mktemp("lax"), PERMIT_ALL)], clock=clock, limit_s=60)
+    """With a policy that permits everything: what is refused here is refused whatever else is permitted."""
+    return with_permits(tmp_path_factory.mktemp("lax"))
 
 
 def test_the_strategies_reach_grants() -> None:
