@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedprivseg import inquiry_cli
 from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.terminal import print_table
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from fedprivseg.policy.requests import Event, RequestFile
     from fedprivseg.policy.roles import Staff
 
-app = typer.Typer(help="Requests for access to a site's data, and their review.", no_args_is_help=True)
+app = typer.Typer(help="Access to a site's data: requests and their review, who may have what.", no_args_is_help=True)
+app.add_typer(inquiry_cli.app)
 
 REQUESTS, STAFF = "requests.jsonl", "staff.toml"
 """Files in a site's folder: the requests, and who works there in which role."""
@@ -29,7 +31,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 @app.command()
 def request(home: Home, application: Annotated[Path, typer.Argument(help="A TOML file.")], who: Who) -> None:
-    """Ask for access. The file states title, scenario, logic, effect, days, members and [range]: sources, level,
+    """Ask for access. The file states title, scenario, logic, effect, days, members and a table range: sources, level,
     granularities, uses."""
     from fedprivseg.policy.requests import Application
 

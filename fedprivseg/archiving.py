@@ -29,12 +29,11 @@ from fedprivseg.policy.levels import CLASSES
 from fedprivseg.policy.profile import read_policy
 from fedprivseg.policy.requests import REVIEWER
 from fedprivseg.policy.sealing import SealingKey
-from fedprivseg.policy.staff import read_staff
+from fedprivseg.policy.staff import STAFF, read_staff
 from fedprivseg.site.notes import INTAKE, NOTES, Notes
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import ARCHIVES, POLICY, is_sealed, sealing_key
 
-STAFF = "staff.toml"
 """In a site's folder: who works there, in which role (annex A.1.2)."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")

@@ -9,12 +9,11 @@ from pathlib import Path
 from fedprivseg.config import Scenario
 from fedprivseg.errors import RequestError
 from fedprivseg.hospitals import KEY, home_of
-from fedprivseg.offices import STAFF
 from fedprivseg.policy import ledger
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Fact, Ledger, Line
 from fedprivseg.policy.roles import Staff, Title
-from fedprivseg.policy.staff import read_staff
+from fedprivseg.policy.staff import STAFF, read_staff
 from fedprivseg.site.station import Station
 
 ORDERED, APPROVED, DONE = "ordered", "approved", "carried out"

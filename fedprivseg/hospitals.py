@@ -1,4 +1,5 @@
-"""The simulated hospitals of a run: each gets a folder with its station, policy, register of consent, agreement and offices.
+"""The simulated hospitals of a run: each gets a folder with its station, policy, register of consent, agreement and plan for
+a leak, and the people and records of whom access is asked (`wards`).
 
 In a deployment the hospital writes these files itself. A simulation plays its part: it copies the policy that stands beside the
 site's description, narrowed by what the scenario restricts, and lets simulated patients and parties sign.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import tomli_w
@@ -16,17 +18,18 @@ import tomli_w
 from fedprivseg.config import ConsentConfig, Scenario
 from fedprivseg.data.splits import Cohort
 from fedprivseg.errors import FolderError, RequestError
-from fedprivseg.offices import appoint
 from fedprivseg.policy.agreement import BreachPlan
 from fedprivseg.policy.consent import Consent, Duo, write_register
 from fedprivseg.policy.foresight import draw_up, effective
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
+from fedprivseg.policy.response import RESPONSE, default_plan
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.records import Kind
 from fedprivseg.site.rules import AGREEMENT, REGISTER, disposed
 from fedprivseg.site.station import station_folder
 from fedprivseg.site.vault import PASSPHRASE, POLICY, SEALING_KEY
+from fedprivseg.wards import people
 
 KEY = "key.pem"
 
@@ -59,8 +62,17 @@ def settle(
         sealed = policy is None or policy.at_rest == "encrypted"
         if sealed and not (home / SEALING_KEY).exists() and not disposed(home):
             SealingKey.create(home / SEALING_KEY, os.environ.get(PASSPHRASE))
+        cohort = cohorts[site.name]
+        people(
+            home,
+            [*cohort.train, *cohort.test],
+            scenario.study.data,
+            () if policy is None else policy.special_diseases,
+            scenario.study.today or date.today(),
+            scenario.data.seed,
+        )
         if scenario.study.consent is not None and not (home / REGISTER).exists():
-            codes = [one.code for one in (*cohorts[site.name].train, *cohorts[site.name].test)]
+            codes = [one.code for one in (*cohort.train, *cohort.test)]
             write_register(
                 home / REGISTER, _signed_by_patients(codes, scenario.study.consent, site.name, scenario.study.data)
             )
@@ -69,7 +81,9 @@ def settle(
             if agreement is not None:
                 write_text(home / AGREEMENT, agreement.model_dump_json(indent=1))
         terms = scenario.study.agreement
-        appoint(home, site.name, None if terms is None else BreachPlan(**terms.breach.model_dump()))
+        if not (home / RESPONSE).exists():
+            plan = default_plan(site.name, None if terms is None else BreachPlan(**terms.breach.model_dump()))
+            write_text(home / RESPONSE, tomli_w.dumps(plan.model_dump(mode="json")))
 
 
 def home_of(run: Path, site: str) -> Path:
