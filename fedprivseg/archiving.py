@@ -34,8 +34,6 @@ from fedprivseg.site.notes import INTAKE, NOTES, Notes
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import ARCHIVES, POLICY, is_sealed, sealing_key
 
-"""In a site's folder: who works there, in which role (annex A.1.2)."""
-
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 

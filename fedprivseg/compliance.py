@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from fedprivseg import compliance_access as access
 from fedprivseg import compliance_destruction
 from fedprivseg import compliance_storage as storage
 from fedprivseg import compliance_transport as transport
@@ -261,10 +262,6 @@ def _limits_of_use(evidence: Evidence) -> Verdict:
     return "kept", why, refused[:3] or allowed[:3], ""
 
 
-def _people(evidence: Evidence) -> Verdict:
-    return "not applicable", "No doctor, patient or researcher asked for a record in this run.", [], ""
-
-
 CLAUSES: tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...] = (
     ("5.1.1", "Minimal necessity, a stated purpose, lawful collection.", _intake),
     ("5.1.2-a", "The safety rules of collection are stated.", _rules_stated),
@@ -282,16 +279,22 @@ CLAUSES: tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...] = (
     ("5.4.2-a", "A policy for media and logical storage.", storage.storage_policy),
     ("5.4.2-b", "Integrity by cryptographic means.", storage.integrity),
     ("5.4.2-c", "Backup and recovery, regular and verified.", storage.backed_up),
+    ("5.4.2-d", "Control of access by role, by attribute, and anew each time.", access.by_role_and_attribute),
     ("5.5", "Five levels.", _levels),
-    ("5.6.2-a", "A review of each request for access.", _people),
+    ("5.6.2-a", "A review of each request for access.", access.reviewed),
     ("5.6.2-b", "Stated range, rights, limits and protections of use.", _limits_of_use),
+    ("5.6.2-c", "Authentication and rights by role, the least that are needed.", access.least_rights),
     ("5.6.2-d", "The use of data is audited.", _audited),
     ("5.7-a", "Archive: policies by class, level and stage.", storage.archive_policy),
     ("5.7-b", "Archive: procedures by life cycle.", storage.archive_procedure),
     ("5.7-c", "Archive: no access for the unauthorised.", storage.archive_closed),
     ("5.7-d", "Archive: compressed or encrypted.", storage.archive_sealed),
     *compliance_destruction.CLAUSES,
-    ("A.1", "Patient data for doctors: levels and roles.", _people),
-    ("A.2", "Patients' own queries.", _people),
+    ("A.1.1", "Patient data for doctors: default, informed, authorised.", access.granularity_of_doctors),
+    ("A.1.2", "Roles by department, title and treatment group.", access.roles_of_doctors),
+    ("A.1.3", "Doctors see patients in their charge; special and infectious diseases.", access.charge_of_doctors),
+    ("A.2.1", "Patients' own queries: identity, and limits on what is shown.", access.own_queries),
+    ("A.2.2", "Rights to save, copy, print, download, with a notice.", access.own_copies),
+    ("A.2.3", "What is sent to persons stays confidential and whole.", access.own_channel),
 )
 """Each clause, what it asks in a few words, and how it is judged."""

@@ -51,6 +51,15 @@ def _own_cache(tmp_path_factory):
     patch.undo()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_haste():
+    """A decision on access may take as long as a busy machine makes it take; tests of the limit set their own."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr("fedprivseg.policy.access.LONGEST_S", 600.0)
+    yield
+    patch.undo()
+
+
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
     """A release of three centres with three labelled subjects each."""

@@ -7,7 +7,9 @@ import shutil
 
 import pytest
 from conftest import ROOT, tiny_settings
+from typer.testing import CliRunner
 
+from fedprivseg.access_cli import app
 from fedprivseg.compliance import CLAUSES, assess, read_compliance, write_compliance
 from fedprivseg.errors import FolderError
 from fedprivseg.policy.consent import Register
@@ -138,6 +140,25 @@ def _edit(path, old, new):
     body = path.read_bytes()
     assert old in body
     path.write_bytes(body.replace(old, new, 1))
+
+
+def test_a_run_has_staff_and_records_to_ask_for_and_what_was_asked_keeps_its_clauses(strict, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    before = _states(copy)
+    asked = ("5.4.2-d", "5.6.2-c", "A.1.1", "A.1.2", "A.1.3", "A.2.1", "A.2.2", "A.2.3")
+    assert {before[clause] for clause in (*asked, "5.6.2-a")} == {"not applicable"}
+    done = CliRunner().invoke(app, ["simulate", str(copy), "centre1", "--requests", "300"])
+    assert done.exit_code == 0, done.output
+    subject = json.loads((copy / "sites/centre2/records.jsonl").read_text().splitlines()[0])["subject"]
+    words = ["ask", str(copy), "centre2", subject, "imaging-report", "--as", "chief", "--signed-in", "5", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert json.loads(done.stdout)[0]["policy"] == "treatment.superior"
+    after = {each.clause: each for each in assess(copy)}
+    assert {after[clause].state for clause in asked} == {"kept"}
+    assert any(where.startswith("centre2:") for where in after["A.1.3"].evidence)
+    assert after["5.6.2-a"].state == "not applicable"
+    assert after["5.6.2-d"].state == "kept"
 
 
 def test_the_report_has_the_section_and_the_file(strict):

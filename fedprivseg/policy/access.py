@@ -36,6 +36,9 @@ MOST_BYTES = 1 << 18
 """Bounds on policies and on the bytes of a policy file; those on a request stand with its records (`roles`)."""
 
 _ANNOTATIONS = ("id", "clause", "says", "notice")
+LONGEST_S = 1.0
+"""Seconds after which an answer is not used, unless an authorizer is told otherwise."""
+
 _MOST_WHY = 400  # characters of a fault in policies that a decision repeats
 _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ID = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
@@ -106,7 +109,7 @@ class CedarAuthorizer(Authorizer):
     """
 
     def __init__(
-        self, extra: Sequence[Path] = (), *, clock: Callable[[], datetime] = wall_clock, limit_s: float = 1.0
+        self, extra: Sequence[Path] = (), *, clock: Callable[[], datetime] = wall_clock, limit_s: float | None = None
     ) -> None:
         """extra: a hospital's policy files, each policy a ``forbid`` with @id, @clause and @says. Raises RequestError that
         names the file and the policy if one cannot be read, does not parse, permits, does not fit the schema or lacks an
@@ -131,7 +134,7 @@ class CedarAuthorizer(Authorizer):
             raise RequestError(f"two policies have one @id: {', '.join(twice)}. Rename those of the added files.")
         if len(names) > MOST_POLICIES:
             raise RequestError(f"there are {len(names)} policies; at most {MOST_POLICIES} keep decisions in time.")
-        self._clock, self._limit_s = clock, limit_s
+        self._clock, self._limit_s = clock, LONGEST_S if limit_s is None else limit_s
 
     def decide(self, request: Request) -> Ruling:
         """See `Authorizer`."""
@@ -184,11 +187,13 @@ class Closed(Authorizer):
         return _fault(self.why)
 
 
-def site_authorizer(home: Path, *, clock: Callable[[], datetime] = wall_clock) -> Authorizer:
+def site_authorizer(
+    home: Path, *, clock: Callable[[], datetime] = wall_clock, limit_s: float | None = None
+) -> Authorizer:
     """The policies of the package, narrowed by the files ``cedar/*.cedar`` of the site whose folder is `home`. Raises nothing:
     if one of these cannot be relied on, nothing is granted (`Closed`), for what it forbids is not known."""
     try:
-        return CedarAuthorizer(_house(home / HOUSE), clock=clock)
+        return CedarAuthorizer(_house(home / HOUSE), clock=clock, limit_s=limit_s)
     except RequestError as fault:
         return Closed(f"The site's own policies do not hold, and nothing is granted: {str(fault)[:_MOST_WHY]}")
 

@@ -42,6 +42,8 @@ STUDIES = (Action.RESEARCH, Action.TRAIN, Action.RELEASE)
 CLINICAL = (Title.CHIEF, Title.ATTENDING, Title.RESIDENT, Title.NURSE)
 LONG_DAYS, SHORT_DAYS = 365, 92
 STRICT = 5
+LIMIT_S = 600.0
+"""Seconds for a decision: a trial says how long they took, and ends the same on a busy machine."""
 
 _Item = TypeVar("_Item")
 
@@ -146,7 +148,7 @@ def simulate(
     in `inquiry.Desk`. Raises RequestError if the site has no staff, accounts or records, or they cannot be read."""
     if not 1 <= requests <= MOST_REQUESTS:
         raise RequestError(f"a trial draws from 1 to {MOST_REQUESTS} requests; given {requests}")
-    authorizer = site_authorizer(home, clock=lambda: now)
+    authorizer = site_authorizer(home, clock=lambda: now, limit_s=LIMIT_S)
     crowd = _Crowd(
         home, now, today or now.date(), mixture or Mixture(), numpy_generator(seed, home.name, "access trial")
     )

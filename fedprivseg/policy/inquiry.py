@@ -35,6 +35,9 @@ REQUESTS, LEDGER, KEY = "requests.jsonl", "ledger.jsonl", "vault/key.pem"
 DECISION = "decision"
 """What a line of event ``access`` calls one of these decisions; the other lines of that event are of requests."""
 
+UNKNOWN_PERSON, NO_RECORD = "access.unknown-person", "access.no-record"
+"""Rules of the desk's own, under which somebody is refused before any policy is asked."""
+
 STUDY = frozenset({Action.RESEARCH, Action.TRAIN, Action.RELEASE})
 UNKNOWN = "unknown"
 
@@ -48,6 +51,15 @@ class Answer:
     ruling: Ruling
     entry: Entry | None
     line: int | None
+
+
+@dataclass(frozen=True)
+class Role:
+    """In which role somebody asks (A.1.2). name: a title, or patient, guardian, child, unknown. groups: treatment groups."""
+
+    name: str
+    department: str = ""
+    groups: tuple[str, ...] = ()
 
 
 @final
@@ -68,14 +80,14 @@ class Desk:
 
     def staff(self, who: str, subject: str, item: str, action: Action, context: Context) -> Answer:
         """Put the question of a member of staff. `who` is an id of ``staff.toml``."""
-        role, entry = UNKNOWN, None
+        role, entry = Role(UNKNOWN), None
         try:
             known = read_staff(self._home / STAFF)
             if who not in known:
-                ruling = _denied("unknown-person", f"Nobody who works here has this id: {STAFF} does not name it.")
+                ruling = _denied(UNKNOWN_PERSON, f"Nobody who works here has this id: {STAFF} does not name it.")
             else:
                 person, entry = known[who], self._records.get((subject, item))
-                role = person.title.value
+                role = Role(person.title.value, person.department, tuple(sorted(person.groups)))
                 if action in STUDY:
                     person = replace(person, projects=self._projects(person))
                 ruling = self._decide(person, action, entry, known, context)
@@ -87,16 +99,16 @@ class Desk:
         """Put the question of a patient, guardian or child. `who` is an id of ``accounts.jsonl``. subject: empty for the
         patient of the account, if it is of one. item: empty for everything that the site holds under the subject's name, which
         copies made for studies are not."""
-        role = UNKNOWN
+        role = Role(UNKNOWN)
         wanted: dict[str, Entry | None] = {item: None}
         rulings = {}
         try:
             accounts = read_accounts(self._home / ACCOUNTS)
             if who not in accounts:
-                rulings[item] = _denied("unknown-person", f"There is no such account: {ACCOUNTS} does not name it.")
+                rulings[item] = _denied(UNKNOWN_PERSON, f"There is no such account: {ACCOUNTS} does not name it.")
             else:
                 account = accounts[who]
-                role = account.role
+                role = Role(account.role)
                 subject = subject or (account.patients[0] if len(account.patients) == 1 else "")
                 if not item and subject in account.patients:
                     held = (
@@ -120,7 +132,7 @@ class Desk:
         self, principal: Principal, action: Action, entry: Entry | None, staff: Mapping[str, Staff], context: Context
     ) -> Ruling:
         if entry is None:
-            return _denied("no-record", "This site holds no such part of this patient's data.")
+            return _denied(NO_RECORD, "This site holds no such part of this patient's data.")
         return self._authorizer.decide(Request(principal, action, entry.record(staff, self._today), context))
 
     @cached_property
@@ -144,7 +156,7 @@ class Desk:
     def _told(
         self,
         who: str,
-        role: str,
+        role: Role,
         subject: str,
         item: str,
         action: Action,
@@ -158,9 +170,11 @@ class Desk:
             facts: dict[str, Fact] = {
                 "action": action.value,
                 "clause": ruling.clause,
+                "department": role.department,
                 "decision": "permit" if ruling.allowed else "deny",
                 "encrypted": context.encrypted,
                 "granularity": "" if entry is None else entry.granularity.value,
+                "groups": list(role.groups),
                 "integrity": context.integrity,
                 "item": item if entry is not None else "",  # what is not held may be any text
                 "level": 0 if entry is None else entry.level,
@@ -171,7 +185,7 @@ class Desk:
                 "project": context.project,
                 "purpose": context.purpose.value if context.purpose else "",
                 "reason": ruling.decision.reason,
-                "role": role,
+                "role": role.name,
                 "rule": ruling.decision.rule,
                 "subject": key.pseudonym(subject),
                 "what": DECISION,
@@ -185,4 +199,4 @@ class Desk:
 
 
 def _denied(rule: str, reason: str) -> Ruling:
-    return Ruling(Decision(False, f"access.{rule}", reason, "5.6.2-c"))
+    return Ruling(Decision(False, rule, reason, "5.6.2-c"))

@@ -49,6 +49,7 @@ def test_a_doctor_gets_her_patients_report_and_the_ledger_says_who_and_whose_und
     assert (said["decision"], said["rule"], said["clause"]) == ("permit", "treatment.informed", "A.1.1-b")
     assert (said["who"], said["subject"]) == (key.pseudonym("attending-rhythm"), key.pseudonym("P00"))
     assert (said["role"], said["level"], said["granularity"]) == ("attending", 4, "informed")
+    assert (said["department"], said["groups"]) == ("cardiology", ["rhythm"])
     assert (said["item"], said["purpose"], said["encrypted"]) == ("imaging-report", "treatment", True)
     assert b"P00" not in (home / "ledger.jsonl").read_bytes()
     assert b"attending-rhythm" not in (home / "ledger.jsonl").read_bytes()
