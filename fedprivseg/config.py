@@ -23,6 +23,8 @@ from fedprivseg.records import Grid
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
 
+CedarFile = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}\.cedar$")]
+
 Model = TypeVar("Model", bound=BaseModel)
 
 GRID_STEP = 16
@@ -39,6 +41,7 @@ class SiteConfig(_Frozen):
     ``policy`` is the content of the hospital's ``policy.toml`` (see `policy.profile`), empty if it has none; a simulation puts
     it into its simulated hospital's folder, where the gate reads it. A real hospital's gate reads the hospital's own file.
     ``domain``: the security domain of the hospital's network (T/SCGS 313008-2024 clause 5.3.2-c), empty if none is stated.
+    ``cedar``: the files of its folder ``cedar/`` by name, the hospital's own policies on access (`policy.access`), likewise.
     """
 
     name: Name
@@ -47,6 +50,7 @@ class SiteConfig(_Frozen):
     vendor: str = ""
     domain: Name | Literal[""] = ""
     policy: dict[str, Any] = Field(default_factory=dict)
+    cedar: dict[CedarFile, str] = Field(default_factory=dict)
 
 
 class DataConfig(_Frozen):
@@ -270,7 +274,8 @@ class Scenario(_Frozen):
     @property
     def sha256(self) -> str:
         """SHA-256 of the canonical JSON. The engine is left out: it does not change the result."""
-        content = self.model_dump(mode="json", exclude={"engine"})
+        # Who may look at a record at a site changes no result.
+        content = self.model_dump(mode="json", exclude={"engine": True, "sites": {"__all__": {"cedar"}}})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -298,11 +303,21 @@ def read_site(folder: Path, name: str) -> SiteConfig:
     content = read_toml(path)
     if "policy" in content:
         raise ScenarioError(f"{path}: a site's policy stands in a file of its own, policy.toml beside it")
+    if "cedar" in content:
+        raise ScenarioError(f"{path}: a site's policies on access stand in files of their own, cedar/*.cedar beside it")
     rules = path.with_name("policy.toml")
-    site = validated(SiteConfig, {**content, "policy": read_toml(rules) if rules.exists() else {}}, path)
+    own = {each.name: _text(each) for each in sorted(path.with_name("cedar").glob("*.cedar"))}
+    site = validated(SiteConfig, {**content, "policy": read_toml(rules) if rules.exists() else {}, "cedar": own}, path)
     if site.name != name:
         raise ScenarioError(f"{path}: name is {site.name!r}, but its folder is {name!r}; make them equal")
     return site
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ScenarioError(f"{path} cannot be read: {type(fault).__name__}") from None
 
 
 def site_names(folder: Path) -> list[str]:

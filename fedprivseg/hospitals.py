@@ -18,6 +18,7 @@ import tomli_w
 from fedprivseg.config import ConsentConfig, Scenario
 from fedprivseg.data.splits import Cohort
 from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.policy.access import HOUSE
 from fedprivseg.policy.agreement import BreachPlan
 from fedprivseg.policy.consent import Consent, Duo, write_register
 from fedprivseg.policy.foresight import draw_up, effective
@@ -45,7 +46,7 @@ def settle(
         home = folder / "sites" / site.name
         home.mkdir(parents=True, exist_ok=True)
         station = {
-            "site": site.model_dump(exclude={"policy"}),
+            "site": site.model_dump(exclude={"policy", "cedar"}),
             "data": scenario.data.model_dump(),
             "release": str(release),
             "cache": str(cache / site.name),
@@ -59,6 +60,9 @@ def settle(
         policy = effective(scenario, site)
         if policy is not None:
             write_text(home / POLICY, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
+        for name, text in site.cedar.items():
+            (home / HOUSE).mkdir(exist_ok=True)
+            write_text(home / HOUSE / name, text)
         sealed = policy is None or policy.at_rest == "encrypted"
         if sealed and not (home / SEALING_KEY).exists() and not disposed(home):
             SealingKey.create(home / SEALING_KEY, os.environ.get(PASSPHRASE))

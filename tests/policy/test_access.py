@@ -1794,6 +1794,20 @@ def test_the_strategies_reach_grants() -> None:
     assert found == {"level", "treatment", "person", "research"}
 
 
+@pytest.fixture(scope="module")
+def narrowed(tmp_path_factory: pytest.TempPathFactory) -> CedarAuthorizer:
+    """With a hospital's own policies."""
+    return CedarAuthorizer([house(tmp_path_factory.mktemp("house"), NIGHT)], clock=clock, limit_s=60)
+
+
+@settings(max_examples=100, deadline=None)
+@given(any_request)
+def test_nothing_is_granted_that_is_not_granted_without_a_hospitals_own(
+    narrowed: CedarAuthorizer, request: Request
+) -> None:
+    assert AUTHORIZER.decide(request).allowed or not narrowed.decide(request).allowed
+
+
 @settings(max_examples=100, deadline=None)
 @given(any_request)
 def test_nobody_unauthenticated_and_nothing_in_clear(lax: CedarAuthorizer, request: Request) -> None:

@@ -1,0 +1,68 @@
+"""Simulated hospitals: a site's own policies on access come into its folder in the run, and hold there."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from fedprivseg.config import read_scenario
+from fedprivseg.data.splits import Cohort
+from fedprivseg.errors import ScenarioError
+from fedprivseg.hospitals import settle
+from fedprivseg.policy.inquiry import Desk
+from fedprivseg.policy.roles import Action, Context, Purpose
+from fedprivseg.records import Kind, Subject
+
+NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+CLOSED = (
+    '@id("hospital.closed") @clause("house rule 1") @says("This house shows nothing to its staff.")\n'
+    "forbid (principal is Staff, action, resource);"
+)
+
+
+@pytest.fixture
+def sites(tmp_path):
+    """A copy of the starter's sites; the first has a policy of its own."""
+    shutil.copytree(ROOT / "sites", tmp_path / "sites")
+    (tmp_path / "sites/centre1/cedar").mkdir()
+    (tmp_path / "sites/centre1/cedar/closed.cedar").write_text(CLOSED)
+    return tmp_path / "sites"
+
+
+def resolved(sites):
+    return read_scenario(ROOT / "simulations/quickstart.toml", ["study.today=2026-03-01"], sites_folder=sites)
+
+
+def asked(home):
+    context = Context(NOW, NOW, Purpose.TREATMENT, encrypted=True, integrity=True)
+    desk = Desk(home, today=NOW.date(), clock=lambda: NOW)
+    return desk.staff("chief", "P0", "imaging-report", Action.VIEW, context).ruling.decision.rule
+
+
+def test_a_sites_own_policies_hold_in_its_simulated_hospital_and_in_no_other(sites, tmp_path):
+    scenario, run = resolved(sites), tmp_path / "run"
+    folk = tuple(Subject(f"P{n}", 1, "S", "train", True, 0, 1, Path("image"), None) for n in range(3))
+    cohorts = {site.name: Cohort(folk, ()) for site in scenario.sites}
+    settle(run, scenario, frozenset(Kind), tmp_path / "release", tmp_path / "cache", cohorts)
+    rules = {site.name: asked(run / "sites" / site.name) for site in scenario.sites}
+    assert rules.pop("centre1") == "hospital.closed"
+    assert set(rules.values()) == {"treatment.superior"}
+    assert resolved(sites).sha256 == resolved(ROOT / "sites").sha256  # no result depends on who may look
+
+
+def test_policies_on_access_that_cannot_be_read_or_stand_elsewhere_are_refused(sites):
+    (sites / "centre1/cedar/closed.cedar").write_bytes(b"\xff\xfe")
+    with pytest.raises(ScenarioError, match=r"closed\.cedar cannot be read"):
+        resolved(sites)
+    (sites / "centre1/cedar/closed.cedar").rename(sites / "centre1/cedar/Closed Doors.cedar")
+    (sites / "centre1/cedar/Closed Doors.cedar").write_text(CLOSED)
+    with pytest.raises(ScenarioError, match="Closed Doors"):
+        resolved(sites)
+    site = sites / "centre1/site.toml"
+    site.write_text(site.read_text() + "\n[cedar]\n")
+    with pytest.raises(ScenarioError, match="files of their own"):
+        resolved(sites)
