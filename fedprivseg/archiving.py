@@ -24,7 +24,7 @@ from fedprivseg.errors import FedprivsegError, RequestError
 from fedprivseg.hospitals import home_of, ledger_of
 from fedprivseg.policy.archive import Manifest, archive, read_manifest, restore, verify_archive
 from fedprivseg.policy.bundle import Source, digest_of, pieces
-from fedprivseg.policy.ledger import Fact
+from fedprivseg.policy.ledger import SUBJECTS, Fact, read, taken_in
 from fedprivseg.policy.levels import CLASSES
 from fedprivseg.policy.profile import read_policy
 from fedprivseg.policy.requests import REVIEWER
@@ -86,6 +86,7 @@ def create(
         manifest = verify_archive(target, key, name)
         sizes = {"bytes": target.stat().st_size, "content": sum(member.size for member in manifest.members)}
         facts = {**manifest.facts, **sizes, "by": manifest.made_by, "sha256": digest_of(target)}
+        facts[SUBJECTS] = taken_in(read(book.path))
         book.append("archive", {**facts, "what": "made and verified"})
     except BaseException:
         target.unlink()

@@ -24,7 +24,7 @@ from fedprivseg.policy.destruction import destroy
 from fedprivseg.policy.destruction_order import Order, refuse
 from fedprivseg.policy.destruction_records import Certificate
 from fedprivseg.policy.disk import write_whole
-from fedprivseg.policy.ledger import Fact
+from fedprivseg.policy.ledger import SUBJECTS, Fact, taken_in
 from fedprivseg.policy.roles import Title
 from fedprivseg.site.rules import disposed
 
@@ -101,7 +101,12 @@ def carry_out(custody: Custody) -> Certificate:
             )
     certificate = destroy(stated, means(custody, stated), custody.now)
     inventory.forget_notes(custody.run, custody.site)
-    facts: dict[str, Fact] = {**certificate.facts, "id": stated.id, "what": DONE}
+    facts: dict[str, Fact] = {
+        **certificate.facts,
+        "id": stated.id,
+        "what": DONE,
+        SUBJECTS: taken_in(custody.lines),
+    }
     if not custody.said(DONE, certificate=facts["certificate"]):
         custody.write(facts)
     return certificate

@@ -146,6 +146,10 @@ def _role(own: Sequence[Line], pseudonym: str) -> tuple[Literal["train", "test",
     return "", 0
 
 
+_ABOUT_OTHERS = ("listed", "restored", "ordered", "approved")
+"""What lines of archives and destructions say that make no new form of anybody's data, and end none."""
+
+
 def _notes(book: Book) -> Iterator[str]:
     """What the ledger does not say."""
     silent = [
@@ -158,7 +162,11 @@ def _notes(book: Book) -> Iterator[str]:
             book.site, silent, "let out data without saying whose; it cannot be excluded that this subject's was in it"
         )
     for event in ("archive", "destruction"):
-        silent = [line.index for line in book.own if line.event == event and SUBJECTS not in line.facts]
+        silent = [
+            line.index
+            for line in book.own
+            if line.event == event and SUBJECTS not in line.facts and line.facts.get("what") not in _ABOUT_OTHERS
+        ]
         if silent:
             yield _unsaid(book.site, silent, f"tell of an {event} without saying whose data" if event == "archive" else
                           "tell of a destruction without saying whose data")  # fmt: skip

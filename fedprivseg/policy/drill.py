@@ -18,13 +18,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fedprivseg.errors import RequestError
-from fedprivseg.policy.ledger import SUBJECTS, Line
+from fedprivseg.policy.ledger import SIDES, SUBJECTS, Line
 
 CLAUSE = "5.3.2-a"
 HIGHEST = 5
-SIDES = ("train", "test")
-"""The facts of an intake line that list those who were taken in: nothing that is released after it is made of anybody else."""
-
 RECIPIENT = "recipient"
 """The fact that names who got a payload. A line without it went to the server of its run."""
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +51,9 @@ aside)."""
 
 SUBJECTS = "subjects"
 """The fact of a release or a refusal that lists the pseudonyms of those whose data the payload was made of."""
+
+SIDES = ("train", "test")
+"""The facts of an intake line that list those who were taken in: nothing that is released after it is made of anybody else."""
 
 OWN_EVENTS = ("key", "recovery")
 ZEROS = "0" * 64
@@ -263,6 +266,13 @@ def verify(path: Path, *, public_hex: str | None = None) -> Verified:
 def read(path: Path) -> list[Line]:
     """The lines of the ledger at `path`, unchecked (see `verify`). Raises LedgerError if one is no ledger line."""
     return list(_lines(path))
+
+
+def taken_in(lines: Iterable[Line]) -> list[Any]:
+    """The pseudonyms of those whom the last intake among `lines` names; nobody if there was none, or it names nobody."""
+    intake = [line for line in lines if line.event == "intake"]
+    sides = [intake[-1].facts.get(side) for side in SIDES] if intake else []
+    return [one for people in sides if isinstance(people, list) for one in people]
 
 
 def summary(path: Path) -> dict[tuple[str, str, str], Total]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
+from fedprivseg.data.splits import Cohort
 from fedprivseg.engines.inline import InlineGrid
 from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, read_reply, write_order
 from fedprivseg.policy import ledger
@@ -23,7 +24,7 @@ SECRET = "patient A1B2C3 in /data/hospital, intensity 1234"
 
 @pytest.fixture
 def station(tmp_path, tiny_scenario, phantom):
-    _prepare(tmp_path / "run", tiny_scenario, phantom, {})
+    _prepare(tmp_path / "run", tiny_scenario, phantom, {site.name: Cohort((), ()) for site in tiny_scenario.sites})
     return tmp_path / "run" / "sites" / "centre1"
 
 
