@@ -150,6 +150,10 @@ def _attacked(comparison: Comparison) -> bool:
     return any(entry.leakage is not None and not entry.forbidden for entry in comparison.entries)
 
 
+_UNKNOWN = 1.14
+"""Where runs stand whose leakage is not known: beyond the end of the scale."""
+
+
 def _privacy(panel: Axes, comparison: Comparison) -> None:
     looks = _looks(comparison)
     known = [(entry, entry.leakage) for entry in comparison.entries if entry.leakage is not None]
@@ -166,8 +170,16 @@ def _privacy(panel: Axes, comparison: Comparison) -> None:
             text = f"{entry.label} (leakage not known)" if entry.control_failed else entry.label
         fill = "white" if entry.control_failed else colour
         edge = colour if entry.control_failed else "white"
-        panel.scatter([leakage], [entry.mean], s=52, color=fill, marker=marker, edgecolor=edge, zorder=3, label=text)
-    panel.set_xlim(-0.03, 1.03)
+        place = _UNKNOWN if entry.control_failed else leakage
+        panel.scatter([place], [entry.mean], s=52, color=fill, marker=marker, edgecolor=edge, zorder=3, label=text)
+    ticks = [round(0.2 * step, 1) for step in range(6)]
+    if any(entry.control_failed for entry, _ in known):  # apart from the scale: no place on it would be true
+        panel.axvline((1 + _UNKNOWN) / 2, color=MUTED, linewidth=0.8)
+        panel.set_xticks([*ticks, _UNKNOWN], [*(f"{tick:g}" for tick in ticks), "not known"])
+        panel.set_xlim(-0.03, 2 * _UNKNOWN - 1.03)
+    else:
+        panel.set_xticks(ticks)
+        panel.set_xlim(-0.03, 1.03)
     panel.set_xlabel("normalised leakage of images, worst attack (0: no more than without any code, 1: the image)")
     panel.set_ylabel("mean Dice")
     panel.legend(**_LEGEND)

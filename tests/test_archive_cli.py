@@ -33,8 +33,9 @@ department = "archive"
 
 @pytest.fixture
 def run(strict_run, tmp_path):
-    """A copy of a finished run of sealed sites."""
+    """A copy of a finished run of sealed sites, of which one says nothing of its staff."""
     shutil.copytree(strict_run, tmp_path / "run")
+    (tmp_path / "run/sites" / SITE / "staff.toml").unlink()
     return tmp_path / "run"
 
 

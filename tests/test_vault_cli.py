@@ -30,6 +30,8 @@ from fedprivseg.site.vault import PASSPHRASE, open_vault
 from fedprivseg.withdrawal import withdraw
 
 SITE = "centre2"
+HOSPITALS_OWN = ("consent.csv", "records.jsonl", "accounts.jsonl")
+"""Registers of the hospital, which name patients; the program reads them and seals nothing of them."""
 WORDS = "correct horse battery"
 
 
@@ -83,7 +85,7 @@ def test_no_code_of_a_patient_stands_in_any_file_of_a_sealed_site_but_the_regist
         assert len(files) > 10
         for path, body in files.items():
             found = [code for code in codes if code in body or code in path.name.encode()]
-            assert found == (codes if path.name == "consent.csv" else []), path.name
+            assert sorted(found) == (sorted(codes) if path.name in HOSPITALS_OWN else []), path.name
         assert not [name for name in NOTES if (home / name).exists()]
 
 

@@ -57,6 +57,10 @@ POLICY = SitePolicy(
     consent="register",
     agreement="required",
     at_rest="plain",
+    encrypt_from="never",
+    within_domain=tuple(Kind),
+    across_domains=tuple(Kind),
+    encrypt_across="by-level",
 )
 ALL_STAND = Taken(10, 0)
 NOISE = Demand(of="image-code", protection="noise", at_least={"multiplier": 1.0})
