@@ -189,7 +189,8 @@ def attack(
         typer.echo(found.model_dump_json())
         return
     rows = [
-        [one.site, one.what, one.title, one.setting, f"{one.measures[0].measure} {one.measures[0].value:.2f}",
+        [one.site, one.what, one.title, one.setting + ", staged" * one.staged,
+         f"{one.measures[0].measure} {one.measures[0].value:.2f}",
          f"{one.measures[0].floor:.2f}", f"{one.leakage:.2f}", f"{one.recognised:.0%}", f"{one.chance:.0%}"]
         for one in found.redrawn
     ]  # fmt: skip

@@ -43,7 +43,8 @@ class Measure(_Frozen):
 
 class Redrawn(_Frozen):
     """One attack, in one setting, on the codes or the update of one site. staged: on something that was made for the attack and
-    never released, to show under which circumstances it works; it says nothing of the run."""
+    never released, to show under which circumstances it works; it says nothing of the run. defence: what of the run's defences
+    was put on something staged; where there is one, the attack should fail."""
 
     attack: str
     title: str
@@ -59,6 +60,7 @@ class Redrawn(_Frozen):
     chance: float
     seconds: float
     staged: bool = False
+    defence: str = ""
 
     @property
     def leakage(self) -> float:
@@ -121,9 +123,9 @@ class Leakage(_Frozen):
 
     @property
     def control_failed(self) -> bool:
-        """Whether attacks on updates failed where they have to succeed: on the updates staged for them, none drew more than the
-        floor. What they draw of the release then says nothing."""
-        staged = [each.leakage for each in self.redrawn if each.staged]
+        """Whether attacks on updates failed where they have to succeed: on the updates staged for them without a defence, none
+        drew more than the floor. What they draw of the release then says nothing."""
+        staged = [each.leakage for each in self.redrawn if each.staged and not each.defence]
         return bool(staged) and max(staged) <= 0
 
     def worst(self, what: What) -> Redrawn | None:

@@ -117,14 +117,32 @@ def weights(tmp_path_factory, phantom, quickstart):
 @pytest.mark.parametrize("summation", ["float", "secure"])
 def test_updates_are_attacked_as_released_and_staged(weights, summation):
     found = attack_run(weights[summation])
-    assert {one.attack for one in found.redrawn} == {"gradient-inversion"}
-    (released,) = [one for one in found.redrawn if not one.staged]
-    assert released.setting == "released in round 1"
-    assert {one.setting for one in found.redrawn if one.staged} == {"1 slice, 1 step"}
-    assert found.worst("images") == released
+    assert {one.attack for one in found.redrawn} == {"gradient-inversion", "learned-inversion"}
+    released = [one for one in found.redrawn if not one.staged]
+    assert {one.setting for one in released} == {"released in round 1"}
+    assert {one.setting for one in found.redrawn if one.staged and not one.defence} == {"1 slice, 1 step"}
+    defences = {"float": set(), "secure": {"in the sum of 3 sites", "masked"}}
+    assert {one.defence for one in found.redrawn if one.defence} == defences[summation]
+    assert found.worst("images") in released
     assert found.worst("masks") is None
     assert any("Linkage of records: Federated averaging releases nothing" in why for why in found.left_out)
     assert {one.attack for one in found.inferred} == {"membership"}
+
+
+def test_an_attack_that_works_under_a_defence_alone_has_failed_its_control(weights):
+    found = attack_run(weights["secure"], attacks=["learned-inversion"])
+
+    def gave(measured, leakage):
+        measures = tuple(one.model_copy(update={"leakage": leakage}) for one in measured.measures)
+        return measured.model_copy(update={"measures": measures})
+
+    plain, defended = (
+        found.model_copy(
+            update={"redrawn": tuple(gave(one, 0.5 if bool(one.defence) == works else -0.5) for one in found.redrawn)}
+        )
+        for works in (False, True)
+    )
+    assert (plain.control_failed, defended.control_failed) == (False, True)
 
 
 def test_what_was_not_measured_is_not_admitted(weights):

@@ -61,7 +61,7 @@ def attack_run(
         for site in victims:
             scene = Scene(run, scenario, method, benches, site, FULL if budget == "full" else SMALL, progress)
             parts = [attack_codes(scene, "images", drawers), attack_codes(scene, "masks", drawers)] if drawers else []
-            parts += [attack_updates(scene)] if inverts else []
+            parts += [attack_updates(scene, inverts)] if inverts else []
             for found, lacking, shown in parts:
                 redrawn += found
                 left_out += lacking

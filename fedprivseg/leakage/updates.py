@@ -1,72 +1,145 @@
-"""Gradient inversion on the update of weights that a site released, and on staged ones that show when it works."""
+"""Attacks on the update of weights that a site released, and on staged ones that show when they work and what defences buy."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from fedprivseg.attacks import UpdateAttack
 from fedprivseg.attacks.gradient_inversion import GradientInversion, Seen, invert_update
 from fedprivseg.attacks.judge import Truth
+from fedprivseg.attacks.learned_inversion import Inverse, learn
 from fedprivseg.leakage.scene import Found, Scene
+from fedprivseg.leakage.staging import Pair, Stage
 from fedprivseg.methods.masking import mean_of
 from fedprivseg.methods.rounds import Rounds
-from fedprivseg.methods.training import NET, build, planned, under
-from fedprivseg.nets.baseline import Weights, weights_of
-from fedprivseg.nets.local_training import train_round
+from fedprivseg.methods.training import NET, build, under
+from fedprivseg.nets.baseline import Weights
 from fedprivseg.records import Kind
 from fedprivseg.site.bench import Known
 
 MOST = 4
-"""Slices that are sought at once: the one with most heart of each of the first training subjects."""
+"""Slices that are sought: the one with most heart of each of the first training subjects."""
 
 STAGED = ((1, 1), (4, 1), (4, 5))
 """(slices, local steps) of the updates that are made for the attack."""
 
 
-def attack_updates(scene: Scene) -> Found:
+@dataclass(frozen=True)
+class _Case:
+    """Updates that are attacked alike. parts: each with the slices, as positions among the training slices, that are sought in
+    it. defence: what was done to staged ones."""
+
+    setting: str
+    parts: tuple[tuple[Weights, np.ndarray], ...]
+    staged: bool = True
+    defence: str = ""
+
+
+Invert = Callable[[_Case], tuple[np.ndarray, np.ndarray]]
+"""The pictures (N, 1, H, W) that an attack draws in a case, and which slices (N,) they should show."""
+
+
+def attack_updates(scene: Scene, attacks: Sequence[type[UpdateAttack]]) -> Found:
     """On the release of round 1, and staged. A masked update is read as if it were none: that is what masks are for."""
-    method, attack = scene.method, GradientInversion
+    method = scene.method
     if not isinstance(method, Rounds):
-        return [], [f"{attack.title}: {method.title} releases no updates of weights"], {}
+        return [], [f"{attack.title}: {method.title} releases no updates of weights" for attack in attacks], {}
     known = scene.bench.known("train")
-    chosen = _fullest(known)
-    before = weights_of(build(method.parameters, scene.bench))
-    sought: list[tuple[str, Weights, np.ndarray, bool]] = []
-    released = _released(scene, before)
-    if released is not None:
-        sought.append(("released in round 1", released, chosen, False))
-    for slices, steps in STAGED:
-        if slices <= len(chosen):
-            setting = f"{slices} slice{'s'[: slices > 1]}, {steps} step{'s'[: steps > 1]}"
-            sought.append(
-                (setting, _staged(scene, method, known, chosen[:slices], steps, before), chosen[:slices], True)
-            )
+    stage = Stage.of(method, scene.bench)
+    released = _released(scene, stage.before)
+    cases = _cases(scene, stage, known, released)
+    lacking = [f"{each.title}: {scene.site} released no update in round 1" for each in attacks if released is None]
     found = []
-    shown: dict[str, np.ndarray] = {}
-    for setting, towards, slices_of, staged in sought:
-        start = time.perf_counter()
+    best: tuple[float, dict[str, np.ndarray]] | None = None
+    for attack in attacks:
+        inverts = attack is GradientInversion
+        invert = _sought(scene, method, known) if inverts else _learned(scene, stage, known, released)
+        for case in cases:
+            if inverts and case.defence:
+                continue
+            start = time.perf_counter()
+            drawn, chosen = invert(case)
+            seconds = time.perf_counter() - start
+            truth = Truth(known.images[chosen, None], known.subjects[chosen], known.masks[chosen])
+            names = {"attack": attack.name, "title": attack.title, "paper": attack.paper, "knows": attack.knows}
+            names |= {"setting": case.setting, "defence": case.defence}
+            found.append(scene.redrawn(names, "images", "train", drawn, truth, seconds, staged=case.staged))
+            if not case.staged and (best is None or found[-1].leakage > best[0]):
+                best = found[-1].leakage, scene.examples("images", truth, drawn, None)
+    return found, lacking, {} if best is None else best[1]
+
+
+def _cases(scene: Scene, stage: Stage, known: Known, released: Weights | None) -> list[_Case]:
+    """The release, if there is one, and what is staged."""
+    chosen = _fullest(known)
+    cases = [] if released is None else [_Case("released in round 1", ((released, chosen),), staged=False)]
+    for slices, steps in STAGED:
+        if slices > len(chosen):
+            continue
+        setting = f"{slices} slice{'s'[: slices > 1]}, {steps} step{'s'[: steps > 1]}"
+        groups = np.split(chosen, len(chosen)) if slices == 1 else [chosen[:slices]]
+        cases.append(_Case(setting, tuple((stage.update(_of(known, group), steps), group) for group in groups)))
+    others = [other.known("train") for other in scene.others]
+    defended: dict[str, list[tuple[Weights, np.ndarray]]] = {}
+    for place, group in enumerate(np.split(chosen, len(chosen))):
+        peers = [_of(other, np.roll(_fullest(other), -place)[:1]) for other in others]
+        for defence, update in stage.defended(_of(known, group), peers, scene.seed("defended", place)).items():
+            defended.setdefault(defence, []).append((update, group))
+    cases += [_Case(f"1 slice, 1 step, {name}", tuple(parts), defence=name) for name, parts in defended.items()]
+    return cases
+
+
+def _sought(scene: Scene, method: Rounds, known: Known) -> Invert:
+    """By optimisation; of updates that are attacked alike the first alone, since it works long on each."""
+
+    def invert(case: _Case) -> tuple[np.ndarray, np.ndarray]:
+        towards, chosen = case.parts[0]
         seen = Seen(
             build=lambda: build(method.parameters, scene.bench),
             towards=towards,
-            masks=known.masks[slices_of],
+            masks=known.masks[chosen],
             effort=scene.effort,
-            seed=scene.seed(setting),
+            seed=scene.seed(case.setting),
             device=scene.bench.device,
             progress=scene.progress,
         )
-        drawn = invert_update(seen)
-        truth = Truth(known.images[slices_of, None], known.subjects[slices_of], known.masks[slices_of])
-        names = {"attack": attack.name, "title": attack.title, "paper": attack.paper, "knows": attack.knows}
-        seconds = time.perf_counter() - start
-        found.append(
-            scene.redrawn({**names, "setting": setting}, "images", "train", drawn, truth, seconds, staged=staged)
-        )
-        if not staged:
-            shown = scene.examples("images", truth, drawn, None)
-    lacking = [] if released is not None else [f"{attack.title}: {scene.site} released no update in round 1"]
-    return found, lacking, shown
+        return invert_update(seen), chosen
+
+    return invert
+
+
+def _learned(scene: Scene, stage: Stage, known: Known, released: Weights | None) -> Invert:
+    """By maps, one for each set of outlines, which are learned for one step and serve for more."""
+    maps: dict[tuple[int, ...], Inverse] = {}
+    weights = {name for name, _ in stage.net.named_parameters()}
+    travels = weights if released is None else weights & set(released)
+
+    def rehearse(masks: np.ndarray, images: np.ndarray) -> Weights:
+        update = stage.update((images, masks))
+        return {name: update[name] for name in travels}
+
+    def invert(case: _Case) -> tuple[np.ndarray, np.ndarray]:
+        drawn = []
+        for towards, chosen in case.parts:
+            places = tuple(chosen.tolist())
+            if places not in maps:
+                outlines = partial(rehearse, known.masks[chosen])
+                seed = scene.seed("rehearsals", *places)
+                own = scene.auxiliary("images")[:, 0]
+                maps[places] = learn(outlines, len(chosen), own, scene.effort, seed, scene.progress)
+            drawn.append(maps[places].draw(towards))
+        return np.concatenate(drawn), np.concatenate([chosen for _, chosen in case.parts])
+
+    return invert
+
+
+def _of(known: Known, chosen: np.ndarray) -> Pair:
+    return known.images[chosen], known.masks[chosen]
 
 
 def _fullest(known: Known) -> np.ndarray:
@@ -88,11 +161,3 @@ def _released(scene: Scene, before: Weights) -> Weights | None:
     else:
         after = under(payload.arrays, NET)
     return {name: before[name] - value for name, value in after.items()}
-
-
-def _staged(scene: Scene, method: Rounds, known: Known, chosen: np.ndarray, steps: int, before: Weights) -> Weights:
-    """What an update would show if the site trained for so few steps on so few slices, without augmentation or noise."""
-    net = build(method.parameters, scene.bench)
-    work = replace(planned(method.parameters, 0, steps, steps), batch=len(chosen), half=False)
-    train_round(net, known.images[chosen], known.masks[chosen], work, scene.bench.seed, ("staged",))
-    return {name: before[name] - value for name, value in weights_of(net).items()}

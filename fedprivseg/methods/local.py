@@ -112,7 +112,7 @@ def spent(method: Learner, site: Site) -> dict[str, np.ndarray]:
     p = method.parameters
     assert p.dp is not None, "without differential privacy there is no account"
     steps = recall(site, SPENT, p.rounds + 1).get("steps", np.zeros(1, np.int64))
-    mechanism = _mechanism(method, p.dp, site)
+    mechanism = mechanism_of(method, p.dp, site)
     epsilon = epsilon_spent(mechanism.noise, p.dp.delta, mechanism.rate, int(steps[0]))
     values = {"epsilon": epsilon, "delta": p.dp.delta, "noise": mechanism.noise}
     return {name: np.array([value]) for name, value in values.items()}
@@ -145,7 +145,7 @@ def _train(
         slices.masks,
         slices.subjects,
         work,
-        _mechanism(method, p.dp, site),
+        mechanism_of(method, p.dp, site),
         site.seed,
         names,
         augment=augmentation(p),
@@ -158,7 +158,7 @@ def _train(
     return 0.0
 
 
-def _mechanism(method: Learner, dp: LocalDP, site: Site) -> Mechanism:
+def mechanism_of(method: Learner, dp: LocalDP, site: Site) -> Mechanism:
     """The noise that fits the budget, were this site to take part in every round. Found once a run: it takes a search."""
     slices = site.training()
     patients = len(np.unique(slices.subjects))

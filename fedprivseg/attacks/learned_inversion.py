@@ -1,0 +1,172 @@
+"""Pictures from an update of weights by a map that was learned on updates of the adversary's own pictures.
+
+The adversary knows the weights before, how the site trains and, generously, the outlines of the slices. So it can rehearse:
+train as the site does, under these very outlines, on pictures of its own in the place of the site's. From some hundreds of such
+pairs it learns the way back, by kernel ridge regression with a Gaussian kernel. All rehearsals share the outlines, so what the
+map draws beyond the mean of the adversary's pictures it has from the update; and an update unlike all rehearsals, such as
+noise, is far from each of them and gives that mean. Only the direction of each array counts: lengths depend on clipping and
+rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+
+from fedprivseg.attacks.attack import Effort, Progress
+from fedprivseg.measures import ssim
+from fedprivseg.nets.augment import Augmentation, augment
+from fedprivseg.nets.baseline import Weights
+from fedprivseg.seeds import numpy_generator, torch_generator
+
+REHEARSALS = 2
+"""For each step of the effort."""
+
+HELD_OUT = 0.15
+"""Share of the adversary's pictures, the last ones, whose rehearsals decide on the kernel's width and the penalty."""
+
+KEPT = 1024
+"""Numbers that are kept of an array of more than as many: random signed sums (count sketch, Charikar et al., ICALP 2002)."""
+
+WIDTHS = (0.3, 1.0)
+"""Of the kernel, tried: squared, in median squared distances of two rehearsals."""
+
+PENALTIES = tuple(10.0**power for power in range(-2, 2))
+
+WARP = Augmentation(
+    rotation=10.0, scale=0.1, shift=0.04, flip=False, elastic=0.02, gamma=0.2, contrast=0.2, brightness=0.05, noise=0.0,
+    blur=0.0, bias=0.0,
+)  # fmt: skip
+"""How the pictures are multiplied: less than for an inverter of codes, since a map from so few pairs cannot learn mirrors."""
+
+Rehearse = Callable[[np.ndarray], Weights]
+"""Pictures (B, H, W) float32 in the place of the site's -> the update that the site would show, weights before minus after."""
+
+
+@final
+class LearnedInversion:
+    """The attack on updates that learns."""
+
+    name = "learned-inversion"
+    title = "Learned inversion"
+    paper = "Wu et al. (Learning to Invert), UAI 2023"
+    knows = "the released update, the weights before it, how the site trains, the outlines, and pictures from elsewhere"
+
+
+@final
+@dataclass(frozen=True)
+class Sketch:
+    """Directions of updates as vectors of a few thousand numbers. sums: of a large array, where each of its values is added,
+    and with what sign."""
+
+    sums: Mapping[str, tuple[np.ndarray, np.ndarray] | None]
+
+    @classmethod
+    def of(cls, update: Weights, seed: int) -> Sketch:
+        """The sketch of updates that look like this one."""
+        sums: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}
+        for name in sorted(update):
+            size, draws = update[name].size, numpy_generator(seed, LearnedInversion.name, "sketch", name)
+            sums[name] = None
+            if size > KEPT:
+                sums[name] = draws.integers(0, KEPT, size), draws.choice(np.array([-1.0, 1.0]), size)
+        return cls(sums)
+
+    def __call__(self, update: Weights) -> np.ndarray:
+        """(F,) float32; each array's part has length 1, or 0 where the update does not touch it."""
+        parts = []
+        for name, places in self.sums.items():
+            values = update[name].ravel().astype(np.float64)
+            part = values if places is None else np.bincount(places[0], values * places[1], KEPT)
+            parts.append(part / max(float(np.linalg.norm(part)), 1e-30))
+        return np.concatenate(parts).astype(np.float32)
+
+
+@final
+@dataclass(frozen=True)
+class Inverse:
+    """A learned map. rehearsed: (N, F) standardised sketches. duals: (N, B * H * W). shape: (B, H, W). mean: (H, W). width:
+    squared, of the kernel."""
+
+    sketch: Sketch
+    centre: np.ndarray
+    spread: np.ndarray
+    rehearsed: np.ndarray
+    duals: np.ndarray
+    width: float
+    mean: np.ndarray
+    shape: tuple[int, int, int]
+
+    def draw(self, towards: Weights) -> np.ndarray:
+        """Images (B, 1, H, W) float32 in 0..1 for an update, weights before minus after."""
+        seen = ((self.sketch(towards) - self.centre) / self.spread)[None]
+        beyond = _kernel(_distances(seen, self.rehearsed), self.width) @ self.duals
+        return np.clip(self.mean + beyond.reshape(self.shape), 0, 1).astype(np.float32)[:, None]
+
+
+def learn(
+    rehearse: Rehearse, slices: int, auxiliary: np.ndarray, effort: Effort, seed: int, progress: Progress
+) -> Inverse:
+    """The map for updates of `slices` slices. auxiliary: (M, H, W) float32 in 0..1, the adversary's pictures, at least 2."""
+    count = max(4, REHEARSALS * effort.steps)
+    cut = max(1, min(round(len(auxiliary) * (1 - HELD_OUT)), len(auxiliary) - 1))
+    fitted = max(2, min(round(count * (1 - HELD_OUT)), count - 1))
+    own, rest = auxiliary[:cut], auxiliary[cut:]
+    pictures = np.concatenate(
+        [_drawn(own, (fitted, slices), seed, "own"), _drawn(rest, (count - fitted, slices), seed, "held out")]
+    )
+    sketch, rows = None, []
+    for done, batch in enumerate(pictures, start=1):
+        update = rehearse(batch)
+        sketch = sketch or Sketch.of(update, seed)
+        rows.append(sketch(update))
+        progress(LearnedInversion.name, done, count)
+    assert sketch is not None
+    sketches = np.stack(rows)
+    centre = sketches.mean(axis=0)
+    # A value that is the same in all rehearsals, as a dead channel's, would blow up on the first update where it is not.
+    spread = np.maximum(sketches.std(axis=0), 1e-3 * sketches.std())
+    rehearsed = (sketches - centre) / spread
+    mean = auxiliary.mean(axis=0)
+    beyond = (pictures - mean).reshape(count, -1)
+    distances = _distances(rehearsed, rehearsed)
+    middle = float(np.median(distances[np.triu_indices(fitted, 1)]))
+
+    def likeness(choice: tuple[float, float]) -> float:
+        kernel = _kernel(distances, choice[0] * middle)
+        found = kernel[fitted:, :fitted] @ _duals(kernel[:fitted, :fitted], beyond[:fitted], choice[1])
+        drawn = np.clip(found.reshape(-1, *mean.shape) + mean, 0, 1)
+        return float(ssim(drawn, pictures[fitted:].reshape(-1, *mean.shape)).mean())
+
+    width, penalty = max(((width, penalty) for width in WIDTHS for penalty in PENALTIES), key=likeness)
+    duals = _duals(_kernel(distances, width * middle), beyond, penalty)
+    return Inverse(sketch, centre, spread, rehearsed, duals, width * middle, mean, (slices, *mean.shape))
+
+
+def _drawn(pictures: np.ndarray, shape: tuple[int, int], seed: int, name: str) -> np.ndarray:
+    """(N, B, H, W): warped pictures, every one as often as any other."""
+    total = shape[0] * shape[1]
+    draws = numpy_generator(seed, LearnedInversion.name, name)
+    rounds = [draws.permutation(len(pictures)) for _ in range(-(-total // len(pictures)))]
+    chosen = torch.from_numpy(pictures[np.concatenate(rounds)[:total]])[:, None]
+    masks = torch.zeros(total, *pictures.shape[1:], dtype=torch.uint8)
+    warped, _ = augment(chosen, masks, WARP, torch_generator(seed, LearnedInversion.name, name, "warp"))
+    return warped.numpy().reshape(*shape, *pictures.shape[1:])
+
+
+def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Squared distances (A, B) of two sets of vectors, in float64."""
+    products = (one @ other.T).astype(np.float64)
+    return np.maximum(np.square(one).sum(axis=1)[:, None] + np.square(other).sum(axis=1) - 2 * products, 0)
+
+
+def _kernel(distances: np.ndarray, width: float) -> np.ndarray:
+    return np.asarray(np.exp(-distances / (2 * max(width, 1e-12))))
+
+
+def _duals(kernel: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
+    return np.linalg.solve(kernel + penalty * np.eye(len(kernel)), targets)
