@@ -116,6 +116,7 @@ def _sought(scene: Scene, method: Rounds, known: Known) -> Invert:
 def _learned(scene: Scene, stage: Stage, known: Known, released: Weights | None) -> Invert:
     """By maps, one for each set of outlines, which are learned for one step and serve for more."""
     maps: dict[tuple[int, ...], Inverse] = {}
+    own = scene.auxiliary("images")[:, 0]
     weights = {name for name, _ in stage.net.named_parameters()}
     travels = weights if released is None else weights & set(released)
 
@@ -130,7 +131,6 @@ def _learned(scene: Scene, stage: Stage, known: Known, released: Weights | None)
             if places not in maps:
                 outlines = partial(rehearse, known.masks[chosen])
                 seed = scene.seed("rehearsals", *places)
-                own = scene.auxiliary("images")[:, 0]
                 maps[places] = learn(outlines, len(chosen), own, scene.effort, seed, scene.progress)
             drawn.append(maps[places].draw(towards))
         return np.concatenate(drawn), np.concatenate([chosen for _, chosen in case.parts])
