@@ -295,8 +295,8 @@ def test_leakage_is_the_mean_over_attacked_seeds_and_staged_attacks_do_not_count
 def test_where_an_attack_fails_its_control_nothing_is_known(tmp_path):
     write_run(tmp_path / "a", "a", dices(0.1))
     write_run(tmp_path / "b", "b", dices(0.0))
-    _attacked(tmp_path / "a", -0.2, control=-0.1)
-    _attacked(tmp_path / "b", -0.2, control=0.4)
+    _attacked(tmp_path / "a", -0.2, control=0.1)
+    _attacked(tmp_path / "b", -0.2, control=0.6)
     entries = {entry.label: entry for entry in compare([tmp_path]).entries}
     assert (entries["a"].control_failed, entries["b"].control_failed) == (True, False)
     header, rows = as_rows(compare([tmp_path]))

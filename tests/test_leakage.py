@@ -132,6 +132,8 @@ def test_updates_are_attacked_as_released_and_staged(weights, summation):
 def test_an_attack_that_works_under_a_defence_alone_has_failed_its_control(weights):
     found = attack_run(weights["secure"], attacks=["learned-inversion"])
 
+    assert found.control_failed, "a few rehearsals on the phantom come nowhere near the image"
+
     def gave(measured, leakage):
         measures = tuple(one.model_copy(update={"leakage": leakage}) for one in measured.measures)
         return measured.model_copy(update={"measures": measures})
