@@ -38,17 +38,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 data_app = data_cli.app
+_RULES = "Data governance at a site"
+
 app.add_typer(data_app, name="data")
-app.add_typer(ledger_cli.app, name="ledger")
-app.add_typer(policy_cli.app, name="policy")
-app.add_typer(access_cli.app, name="access")
-app.add_typer(vault_cli.app, name="vault")
-app.add_typer(archive_cli.app, name="archive")
-app.add_typer(destroy_cli.app, name="destroy")
-app.command()(lifecycle_cli.retention)
-app.command()(lifecycle_cli.drill)
-app.command()(trace_cli.trace)
-app.command()(deidentify_cli.deidentify)
+app.add_typer(ledger_cli.app, name="ledger", rich_help_panel=_RULES)
+app.add_typer(policy_cli.app, name="policy", rich_help_panel=_RULES)
+app.add_typer(access_cli.app, name="access", rich_help_panel=_RULES)
+app.add_typer(vault_cli.app, name="vault", rich_help_panel=_RULES)
+app.add_typer(archive_cli.app, name="archive", rich_help_panel=_RULES)
+app.add_typer(destroy_cli.app, name="destroy", rich_help_panel=_RULES)
+app.command(rich_help_panel=_RULES)(lifecycle_cli.retention)
+app.command(rich_help_panel=_RULES)(lifecycle_cli.drill)
+app.command(rich_help_panel=_RULES)(trace_cli.trace)
+app.command(rich_help_panel=_RULES)(deidentify_cli.deidentify)
 
 _INTERRUPTED = 130
 
@@ -132,7 +134,7 @@ def predict(
     open_console().print(f"{out}: mask of {' x '.join(map(str, shape))} voxels", highlight=False)
 
 
-@app.command()
+@app.command(rich_help_panel=_RULES)
 def withdraw(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     site: Annotated[str, typer.Argument(help="The subject's site.")],
