@@ -17,6 +17,7 @@ from fedprivseg.errors import LedgerError, RequestError
 from fedprivseg.policy import ledger
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.run import load_scenario, simulate
+from fedprivseg.site.notes import PARTICIPANTS, Notes
 from fedprivseg.trace_page import page_of
 from fedprivseg.trace_prov import prov_json
 from fedprivseg.trace_server import trace_shard
@@ -57,7 +58,7 @@ def withdrawn(phantom, tmp_path_factory):
 
 
 def _people(run, side, site="centre1"):
-    cohort = json.loads((run / "sites" / site / "cohort.json").read_text())
+    cohort = json.loads(Notes(run / "sites" / site).read(PARTICIPANTS))
     return [one["code"] for one in cohort[side]]
 
 
@@ -89,7 +90,7 @@ def test_the_ledger_says_whose_slices_stand_in_each_shard(coded):
         key = SiteKey.load(home / "vault/key.pem")
         owners = {}
         for side in ("train", "test"):
-            people = json.loads((home / "cohort.json").read_text())[side]
+            people = json.loads(Notes(home).read(PARTICIPANTS))[side]
             # Both annotated phases of a volume of Z slices are sent: 2 Z rows a subject, subject by subject.
             owners[side] = [one["code"] for one in people for _ in range(2 * nib.load(one["image"]).shape[2])]
         for line in ledger.read(home / "ledger.jsonl"):
