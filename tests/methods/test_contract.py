@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import tiny_settings
 
-from fedprivseg.config import MethodConfig
+from fedprivseg.config import MethodConfig, Scenario
 from fedprivseg.errors import ScenarioError
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.policy import ledger
@@ -70,12 +70,14 @@ def test_it_runs_to_a_result_at_every_site(finished):
 
 def test_only_declared_kinds_left(finished):
     method, folder, result, _ = finished
-    assert result.exports == tuple(sorted(method.declared))
+    scenario = Scenario.model_validate_json((folder / "scenario.json").read_text())
+    declared = resolve(scenario.method).declared
+    assert result.exports == tuple(sorted(declared))
     for path in folder.glob("sites/*/ledger.jsonl"):
         ledger.verify(path)
         left = {line.facts["kind"] for line in ledger.read(path) if line.event == "release"}
-        assert left <= set(method.declared) <= set(method.exports)
-        assert (Kind.RAW in left) == (Kind.RAW in method.exports)
+        assert left <= declared <= method.exports
+        assert (Kind.RAW in left) == (Kind.RAW in declared)
 
 
 def test_bytes_are_those_of_the_ledger(finished):
