@@ -19,7 +19,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from fedprivseg.config import Scenario
 from fedprivseg.errors import FedprivsegError, RequestError
 from fedprivseg.hospitals import home_of, ledger_of
 from fedprivseg.policy.archive import Manifest, archive, read_manifest, restore, verify_archive
@@ -30,6 +29,7 @@ from fedprivseg.policy.profile import read_policy
 from fedprivseg.policy.requests import REVIEWER
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.policy.staff import STAFF, read_staff
+from fedprivseg.results import read_scenario
 from fedprivseg.site.notes import INTAKE, NOTES, Notes
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import ARCHIVES, POLICY, is_sealed, sealing_key
@@ -60,7 +60,7 @@ def create(
     """
     home, key = _opened(run, site, who, passphrase)
     target = _place(home, name)
-    scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+    scenario = read_scenario(run)
     if scenario.study.data not in CLASSES:
         raise RequestError(
             f"data of type {scenario.study.data!r} has no class in Table 1; types are: {', '.join(CLASSES)}"

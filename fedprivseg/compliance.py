@@ -20,14 +20,14 @@ from fedprivseg import compliance_destruction
 from fedprivseg import compliance_storage as storage
 from fedprivseg import compliance_transport as transport
 from fedprivseg.compliance_strategy import strategy
-from fedprivseg.config import Scenario
-from fedprivseg.errors import FolderError, LedgerError, RequestError
+from fedprivseg.errors import LedgerError, RequestError
 from fedprivseg.hospitals import write_text
 from fedprivseg.policy import ledger
 from fedprivseg.policy.agreement import Agreement, read_agreement
 from fedprivseg.policy.ledger import Line
 from fedprivseg.policy.profile import SitePolicy, read_policy
 from fedprivseg.records import Kind
+from fedprivseg.results import read_scenario
 from fedprivseg.site.rules import AGREEMENT
 from fedprivseg.site.vault import POLICY
 from fedprivseg.withdrawal import read_withdrawals, traces
@@ -71,10 +71,8 @@ class Evidence:
     """A run's folder, read for the report. Sites are sorted by name."""
 
     def __init__(self, run: Path) -> None:
-        if not (run / "scenario.json").exists():
-            raise FolderError(f"{run} holds no run (no scenario.json)")
         self.run = run
-        self.scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+        self.scenario = read_scenario(run)
         self.sites = [self._papers(site.name) for site in sorted(self.scenario.sites, key=lambda each: each.name)]
 
     def _papers(self, name: str) -> Papers:

@@ -14,6 +14,7 @@ from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Fact, Ledger, Line
 from fedprivseg.policy.roles import Staff, Title
 from fedprivseg.policy.staff import STAFF, read_staff
+from fedprivseg.results import read_scenario
 from fedprivseg.site.station import Station
 
 ORDERED, APPROVED, DONE = "ordered", "approved", "carried out"
@@ -61,7 +62,7 @@ def take_custody(run: Path, site: str) -> Custody:
     """The site `site` of the run in the folder `run`. Raises FolderError if there is no run, RequestError if there is no such
     site or its staff cannot be read, LedgerError if its ledger does not hold."""
     home = home_of(run.resolve(), site)
-    scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+    scenario = read_scenario(run)
     if not (home / "vault" / KEY).exists():
         raise RequestError(f"{site} has not taken part in this run yet: it has no key, and holds nothing")
     key = SiteKey.load(home / "vault" / KEY)

@@ -17,7 +17,7 @@ import tomli_w
 
 from fedprivseg.config import ConsentConfig, Scenario
 from fedprivseg.data.splits import Cohort
-from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.errors import RequestError
 from fedprivseg.policy.access import HOUSE
 from fedprivseg.policy.agreement import BreachPlan
 from fedprivseg.policy.consent import Consent, Duo, write_register
@@ -27,6 +27,7 @@ from fedprivseg.policy.ledger import Ledger
 from fedprivseg.policy.response import RESPONSE, default_plan
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.records import Kind
+from fedprivseg.results import read_scenario
 from fedprivseg.site.rules import AGREEMENT, REGISTER, disposed
 from fedprivseg.site.station import station_folder
 from fedprivseg.site.vault import PASSPHRASE, POLICY, SEALING_KEY
@@ -93,9 +94,7 @@ def settle(
 def home_of(run: Path, site: str) -> Path:
     """The folder of the hospital `site` in a run; it may have been lost. Raises FolderError if there is no run, RequestError
     that names the sites if it is none of them."""
-    if not (run / "scenario.json").exists():
-        raise FolderError(f"{run} holds no run (no scenario.json)")
-    scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+    scenario = read_scenario(run)
     names = sorted(each.name for each in scenario.sites)
     if site not in names:
         raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")

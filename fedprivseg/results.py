@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError
 from fedprivseg.records import PHASES, STRUCTURES, Budget, CrossSite, CurvePoint
 
@@ -146,3 +147,10 @@ def metric_rows(site: str, values: dict[str, Any], count: int) -> Sequence[Row]:
         for p, phase in enumerate(PHASES)
         for s, structure in enumerate(STRUCTURES)
     ]
+
+
+def read_scenario(run: Path) -> Scenario:
+    """The scenario of a run's folder. Raises FolderError if it holds no run."""
+    if not (run / "scenario.json").exists():
+        raise FolderError(f"{run} holds no run (no scenario.json); give the folder of a run")
+    return Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))

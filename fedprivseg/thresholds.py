@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedprivseg.config import AdmissionConfig, Scenario
-from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.config import AdmissionConfig
+from fedprivseg.errors import RequestError
 from fedprivseg.findings import Indicator, Leakage, admission
 from fedprivseg.policy.profile import read_policy
+from fedprivseg.results import read_scenario
 from fedprivseg.site.station import station_folder
 from fedprivseg.site.vault import POLICY
 
@@ -41,10 +42,7 @@ def strictest(run: Path, scenario: AdmissionConfig, sites: Iterable[str]) -> Thr
 
 def admitted(run: Path, found: Leakage) -> tuple[Indicator, ...]:
     """The admission table of the run in `run`, whose attacks found `found`. Raises FolderError if it holds no run."""
-    path = run / "scenario.json"
-    if not path.exists():
-        raise FolderError(f"{run} holds no run (no scenario.json)")
-    scenario = Scenario.model_validate_json(path.read_text(encoding="utf-8"))
+    scenario = read_scenario(run)
     thresholds = strictest(run, scenario.policy.admission, found.sites)
     return admission(found, thresholds.limits, thresholds.whose)
 

@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 
 from fedprivseg.config import Scenario
-from fedprivseg.errors import FolderError
 from fedprivseg.policy import ledger
 from fedprivseg.policy.ledger import Line
 from fedprivseg.records import Kind, digest
@@ -113,13 +112,6 @@ class Trace(_Frozen):
     forms: tuple[Form, ...]
     keys: dict[str, str]
     notes: tuple[str, ...] = ()
-
-
-def read_scenario(run: Path) -> Scenario:
-    """The scenario of a run's folder. Raises FolderError if it holds no run."""
-    if not (run / "scenario.json").exists():
-        raise FolderError(f"{run} holds no run (no scenario.json); give the folder of a run")
-    return Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
 
 
 def verified(path: Path, public_hex: str | None = None) -> list[Line]:

@@ -19,6 +19,7 @@ from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.methods import resolve
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.policy.ledger import Line
+from fedprivseg.results import read_scenario
 from fedprivseg.trace import (
     PLAIN,
     RESEARCHER,
@@ -30,7 +31,6 @@ from fedprivseg.trace import (
     is_stored,
     lapsed,
     model_parts,
-    read_scenario,
     shard_path,
     stated_key,
     steps_of,

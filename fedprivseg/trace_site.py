@@ -16,10 +16,11 @@ from fedprivseg.policy.consent import Register
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import SUBJECTS, Line
 from fedprivseg.records import Kind, Subject
+from fedprivseg.results import read_scenario
 from fedprivseg.site.notes import PARTICIPANTS, Notes
 from fedprivseg.site.rules import REGISTER
 from fedprivseg.site.station import Station, station_folder
-from fedprivseg.trace import Form, Trace, read_scenario, stated_key, verified
+from fedprivseg.trace import Form, Trace, stated_key, verified
 from fedprivseg.trace_attempt import attempt_forms
 from fedprivseg.trace_forms import Book, concerns, file_form, put_away_form, withdrawn_form
 

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from fedprivseg.config import Scenario
 from fedprivseg.errors import RequestError
 from fedprivseg.hospitals import KEY, home_of, write_text
 from fedprivseg.inventory import (
@@ -44,6 +43,7 @@ from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 from fedprivseg.policy.sealing import SealError
 from fedprivseg.records import digest
+from fedprivseg.results import read_scenario
 from fedprivseg.site.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.site.rules import REGISTER
 from fedprivseg.site.station import Station, station_folder
@@ -89,7 +89,7 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
     from fedprivseg.methods.method import CodedMethod
 
     home = home_of(run, site)
-    scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+    scenario = read_scenario(run)
     names = sorted(each.name for each in scenario.sites)
     station = Station.read(home / "station.json")
     day = station.today or date.today()

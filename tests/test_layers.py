@@ -125,6 +125,7 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself; clauses use 
     ("records", "errors"),
     ("report", "compliance"),
     ("report", "report_figures"),
+    ("results", "config"),
     ("report", "thresholds"),
     ("report", "withdrawal"),
     ("run", "hospitals"),
