@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from fedprivseg.errors import RequestError
-from fedprivseg.report import write_report
+from fedprivseg.report.page import write_report
 from fedprivseg.run import load_scenario, simulate
 
 Show = Callable[[Path, list[str]], AbstractContextManager[object]]

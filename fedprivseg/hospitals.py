@@ -18,6 +18,7 @@ import tomli_w
 from fedprivseg.config import ConsentConfig, Scenario
 from fedprivseg.data.splits import Cohort
 from fedprivseg.errors import RequestError
+from fedprivseg.files import write_text
 from fedprivseg.policy.access import HOUSE
 from fedprivseg.policy.agreement import BreachPlan
 from fedprivseg.policy.consent import Consent, Duo, write_register
@@ -105,13 +106,6 @@ def ledger_of(home: Path, site: str) -> Ledger:
     """The ledger of the hospital whose folder is `home`, open for appending; its key is made if it has none. Raises
     LedgerError, RequestError."""
     return Ledger(home / "ledger.jsonl", _key(home / "vault" / KEY), site)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Put `text` at `path` in one step."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
 
 
 def _key(path: Path) -> SiteKey:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from fedprivseg.files import write_text
 
 INTERVAL_S = 0.3
 """Shortest time between two writes of the same stage, in seconds."""
@@ -26,9 +27,7 @@ class ProgressFile:
         if stage == self._stage and now < self._next and done < total:
             return
         self._stage, self._next = stage, now + INTERVAL_S
-        draft = self.path.with_suffix(".draft")
-        draft.write_text(json.dumps([stage, done, total]), encoding="utf-8")
-        os.replace(draft, self.path)
+        write_text(self.path, json.dumps([stage, done, total]))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError
+from fedprivseg.files import write_text
 from fedprivseg.records import PHASES, STRUCTURES, Budget, CrossSite, CurvePoint
 
 SCHEMA_VERSION = 1
@@ -105,9 +105,7 @@ class Result(_Frozen):
         lines = [",".join(columns)]
         lines += [",".join("" if v is None else str(v) for v in row.model_dump().values()) for row in self.metrics]
         for name, text in (("metrics.csv", "\n".join(lines) + "\n"), ("result.json", body + "\n")):
-            draft = folder / f".{name}.draft"
-            draft.write_text(text, encoding="utf-8")
-            os.replace(draft, folder / name)
+            write_text(folder / name, text)
 
 
 def read_result(folder: Path) -> Result:

@@ -27,7 +27,8 @@ from fedprivseg.data.phantom import CENTRES, write_phantom
 from fedprivseg.data.splits import COHORT, Cohort, cohort
 from fedprivseg.engines import Engine, engine
 from fedprivseg.errors import DataError, FolderError, RunError, ScenarioError
-from fedprivseg.hospitals import settle, write_text
+from fedprivseg.files import write_text
+from fedprivseg.hospitals import settle
 from fedprivseg.methods import resolve
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.policy.foresight import effective

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
+from fedprivseg.files import write_text
 from fedprivseg.policy.holdings import ACCOUNTS, RECORDS, SELF, Account, Entry, written
 from fedprivseg.policy.roles import Action, Granularity, Kinship, Title
 from fedprivseg.policy.staff import STAFF
@@ -41,7 +42,7 @@ def people(home: Path, subjects: Sequence[Subject], data: str, special: Sequence
     type of image that its patients have. special: pathologies that it treats as special diseases. today: the day on which the
     newest report was written."""
     if not (home / STAFF).exists():
-        (home / STAFF).write_text(tomli_w.dumps({"staff": list(_staff())}), encoding="utf-8")
+        write_text(home / STAFF, tomli_w.dumps({"staff": list(_staff())}))
     chosen = sorted(subjects, key=lambda one: one.code)
     if not (home / RECORDS).exists():
         draw = numpy_generator(seed, home.name, "records")
@@ -51,12 +52,12 @@ def people(home: Path, subjects: Sequence[Subject], data: str, special: Sequence
             has = frozenset(name for name, places in traits.items() if place in places)
             has |= {"special"} if one.pathology in special else frozenset()
             entries += _entries(one, data, has, today, draw)
-        (home / RECORDS).write_text(written(entries), encoding="utf-8")
+        write_text(home / RECORDS, written(entries))
     if not (home / ACCOUNTS).exists():
         draw = numpy_generator(seed, home.name, "accounts")
         cared = _chosen(draw, len(chosen), GUARDED, least=2)
         accounts = [each for place, one in enumerate(chosen) for each in _accounts(one.code, place, cared, draw)]
-        (home / ACCOUNTS).write_text(written(accounts), encoding="utf-8")
+        write_text(home / ACCOUNTS, written(accounts))
 
 
 def _staff() -> Iterator[dict[str, Any]]:

@@ -23,7 +23,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from fedprivseg.errors import RequestError
-from fedprivseg.hospitals import KEY, home_of, write_text
+from fedprivseg.files import write_text
+from fedprivseg.hospitals import KEY, home_of
 from fedprivseg.inventory import (
     NUMBERS,
     SHOWN,

@@ -11,7 +11,7 @@ from fedprivseg.errors import QuorumError, RequestError, RunError, ScenarioError
 from fedprivseg.policy import ledger
 from fedprivseg.policy.sealing import SealError
 from fedprivseg.policy.witness import contradictions
-from fedprivseg.report import write_report
+from fedprivseg.report.page import write_report
 from fedprivseg.run import load_scenario, simulate
 from fedprivseg.site.vault import open_vault
 from fedprivseg.withdrawal import OWN_SLICES, traces, withdraw

@@ -18,6 +18,7 @@ from fedprivseg.attacks.attack import FULL, SMALL, Progress
 from fedprivseg.compute import threads
 from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.files import whole, write_text
 from fedprivseg.findings import Budget, Inferred, Leakage, Redrawn
 from fedprivseg.leakage.codes import attack_codes
 from fedprivseg.leakage.people import attack_people
@@ -83,10 +84,7 @@ def attack_run(
         seconds=time.perf_counter() - start,
     )
     if scenario.report.images:
-        draft = run / "attacks.safetensors.draft"
-        save_file({name: np.ascontiguousarray(value) for name, value in pictures.items()}, draft)
-        draft.replace(run / "attacks.safetensors")
-    draft = run / "attacks.json.draft"
-    draft.write_text(result.model_dump_json(indent=1), encoding="utf-8")
-    draft.replace(run / "attacks.json")
+        with whole(run / "attacks.safetensors") as draft:
+            save_file({name: np.ascontiguousarray(value) for name, value in pictures.items()}, draft)
+    write_text(run / "attacks.json", result.model_dump_json(indent=1))
     return result

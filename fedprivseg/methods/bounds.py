@@ -16,6 +16,7 @@ from pydantic import Field
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
+from fedprivseg.files import whole
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import (
     MEASURED,
@@ -245,9 +246,8 @@ class Pooled(Method):
                 device=federation.device,
                 progress=lambda _, done, total: federation.progress("train pooled", done, total),
             )
-            draft = path.with_suffix(".draft")
-            save_file(weights_of(net), draft)
-            draft.replace(path)
+            with whole(path) as draft:
+                save_file(weights_of(net), draft)
         return load_file(path)
 
 

@@ -23,6 +23,7 @@ from pydantic import Field, model_validator
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from fedprivseg.files import whole
 from fedprivseg.methods.method import (
     MEASURED,
     Action,
@@ -397,10 +398,9 @@ class PrivacySF(CodedMethod):
             device=federation.device,
             progress=lambda _, done, total: federation.progress("train mapping", done, total),
         )
-        draft = path.with_suffix(".draft")
         state = {name: value.cpu().contiguous() for name, value in mapping.state_dict().items()}
-        save_file(state, draft, metadata={"sites": " ".join(mapping.sites)})
-        draft.replace(path)
+        with whole(path) as draft:
+            save_file(state, draft, metadata={"sites": " ".join(mapping.sites)})
         return mapping
 
     def _load(self, path: Path) -> SiteMapping:

@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from fedprivseg.errors import QuorumError
+from fedprivseg.files import whole
 from fedprivseg.methods.local import LocalRule, Trained, received_net, run_round, spent
 from fedprivseg.methods.masking import MASKING, in_fixed_point, masked_round, mean_of
 from fedprivseg.methods.method import MEASURED, Action, Array, Expected, Federation, Method, Parameters, Site
@@ -267,12 +268,11 @@ def _summed(updates: Mapping[str, Update], arrays: Weights) -> Update:
 
 
 def _save(path: Path, number: int, arrays: Weights, state: Weights) -> None:
-    draft = path.with_suffix(".draft")
     content = {NET + name: value for name, value in arrays.items()} | {
         STATE + name: value for name, value in state.items()
     }
-    save_file({name: np.ascontiguousarray(value) for name, value in content.items()}, draft, {"round": str(number)})
-    draft.replace(path)
+    with whole(path) as draft:
+        save_file({name: np.ascontiguousarray(value) for name, value in content.items()}, draft, {"round": str(number)})
 
 
 def _load(path: Path) -> tuple[int, dict[str, np.ndarray], dict[str, np.ndarray]]:

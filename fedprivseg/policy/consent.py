@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from fedprivseg.errors import RequestError
+from fedprivseg.files import write_text
 from fedprivseg.records import Decision, digest
 
 CLAUSE = "5.1.2-b"
@@ -183,9 +184,7 @@ def write_register(path: Path, consents: Iterable[Consent]) -> None:
     writer.writerow([each.name for each in fields(Consent)])
     for consent in sorted(consents, key=lambda each: each.subject):
         writer.writerow([_text(getattr(consent, each.name)) for each in fields(Consent)])
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text.getvalue(), encoding="utf-8", newline="")
-    draft.replace(path)
+    write_text(path, text.getvalue())
 
 
 def _text(value: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from flwr.serverapp import Grid
 
 from fedprivseg.config import Scenario
 from fedprivseg.errors import LedgerError, PayloadError, QuorumError, SiteError
+from fedprivseg.files import write_text
 from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, Reply, read_reply, write_order
 from fedprivseg.methods.method import Array, Codes, Expected
 from fedprivseg.policy.keys import SiteKey
@@ -235,7 +235,7 @@ class GridFederation:
         path = self.folder / "identities.json"
         known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         merged = {**presented, **known}
-        path.write_text(json.dumps(merged, sort_keys=True, indent=1))
+        write_text(path, json.dumps(merged, sort_keys=True, indent=1))
         return merged
 
     def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
@@ -329,9 +329,7 @@ class GridFederation:
     def _save(self) -> None:
         sites = {name: vars(account) for name, account in self.accounts.items()}
         content = {"stages": self.stages, "sites": sites, "entries": self.entries}
-        draft = self.folder / "accounts.draft"
-        draft.write_text(json.dumps(content, indent=1, sort_keys=True))
-        os.replace(draft, self.folder / "accounts.json")
+        write_text(self.folder / "accounts.json", json.dumps(content, indent=1, sort_keys=True))
 
     def _recall(self) -> None:
         """Go on with the accounts of an interrupted attempt: what was sent then was sent."""

@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedprivseg.errors import PayloadError
+from fedprivseg.files import whole, write_text
 from fedprivseg.records import Payload, digest
 
 
@@ -68,10 +69,9 @@ class Store:
         """Keep the bytes of a verified shard. Writing the same shard twice changes nothing."""
         path = self._path(payload.site, action, payload.shard)
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft")
-        draft.write_bytes(body)
-        draft.replace(path)
-        path.with_suffix(".json").write_text(json.dumps({"sha256": digest(body), "shards": payload.shards}))
+        with whole(path) as draft:
+            draft.write_bytes(body)
+        write_text(path.with_suffix(".json"), json.dumps({"sha256": digest(body), "shards": payload.shards}))
 
     def shards(self, site: str, action: str) -> tuple[int, set[int]]:
         """How many shards the site announced (0 if none has come), and the numbers that are here and intact."""

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.numpy import save as write_safetensors
 
 from fedprivseg.errors import RequestError
+from fedprivseg.files import whole
 from fedprivseg.policy.disk import write_whole
 from fedprivseg.policy.profile import read_policy
 from fedprivseg.policy.sealing import SealingKey, wants_passphrase
@@ -60,14 +61,13 @@ class Vault:
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep `arrays` under `name`: either all of it is there afterwards, or what was there before."""
         path = self.path(name)
-        whole = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+        content = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         if self._key is not None:
-            write_whole(path, [self._key.seal(path.name, write_safetensors(whole))])
+            write_whole(path, [self._key.seal(path.name, write_safetensors(content))])
             return
-        draft = path.with_suffix(".draft")
-        save_file(whole, draft)
-        os.chmod(draft, 0o600)
-        os.replace(draft, path)
+        with whole(path) as draft:
+            save_file(content, draft)
+            os.chmod(draft, 0o600)
 
     def load(self, name: str) -> dict[str, np.ndarray]:
         """What was saved under `name`. Raises FileNotFoundError if nothing was, SealError if one byte of a sealed file is not

@@ -1,0 +1,5 @@
+"""``python -m fedprivseg.cli``."""
+
+from fedprivseg.cli.commands import main
+
+main()

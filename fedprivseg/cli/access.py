@@ -1,0 +1,134 @@
+"""``fedprivseg access``: requests for access at one site and their review (T/SCGS 313008-2024 clauses 5.6.2-a to 5.6.2-c)."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedprivseg.cli import inquiry
+from fedprivseg.cli.terminal import print_table
+from fedprivseg.errors import FolderError, RequestError
+
+if TYPE_CHECKING:
+    from fedprivseg.policy.requests import Event, RequestFile
+    from fedprivseg.policy.roles import Staff
+
+app = typer.Typer(help="Access to a site's data: requests and their review, who may have what.", no_args_is_help=True)
+app.add_typer(inquiry.app)
+
+REQUESTS, STAFF = "requests.jsonl", "staff.toml"
+"""Files in a site's folder: the requests, and who works there in which role."""
+
+Home = Annotated[Path, typer.Argument(metavar="SITE", help="A site's own folder; it holds a staff.toml.")]
+Who = Annotated[str, typer.Option("--as", metavar="ID", help="Who does this, by the id in staff.toml.")]
+Reasons = Annotated[str, typer.Option(help="Why, in a sentence.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@app.command()
+def request(home: Home, application: Annotated[Path, typer.Argument(help="A TOML file.")], who: Who) -> None:
+    """Ask for access. The file states title, scenario, logic, effect, days, members and a table range: sources, level,
+    granularities, uses."""
+    from fedprivseg.policy.requests import Application
+
+    stated = _stated(Application, application)
+    _done(home, _file(home).submit(_member(home, who), stated, _now()))
+
+
+@app.command()
+def review(
+    home: Home,
+    number: Annotated[str, typer.Argument(metavar="REQUEST", help="Such as request-1.")],
+    who: Who,
+    reasons: Reasons,
+    approve: Annotated[Path | None, typer.Option(help="Approve as this TOML file says: days, limits, [range].")] = None,
+) -> None:
+    """Approve a request within what it asks for, or, without --approve, reject it. By a data manager, never one's own."""
+    from fedprivseg.policy.requests import Approval
+
+    reviewer = _member(home, who)
+    if approve is None:
+        _done(home, _file(home).reject(number, reviewer, reasons, _now()))
+        return
+    _done(home, _file(home).approve(number, reviewer, _stated(Approval, approve), reasons, _now()))
+
+
+@app.command()
+def revoke(home: Home, number: Annotated[str, typer.Argument(metavar="REQUEST")], who: Who, reasons: Reasons) -> None:
+    """End an approval before its term."""
+    _done(home, _file(home).revoke(number, _member(home, who), reasons, _now()))
+
+
+@app.command("list")
+def list_(home: Home, as_json: AsJson = False) -> None:
+    """All requests of a site, and where they stand today."""
+    now = _now()
+    cases = _file(home).cases().values()
+    if as_json:
+        content = [
+            {
+                "id": case.id,
+                "applicant": case.applicant,
+                "title": case.application.title,
+                "state": case.state(now),
+                "until": None if case.until is None else case.until.isoformat(),
+            }
+            for case in cases
+        ]
+        typer.echo(json.dumps(content))
+        return
+    rows = []
+    for case in cases:
+        until = "" if case.until is None else f"{case.until:%Y-%m-%d}"
+        rows.append([case.id, case.applicant, case.application.title, case.state(now), until])
+    print_table("", ["request", "by", "for", "state", "until"], rows)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _file(home: Path) -> RequestFile:
+    from fedprivseg.policy.requests import RequestFile
+
+    if not (home / STAFF).exists():
+        raise FolderError(f"{home} is no site's folder: it holds no {STAFF}")
+    return RequestFile(home / REQUESTS)
+
+
+def _member(home: Path, name: str) -> Staff:
+    """The member of staff with that id. Raises RequestError that lists the ids."""
+    from fedprivseg.policy.staff import read_staff
+
+    known = read_staff(home / STAFF)
+    if name not in known:
+        raise RequestError(f"{STAFF} names nobody with the id {name!r}; it names: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _stated(kind: type[Any], path: Path) -> Any:
+    """The application or approval in a TOML file. Raises RequestError that names every field that cannot be taken."""
+    from pydantic import ValidationError
+
+    from fedprivseg.config import read_toml
+
+    try:
+        return kind.model_validate_json(json.dumps(read_toml(path)))
+    except ValidationError as fault:
+        places = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'file'}: {each['msg']}" for each in fault.errors())
+        raise RequestError(f"{path.name}: {places}") from None
+
+
+def _done(home: Path, event: Event) -> None:
+    """Write the event into the site's ledger, if the site has a key, and say it."""
+    from fedprivseg.policy.keys import SiteKey
+    from fedprivseg.policy.ledger import Ledger
+
+    key = home / "vault" / "key.pem"
+    if key.exists():
+        Ledger(home / "ledger.jsonl", SiteKey.load(key), home.resolve().name).append("access", event.facts)
+    typer.echo(f"{event.request}: {event.what} by {event.who}")

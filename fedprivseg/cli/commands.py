@@ -1,0 +1,440 @@
+"""The command line. Exit status: 0 done, 1 the run failed, 2 the request was wrong, 3 ended without quorum, 130 Ctrl-C.
+
+Heavy modules are imported inside the commands, so that `fedprivseg --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from click.exceptions import Abort, ClickException
+
+import fedprivseg
+from fedprivseg.cli import access, archive, deidentify, destroy, ledger, lifecycle, policy, trace, vault
+from fedprivseg.cli import data as data_commands
+from fedprivseg.cli.terminal import bar, open_console, print_result, print_table
+from fedprivseg.errors import DataError, FedprivsegError, FolderError, RequestError
+from fedprivseg.files import deliver
+
+app = typer.Typer(
+    help="Simulate, compare and audit how hospitals segment images together without sharing them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = data_commands.app
+_RULES = "Data governance at a site"
+
+app.add_typer(data_app, name="data")
+app.add_typer(ledger.app, name="ledger", rich_help_panel=_RULES)
+app.add_typer(policy.app, name="policy", rich_help_panel=_RULES)
+app.add_typer(access.app, name="access", rich_help_panel=_RULES)
+app.add_typer(vault.app, name="vault", rich_help_panel=_RULES)
+app.add_typer(archive.app, name="archive", rich_help_panel=_RULES)
+app.add_typer(destroy.app, name="destroy", rich_help_panel=_RULES)
+app.command(rich_help_panel=_RULES)(lifecycle.retention)
+app.command(rich_help_panel=_RULES)(lifecycle.drill)
+app.command(rich_help_panel=_RULES)(trace.trace)
+app.command(rich_help_panel=_RULES)(deidentify.deidentify)
+
+_INTERRUPTED = 130
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedprivseg {fedprivseg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    scenario: Annotated[Path, typer.Argument(help="A scenario file, such as simulations/quickstart.toml.")],
+    data: Annotated[str | None, typer.Option(help="Folder of an M&Ms release, or 'phantom'.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; default runs/<name>-<seed>.")] = None,
+    engine: Annotated[str | None, typer.Option(help="ray or inline.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Root seed of every random draw.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one scenario value; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a scenario to a finished result and report. The same command goes on with an interrupted run."""
+    from fedprivseg.config import read_scenario
+    from fedprivseg.engines import begun
+
+    chosen = list(settings or [])
+    chosen += [] if data is None else [f"data.source={_toml(data)}"]
+    chosen += [] if engine is None else [f"engine={_toml(engine)}"]
+    chosen += [] if seed is None else [f"seed={seed}"]
+    asked = read_scenario(scenario, chosen)
+    folder = out or asked.folder
+    console = open_console(stderr=as_json)
+    with begun(asked, folder) as carry_out:
+        from fedprivseg.cli.display import Display
+        from fedprivseg.run import load_scenario, release_folder, simulate
+
+        resolved = load_scenario(scenario, chosen)
+        if not as_json:
+            console.print(
+                f"{resolved.name}: {resolved.method.name} ({resolved.method.variant}), {len(resolved.sites)} sites, "
+                f"seed {resolved.seed}, engine {resolved.engine} -> {folder}",
+                highlight=False,
+            )
+        with bar("drawing the phantom", console) as progress:
+            release_folder(resolved, progress)
+        display = Display(folder, [site.name for site in resolved.sites], console)
+        result = simulate(resolved, folder, display=display, carry_out=carry_out)
+        from fedprivseg.report.page import write_report  # while the engine takes its leave
+
+        report = write_report(folder)
+    if as_json:
+        typer.echo(json.dumps({**result.model_dump(mode="json", exclude={"metrics"}), "report": str(report)}))
+        return
+    print_result(result, console)
+    console.print(f"report: {report}", highlight=False)
+
+
+@app.command()
+def predict(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    image: Annotated[Path, typer.Argument(help="A NIfTI image, 3-D or 4-D.")],
+    site: Annotated[str, typer.Option(help="At which site: its vault encodes and decodes.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the mask goes (.nii or .nii.gz).")],
+) -> None:
+    """Segment one image with a site's vault and the server's net; the mask lies on the image's own grid."""
+    from fedprivseg.prediction import predict_image
+
+    shape = predict_image(run_folder, image, site, out)
+    open_console().print(f"{out}: mask of {' x '.join(map(str, shape))} voxels", highlight=False)
+
+
+@app.command(rich_help_panel=_RULES)
+def withdraw(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    site: Annotated[str, typer.Argument(help="The subject's site.")],
+    subject: Annotated[str, typer.Argument(help="The subject's code, as in the site's register of consent.")],
+    as_json: AsJson = False,
+) -> None:
+    """Withdraw a subject's consent: delete what was made of its data, at the site and at the server. The same `fedprivseg
+    run` as before then trains without."""
+    from fedprivseg.withdrawal import withdraw as carry_out
+
+    done = carry_out(run_folder, site, subject)
+    if as_json:
+        typer.echo(done.model_dump_json())
+        return
+    open_console().print(
+        f"{site}: subject {done.pseudonym} withdrawn from {done.day} on (line {done.line} of the site's ledger)\n"
+        f"deleted: {len(done.at_sites)} files at sites, {len(done.shards)} shards and {len(done.models)} models at the server\n"
+        "run the scenario again into this folder to train without the subject",
+        highlight=False,
+    )
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]) -> None:
+    """Write report.html of a finished run again."""
+    from fedprivseg.report.page import write_report
+
+    typer.echo(write_report(run_folder))
+
+
+@app.command()
+def attack(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    attacks: Annotated[str, typer.Option(help="Names, comma-separated; default all.")] = "",
+    budget: Annotated[str, typer.Option(help="small: the first site, minutes; full: every site, longer.")] = "small",
+    sites: Annotated[str, typer.Option(help="Sites to attack, comma-separated; default what the budget says.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Attack what a finished run released, and write what leaks into attacks.json and the report."""
+    from fedprivseg.leakage import attack_run
+    from fedprivseg.report.page import write_report
+    from fedprivseg.thresholds import admitted as admitted_lines
+
+    if budget not in ("small", "full"):
+        raise RequestError(f"--budget is {budget!r}; allowed are small and full")
+    with bar("attacking", open_console(stderr=as_json)) as progress:
+
+        def show(stage: str, done: int, total: int) -> None:
+            progress(done, total, stage)
+
+        found = attack_run(run_folder, budget, _names(attacks), _names(sites), show)  # type: ignore[arg-type]
+    report = write_report(run_folder)
+    if as_json:
+        typer.echo(found.model_dump_json())
+        return
+    rows = [
+        [one.site, one.what, one.title, one.setting + ", staged" * one.staged,
+         f"{one.measures[0].measure} {one.measures[0].value:.2f}",
+         f"{one.measures[0].floor:.2f}", f"{one.leakage:.2f}", f"{one.recognised:.0%}", f"{one.chance:.0%}"]
+        for one in found.redrawn
+    ]  # fmt: skip
+    print_table("", ["site", "of", "attack", "", "reaches", "floor", "leakage", "patient found", "chance"], rows)
+    told = [
+        [
+            one.site,
+            one.title,
+            one.measure,
+            f"{one.value:.2f}",
+            f"{one.chance:.2f}",
+            "-" if one.raw is None else f"{one.raw:.2f}",
+        ]
+        for one in found.inferred
+    ]
+    if told:
+        print_table("", ["site", "attack", "", "reaches", "chance", "on raw images"], told)
+    words = {None: "not measured", True: "passes", False: "fails"}
+    admitted = [
+        [
+            line.name,
+            "-" if line.measured is None else f"{line.measured:.2f}",
+            f"{line.threshold:.2f}",
+            line.whose,
+            words[line.passed],
+        ]
+        for line in admitted_lines(run_folder, found)
+    ]
+    print_table("", ["admission", "measured", "at most", "set by", "verdict"], admitted)
+    for why in found.left_out:
+        typer.echo(f"left out: {why}")
+    typer.echo(f"{found.seconds:.0f} s; report: {report}")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold some.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("compare.html"),
+    reference: Annotated[str | None, typer.Option(help="Label that differences are against; default the best.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write the table as CSV.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Also write the table as LaTeX.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the table as Markdown.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Also write Dice against bytes as PNG.")] = None,
+    privacy: Annotated[
+        Path | None, typer.Option(help="Also write Dice against leakage as PNG; for attacked runs.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put finished runs side by side: Dice, HD95, intervals, paired differences, cost. Refuses runs on different data."""
+    from fedprivseg.comparison.page import write_page, write_picture, write_privacy_picture
+    from fedprivseg.comparison.runs import compare as put_side_by_side
+    from fedprivseg.comparison.tables import as_csv, as_latex, as_markdown, as_rows
+
+    comparison = put_side_by_side(runs, reference)
+    written = [write_page(comparison, out)]
+    written += [deliver(csv, as_csv(comparison))] if csv else []
+    written += [deliver(latex, as_latex(comparison))] if latex else []
+    written += [deliver(markdown, as_markdown(comparison))] if markdown else []
+    written += [write_privacy_picture(comparison, privacy)] if privacy else []
+    written += [write_picture(comparison, picture)] if picture else []
+    header, rows = as_rows(comparison)
+    if as_json:
+        table = [dict(zip(header, row, strict=True)) for row in rows]
+        typer.echo(json.dumps({"rows": table, "reference": comparison.reference, "written": [str(p) for p in written]}))
+        return
+    print_table("", header, rows)
+    typer.echo(f"written: {', '.join(map(str, written))}")
+
+
+@app.command()
+def benchmark(
+    folder: Annotated[Path, typer.Argument(help="A folder of scenarios, one method each.")],
+    data: Annotated[str | None, typer.Option(help="Folder of an M&Ms release, or 'phantom'.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where the runs go; default runs/<folder>.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, with commas.")] = "0,1,2",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of every scenario.")
+    ] = None,
+) -> None:
+    """Run every scenario of a folder with every seed, then compare them. Finished runs are not repeated."""
+    from fedprivseg.benchmark import run_all
+    from fedprivseg.cli.display import Display
+    from fedprivseg.comparison.page import write_page, write_picture
+    from fedprivseg.comparison.runs import compare as put_side_by_side
+    from fedprivseg.comparison.tables import as_csv, as_rows
+
+    console = open_console()
+    target = out or Path("runs") / folder.name
+    chosen = [*(settings or []), *([] if data is None else [f"data.source={_toml(data)}"])]
+
+    def show(run_folder: Path, names: list[str]) -> Display:
+        console.print(f"{run_folder}", highlight=False)
+        return Display(run_folder, names, console)
+
+    folders = run_all(folder, target, _numbers_of(seeds), chosen, show)
+    comparison = put_side_by_side(folders)
+    write_page(comparison, target / "compare.html")
+    deliver(target / "compare.csv", as_csv(comparison))
+    write_picture(comparison, target / "compare.png")
+    header, rows = as_rows(comparison)
+    print_table("", header, rows)
+    typer.echo(f"written: {target / 'compare.html'}, compare.csv, compare.png")
+
+
+def _numbers_of(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise RequestError(f"--seeds wants whole numbers with commas, such as 0,1,2; given {text!r}") from None
+
+
+@app.command()
+def methods(as_json: AsJson = False) -> None:
+    """List the methods with their variants and what leaves a site."""
+    from fedprivseg.methods import METHODS
+
+    rows = [
+        {
+            "name": method.name,
+            "title": method.title,
+            "variants": list(method.variants),
+            "exports": sorted(method.exports),
+            "paper": method.paper,
+        }
+        for method in METHODS
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    print_table(
+        "methods",
+        ["name", "variants", "leaves the site", "paper"],
+        [[m.name, ", ".join(m.variants), ", ".join(sorted(m.exports)), m.paper] for m in METHODS],
+    )
+
+
+@app.command()
+def sites(
+    folder: Annotated[Path, typer.Argument(help="Folder of sites.")] = Path("sites"), as_json: AsJson = False
+) -> None:
+    """List the sites of a folder."""
+    from fedprivseg.config import read_site, site_names
+
+    names = site_names(folder)
+    if not names:
+        raise FolderError(
+            f"{folder} holds no site (no */site.toml); run `fedprivseg init DIR` for the five M&Ms centres"
+        )
+    found = [read_site(folder, name) for name in names]
+    if as_json:
+        typer.echo(json.dumps([site.model_dump() for site in found]))
+        return
+    print_table(
+        "sites", ["name", "centre", "vendor", "title"], [[s.name, str(s.centre), s.vendor, s.title] for s in found]
+    )
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="Where sites/ and simulations/ go.")]) -> None:
+    """Copy the starter sites/ and simulations/ into a folder of your own."""
+    from fedprivseg.cli.starter import copy_starter
+
+    for path in copy_starter(folder):
+        typer.echo(path)
+
+
+@data_app.command()
+def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")], as_json: AsJson = False) -> None:
+    """Print a table per centre and split and every fault found. Exit status 1 if there are faults."""
+    from fedprivseg.data.cohort import summarise
+    from fedprivseg.data.mnms import check_release
+
+    try:
+        with bar("reading subjects", open_console(stderr=True)) as progress:
+            release = check_release(folder, progress)
+    except DataError as fault:
+        raise DataError(f"{folder}: {fault}") from None
+    rows = summarise(release)
+    if as_json:
+        faults = [vars(fault) for fault in release.faults]
+        typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults}))
+    else:
+        print_table(
+            str(folder),
+            ["centre", "split", "subjects", "labelled", "vendors", "spacing mm", "matrix", "slices", "labels"],
+            [
+                [
+                    str(row.centre),
+                    row.split,
+                    str(row.subjects),
+                    str(row.labelled),
+                    ", ".join(row.vendors),
+                    " x ".join(f"{value:.2f}" for value in row.spacing_median),
+                    _span(row.matrix_min, row.matrix_max),
+                    _span((row.slices_min,), (row.slices_max,)),
+                    " ".join(map(str, row.labels or ())),
+                ]
+                for row in rows
+            ],
+        )
+        for found in release.faults:
+            typer.echo(f"fault: {found.code}: {found.what} ({found.file})")
+        typer.echo(f"{len(release.subjects)} subjects usable, {len(release.faults)} faults")
+    if release.faults:
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Where the release goes; must be empty or absent.")],
+    subjects: Annotated[int, typer.Option(min=2, help="Labelled subjects per centre.")] = 9,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same consortium.")] = 0,
+) -> None:
+    """Draw a five-centre consortium of cardiac phantoms, written as an M&Ms release."""
+    from fedprivseg.data.phantom import write_phantom
+
+    with bar("drawing subjects", open_console(stderr=True)) as progress:
+        write_phantom(folder, subjects, seed, progress=progress)
+    typer.echo(folder)
+
+
+def main() -> None:
+    """The console script: errors become one line on stderr and an exit status."""
+    status = 0
+    try:
+        status = app(standalone_mode=False) or 0
+    except FedprivsegError as fault:
+        print(f"fedprivseg: {fault}", file=sys.stderr)
+        status = fault.status
+    except ClickException as fault:
+        fault.show()
+        status = fault.exit_code
+    except (KeyboardInterrupt, Abort):
+        status = _INTERRUPTED
+    if status == _INTERRUPTED:  # typer turns Ctrl-C into this status without a word
+        print("fedprivseg: interrupted; the same command goes on where it stopped", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+        # The server's thread of a run that ended early may still wait or compute; nothing it does matters any more.
+        os._exit(status)
+    sys.exit(status)
+
+
+def _span(low: tuple[int, ...], high: tuple[int, ...]) -> str:
+    return " x ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(low, high, strict=True))
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text)

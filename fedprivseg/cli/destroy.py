@@ -1,0 +1,155 @@
+"""``fedprivseg destroy``: the destruction of what a site of a run holds, by at least two people, and its proof (5.8)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedprivseg.cli.terminal import print_table
+from fedprivseg.errors import RequestError
+
+if TYPE_CHECKING:
+    from fedprivseg.policy.destruction_order import Order
+
+app = typer.Typer(
+    help="Destroy what a site of a run holds of its subjects: order, approve, carry out, verify.", no_args_is_help=True
+)
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Site = Annotated[str, typer.Argument(metavar="SITE", help="The site, such as centre1.")]
+Who = Annotated[str, typer.Option("--as", metavar="ID", help="Who does this, by the id in the site's staff.toml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@app.command()
+def order(
+    run_folder: Run,
+    site: Site,
+    who: Who,
+    reason: Annotated[str, typer.Option(help="Why, in a sentence.")],
+    media: Annotated[
+        str, typer.Option(help="Who destroys the medium, and when; for what was never sealed, and for level 5.")
+    ] = "",
+    models: Annotated[bool, typer.Option("--models", help="Also delete the server's models.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Order the destruction of the site's vault, predictions and cached images, and of its shards at the server. By a data
+    manager; nothing is destroyed yet. A new order takes the place of one that was not begun."""
+    from fedprivseg import disposal
+    from fedprivseg.disposal.custody import take_custody
+
+    given = disposal.order(take_custody(run_folder, site), who, reason, media=media, with_models=models)
+    _say(given, as_json, "ordered")
+    if not as_json:
+        typer.echo(f"somebody else approves it: fedprivseg destroy approve {run_folder} {site} --as ID")
+
+
+@app.command()
+def approve(run_folder: Run, site: Site, who: Who, as_json: AsJson = False) -> None:
+    """Approve the site's last order. By a data manager or a chief who did not give it."""
+    from fedprivseg import disposal
+    from fedprivseg.disposal.custody import take_custody
+
+    given = disposal.approve(take_custody(run_folder, site), who)
+    _say(given, as_json, "approved")
+    if not as_json:
+        typer.echo(f"it is carried out by: fedprivseg destroy carry-out {run_folder} {site}")
+
+
+@app.command("carry-out")
+def carry_out(
+    run_folder: Run,
+    site: Site,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Destroy without asking; needed where nobody can be asked.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Carry the approved order out, for good, and write the signed certificate. After an interruption the same command goes
+    on."""
+    from fedprivseg import disposal
+    from fedprivseg.disposal.custody import take_custody
+
+    custody = take_custody(run_folder, site)
+    given = disposal.pending(custody)
+    if not yes:
+        if not _somebody_there():
+            raise RequestError("a destruction cannot be undone; say --yes where nobody can be asked")
+        _say(given, False, "to be destroyed")
+        if typer.prompt(f"This cannot be undone. Type the name of the site to destroy it ({site})") != site:
+            raise RequestError("another name was typed, and nothing was destroyed")
+    certificate = disposal.carry_out(custody)
+    if as_json:
+        typer.echo(certificate.to_json())
+        return
+    typer.echo(
+        f"{certificate.id}: destroyed by {certificate.method}, certified by {site} on {certificate.ended:%Y-%m-%d}"
+    )
+    for sentence in (*certificate.checks, *(f"note: {limit}" for limit in certificate.limits)):
+        typer.echo(sentence)
+    for model in certificate.derived:
+        typer.echo(f"made of it, and stays: {model}")
+
+
+@app.command()
+def verify(run_folder: Run, site: Site, as_json: AsJson = False) -> None:
+    """Verify every destruction at a site: certificate, approval, ledger, and that nothing can be read any more. Exit status 1
+    if anything does not hold."""
+    from fedprivseg.disposal.proof import prove
+    from fedprivseg.evidence import site_ledger
+
+    public_hex, lines = site_ledger(run_folder, site)
+    proofs = prove(run_folder, site, public_hex, lines)
+    if as_json:
+        content = [
+            {
+                "id": each.id,
+                "holds": not each.faults,
+                "faults": each.faults,
+                "certificate": None if each.certificate is None else each.certificate.model_dump(mode="json"),
+            }
+            for each in proofs
+        ]
+        typer.echo(json.dumps(content))
+    else:
+        for each in proofs:
+            typer.echo(f"{each.id}: {'holds' if not each.faults else 'DOES NOT HOLD'}")
+            for fault in each.faults:
+                typer.echo(f"  {fault}")
+        if not proofs:
+            typer.echo(f"{site}: nothing was destroyed")
+    if any(each.faults for each in proofs):
+        raise typer.Exit(1)
+
+
+def _somebody_there() -> bool:
+    return sys.stdin.isatty()
+
+
+def _say(given: Order, as_json: bool, what: str) -> None:
+    """What an order comes to, without the names of files, which may tell of subjects."""
+    content = {
+        "id": given.id,
+        "order": given.digest,
+        "state": what,
+        "class": given.data_class.value,
+        "level": given.level,
+        "method": given.method.value,
+        "files": len(given.copies),
+        "keys": len(given.keys),
+        "at the server": len(given.shards),
+        "models that stay": len(given.derived),
+        "copies elsewhere": len(given.elsewhere),
+        "requested by": given.requested_by,
+        "approved by": given.approved_by,
+    }
+    if as_json:
+        typer.echo(json.dumps(content))
+        return
+    print_table("", ["", ""], [[name, str(value)] for name, value in content.items() if value != ""])
+    for line in (*given.derived, *given.elsewhere):
+        typer.echo(f"stays: {line}")

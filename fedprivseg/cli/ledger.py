@@ -1,0 +1,123 @@
+"""``fedprivseg ledger``: whether the sites' ledgers hold, and what stands in them (T/SCGS 313008-2024 clause 5.6.2-d)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedprivseg.cli.terminal import print_table
+from fedprivseg.errors import FolderError, LedgerError, RequestError
+from fedprivseg.files import deliver
+
+if TYPE_CHECKING:
+    from fedprivseg.policy.ledger import Line
+
+app = typer.Typer(help="The sites' ledgers: what left, what was refused, what was done.", no_args_is_help=True)
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Event = Annotated[str, typer.Option(help="Only lines of this event, such as release, refusal, intake or withdrawal.")]
+Site = Annotated[str, typer.Option(help="Only this site's lines.")]
+Matching = Annotated[
+    list[str] | None, typer.Option("--where", metavar="FACT=VALUE", help="Only lines with this fact; may be repeated.")
+]
+
+
+@app.command()
+def verify(run_folder: Run) -> None:
+    """Verify every ledger, and each against what the other side was shown of it; name the first line that was changed,
+    removed or re-ordered. Exit status 1 if any was."""
+    from fedprivseg.policy import ledger
+
+    identities = run_folder / "server" / "identities.json"
+    keys = json.loads(identities.read_text()) if identities.exists() else {}
+    broken = False
+    for path in _ledgers(run_folder):
+        site = path.parent.name
+        try:
+            verified = ledger.verify(path, public_hex=keys.get(site))
+            typer.echo(f"{site}: {verified.lines} lines, intact{''.join(f'; {note}' for note in verified.notes)}")
+        except LedgerError as fault:
+            broken = True
+            typer.echo(f"{site}: BROKEN: {fault}")
+    if not broken:
+        for sentence in _contradictions(run_folder):
+            broken = True
+            typer.echo(f"CONTRADICTED: {sentence}")
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def query(run_folder: Run, event: Event = "", site: Site = "", where: Matching = None) -> None:
+    """Lines of the ledgers: site, line, time, event, and what each says in short. Does not verify them."""
+    rows = []
+    for line in _lines(run_folder, event, site, where or []):
+        facts = line.facts
+        said = [
+            str(facts[name])
+            for name in ("action", "kind", "rule", "clause", "what", "reason", "error")
+            if facts.get(name)
+        ]
+        rows.append([line.site, str(line.index), line.time, line.event, "; ".join(said)])
+    print_table("", ["site", "line", "time", "event", "says"], rows)
+
+
+@app.command()
+def export(
+    run_folder: Run,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the JSON Lines go.")],
+    event: Event = "",
+    site: Site = "",
+    where: Matching = None,
+) -> None:
+    """Write whole lines of the ledgers, signatures and all, as JSON Lines: an auditor's copy."""
+    body = "".join(
+        json.dumps({**vars(line), "facts": dict(line.facts)}, sort_keys=True) + "\n"
+        for line in _lines(run_folder, event, site, where or [])
+    )
+    deliver(out, body)
+    typer.echo(f"{out}: {body.count(chr(10))} lines")
+
+
+def _contradictions(run_folder: Path) -> tuple[str, ...]:
+    from fedprivseg.policy.ledger import read
+    from fedprivseg.policy.witness import contradictions
+
+    server = run_folder / "server" / "ledger.jsonl"
+    sites = {path.parent.name: read(path) for path in _ledgers(run_folder) if path != server}
+    return contradictions(read(server) if server.exists() else [], sites)
+
+
+def _ledgers(run_folder: Path) -> list[Path]:
+    paths = sorted([*run_folder.glob("sites/*/ledger.jsonl"), *run_folder.glob("server/ledger.jsonl")])
+    if not paths:
+        raise FolderError(f"{run_folder} holds no ledger (no sites/*/ledger.jsonl); give the folder of a run")
+    return paths
+
+
+def _lines(run_folder: Path, event: str, site: str, where: list[str]) -> Iterator[Line]:
+    """The lines that fit, site by site. Raises RequestError for an event or a site that does not exist."""
+    from fedprivseg.policy.ledger import EVENTS, read
+
+    paths = _ledgers(run_folder)
+    names = [path.parent.name for path in paths]
+    if event and event not in EVENTS:
+        raise RequestError(f"a ledger has no event {event!r}; events are: {', '.join(EVENTS)}")
+    if site and site not in names:
+        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
+    wanted = []
+    for condition in where:
+        name, equals, value = condition.partition("=")
+        if not equals:
+            raise RequestError(f"--where wants FACT=VALUE, such as kind=image-code; given {condition!r}")
+        wanted.append((name, value))
+    for path in paths:
+        if site in ("", path.parent.name):
+            for line in read(path):
+                fits = all(str(line.facts.get(name)) == value for name, value in wanted)
+                if fits and event in ("", line.event):
+                    yield line

@@ -1,0 +1,167 @@
+"""``fedprivseg retention`` and ``fedprivseg drill``: what is due at a site, what a leak would mean (5.8-b, 5.3.2-a)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedprivseg.cli.terminal import print_table
+from fedprivseg.errors import RequestError
+
+if TYPE_CHECKING:
+    from fedprivseg.policy.drill import Drill, Leak
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Site = Annotated[str, typer.Argument(metavar="SITE", help="The site, such as centre1.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def retention(
+    run_folder: Run,
+    site: Site,
+    today: Annotated[str, typer.Option(metavar="DATE", help="The day to ask for; default the site's own.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """What a site of a run holds of its subjects, until when it may, and what is to be done."""
+    from fedprivseg.disposal.expiry import review
+    from fedprivseg.evidence import site_ledger
+
+    _, lines = site_ledger(run_folder, site)
+    found = review(run_folder, site, lines, _day(today) if today else None)
+    due = {duty.name for duty in found.due}
+    if as_json:
+        content = {
+            "site": site,
+            "today": found.today.isoformat(),
+            "term": found.term,
+            "holds": [each.name for each in found.kept],
+            "duties": [{**asdict(duty), "day": duty.day.isoformat(), "due": duty.name in due} for duty in found.duties],
+        }
+        typer.echo(json.dumps(content))
+        return
+    if not found.kept:
+        typer.echo(f"{site} holds nothing of its subjects for this study")
+        return
+    if found.term is None:
+        typer.echo(
+            f"{site} holds {'; '.join(each.name for each in found.kept)}. Its policy states no term: nothing is due."
+        )
+        return
+    rows = [
+        [duty.name, duty.act, duty.day.isoformat(), "yes" if duty.name in due else "no", duty.clause, duty.reason]
+        for duty in found.duties
+    ]
+    print_table(f"{site} on {found.today}", ["object", "act", "from", "due", "clause", "why"], rows)
+    if due:
+        typer.echo(
+            f'next: fedprivseg destroy order {run_folder} {site} --as ID --reason "the term of retention has ended"'
+        )
+
+
+def drill(
+    run_folder: Run,
+    site: Site,
+    payload: Annotated[str, typer.Option(metavar="SHA256", help="This payload leaked.")] = "",
+    subject: Annotated[str, typer.Option(metavar="CODE", help="Data of this subject of the site leaked.")] = "",
+    key: Annotated[bool, typer.Option("--key", help="The site's private key leaked.")] = False,
+    since: Annotated[str, typer.Option(metavar="TIME", help="Only what left from this time on.")] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help="Only what left up to this time.")] = "",
+    found: Annotated[str, typer.Option(metavar="TIME", help="When the leak was discovered; default now.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """If this had leaked: what went out, to whom, under which protections, and who is told by when. Sends nothing. One of
+    --payload, --subject, --key, or a period; times such as 2026-03-01 or 2026-03-01T08:00+00:00."""
+    from fedprivseg.breach import rehearse
+    from fedprivseg.evidence import site_ledger
+
+    public_hex, lines = site_ledger(run_folder, site)
+    leak = _leak(run_folder, site, public_hex, payload, subject, key, _time(since), _time(until, last=True))
+    answer = rehearse(run_folder, site, lines, leak, _time(found) or datetime.now(UTC))
+    if as_json:
+        typer.echo(json.dumps(asdict(answer), default=lambda value: value.isoformat()))
+        return
+    _tell(answer)
+
+
+def _leak(
+    run: Path,
+    site: str,
+    public_hex: str,
+    payload: str,
+    subject: str,
+    key: bool,
+    since: datetime | None,
+    until: datetime | None,
+) -> Leak:
+    """The one thing that is supposed to have leaked. A subject's code becomes a pseudonym here, and goes no further."""
+    from fedprivseg.breach import pseudonym
+    from fedprivseg.policy.drill import Leak
+
+    if sum([bool(payload), bool(subject), key]) > 1:
+        raise RequestError("a drill is of one leak; give one of --payload, --subject and --key")
+    if payload:
+        if len(payload) != 64 or set(payload) - set("0123456789abcdef"):
+            raise RequestError(
+                "--payload wants the SHA-256 of a payload, 64 hex digits: the fact digest of a ledger line"
+            )
+        return Leak("payload", payload, since, until)
+    if subject:
+        return Leak("subject", pseudonym(run, site, subject), since, until)
+    if key:
+        return Leak("key", public_hex, since, until)
+    if since is None and until is None:
+        raise RequestError("what leaked? Give --payload, --subject, --key, or a period by --since and --until")
+    return Leak("period", "", since, until)
+
+
+def _tell(answer: Drill) -> None:
+    """A table of what went out, a table of who is told, and what there is to say about both."""
+    if answer.exposures:
+        rows = [
+            [
+                str(one.index),
+                one.time[:19],
+                one.kind,
+                one.purpose,
+                str(one.level),
+                str(one.size),
+                one.recipient,
+                ", ".join(one.protections) or "none named",
+                "yes" if one.certain else "not excluded",
+            ]
+            for one in answer.exposures
+        ]
+        columns = ["line", "time", "kind", "for", "level", "bytes", "to", "under", "concerned"]
+        print_table("what went out", columns, rows)
+    if answer.notices:
+        told = [[each.by.isoformat(timespec="minutes"), each.role, each.reach] for each in answer.notices]
+        print_table("who is told", ["by", "who", "reach"], told)
+    level = f"a leak of level {answer.level}" if answer.level else "no leak that the ledger shows"
+    typer.echo(f"In all {level}; {len(answer.exposures)} releases, {len(answer.notices)} offices to tell.")
+    for sentence in answer.findings:
+        typer.echo(sentence)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise RequestError(f"--today wants a day such as 2027-01-31; given {text[:40]!r}") from None
+
+
+def _time(text: str, *, last: bool = False) -> datetime | None:
+    """The time in `text`, in UTC if it names no zone; None for nothing. last: a day alone means its end."""
+    if not text:
+        return None
+    try:
+        time: Any = datetime.fromisoformat(text)
+    except ValueError:
+        raise RequestError(f"a time is such as 2026-03-01 or 2026-03-01T08:00+00:00; given {text[:40]!r}") from None
+    if last and len(text) == len("2026-03-01"):
+        time = time.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

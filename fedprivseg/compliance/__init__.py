@@ -1,0 +1,97 @@
+"""Which clauses of T/SCGS 313008-2024 a run kept, on what evidence, and what would mend those that it broke.
+
+A clause counts as kept only if code prevented the breach (a rule of the gate that every payload passed) or a signed record
+proves the act (a line of a ledger that verifies). What only people can do stands as outside of software. No legal advice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from fedprivseg.compliance import access, collection, destruction, storage, transport, use
+from fedprivseg.compliance.evidence import Evidence, State, Verdict
+from fedprivseg.compliance.strategy import graded
+from fedprivseg.files import write_text
+
+COMPLIANCE = "compliance.json"
+
+
+class Finding(BaseModel):
+    """One clause. evidence: where to look: ledger lines as ``site:index``, files of the run, rules. mend: what would help, for
+    a clause that is broken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clause: str
+    asks: str
+    state: State
+    why: str
+    evidence: tuple[str, ...] = ()
+    mend: str = ""
+
+
+def assess(run: Path) -> tuple[Finding, ...]:
+    """Every clause of the standard, in its order. Raises FolderError if `run` is no run."""
+    evidence = Evidence(run)
+    found = []
+    for clause, asks, judge in CLAUSES:
+        state, why, where, mend = judge(evidence)
+        found.append(Finding(clause=clause, asks=asks, state=state, why=why, evidence=tuple(where[:6]), mend=mend))
+    return tuple(found)
+
+
+def write_compliance(run: Path) -> tuple[Finding, ...]:
+    """`assess`, kept as ``compliance.json`` in the run's folder."""
+    found = assess(run)
+    write_text(run / COMPLIANCE, json.dumps([each.model_dump() for each in found], indent=1, ensure_ascii=False))
+    return found
+
+
+def read_compliance(run: Path) -> tuple[Finding, ...]:
+    """What `write_compliance` kept; nothing if it was not called."""
+    path = run / COMPLIANCE
+    if not path.exists():
+        return ()
+    return tuple(Finding.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8")))
+
+
+CLAUSES: tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...] = (
+    ("5.1.1", "Minimal necessity, a stated purpose, lawful collection.", collection.intake),
+    ("5.1.2-a", "The safety rules of collection are stated.", collection.rules_stated),
+    ("5.1.2-b", "For each patient the scope of consent is known.", collection.consent),
+    ("5.1.2-c", "Only images of chosen types, as needed.", collection.chosen_types),
+    ("5.1.2-d", "Channel, source, range and type are recorded.", collection.intake),
+    ("5.1.2-e", "Nothing that identifies leaks during collection.", collection.no_identity),
+    ("5.1.3", "Data is classified by attribute (Table 1).", collection.classified),
+    ("5.2", "De-identification by utility and confidentiality (Table 2).", graded),
+    ("5.3.1", "Protection of transmission differs by need.", transport.differs_by_need),
+    ("5.3.2-a", "A data-use agreement before transmission.", transport.agreed),
+    ("5.3.2-b", "Encryption, signatures, authentication by class and level.", transport.encrypted),
+    ("5.3.2-c", "Rules for interfaces within and between domains.", transport.interfaces),
+    ("5.4.1", "Control of storage.", storage.storage_controlled),
+    ("5.4.2-a", "A policy for media and logical storage.", storage.storage_policy),
+    ("5.4.2-b", "Integrity by cryptographic means.", storage.integrity),
+    ("5.4.2-c", "Backup and recovery, regular and verified.", storage.backed_up),
+    ("5.4.2-d", "Control of access by role, by attribute, and anew each time.", access.by_role_and_attribute),
+    ("5.5", "Five levels.", collection.levels),
+    ("5.6.2-a", "A review of each request for access.", access.reviewed),
+    ("5.6.2-b", "Stated range, rights, limits and protections of use.", use.limits_of_use),
+    ("5.6.2-c", "Authentication and rights by role, the least that are needed.", access.least_rights),
+    ("5.6.2-d", "The use of data is audited.", use.audited),
+    ("5.7-a", "Archive: policies by class, level and stage.", storage.archive_policy),
+    ("5.7-b", "Archive: procedures by life cycle.", storage.archive_procedure),
+    ("5.7-c", "Archive: no access for the unauthorised.", storage.archive_closed),
+    ("5.7-d", "Archive: compressed or encrypted.", storage.archive_sealed),
+    *destruction.CLAUSES,
+    ("A.1.1", "Patient data for doctors: default, informed, authorised.", access.granularity_of_doctors),
+    ("A.1.2", "Roles by department, title and treatment group.", access.roles_of_doctors),
+    ("A.1.3", "Doctors see patients in their charge; special and infectious diseases.", access.charge_of_doctors),
+    ("A.2.1", "Patients' own queries: identity, and limits on what is shown.", access.own_queries),
+    ("A.2.2", "Rights to save, copy, print, download, with a notice.", access.own_copies),
+    ("A.2.3", "What is sent to persons stays confidential and whole.", access.own_channel),
+)
+"""Each clause, what it asks in a few words, and how it is judged."""

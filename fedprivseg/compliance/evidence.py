@@ -1,0 +1,96 @@
+"""A run's folder as the clauses are judged on it: what each site has on file, and what its ledger tells if it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from fedprivseg.compliance.destruction import Destructions
+from fedprivseg.errors import LedgerError, RequestError
+from fedprivseg.policy import ledger
+from fedprivseg.policy.agreement import Agreement, read_agreement
+from fedprivseg.policy.ledger import Line
+from fedprivseg.policy.profile import SitePolicy, read_policy
+from fedprivseg.records import Kind
+from fedprivseg.results import read_scenario
+from fedprivseg.site.rules import AGREEMENT
+from fedprivseg.site.vault import POLICY
+from fedprivseg.withdrawal import read_withdrawals, traces
+
+State = Literal["kept", "broken", "not applicable", "outside software"]
+Verdict = tuple[State, str, list[str], str]
+"""(state, why, evidence, what would mend it)."""
+
+
+@dataclass(frozen=True)
+class Papers:
+    """What one site of a run has on file. fault: why its ledger does not hold, empty if it does."""
+
+    name: str
+    home: Path
+    policy: SitePolicy | None
+    agreement: Agreement | None
+    lines: tuple[Line, ...]
+    fault: str
+
+    def of(self, event: str) -> list[Line]:
+        """The lines of one event."""
+        return [line for line in self.lines if line.event == event]
+
+
+class Evidence:
+    """A run's folder, read for the report. Sites are sorted by name."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.scenario = read_scenario(run)
+        self.sites = [self._papers(site.name) for site in sorted(self.scenario.sites, key=lambda each: each.name)]
+
+    def _papers(self, name: str) -> Papers:
+        home = self.run / "sites" / name
+        keys = self.run / "server" / "identities.json"
+        known: Mapping[str, str] = json.loads(keys.read_text(encoding="utf-8")) if keys.exists() else {}
+        policy, agreement, fault = None, None, ""
+        lines: tuple[Line, ...] = ()
+        try:
+            policy = read_policy(home / POLICY)
+        except RequestError:
+            policy = None  # a site without a policy: clauses that ask for one are broken, and say so
+        try:
+            agreement = read_agreement(home / AGREEMENT)
+        except RequestError:
+            agreement = None
+        try:
+            ledger.verify(home / "ledger.jsonl", public_hex=known.get(name))
+            lines = tuple(ledger.read(home / "ledger.jsonl"))
+        except (LedgerError, OSError) as error:
+            fault = str(error)
+        return Papers(name, home, policy, agreement, lines, fault)
+
+    def lines(self, event: str) -> list[tuple[Papers, Line]]:
+        """Every site's lines of one event."""
+        return [(site, line) for site in self.sites for line in site.of(event)]
+
+    @cached_property
+    def released_raw(self) -> list[str]:
+        """Where raw data left."""
+        return [at(site, line) for site, line in self.lines("release") if line.facts.get("kind") == Kind.RAW]
+
+    @cached_property
+    def left_traces(self) -> list[str]:
+        """What is still there of subjects who withdrew."""
+        return [trace for each in read_withdrawals(self.run) for trace in traces(self.run, each)]
+
+    @cached_property
+    def destructions(self) -> Destructions:
+        """What is told of destructions."""
+        return Destructions(self)
+
+
+def at(site: Papers, line: Line) -> str:
+    """Where a line stands, as findings name it."""
+    return f"{site.name}:{line.index}"

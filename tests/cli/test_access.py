@@ -1,0 +1,142 @@
+"""The commands about access: a request goes its way, every step stands in the ledger, and a wrong one changes nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from fedprivseg.cli.access import app
+from fedprivseg.errors import RequestError
+from fedprivseg.policy import ledger
+from fedprivseg.policy.keys import SiteKey
+
+STAFF = """
+[[staff]]
+id = "ada"
+title = "researcher"
+department = "cardiology"
+
+[[staff]]
+id = "max"
+title = "data-manager"
+department = "archive"
+"""
+APPLICATION = """
+title = "Right ventricle in cine MRI"
+scenario = "A study of three centres on segmentation."
+logic = "Codes of the images train a network at the server."
+effect = "Nobody is named; patients could be told again from codes."
+days = 90
+
+[range]
+sources = ["cine-mri"]
+level = 3
+granularities = ["default"]
+uses = ["train"]
+"""
+APPROVAL = """
+days = 30
+limits = ["de-identification", "access-control"]
+
+[range]
+sources = ["cine-mri"]
+level = 3
+granularities = ["default"]
+uses = ["train"]
+"""
+
+
+@pytest.fixture
+def home(tmp_path):
+    folder = tmp_path / "centre1"
+    (folder / "vault").mkdir(parents=True)
+    SiteKey.create(folder / "vault" / "key.pem")
+    (folder / "staff.toml").write_text(STAFF)
+    (tmp_path / "ask.toml").write_text(APPLICATION)
+    (tmp_path / "grant.toml").write_text(APPROVAL)
+    return folder
+
+
+def call(*words):
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.stdout
+
+
+def test_a_request_goes_its_way_and_every_step_stands_in_the_ledger(home):
+    ask, grant = home.parent / "ask.toml", home.parent / "grant.toml"
+    assert call("request", home, ask, "--as", "ada") == "request-1: submitted by ada\n"
+    with pytest.raises(RequestError, match="reviewed by the title data-manager"):
+        call("review", home, "request-1", "--as", "ada", "--reasons", "It is mine, after all.", "--approve", grant)
+    assert "approved by max" in call(
+        "review",
+        home,
+        "request-1",
+        "--as",
+        "max",
+        "--reasons",
+        "The range is no wider than needed.",
+        "--approve",
+        grant,
+    )
+    (case,) = json.loads(call("list", home, "--json"))
+    assert (case["state"], case["applicant"]) == ("approved", "ada")
+    assert "revoked by ada" in call(
+        "revoke", home, "request-1", "--as", "ada", "--reasons", "The study has ended early."
+    )
+    assert "revoked" in call("list", home)
+    assert "rejected" in (
+        call("request", home, ask, "--as", "ada")
+        + call("review", home, "request-2", "--as", "max", "--reasons", "The term is longer than needed.")
+    )
+    lines = [line for line in ledger.read(home / "ledger.jsonl") if line.event == "access"]
+    assert [line.facts["what"] for line in lines] == ["submitted", "approved", "revoked", "submitted", "rejected"]
+    ledger.verify(home / "ledger.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("days = 90", "days = 9000"), "days"),
+        (("level = 3", "level = 4"), "range.level"),
+        (('uses = ["train"]', 'uses = ["sell"]'), "range.uses"),
+        (("effect = ", "affect = "), "effect: Field required"),
+    ],
+)
+def test_an_application_that_lacks_something_is_refused_by_name(home, change, said):
+    path = home.parent / "ask.toml"
+    path.write_text(APPLICATION.replace(*change))
+    with pytest.raises(RequestError, match=said):
+        call("request", home, path, "--as", "ada")
+    assert not (home / "requests.jsonl").exists()
+    assert not (home / "ledger.jsonl").exists()
+
+
+def test_who_is_not_on_the_staff_asks_for_nothing(home):
+    with pytest.raises(RequestError, match="it names: ada, max"):
+        call("request", home, home.parent / "ask.toml", "--as", "eve")
+    (home / "staff.toml").write_text(STAFF.replace("researcher", "wizard"))
+    with pytest.raises(RequestError, match="title"):
+        call("request", home, home.parent / "ask.toml", "--as", "ada")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (STAFF + STAFF, "stands twice"),
+        (STAFF.replace('department = "archive"', 'department = "archive"\nsuperior = "eve"'), "above stand: ada"),
+        ("", "staff"),
+    ],
+)
+def test_a_list_of_staff_that_contradicts_itself_names_nobody(home, text, said):
+    (home / "staff.toml").write_text(text)
+    with pytest.raises(RequestError, match=said):
+        call("request", home, home.parent / "ask.toml", "--as", "ada")
+
+
+def test_what_is_no_sites_folder_has_no_requests(tmp_path):
+    with pytest.raises(RequestError, match="is no site's folder"):
+        call("list", tmp_path / "nowhere")

@@ -1,0 +1,174 @@
+"""The compliance report: a clause is kept on evidence, broken when the evidence says so, and never kept for want of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from conftest import ROOT, tiny_settings
+from typer.testing import CliRunner
+
+from fedprivseg.cli.access import app
+from fedprivseg.compliance import CLAUSES, assess, read_compliance, write_compliance
+from fedprivseg.errors import FolderError
+from fedprivseg.policy.consent import Register
+from fedprivseg.report.page import write_report
+from fedprivseg.run import load_scenario, simulate
+from fedprivseg.safekeeping import back_up, check
+from fedprivseg.withdrawal import withdraw
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory, strict_run):
+    """A run under the standard's profile, each site of it backed up."""
+    folder = tmp_path_factory.mktemp("strict") / "run"
+    shutil.copytree(strict_run, folder)
+    for site in ("centre1", "centre2", "centre3"):
+        back_up(folder, site, folder.parent / f"{site}.backup")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lax(tmp_path_factory, phantom):
+    settings = ["method.name=pooled", 'method.variant=""', "method.parameters={steps=1}", "policy.raw_sharing=allowed"]
+    scenario = load_scenario(ROOT / "simulations/policy-open.toml", [*tiny_settings(phantom), *settings])
+    folder = tmp_path_factory.mktemp("lax") / "run"
+    simulate(scenario, folder)
+    return folder
+
+
+def _states(run):
+    return {each.clause: each.state for each in assess(run)}
+
+
+def test_a_run_under_the_standards_profile_breaks_nothing(strict):
+    states = _states(strict)
+    assert [clause for clause, state in states.items() if state == "broken"] == []
+    for clause in (
+        "5.1.1",
+        "5.1.2-b",
+        "5.1.2-e",
+        "5.4.1",
+        "5.4.2-a",
+        "5.4.2-b",
+        "5.4.2-c",
+        "5.5",
+        "5.6.2-d",
+    ):
+        assert states[clause] == "kept", clause
+    for clause in ("5.3.1", "5.3.2-a", "5.3.2-b", "5.3.2-c"):  # everything that left went to another domain, encrypted
+        assert states[clause] == "kept", clause
+
+
+def test_a_pooled_run_of_released_data_says_what_it_breaks_and_what_would_mend_it(lax):
+    found = {each.clause: each for each in assess(lax)}
+    assert found["5.1.2-b"].state == "outside software"
+    assert found["5.3.2-b"].state == "outside software", "nothing was encrypted, and TLS is a deployment's"
+    for clause in ("5.1.2-e", "5.3.1", "5.3.2-a", "5.4.1", "5.4.2-b", "5.4.2-c"):
+        assert found[clause].state == "broken", clause
+        assert found[clause].mend
+    assert "Raw images left" in found["5.1.2-e"].why
+    assert found["5.1.2-e"].evidence[0].startswith("centre1:")
+
+
+def test_every_piece_of_evidence_is_there(strict):
+    for each in assess(strict):
+        for where in each.evidence:
+            if ":" in where:
+                site, line = where.split(":")
+                lines = (strict / "sites" / site / "ledger.jsonl").read_text().splitlines()
+                assert json.loads(lines[int(line)])["index"] == int(line)
+            else:
+                assert (strict / where).exists(), where
+
+
+@pytest.mark.parametrize(
+    ("damage", "clause"),
+    [
+        (lambda home: _edit(home / "ledger.jsonl", b"release", b"refusal"), "5.6.2-d"),
+        (lambda home: (home / "policy.toml").unlink(), "5.1.2-a"),
+        (lambda home: (home / "policy.toml").write_text('profile = "no-sharing"'), "5.3.2-c"),
+        (lambda home: (home / "policy.toml").write_text('profile = "scgs-313008"\nmax_level = 2'), "5.5"),
+        (lambda home: (home / "policy.toml").write_text('profile = "codes-only"'), "5.3.1"),
+        (lambda home: (home / "policy.toml").write_text('profile = "scgs-313008"\nacross_domains = []'), "5.3.2-c"),
+        (lambda home: (home / "agreement.json").write_text("{}"), "5.3.2-a"),
+        (lambda home: _edit(home / "agreement.json", b'"site_signature": "', b'"site_signature": "0'), "5.3.2-a"),
+        (lambda home: (home.parents[1] / "server/ledger.jsonl").unlink(), "5.3.2-b"),
+        (lambda home: (home / "vault/codes.safetensors").write_bytes(b"open"), "5.4.1"),
+        (lambda home: (home / "sealing.key").chmod(0o640), "5.4.1"),
+        (lambda home: (home / "policy.toml").write_text("profile = "), "5.4.2-a"),
+        (lambda home: (home / "cohort.json").write_bytes(b"open"), "5.4.2-b"),
+    ],
+)
+def test_what_was_changed_afterwards_is_found(damage, clause, strict, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    assert _states(copy)[clause] == "kept"
+    damage(copy / "sites/centre2")
+    assert _states(copy)[clause] == "broken"
+
+
+def test_a_backup_counts_while_it_is_verified_and_holds_what_the_site_does(strict_run, strict, tmp_path):
+    found = {each.clause: each for each in assess(strict_run)}
+    assert found["5.4.2-c"].state == "broken"
+    assert "vault backup" in found["5.4.2-c"].mend
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    home = copy / "sites/centre2"
+    withdraw(copy, "centre2", min(Register.read(home / "consent.csv").consents))
+    stale = {each.clause: each for each in assess(copy)}["5.4.2-c"]
+    assert (stale.state, stale.why) == ("broken", "The last backup at centre2 is older than what the site holds.")
+    back_up(copy, "centre2", tmp_path / "again")
+    assert _states(copy)["5.4.2-c"] == "kept"
+
+
+def test_a_check_that_found_a_fault_breaks_integrity_until_the_next_that_finds_none(strict, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    path = copy / "sites/centre2/vault/training-slices.sealed"
+    body = path.read_bytes()
+    _edit(path, body[-8:], bytes(8))
+    check(copy, "centre2")
+    assert _states(copy)["5.4.2-b"] == "broken"
+    path.write_bytes(body)
+    check(copy, "centre2")
+    assert _states(copy)["5.4.2-b"] == "kept"
+
+
+def _edit(path, old, new):
+    body = path.read_bytes()
+    assert old in body
+    path.write_bytes(body.replace(old, new, 1))
+
+
+def test_a_run_has_staff_and_records_to_ask_for_and_what_was_asked_keeps_its_clauses(strict, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    before = _states(copy)
+    asked = ("5.4.2-d", "5.6.2-c", "A.1.1", "A.1.2", "A.1.3", "A.2.1", "A.2.2", "A.2.3")
+    assert {before[clause] for clause in (*asked, "5.6.2-a")} == {"not applicable"}
+    done = CliRunner().invoke(app, ["simulate", str(copy), "centre1", "--requests", "300"])
+    assert done.exit_code == 0, done.output
+    subject = json.loads((copy / "sites/centre2/records.jsonl").read_text().splitlines()[0])["subject"]
+    words = ["ask", str(copy), "centre2", subject, "imaging-report", "--as", "chief", "--signed-in", "5", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert json.loads(done.stdout)[0]["policy"] == "treatment.superior"
+    after = {each.clause: each for each in assess(copy)}
+    assert {after[clause].state for clause in asked} == {"kept"}
+    assert any(where.startswith("centre2:") for where in after["A.1.3"].evidence)
+    assert after["5.6.2-a"].state == "not applicable"
+    assert after["5.6.2-d"].state == "kept"
+
+
+def test_the_report_has_the_section_and_the_file(strict):
+    assert "Rules kept" in write_report(strict).read_text()
+    kept = read_compliance(strict)
+    assert kept == assess(strict) == write_compliance(strict)
+    assert [each.clause for each in kept] == [clause for clause, _, _ in CLAUSES]
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    assert read_compliance(tmp_path) == ()
+    with pytest.raises(FolderError, match="holds no run"):
+        assess(tmp_path)
