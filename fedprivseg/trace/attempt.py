@@ -13,13 +13,10 @@ from fedprivseg.policy.ledger import Line
 from fedprivseg.records import PHASES, Kind
 from fedprivseg.site.vault import PICTURES
 from fedprivseg.trace.forms import Book, concerns
-from fedprivseg.trace.record import (
+from fedprivseg.trace.reading import (
     PLAIN,
     RESEARCHER,
-    Form,
-    Part,
-    Reference,
-    Sort,
+    answer_form,
     counted,
     is_stored,
     lapsed,
@@ -30,6 +27,7 @@ from fedprivseg.trace.record import (
     taught_by_shards,
     texts,
 )
+from fedprivseg.trace.record import Form, Part, Reference, Sort
 from fedprivseg.withdrawal import OWN_SLICES
 
 _SORTS: tuple[tuple[tuple[Kind, ...], Sort], ...] = (
@@ -156,21 +154,7 @@ class _Attempt:
         receipts = [line for line in map(self._receipt, told) if line is not None]
         if not told:
             return [shards]
-        form = Form(
-            id=f"{self.prefix}answer",
-            sort="answer",
-            lane="server",
-            title="Answers in code",
-            act="computed by the segmentation network",
-            where="sent back, not kept",
-            holder=RESEARCHER,
-            protections=("in the site's own code",),
-            time=told[0].time,
-            references=tuple(Reference.to(line) for line in [*told, *receipts]),
-            made_from=(shards.id,),
-            state="passed",
-        )
-        return [form]
+        return [answer_form(f"{self.prefix}answer", told, receipts, shards.id)]
 
     def models(self, taught: Sequence[Form]) -> list[Form]:
         """The server's network that was made with what the subject's data is in; none if none was, or is known."""

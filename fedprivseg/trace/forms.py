@@ -15,7 +15,8 @@ from fedprivseg.policy.ledger import SUBJECTS, Line
 from fedprivseg.records import Subject
 from fedprivseg.site.station import Station
 from fedprivseg.site.vault import PICTURES
-from fedprivseg.trace.record import Form, Part, Reference, level_of, texts
+from fedprivseg.trace.reading import level_of, texts
+from fedprivseg.trace.record import Form, Part, Reference
 
 
 @dataclass(frozen=True)

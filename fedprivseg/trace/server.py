@@ -20,14 +20,10 @@ from fedprivseg.methods import resolve
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.policy.ledger import Line
 from fedprivseg.results import read_scenario
-from fedprivseg.trace.record import (
+from fedprivseg.trace.reading import (
     PLAIN,
     RESEARCHER,
-    Form,
-    Part,
-    Reference,
-    Sort,
-    Trace,
+    answer_form,
     is_stored,
     lapsed,
     model_parts,
@@ -37,6 +33,7 @@ from fedprivseg.trace.record import (
     taught_by_shards,
     verified,
 )
+from fedprivseg.trace.record import Form, Part, Reference, Sort, Trace
 
 FEWEST = 8
 """Digits of a SHA-256 that name a shard, at least."""
@@ -204,20 +201,7 @@ def _uses(shard: _Shard, came: Form, *, coded: bool) -> Iterator[Form]:
             if line.index > shard.line.index
         ]
         if told:
-            yield Form(
-                id="answer",
-                sort="answer",
-                lane="server",
-                title="Answers in code",
-                act="computed by the segmentation network",
-                where="sent back, not kept",
-                holder=RESEARCHER,
-                protections=("in the site's own code",),
-                time=told[0].time,
-                references=tuple(Reference.to(line) for line in told),
-                made_from=(came.id,),
-                state="passed",
-            )
+            yield answer_form("answer", told, (), came.id)
 
 
 def _sort(shard: _Shard) -> Sort:

@@ -22,7 +22,8 @@ from fedprivseg.site.rules import REGISTER
 from fedprivseg.site.station import Station, station_folder
 from fedprivseg.trace.attempt import attempt_forms
 from fedprivseg.trace.forms import Book, concerns, file_form, put_away_form, withdrawn_form
-from fedprivseg.trace.record import Form, Trace, stated_key, verified
+from fedprivseg.trace.reading import stated_key, verified
+from fedprivseg.trace.record import Form, Trace
 
 _OF_SUBJECTS = (Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.RAW, Kind.WEIGHTS, Kind.MASKED, Kind.METRIC)
 
