@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Access to a site's data: requests and their review, who may have what.", no_args_is_help=True)
 app.add_typer(inquiry.app)
 
-REQUESTS, STAFF = "requests.jsonl", "staff.toml"
-"""Files in a site's folder: the requests, and who works there in which role."""
+STAFF = "staff.toml"
+"""The file in a site's folder that says who works there, in which role."""
 
 Home = Annotated[Path, typer.Argument(metavar="SITE", help="A site's own folder; it holds a staff.toml.")]
 Who = Annotated[str, typer.Option("--as", metavar="ID", help="Who does this, by the id in staff.toml.")]
@@ -36,7 +36,7 @@ def request(home: Home, application: Annotated[Path, typer.Argument(help="A TOML
     from fedprivseg.policy.requests import Application
 
     stated = _stated(Application, application)
-    _done(home, _file(home).submit(_member(home, who), stated, _now()))
+    _done(_file(home).submit(_member(home, who), stated, _now()))
 
 
 @app.command()
@@ -52,15 +52,15 @@ def review(
 
     reviewer = _member(home, who)
     if approve is None:
-        _done(home, _file(home).reject(number, reviewer, reasons, _now()))
+        _done(_file(home).reject(number, reviewer, reasons, _now()))
         return
-    _done(home, _file(home).approve(number, reviewer, _stated(Approval, approve), reasons, _now()))
+    _done(_file(home).approve(number, reviewer, _stated(Approval, approve), reasons, _now()))
 
 
 @app.command()
 def revoke(home: Home, number: Annotated[str, typer.Argument(metavar="REQUEST")], who: Who, reasons: Reasons) -> None:
     """End an approval before its term."""
-    _done(home, _file(home).revoke(number, _member(home, who), reasons, _now()))
+    _done(_file(home).revoke(number, _member(home, who), reasons, _now()))
 
 
 @app.command("list")
@@ -93,11 +93,11 @@ def _now() -> datetime:
 
 
 def _file(home: Path) -> RequestFile:
-    from fedprivseg.policy.requests import RequestFile
+    from fedprivseg.policy.request_book import open_requests
 
     if not (home / STAFF).exists():
         raise FolderError(f"{home} is no site's folder: it holds no {STAFF}")
-    return RequestFile(home / REQUESTS)
+    return open_requests(home)
 
 
 def _member(home: Path, name: str) -> Staff:
@@ -123,12 +123,5 @@ def _stated(kind: type[Any], path: Path) -> Any:
         raise RequestError(f"{path.name}: {places}") from None
 
 
-def _done(home: Path, event: Event) -> None:
-    """Write the event into the site's ledger, if the site has a key, and say it."""
-    from fedprivseg.policy.keys import SiteKey
-    from fedprivseg.policy.ledger import Ledger
-
-    key = home / "vault" / "key.pem"
-    if key.exists():
-        Ledger(home / "ledger.jsonl", SiteKey.load(key), home.resolve().name).append("access", event.facts)
+def _done(event: Event) -> None:
     typer.echo(f"{event.request}: {event.what} by {event.who}")

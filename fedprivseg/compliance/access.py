@@ -18,8 +18,9 @@ from typing import Literal, Protocol
 from fedprivseg.errors import RequestError
 from fedprivseg.policy.access import OWN, CedarAuthorizer, Policy
 from fedprivseg.policy.access_trial import KEEPS, TRIAL
-from fedprivseg.policy.inquiry import DECISION, NO_RECORD, REQUESTS, UNKNOWN_PERSON
+from fedprivseg.policy.inquiry import DECISION, NO_RECORD, UNKNOWN_PERSON
 from fedprivseg.policy.ledger import Line
+from fedprivseg.policy.request_book import REQUESTS
 from fedprivseg.policy.requests import RequestFile, State
 from fedprivseg.policy.roles import Title
 

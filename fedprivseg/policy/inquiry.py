@@ -23,14 +23,11 @@ from fedprivseg.errors import FedprivsegError, RequestError
 from fedprivseg.policy.access import Authorizer, CedarAuthorizer, Ruling, site_authorizer, wall_clock
 from fedprivseg.policy.holdings import ACCOUNTS, RECORDS, Entry, read_accounts, read_records
 from fedprivseg.policy.keys import SiteKey
-from fedprivseg.policy.ledger import Fact, Ledger, read
-from fedprivseg.policy.requests import ZEROS, RequestFile
+from fedprivseg.policy.ledger import Fact, Ledger
+from fedprivseg.policy.request_book import KEY, LEDGER, open_requests, recorded
 from fedprivseg.policy.roles import Action, Context, Principal, Project, Request, Staff
 from fedprivseg.policy.staff import STAFF, read_staff
 from fedprivseg.records import Decision
-
-REQUESTS, LEDGER, KEY = "requests.jsonl", "ledger.jsonl", "vault/key.pem"
-"""Files in a site's folder: who works there, the requests for access, the ledger, and the key that signs it."""
 
 DECISION = "decision"
 """What a line of event ``access`` calls one of these decisions; the other lines of that event are of requests."""
@@ -142,11 +139,7 @@ class Desk:
     def _projects(self, person: Staff) -> frozenset[Project]:
         """What was approved for `person` and is in force. Raises RequestError if the requests do not end where the ledger says
         that they do: an approval counts only if it is on record."""
-        head = ZEROS
-        for line in read(self._home / LEDGER) if (self._home / LEDGER).exists() else ():
-            if line.event == "access" and "hash" in line.facts:
-                head = str(line.facts["hash"])
-        return RequestFile(self._home / REQUESTS).projects(person.id, self._clock(), head=head)
+        return open_requests(self._home).projects(person.id, self._clock(), head=recorded(self._home))
 
     def _fault(self, fault: FedprivsegError) -> Ruling:
         # The machine's folders are nobody's affair.

@@ -17,8 +17,8 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -205,9 +205,11 @@ class Case:
 @dataclass(frozen=True)
 class RequestFile:
     """The requests of one site. Every call reads the file anew; writers wait for each other, so several processes can
-    use it. `now` is always the caller's clock, and is never before the last event."""
+    use it. `now` is always the caller's clock, and is never before the last event. record: entered before
+    an event is added, left after; what it raises keeps the event out."""
 
     path: Path
+    record: Callable[[Event], AbstractContextManager[None]] = lambda event: nullcontext()
 
     def submit(self, applicant: Staff, application: Application, now: datetime) -> Event:
         """Ask for access. Raises RequestError as all these methods do: the file, the role or the state does not allow it."""
@@ -276,8 +278,21 @@ class RequestFile:
             objection = _objection(cases, event)
             if objection is not None:
                 raise RequestError(f"nothing was recorded: {objection}")
-            _write(self.path, descriptor, len(raw), event.raw + b"\n")
+            with self.record(event):
+                _write(self.path, descriptor, len(raw), event.raw + b"\n")
         return event
+
+    def settle(self, note: Path, recorded: Callable[[], str]) -> None:
+        """End what a kill cut short: the event in the file `note` is added if its hash is what is `recorded` and it is not here
+        yet; then the note goes. Raises RequestError as `events` does, and then the note stays."""
+        if not note.exists():
+            return
+        with _locked(self.path) as descriptor:
+            line, raw = _read(note, locked=True), _read(self.path, locked=True)
+            if hashlib.sha256(line.removesuffix(b"\n")).hexdigest() == recorded() and not raw.endswith(line):
+                self._checked(raw + line)
+                _write(self.path, descriptor, len(raw), line)
+            note.unlink(missing_ok=True)
 
 
 def _objection(cases: Mapping[str, Case], event: Event) -> str | None:

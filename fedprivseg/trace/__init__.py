@@ -1,4 +1,4 @@
 """The life of one patient's data in a run.
 
-`record` has what a trace says, `reading` what it is read from, `site` and `server` make one, `figure`, `page` and `prov` show it.
+`record` has what a trace says, `reading` what it is read from; `site` and `server` make one; `figure`, `page`, `prov` show it.
 """

@@ -16,6 +16,7 @@ from fedprivseg.policy import ledger
 from fedprivseg.policy.inquiry import Desk
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
+from fedprivseg.policy.request_book import open_requests
 from fedprivseg.policy.requests import Application, Approval, RequestFile
 from fedprivseg.policy.roles import Action, Context, Granularity, Purpose
 from fedprivseg.policy.staff import read_staff
@@ -188,14 +189,10 @@ def approved(home, days=10):
     )
     limits = ["access-control", "de-identification"]
     approval = Approval.model_validate_json(json.dumps({"days": days, "limits": limits, "range": span}))
-    file = RequestFile(home / "requests.jsonl")
-    key = SiteKey.load(home / "vault/key.pem")
+    file = open_requests(home)
     yesterday = NOW - timedelta(days=1)
-    events = [file.submit(staff["researcher-1"], application, yesterday)]
-    manager = staff["data-manager-1"]
-    events.append(file.approve("request-1", manager, approval, "No wider than is needed.", yesterday))
-    for event in events:
-        Ledger(home / "ledger.jsonl", key, home.name).append("access", event.facts)
+    file.submit(staff["researcher-1"], application, yesterday)
+    file.approve("request-1", staff["data-manager-1"], approval, "No wider than is needed.", yesterday)
 
 
 def trains(home, who="researcher-1"):
@@ -212,6 +209,52 @@ def test_a_researcher_trains_on_what_was_approved_for_her_and_nobody_else_does(h
     assert trains(home, "researcher-2").decision.rule == "project.none"
     hold(home, entry("P00", "study-images", **{**freed, "source": "ct"}))
     assert trains(home).decision.rule == "project.source"
+
+
+@pytest.mark.parametrize("cut", ["before the ledger", "before the file", "before the end"])
+def test_a_kill_while_an_event_is_recorded_closes_nothing_for_good(home, monkeypatch, cut):
+    """Whoever asks next finds file and ledger in agreement: the event counts if the ledger has it."""
+    freed = {"level": 3, "deidentified": True, "granularity": "authorised", "source": "cine-mri"}
+    hold(home, entry("P00", "study-images", **freed))
+    approved(home)
+    before = (home / "requests.jsonl").read_bytes()
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        place = {
+            "before the ledger": "fedprivseg.policy.request_book.Ledger.append",
+            "before the file": "fedprivseg.policy.requests._write",
+            "before the end": "pathlib.Path.unlink",
+        }
+        patch.setattr(place[cut], killed)
+        manager = read_staff(home / "staff.toml")["data-manager-1"]
+        with pytest.raises(KeyboardInterrupt):
+            open_requests(home).revoke("request-1", manager, "The study has ended early.", NOW - timedelta(hours=1))
+    assert (home / "requests.jsonl.next").exists()
+    assert trains(home).allowed == (cut == "before the ledger")
+    assert lines(home)[-1].facts["rule"] != "access.fault"
+    after = (home / "requests.jsonl").read_bytes()
+    assert not (home / "requests.jsonl.next").exists()
+    assert after.startswith(before)
+    assert after.count(b"\n") == (2 if cut == "before the ledger" else 3)
+
+
+def test_an_event_that_lies_beside_the_file_and_is_not_in_the_ledger_never_counts(home):
+    """Whoever can write the folder and has no key grants nothing with a note of their own."""
+    freed = {"level": 3, "deidentified": True, "granularity": "authorised", "source": "cine-mri"}
+    hold(home, entry("P00", "study-images", **freed))
+    approved(home)
+    both = (home / "requests.jsonl").read_bytes()
+    revoked = RequestFile(home / "requests.jsonl")
+    revoked.revoke("request-1", read_staff(home / "staff.toml")["data-manager-1"], "Forged: not on record.", NOW)
+    forged = (home / "requests.jsonl").read_bytes()[len(both) :]
+    (home / "requests.jsonl").write_bytes(both)
+    (home / "requests.jsonl.next").write_bytes(forged)
+    assert trains(home).allowed
+    assert (home / "requests.jsonl").read_bytes() == both
+    assert not (home / "requests.jsonl.next").exists()
 
 
 def test_an_approval_that_the_ledger_does_not_know_counts_for_nothing(home):
