@@ -102,12 +102,14 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Hospital:
-    """One site as the report shows it. ledger and pictures: None where this folder holds none."""
+    """One site as the report shows it. measured: test subjects that were measured, fewer than there are if the site left the
+    run. ledger and pictures: None where this folder holds none."""
 
     name: str
     label: str
     vendor: str
     result: SiteResult
+    measured: int
     ledger: LedgerPage | None
     pictures: Pictures | None
     unreadable: bool = False
@@ -203,7 +205,8 @@ def _hospitals(folder: Path, result: Result, scenario: Scenario, images: bool) -
                 pictures = read_pictures(vault.load(PICTURES)) if vault.has(PICTURES) else None
             except (SafetensorError, FedprivsegError, KeyError, ValueError):
                 unreadable = True
-        hospitals.append(Hospital(name, label, config.vendor, result.sites[name], page, pictures, unreadable))
+        measured = len({row.subject for row in result.metrics if row.site == name})
+        hospitals.append(Hospital(name, label, config.vendor, result.sites[name], measured, page, pictures, unreadable))
     return hospitals
 
 

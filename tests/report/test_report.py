@@ -368,6 +368,16 @@ def test_a_site_without_measurements_is_shown_as_such(tmp_path: Path) -> None:
     report.summary_picture(run, tmp_path / "summary.png")
 
 
+def test_only_subjects_that_were_measured_are_counted(tmp_path: Path) -> None:
+    """A site that left before it measured has test subjects, and none of them is behind the means."""
+    run = write_run(tmp_path / "run", statuses={"centre2": "withheld by its gate"}, without_pictures=["centre2"])
+    lines = (run / "metrics.csv").read_text().splitlines()
+    (run / "metrics.csv").write_text("\n".join(line for line in lines if not line.startswith("centre2")) + "\n")
+    text = " ".join(Page(written(run)).text.split())
+    assert f"Test subjects {2 * SUBJECTS} " in text
+    assert f" 0 of {SUBJECTS} " in text
+
+
 def test_no_measurement_at_all_still_gives_a_report(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", without_pictures=SITES)
     (run / "metrics.csv").write_text((run / "metrics.csv").read_text().splitlines()[0] + "\n")
