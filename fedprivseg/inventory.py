@@ -18,11 +18,11 @@ from fedprivseg.site.notes import NOTES
 from fedprivseg.site.station import Station, station_folder
 from fedprivseg.site.vault import ARCHIVES
 
-SHOWN = ("report.html", "attacks.safetensors")
-"""What a study shows of sites' images, in the run's folder."""
+SHOWN = ("report.html", "attacks*.safetensors")
+"""What a study shows of sites' images, in the run's folder; an interrupted battery of attacks leaves drafts. Patterns."""
 
-NUMBERS = ("result.json", "metrics.csv", "attacks.json", "compliance.json")
-"""What a study came to, in the run's folder: counts and measures."""
+NUMBERS = ("result.json", "metrics.csv", "attacks*.json", "compliance.json")
+"""What a study came to, in the run's folder: counts and measures. Patterns."""
 
 
 def kept(home: Path) -> list[Path]:
@@ -82,7 +82,7 @@ def models(run: Path) -> list[Path]:
 
 def shown(run: Path) -> list[Path]:
     """Those of `SHOWN` that are there."""
-    return [path for name in SHOWN if (path := run / name).exists()]
+    return sorted(path for pattern in SHOWN for path in run.glob(pattern))
 
 
 def forget_notes(run: Path, site: str) -> None:

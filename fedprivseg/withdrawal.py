@@ -108,8 +108,8 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
     made = [*_delete(run, models(run))]
     for path in (each for name in names for each in metrics(run, name)):
         path.unlink()
-    for name in (*NUMBERS, *SHOWN):
-        (run / name).unlink(missing_ok=True)
+    for path in [each for pattern in (*NUMBERS, *SHOWN) for each in run.glob(pattern)]:
+        path.unlink()
     pseudonym = key.pseudonym(subject)
     line = Ledger(home / "ledger.jsonl", key, site).append(
         "withdrawal",

@@ -6,25 +6,27 @@ given the released payloads and what its adversary is declared to know, and noth
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
 
+import fedprivseg
 from fedprivseg.attacks import choose
 from fedprivseg.attacks.attack import FULL, SMALL, Progress
 from fedprivseg.compute import threads
 from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.files import whole, write_text
-from fedprivseg.findings import Budget, Inferred, Leakage, Redrawn
+from fedprivseg.findings import Budget, Leakage
 from fedprivseg.leakage.codes import attack_codes
+from fedprivseg.leakage.part import Drafts, Part
 from fedprivseg.leakage.people import attack_people
 from fedprivseg.leakage.scene import Scene
 from fedprivseg.leakage.updates import attack_updates
 from fedprivseg.methods import resolve
+from fedprivseg.records import digest
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.station import Station, station_folder
 
@@ -37,7 +39,8 @@ def attack_run(
     progress: Progress = lambda stage, done, total: None,
 ) -> Leakage:
     """Attack the finished run in `run`; writes ``attacks.json``, and pictures to ``attacks.safetensors`` if the scenario
-    shows images. budget: ``small`` attacks the first site, ``full`` all of them, longer. attacks, sites: names; none is all.
+    shows images. What an interrupted battery had finished is not attacked again. budget: ``small`` attacks the first site,
+    ``full`` all of them, longer. attacks, sites: names; none is all.
 
     Raises RequestError for an unknown name or a folder without a finished run, LedgerError if a stored payload is not in its
     site's ledger as released.
@@ -52,24 +55,26 @@ def attack_run(
         raise RequestError("the run has one site; attackers here use what other sites have, so there must be another")
     drawers, tellers, inverts = choose(attacks)
     victims = list(sites) or (names if budget == "full" else names[:1])
-    method, start = resolve(scenario.method), time.perf_counter()
+    method = resolve(scenario.method)
     benches = {name: Bench(Station.read(station_folder(run, name) / "station.json"), scenario) for name in names}
-    redrawn: list[Redrawn] = []
-    inferred: list[Inferred] = []
-    left_out: list[str] = []
-    pictures: dict[str, np.ndarray] = {}
+    stamp = digest(
+        f"{fedprivseg.__version__} {budget} {scenario.sha256} {digest((run / 'result.json').read_bytes())}".encode()
+    )
+    drafts = Drafts(run, stamp, pictures=scenario.report.images)
+    parts: list[Part] = []
+    worst: dict[str, Part] = {}
     with threads(scenario.resources.cpus):
         for site in victims:
             scene = Scene(run, scenario, method, benches, site, FULL if budget == "full" else SMALL, progress)
-            parts = [attack_codes(scene, "images", drawers), attack_codes(scene, "masks", drawers)] if drawers else []
-            parts += [attack_updates(scene, inverts)] if inverts else []
-            for found, lacking, shown in parts:
-                redrawn += found
-                left_out += lacking
-                pictures |= shown
-            told, lacking = attack_people(scene, tellers)
-            inferred += told
-            left_out += lacking
+            pieces = (
+                [*attack_codes(scene, "images", drawers), *attack_codes(scene, "masks", drawers)] if drawers else []
+            )
+            pieces += attack_updates(scene, inverts) if inverts else []
+            for piece in [*pieces, *attack_people(scene, tellers)]:
+                part = drafts.part(piece)
+                parts.append(part)
+                if piece.subject not in worst or part.worst > worst[piece.subject].worst:
+                    worst[piece.subject] = part
     result = Leakage(
         scenario_sha256=scenario.sha256,
         method=method.name,
@@ -78,13 +83,15 @@ def attack_run(
         budget=budget,
         sites=tuple(victims),
         auxiliary="training slices of the other sites",
-        redrawn=tuple(redrawn),
-        inferred=tuple(inferred),
-        left_out=tuple(dict.fromkeys(left_out)),
-        seconds=time.perf_counter() - start,
+        redrawn=tuple(one for part in parts for one in part.redrawn),
+        inferred=tuple(one for part in parts for one in part.inferred),
+        left_out=tuple(dict.fromkeys(why for part in parts for why in part.left_out)),
+        seconds=sum(part.seconds for part in parts),
     )
     if scenario.report.images:
         with whole(run / "attacks.safetensors") as draft:
-            save_file({name: np.ascontiguousarray(value) for name, value in pictures.items()}, draft)
+            shown = {name: value for part in worst.values() for name, value in part.shown.items()}
+            save_file({name: np.ascontiguousarray(value) for name, value in shown.items()}, draft)
     write_text(run / "attacks.json", result.model_dump_json(indent=1))
+    drafts.forget()
     return result

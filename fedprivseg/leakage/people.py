@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from fedprivseg.attacks.people import Crowd, Inference
 from fedprivseg.findings import Inferred
+from fedprivseg.leakage.part import Part, Piece
 from fedprivseg.leakage.scene import Scene
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.site.bench import Known, attributes_of
 
 
-def attack_people(scene: Scene, attacks: Sequence[type[Inference]]) -> tuple[list[Inferred], list[str]]:
-    """(what each attack can tell, why some could not be run)."""
-    if not attacks:
-        return [], []
-    crowd = _crowd(scene)
-    found: list[Inferred] = []
-    lacking: list[str] = []
-    for kind in attacks:
-        attack = kind()
-        if attack.needs_codes and crowd.codes is None:
-            lacking.append(f"{attack.title}: {scene.method.title} releases nothing of single patients")
-            continue
-        told = attack.infer(crowd)
-        if not told:
-            lacking.append(f"{attack.title}: too few patients at {scene.site}, or too little known of them")
-        names: dict[str, Any] = {
-            "attack": attack.name,
-            "title": attack.title,
-            "paper": attack.paper,
-            "knows": attack.knows,
-        }
-        found += [Inferred(**names, site=scene.site, **asdict(one)) for one in told]
-    return found, lacking
+def attack_people(scene: Scene, attacks: Sequence[type[Inference]]) -> list[Piece]:
+    """What each attack can tell of the site's subjects."""
+    crowd = cache(lambda: _crowd(scene))
+    return [
+        Piece(f"{scene.site}.people.{kind.name}", f"{scene.site}.people", partial(_infer, scene, crowd, kind()))
+        for kind in attacks
+    ]
+
+
+def _infer(scene: Scene, crowd: Callable[[], Crowd], attack: Inference) -> Part:
+    if attack.needs_codes and crowd().codes is None:
+        return Part(left_out=(f"{attack.title}: {scene.method.title} releases nothing of single patients",))
+    told = attack.infer(crowd())
+    if not told:
+        return Part(left_out=(f"{attack.title}: too few patients at {scene.site}, or too little known of them",))
+    names: dict[str, Any] = {
+        "attack": attack.name,
+        "title": attack.title,
+        "paper": attack.paper,
+        "knows": attack.knows,
+    }
+    return Part(inferred=tuple(Inferred(**names, site=scene.site, **asdict(one)) for one in told))
 
 
 def _crowd(scene: Scene) -> Crowd:

@@ -28,9 +28,6 @@ KINDS: Mapping[What, Kind] = {"images": Kind.IMAGE_CODE, "masks": Kind.MASK_CODE
 
 Side = Literal["train", "test"]
 
-Found = tuple[list[Redrawn], list[str], dict[str, np.ndarray]]
-"""(what attacks came to, why some could not be run, pictures of the worst for the report)."""
-
 
 @dataclass(frozen=True)
 class Scene:

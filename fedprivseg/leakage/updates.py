@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from typing import final
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from fedprivseg.attacks import UpdateAttack
 from fedprivseg.attacks.gradient_inversion import GradientInversion, Seen, invert_update
 from fedprivseg.attacks.judge import Truth
 from fedprivseg.attacks.learned_inversion import Inverse, learn
-from fedprivseg.leakage.scene import Found, Scene
+from fedprivseg.findings import Redrawn
+from fedprivseg.leakage.part import Part, Piece, without
+from fedprivseg.leakage.scene import Scene
 from fedprivseg.leakage.staging import Pair, Stage
 from fedprivseg.methods.masking import mean_of
 from fedprivseg.methods.rounds import Rounds
@@ -44,22 +47,46 @@ Invert = Callable[[_Case], tuple[np.ndarray, np.ndarray]]
 """The pictures (N, 1, H, W) that an attack draws in a case, and which slices (N,) they should show."""
 
 
-def attack_updates(scene: Scene, attacks: Sequence[type[UpdateAttack]]) -> Found:
+def attack_updates(scene: Scene, attacks: Sequence[type[UpdateAttack]]) -> list[Piece]:
     """On the release of round 1, and staged. A masked update is read as if it were none: that is what masks are for."""
     method = scene.method
     if not isinstance(method, Rounds):
-        return [], [f"{attack.title}: {method.title} releases no updates of weights" for attack in attacks], {}
-    known = scene.bench.known("train")
-    stage = Stage.of(method, scene.bench)
-    released = _released(scene, stage.before)
-    cases = _cases(scene, stage, known, released)
-    lacking = [f"{each.title}: {scene.site} released no update in round 1" for each in attacks if released is None]
-    found = []
-    best: tuple[float, dict[str, np.ndarray]] | None = None
-    for attack in attacks:
+        whys = [f"{attack.title}: {method.title} releases no updates of weights" for attack in attacks]
+        return without(scene.site, "updates", *whys)
+    battle = _Battle(scene, method)
+    return [
+        Piece(f"{scene.site}.updates.{attack.name}", f"{scene.site}.updates", partial(battle.carry_out, attack))
+        for attack in attacks
+    ]
+
+
+@final
+class _Battle:
+    """What all attacks on a site's updates share, made when the first of them is carried out."""
+
+    def __init__(self, scene: Scene, method: Rounds) -> None:
+        self._scene, self._method = scene, method
+
+    @cached_property
+    def _stage(self) -> Stage:
+        return Stage.of(self._method, self._scene.bench)
+
+    @cached_property
+    def _released(self) -> Weights | None:
+        return _released(self._scene, self._stage.before)
+
+    @cached_property
+    def _cases(self) -> list[_Case]:
+        return _cases(self._scene, self._stage, self._scene.bench.known("train"), self._released)
+
+    def carry_out(self, attack: type[UpdateAttack]) -> Part:
+        """The verdict on what `attack` draws in each case."""
+        scene, known = self._scene, self._scene.bench.known("train")
         inverts = attack is GradientInversion
-        invert = _sought(scene, method, known) if inverts else _learned(scene, stage, known, released)
-        for case in cases:
+        invert = _sought(scene, self._method, known) if inverts else _learned(scene, self._stage, known, self._released)
+        found: list[Redrawn] = []
+        shown: dict[str, np.ndarray] = {}
+        for case in self._cases:
             if inverts and case.defence:
                 continue
             start = time.perf_counter()
@@ -69,9 +96,10 @@ def attack_updates(scene: Scene, attacks: Sequence[type[UpdateAttack]]) -> Found
             names = {"attack": attack.name, "title": attack.title, "paper": attack.paper, "knows": attack.knows}
             names |= {"setting": case.setting, "defence": case.defence}
             found.append(scene.redrawn(names, "images", "train", drawn, truth, seconds, staged=case.staged))
-            if not case.staged and (best is None or found[-1].leakage > best[0]):
-                best = found[-1].leakage, scene.examples("images", truth, drawn, None)
-    return found, lacking, {} if best is None else best[1]
+            if not case.staged:  # there is one such case
+                shown = scene.examples("images", truth, drawn, None)
+        lacking = () if shown else (f"{attack.title}: {scene.site} released no update in round 1",)
+        return Part(tuple(found), left_out=lacking, shown=shown)
 
 
 def _cases(scene: Scene, stage: Stage, known: Known, released: Weights | None) -> list[_Case]:

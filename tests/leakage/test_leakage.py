@@ -10,13 +10,16 @@ import pytest
 from conftest import BRIEF, tiny_settings
 from safetensors.numpy import load_file
 
-from fedprivseg import leakage
+from fedprivseg import inventory, leakage
 from fedprivseg.attacks import ATTACKS
+from fedprivseg.attacks.alignment import Alignment
 from fedprivseg.attacks.attack import Effort
+from fedprivseg.attacks.attributes import Attributes
 from fedprivseg.config import AdmissionConfig
 from fedprivseg.errors import FolderError, LedgerError, RequestError
 from fedprivseg.findings import VERSION, admission, read_leakage
 from fedprivseg.leakage import attack_run
+from fedprivseg.leakage.part import Drafts, Part, Piece
 from fedprivseg.report.page import write_report
 from fedprivseg.run import load_scenario, simulate
 
@@ -58,6 +61,50 @@ def test_the_same_again(run):
     one, other = (attack_run(run, attacks=["alignment", "data-free"]) for _ in range(2))
     strip = lambda found: [each.model_dump(exclude={"seconds"}) for each in found.redrawn]  # noqa: E731
     assert strip(one) == strip(other)
+
+
+def test_an_interrupted_battery_goes_on_with_the_same_numbers(run, monkeypatch):
+    """What was finished is read back, not attacked again, and nothing of it is left at the end."""
+    names = ["foreign-decoder", "alignment", "attributes"]
+    whole = attack_run(run, attacks=names)
+    carried_out = []
+    carry_out = Alignment.carry_out
+
+    def counted(self, view):
+        carried_out.append(view.shape)
+        return carry_out(self, view)
+
+    def interrupted(self, crowd):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Alignment, "carry_out", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(Attributes, "infer", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            attack_run(run, attacks=names)
+    assert len(carried_out) == 2  # images and masks
+    assert sorted(path.name for path in inventory.shown(run) if "draft" in path.name) == [
+        f"attacks.draft-centre1.{what}.{name}.safetensors"
+        for what in ("images", "masks")
+        for name in ("alignment", "foreign-decoder")
+    ]
+    again = attack_run(run, attacks=names)
+    assert len(carried_out) == 2
+    strip = lambda found: [each.model_dump(exclude={"seconds"}) for each in (*found.redrawn, *found.inferred)]  # noqa: E731
+    assert strip(again) == strip(whole)
+    assert again.left_out == whole.left_out
+    assert not list(run.glob("*draft*"))
+
+
+def test_drafts_of_another_run_or_budget_count_for_nothing(run):
+    """A part is read back only if run, scenario and budget are the same."""
+    carried_out = []
+    drafts = [Drafts(run, stamp, pictures=False) for stamp in ("one", "one", "other")]
+    piece = Piece("centre1.images.nothing", "centre1.images", lambda: carried_out.append(1) or Part(left_out=("why",)))
+    for place, count in enumerate((1, 1, 2)):
+        assert drafts[place].part(piece).left_out == ("why",)
+        assert len(carried_out) == count
+    drafts[0].forget()
 
 
 def test_full_attacks_every_site(run, monkeypatch):
