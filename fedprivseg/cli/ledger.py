@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,11 +25,14 @@ Matching = Annotated[
     list[str] | None, typer.Option("--where", metavar="FACT=VALUE", help="Only lines with this fact; may be repeated.")
 ]
 
+_SHORT = ("site", "action", "kind", "item", "rule", "clause", "what", "request", "subject", "reason", "error")
+"""The facts that a query prints, in this order."""
+
 
 @app.command()
 def verify(run_folder: Run) -> None:
     """Verify every ledger, and each against what the other side was shown of it; name the first line that was changed,
-    removed or re-ordered. Exit status 1 if any was."""
+    removed or re-ordered, and a ledger that is gone. Exit status 1 if any was."""
     from fedprivseg.policy import ledger
 
     identities = run_folder / "server" / "identities.json"
@@ -43,6 +46,11 @@ def verify(run_folder: Run) -> None:
         except LedgerError as fault:
             broken = True
             typer.echo(f"{site}: BROKEN: {fault}")
+    for site in _missing(run_folder, keys):
+        broken = True
+        typer.echo(
+            f"{site}: MISSING: it has shown its key in this run, and its ledger is gone. Put back a copy, and verify it."
+        )
     if not broken:
         for sentence in _contradictions(run_folder):
             broken = True
@@ -56,13 +64,7 @@ def query(run_folder: Run, event: Event = "", site: Site = "", where: Matching =
     """Lines of the ledgers: site, line, time, event, and what each says in short. Does not verify them."""
     rows = []
     for line in _lines(run_folder, event, site, where or []):
-        facts = line.facts
-        said = [
-            str(facts[name])
-            for name in ("action", "kind", "rule", "clause", "what", "reason", "error")
-            if facts.get(name)
-        ]
-        rows.append([line.site, str(line.index), line.time, line.event, "; ".join(said)])
+        rows.append([line.site, str(line.index), line.time, line.event, "; ".join(_said(line))])
     print_table("", ["site", "line", "time", "event", "says"], rows)
 
 
@@ -83,6 +85,26 @@ def export(
     typer.echo(f"{out}: {body.count(chr(10))} lines")
 
 
+def _missing(run_folder: Path, keys: Mapping[str, str]) -> list[str]:
+    """Whose ledger must be there and is not: a site that the server knows by its key, and the server that has a folder."""
+    expected = {*keys, *(["server"] if (run_folder / "server").is_dir() else [])}
+    return sorted(expected - {path.parent.name for path in _ledgers(run_folder)})
+
+
+def _said(line: Line) -> list[str]:
+    """What a line says in short. Subjects stand in it as the pseudonyms of the ledger."""
+    facts = {name: fact for name, fact in line.facts.items() if fact not in ("", [], {})}
+    if line.event == "intake":
+        refused = facts.get("refused")
+        left_out = f"; not taken in: {', '.join(map(str, refused))}" if isinstance(refused, list) else ""
+        return [f"{facts.get('subjects', 0)} subjects taken in{left_out}"]
+    decision = {"permit": "allowed", "deny": "denied"}.get(str(facts.get("decision")))
+    if decision:
+        facts["what"] = decision
+    digest = [f"payload {facts['digest']}"] if line.event in ("release", "receipt") and "digest" in facts else []
+    return [str(facts[name]) for name in _SHORT if name in facts] + digest
+
+
 def _contradictions(run_folder: Path) -> tuple[str, ...]:
     from fedprivseg.policy.ledger import read
     from fedprivseg.policy.witness import contradictions
@@ -100,7 +122,7 @@ def _ledgers(run_folder: Path) -> list[Path]:
 
 
 def _lines(run_folder: Path, event: str, site: str, where: list[str]) -> Iterator[Line]:
-    """The lines that fit, site by site. Raises RequestError for an event or a site that does not exist."""
+    """The lines that fit, site by site. Raises RequestError for an event, a site or a fact that does not exist."""
     from fedprivseg.policy.ledger import EVENTS, read
 
     paths = _ledgers(run_folder)
@@ -115,9 +137,14 @@ def _lines(run_folder: Path, event: str, site: str, where: list[str]) -> Iterato
         if not equals:
             raise RequestError(f"--where wants FACT=VALUE, such as kind=image-code; given {condition!r}")
         wanted.append((name, value))
+    named: set[str] = set()
     for path in paths:
         if site in ("", path.parent.name):
             for line in read(path):
+                named |= line.facts.keys()
                 fits = all(str(line.facts.get(name)) == value for name, value in wanted)
                 if fits and event in ("", line.event):
                     yield line
+    for name, _ in wanted:
+        if name not in named:
+            raise RequestError(f"no line has a fact {name!r}; facts are: {', '.join(sorted(named))}")

@@ -62,6 +62,7 @@ def test_an_export_is_what_stands_in_the_ledgers(run, tmp_path):
         (["--event", "leak"], "events are: access"),
         (["--site", "centre9"], "sites of this run are: centre1, centre2"),
         (["--where", "kind"], "wants FACT=VALUE"),
+        (["--where", "knid=weights"], "no line has a fact 'knid'; facts are: format, kind"),
     ],
 )
 def test_what_does_not_exist_is_said(run, options, said):
@@ -74,3 +75,39 @@ def test_verify_names_the_ledger_that_was_changed(run):
     path = run / "sites/centre2/ledger.jsonl"
     path.write_bytes(path.read_bytes().replace(b"weights", b"Weights"))
     assert "centre2: BROKEN" in call("verify", run)
+
+
+def test_verify_names_a_ledger_that_is_gone(run):
+    server = run / "server"
+    server.mkdir()
+    keys = {path.parent.name: SiteKey.load(path).public_hex for path in run.glob("sites/*/key.pem")}
+    (server / "identities.json").write_text(json.dumps(keys))
+    Ledger(server / "ledger.jsonl", SiteKey.create(server / "key.pem"), "server")
+    assert "MISSING" not in call("verify", run)
+    for path in (server / "ledger.jsonl", run / "sites/centre2/ledger.jsonl"):
+        path.unlink()
+    done = CliRunner().invoke(app, ["verify", str(run)])
+    assert [line.split(":")[:2] for line in done.stdout.splitlines()[1:]] == [
+        ["centre2", " MISSING"],
+        ["server", " MISSING"],
+    ]
+    assert done.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "facts", "said"),
+    [
+        ("intake", {"subjects": 6, "refused": ["consent.sharing: 2", "consent.withdrawn: 1"]},
+         "6 subjects taken in; not taken in: consent.sharing: 2, consent.withdrawn: 1"),
+        ("intake", {"subjects": 9, "refused": []}, "9 subjects taken in"),
+        ("access", {"what": "decision", "decision": "deny", "item": "images", "subject": "e451", "reason": "No."},
+         "images; denied; e451; No."),
+        ("access", {"what": "decision", "decision": "permit", "action": "view"}, "view; allowed"),
+        ("receipt", {"site": "centre1", "action": "describe", "digest": "9a7b"}, "centre1; describe; payload 9a7b"),
+        ("withdrawal", {"clause": "5.1.2-b", "subject": "127730cc"}, "5.1.2-b; 127730cc"),
+    ],
+)  # fmt: skip
+def test_a_query_says_what_was_decided_who_was_taken_in_and_what_came(run, event, facts, said):
+    home = run / "sites/centre1"
+    Ledger(home / "ledger.jsonl", SiteKey.load(home / "key.pem"), "centre1").append(event, facts)
+    assert call("query", run, "--event", event).splitlines()[1:][-1].split("\t")[-1] == said
