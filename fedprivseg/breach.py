@@ -10,11 +10,12 @@ from pathlib import Path
 from fedprivseg.errors import RequestError
 from fedprivseg.hospitals import KEY
 from fedprivseg.policy.agreement import read_agreement
+from fedprivseg.policy.consent import Register
 from fedprivseg.policy.drill import Drill, Leak, drill
 from fedprivseg.policy.keys import SiteKey
-from fedprivseg.policy.ledger import Line
+from fedprivseg.policy.ledger import SIDES, SUBJECTS, Line
 from fedprivseg.policy.response import RESPONSE, breaks, read_plan
-from fedprivseg.site.rules import AGREEMENT
+from fedprivseg.site.rules import AGREEMENT, REGISTER
 from fedprivseg.site.station import station_folder
 
 
@@ -34,9 +35,20 @@ def rehearse(run: Path, site: str, lines: Sequence[Line], leak: Leak, found: dat
     return replace(answer, findings=(*answer.findings, *less))
 
 
-def pseudonym(run: Path, site: str, code: str) -> str:
-    """What stands in the site's ledger for the subject `code`. Raises RequestError if the site has no key yet."""
+def pseudonym(run: Path, site: str, lines: Sequence[Line], code: str) -> str:
+    """What stands in the site's ledger, `lines`, for the subject `code`. Raises RequestError if the site has no key yet, or
+    knows no such subject: a code with a slip in it must not come out as a leak that concerns nobody."""
     path = station_folder(run, site) / "vault" / KEY
     if not path.exists():
         raise RequestError(f"{site} has no key yet, so no line of its ledger speaks of any subject")
-    return SiteKey.load(path).pseudonym(code)
+    name = SiteKey.load(path).pseudonym(code)
+    register = station_folder(run, site) / REGISTER
+    # Lists alone: a line on access names whoever was asked for, known or not.
+    lists = (line.facts.get(fact) for line in lines for fact in (*SIDES, SUBJECTS))
+    taken = any(name in each for each in lists if isinstance(each, list))
+    if not taken and not (register.exists() and code in Register.read(register).consents):
+        raise RequestError(
+            f"{site} knows no such subject: neither its ledger nor a register of consent names the code. Give it as it stands "
+            "in the register or in the table of the release; `fedprivseg data check` reads the release."
+        )
+    return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from fedprivseg.errors import RequestError
 
 if TYPE_CHECKING:
     from fedprivseg.policy.drill import Drill, Leak
+    from fedprivseg.policy.ledger import Line
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 Site = Annotated[str, typer.Argument(metavar="SITE", help="The site, such as centre1.")]
@@ -49,7 +51,8 @@ def retention(
         return
     if found.term is None:
         typer.echo(
-            f"{site} holds {'; '.join(each.name for each in found.kept)}. Its policy states no term: nothing is due."
+            f"{site} holds, or is answerable for: {'; '.join(each.name for each in found.kept)}. Its policy states no term: "
+            "nothing is due."
         )
         return
     rows = [
@@ -80,7 +83,7 @@ def drill(
     from fedprivseg.evidence import site_ledger
 
     public_hex, lines = site_ledger(run_folder, site)
-    leak = _leak(run_folder, site, public_hex, payload, subject, key, _time(since), _time(until, last=True))
+    leak = _leak(run_folder, site, public_hex, lines, payload, subject, key, _time(since), _time(until, last=True))
     answer = rehearse(run_folder, site, lines, leak, _time(found) or datetime.now(UTC))
     if as_json:
         typer.echo(json.dumps(asdict(answer), default=lambda value: value.isoformat()))
@@ -92,6 +95,7 @@ def _leak(
     run: Path,
     site: str,
     public_hex: str,
+    lines: Sequence[Line],
     payload: str,
     subject: str,
     key: bool,
@@ -111,7 +115,7 @@ def _leak(
             )
         return Leak("payload", payload, since, until)
     if subject:
-        return Leak("subject", pseudonym(run, site, subject), since, until)
+        return Leak("subject", pseudonym(run, site, lines, subject), since, until)
     if key:
         return Leak("key", public_hex, since, until)
     if since is None and until is None:

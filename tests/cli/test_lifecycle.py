@@ -120,9 +120,12 @@ def test_a_subject_is_asked_for_by_its_code_which_is_never_printed(made):
     found = call("drill", made, "centre1", "--subject", SUBJECT, "--json")
     assert [each["index"] for each in json.loads(found)["exposures"]] == [line.index for line in releases(made)]
     assert SUBJECT not in found + call("drill", made, "centre1", "--subject", SUBJECT)
-    nobody = answer("drill", made, "centre1", "--subject", "somebody else")
-    assert nobody["exposures"] == []
-    assert nobody["findings"] == ["The ledgers show no release that this leak concerns."]
+
+
+def test_a_code_that_no_site_knows_is_not_told_that_nothing_leaked(made):
+    with pytest.raises(RequestError, match="centre1 knows no such subject") as refused:
+        call("drill", made, "centre1", "--subject", f"{SUBJECT}x")
+    assert SUBJECT not in str(refused.value)
 
 
 def test_a_key_that_leaked_concerns_everything_that_it_signed(made):
