@@ -25,6 +25,7 @@ Verdict = tuple[State, str, list[str], str]
 """(state, why, evidence, what would mend it)."""
 
 _NOTHING: Verdict = ("not applicable", "Nothing was to be destroyed in this run.", [], "")
+_LAPSED = "consent.lapsed"
 _PROVES_NOTHING = "overwriting proves nothing"
 _AGAIN = "Carry it out again: fedprivseg destroy carry-out, or fedprivseg withdraw."
 
@@ -75,6 +76,19 @@ class Destructions:
                     continue
                 yield from (f"{site.name}: {duty.name} was due on {duty.day}" for duty in found.due)
 
+    @property
+    def lapsed(self) -> list[str]:
+        """Where a gate refused since consent of somebody taken in had lapsed, and nothing was done about it yet."""
+        done = {site for site, _ in self.certificates}
+        found: dict[str, str] = {}
+        for site in self._evidence.sites:
+            for line in site.lines:
+                if line.event == "withdrawal":
+                    found.pop(site.name, None)
+                elif line.event == "refusal" and line.facts.get("rule") == _LAPSED and site.name not in done:
+                    found.setdefault(site.name, f"{site.name}:{line.index}")
+        return list(found.values())
+
     def where(self, what: str = "certificate") -> list[str]:
         """The files of records, relative to the run."""
         return [
@@ -98,6 +112,11 @@ def effective(evidence: Evidence) -> Verdict:
     if found.overdue:
         mend = "Destroy it: fedprivseg retention names what is due, fedprivseg destroy begins."
         return "broken", f"Kept beyond its term: {'; '.join(found.overdue)}.", [], mend
+    if found.lapsed:
+        why = (
+            "Consent of somebody who was taken in does not stand any more, and what was made of the data is still held."
+        )
+        return "broken", why, found.lapsed, "Carry the withdrawal out: fedprivseg withdraw RUN SITE SUBJECT."
     if not found.certificates and not found.withdrawn:
         return _NOTHING
     why = "What was to go is gone: no file of the site or the server holds it, and no key that is left opens it."

@@ -13,6 +13,8 @@ from fedprivseg.cli.access import app
 from fedprivseg.compliance import CLAUSES, assess, read_compliance, write_compliance
 from fedprivseg.errors import FolderError
 from fedprivseg.policy.consent import Register
+from fedprivseg.policy.keys import SiteKey
+from fedprivseg.policy.ledger import Ledger
 from fedprivseg.report.page import write_report
 from fedprivseg.run import load_scenario, simulate
 from fedprivseg.safekeeping import back_up, check
@@ -121,6 +123,22 @@ def test_a_backup_counts_while_it_is_verified_and_holds_what_the_site_does(stric
     assert (stale.state, stale.why) == ("broken", "The last backup at centre2 is older than what the site holds.")
     back_up(copy, "centre2", tmp_path / "again")
     assert _states(copy)["5.4.2-c"] == "kept"
+
+
+def test_consent_that_lapsed_breaks_5_8_until_the_withdrawal_is_carried_out(strict, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    home = copy / "sites/centre2"
+    assert _states(copy)["5.8-a"] == "not applicable"
+    book = Ledger(home / "ledger.jsonl", SiteKey.load(home / "vault/key.pem"), "centre2")
+    line = book.append(
+        "refusal", {"action": "send_mask_codes", "kind": "mask-code", "rule": "consent.lapsed", "number": 0}
+    )
+    found = {each.clause: each for each in assess(copy)}["5.8-a"]
+    assert (found.state, found.evidence) == ("broken", (f"centre2:{line.index}",))
+    assert "fedprivseg withdraw" in found.mend
+    withdraw(copy, "centre2", min(Register.read(home / "consent.csv").consents))
+    assert _states(copy)["5.8-a"] == "kept"
 
 
 def test_a_check_that_found_a_fault_breaks_integrity_until_the_next_that_finds_none(strict, tmp_path):
