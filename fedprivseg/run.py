@@ -206,7 +206,7 @@ def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
 
 def _withdrawn(folder: Path) -> tuple[str, ...]:
     """That the run was made anew without subjects who withdrew, in numbers."""
-    counts = Counter(each.site for each in read_withdrawals(folder))
+    counts = Counter(site for site, _ in {(each.site, each.pseudonym) for each in read_withdrawals(folder)})
     return tuple(
         f"{site}: consent of {count} subject{'s' if count > 1 else ''} was withdrawn; trained anew without"
         for site, count in sorted(counts.items())

@@ -108,7 +108,7 @@ def recover(source: Path, run: Path, site: str, key_file: Path, passphrase: str 
     record = verify_backup(source, key)
     if record.name != site:
         raise RequestError(f"this is a backup of {record.name!r}, not of {site!r}. Choose the site's own.")
-    later = [each for each in read_withdrawals(run) if each.site == site and each.line >= record.lines]
+    later = {each.pseudonym for each in read_withdrawals(run) if each.site == site and each.line >= record.lines}
     if later:
         raise RequestError(
             f"this backup was made before the consent of {len(later)} of the site's subjects was withdrawn, and holds what was "

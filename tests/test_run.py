@@ -13,7 +13,7 @@ from conftest import BRIEF, tiny_settings
 from fedprivseg.errors import DataError, FolderError, QuorumError, RunError
 from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.results import read_result
-from fedprivseg.run import _scores, load_scenario, simulate
+from fedprivseg.run import _scores, _withdrawn, load_scenario, simulate
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +191,14 @@ def test_rows_suit_a_data_frame(finished):
 def test_a_missing_result_says_what_to_do(tmp_path):
     with pytest.raises(FolderError, match="run the scenario into it first"):
         read_result(Path(tmp_path))
+
+
+def test_a_withdrawal_that_was_asked_for_twice_is_of_one_subject(tmp_path):
+    said = {"day": "2026-03-01", "line": 8, "shards": [], "models": [], "at_sites": []}
+    people = [("centre1", "a1"), ("centre1", "a1"), ("centre2", "b1"), ("centre2", "b2")]
+    content = [{**said, "site": site, "pseudonym": pseudonym} for site, pseudonym in people]
+    (tmp_path / "withdrawals.json").write_text(json.dumps(content))
+    assert [note.split(" was ")[0] for note in _withdrawn(tmp_path)] == [
+        "centre1: consent of 1 subject",
+        "centre2: consent of 2 subjects",
+    ]
