@@ -285,6 +285,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ScenarioError(f"no such file: {path}") from None
+    except IsADirectoryError:
+        raise ScenarioError(f"{path} is a folder; give a TOML file") from None
     except (OSError, UnicodeDecodeError) as fault:
         raise ScenarioError(f"{path} cannot be read: {type(fault).__name__}") from None
     except tomllib.TOMLDecodeError as fault:

@@ -59,6 +59,8 @@ def test_wrong_settings_name_the_fault_and_what_is_allowed(setting, words):
 def test_a_missing_file_and_a_broken_file_are_told_apart(tmp_path):
     with pytest.raises(ScenarioError, match="no such file"):
         read_scenario(tmp_path / "x.toml")
+    with pytest.raises(ScenarioError, match="is a folder; give a TOML file"):
+        read_scenario(tmp_path)
     (tmp_path / "y.toml").write_text("name = ")
     with pytest.raises(ScenarioError, match="not valid TOML"):
         read_scenario(tmp_path / "y.toml")

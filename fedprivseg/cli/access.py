@@ -45,7 +45,9 @@ def review(
     number: Annotated[str, typer.Argument(metavar="REQUEST", help="Such as request-1.")],
     who: Who,
     reasons: Reasons,
-    approve: Annotated[Path | None, typer.Option(help="Approve as this TOML file says: days, limits, [range].")] = None,
+    approve: Annotated[
+        Path | None, typer.Option(help="Approve as this TOML file says: days, limits, table range.")
+    ] = None,
 ) -> None:
     """Approve a request within what it asks for, or, without --approve, reject it. By a data manager, never one's own."""
     from fedprivseg.policy.requests import Approval
@@ -96,7 +98,7 @@ def _file(home: Path) -> RequestFile:
     from fedprivseg.policy.request_book import open_requests
 
     if not (home / STAFF).exists():
-        raise FolderError(f"{home} is no site's folder: it holds no {STAFF}")
+        raise FolderError(f"{home} is no site's folder: it holds no {STAFF}; in a run it is RUN/sites/SITE")
     return open_requests(home)
 
 

@@ -133,7 +133,6 @@ def _somebody_there() -> bool:
 def _say(given: Order, as_json: bool, what: str) -> None:
     """What an order comes to, without the names of files, which may tell of subjects."""
     content = {
-        "id": given.id,
         "order": given.digest,
         "state": what,
         "class": given.data_class.value,
@@ -148,8 +147,8 @@ def _say(given: Order, as_json: bool, what: str) -> None:
         "approved by": given.approved_by,
     }
     if as_json:
-        typer.echo(json.dumps(content))
+        typer.echo(json.dumps({"id": given.id, **content}))
         return
-    print_table("", ["", ""], [[name, str(value)] for name, value in content.items() if value != ""])
+    print_table("", ["of the order", given.id], [[name, str(value)] for name, value in content.items() if value != ""])
     for line in (*given.derived, *given.elsewhere):
         typer.echo(f"stays: {line}")

@@ -183,7 +183,7 @@ def _method(order: Order, means: Means, today: date) -> str | None:
         return f"Its method is {order.method}. {required.says}"
     used = {order.method} | {Method.OVERWRITING for copy in order.copies if copy.form == "plain"}
     if used & set(required.media) and not order.media.strip():
-        return f"It does not say who destroys the medium, and when. {required.says}"
+        return f"It does not say who destroys the medium, and when (--media). {required.says}"
     return None
 
 

@@ -273,7 +273,7 @@ class RequestFile:
                 places = sorted({".".join(map(str, each["loc"])) for each in fault.errors()})
                 raise RequestError(
                     f"nothing was recorded: {', '.join(places)} cannot be taken as given. Reasons are 10 to 2000 "
-                    f"characters, ids 1 to {MOST_CHARACTERS}; see `Event` for the rest."
+                    f"characters, ids 1 to {MOST_CHARACTERS}."
                 ) from None
             objection = _objection(cases, event)
             if objection is not None:

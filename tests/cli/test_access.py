@@ -138,5 +138,18 @@ def test_a_list_of_staff_that_contradicts_itself_names_nobody(home, text, said):
 
 
 def test_what_is_no_sites_folder_has_no_requests(tmp_path):
-    with pytest.raises(RequestError, match="is no site's folder"):
+    with pytest.raises(RequestError, match=r"is no site's folder: .* in a run it is RUN/sites/SITE"):
         call("list", tmp_path / "nowhere")
+
+
+def test_help_says_what_a_file_of_approval_holds():
+    # Help texts are marked up: what stands in square brackets is taken for a style, and left out.
+    assert "days, limits, table range" in " ".join(call("review", "--help").replace("│", " ").split())
+
+
+def test_reasons_that_are_too_short_are_refused_with_what_reasons_are(home):
+    call("request", home, home.parent / "ask.toml", "--as", "ada")
+    with pytest.raises(
+        RequestError, match=r"reasons cannot be taken as given. Reasons are 10 to 2000 characters, .* 128\.$"
+    ):
+        call("review", home, "request-1", "--as", "max", "--reasons", "No.")

@@ -272,7 +272,9 @@ def test_the_commands_ask_before_they_destroy_and_name_no_file(run):
     names = [str(run), "centre1"]
     shown = call(app, ["order", *names, "--as", BY, "--reason", WHY, "--json"])
     assert json.loads(shown.stdout)["state"] == "ordered"
-    assert call(app, ["approve", *names, "--as", OTHER]).exit_code == 0
+    given = call(app, ["approve", *names, "--as", OTHER])
+    assert given.exit_code == 0
+    assert given.stdout.splitlines()[0] == "of the order\tdestruction-1"
     refused = call(app, ["carry-out", *names])
     assert isinstance(refused.exception, RequestError)
     assert "say --yes" in str(refused.exception)
