@@ -170,8 +170,11 @@ def differences(one: SitePolicy, other: SitePolicy) -> tuple[str, ...]:
     if one.max_level != other.max_level:
         found.append(f"The highest level that may leave goes from {one.max_level} to {other.max_level}.")
     if one.encrypt_from != other.encrypt_from:
-        terms = [f"level {each}" if each != "never" else "no level" for each in (one.encrypt_from, other.encrypt_from)]
-        found.append(f"What leaves is encrypted to the server's key from {terms[1]} on, before from {terms[0]} on.")
+        was, now = (
+            "at no level" if each == "never" else f"from level {each} on"
+            for each in (one.encrypt_from, other.encrypt_from)
+        )
+        found.append(f"What leaves is now encrypted to the server's key {now}, before {was}.")
     for name, words in _CHOICES:
         if getattr(one, name) != getattr(other, name):
             found.append(words[getattr(other, name)])

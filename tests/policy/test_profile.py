@@ -212,3 +212,13 @@ def test_a_site_replaces_its_profiles_words() -> None:
     assert differences(read_profile("scgs-313008"), own) == (
         "What was made of patients' data may be kept for 30 days, before 365 days.",
     )
+
+
+def test_encryption_by_level_that_begins_or_ends_is_said_in_words():
+    never, from_3 = read_profile("open-research"), read_profile("scgs-313008")
+    assert "What leaves is now encrypted to the server's key from level 3 on, before at no level." in differences(
+        never, from_3
+    )
+    assert "What leaves is now encrypted to the server's key at no level, before from level 3 on." in differences(
+        from_3, never
+    )
