@@ -34,7 +34,10 @@ def write_text(path: Path, text: str) -> None:
 
 def deliver(path: Path, content: str | bytes) -> Path:
     """Put what somebody asked for at `path`, in folders that are made if they lack; returns `path`. Text is UTF-8. Raises
-    FolderError that says what to do if it cannot be written."""
+    FolderError that says what to do if it cannot be written, or is no file: a device or a pipe would be replaced, not written
+    to, and with it that of everybody else on the machine."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise FolderError(f"{path} is no file, and would be replaced by one; choose a file with --out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as draft:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from typer.testing import CliRunner
 
 from fedprivseg.cli.ledger import app
-from fedprivseg.errors import RequestError
+from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 
@@ -111,3 +112,11 @@ def test_a_query_says_what_was_decided_who_was_taken_in_and_what_came(run, event
     home = run / "sites/centre1"
     Ledger(home / "ledger.jsonl", SiteKey.load(home / "key.pem"), "centre1").append(event, facts)
     assert call("query", run, "--event", event).splitlines()[1:][-1].split("\t")[-1] == said
+
+
+def test_an_export_never_takes_the_place_of_a_device_or_a_pipe(run, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FolderError, match="is no file, and would be replaced by one"):
+        call("export", run, "-o", pipe)
+    assert pipe.is_fifo()
