@@ -51,12 +51,18 @@ class Head:
 
 
 def contradictions(server: Sequence[Line], sites: Mapping[str, Sequence[Line]]) -> tuple[str, ...]:
-    """Where a ledger is not what the other side was shown, in sentences. Each ledger is taken to verify by itself."""
-    found = []
+    """Where a ledger is not what the other side was shown, in sentences. Each ledger is taken to verify by itself. sites: every
+    ledger that there is; one of which the server was shown heads, and which is not among them, is gone."""
+    found, gone = [], {}
     for line in server:
         site, noted = str(line.facts.get("site", "")), line.facts.get("head")
         if site in sites and isinstance(noted, list):
             found += _differs(site, sites[site], noted, f"line {line.index} of the server's ledger")
+        elif isinstance(noted, list):
+            gone[site] = (
+                f"the ledger of {site} is gone; line {line.index} of the server's ledger was shown {noted[0]} lines"
+            )
+    found += [gone[site] for site in sorted(gone)]
     for site, lines in sorted(sites.items()):
         for line in lines:
             noted = line.facts.get("server_head")

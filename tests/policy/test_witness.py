@@ -55,6 +55,13 @@ def test_a_server_that_writes_its_ledger_anew_is_contradicted(tmp_path: Path) ->
     )
 
 
+def test_a_ledger_that_is_gone_is_contradicted_by_who_was_shown_its_head(tmp_path: Path) -> None:
+    _, server = exchange(tmp_path / "a", 2)
+    assert contradictions(read(server), {}) == (
+        "the ledger of centre1 is gone; line 2 of the server's ledger was shown 3 lines",
+    )
+
+
 def test_a_ledger_that_was_put_back_is_contradicted(tmp_path: Path) -> None:
     site, server = exchange(tmp_path / "a", 2)
     shutil.copytree(tmp_path / "a", tmp_path / "old")
