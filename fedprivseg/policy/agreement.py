@@ -6,6 +6,7 @@ what is done if data leaks. Both parties sign the same bytes (Ed25519). Without 
 
 from __future__ import annotations
 
+import hashlib
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -59,6 +60,11 @@ class Terms(_Frozen):
     def signed_bytes(self) -> bytes:
         """What both parties sign."""
         return canonical({"statement": "fedprivseg agreement 1", **self.model_dump(mode="json")})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what both parties sign, by which a ledger line names the agreement under which something left."""
+        return hashlib.sha256(self.signed_bytes()).hexdigest()
 
 
 class Agreement(_Frozen):

@@ -138,9 +138,8 @@ class Gate:
             payload = Payload.decode(body)
             subjects = [*owners(payload)]
             if ledger.site != self.site or ledger.public_hex != key.public_hex:
-                decision = Decision(
-                    False, "ledger.foreign", "The ledger or the signing key is not the one of this gate's site."
-                )
+                reason = "The ledger or the signing key is not the one of this gate's site."
+                decision = Decision(False, "ledger.foreign", reason, "5.6.2-d")
             else:
                 decision = self._in_time(self.decide(payload), begun)
             if decision.allowed:
@@ -151,7 +150,8 @@ class Gate:
                     encrypted_to = card.key_id
                 signature = key.sign(statement(run_id, self.site, action, number, digest(sent)))
         except PayloadError as fault:
-            decision = Decision(False, "payload.malformed", f"What was to leave cannot be examined: {fault}.")
+            reason = f"What was to leave cannot be examined: {fault}."
+            decision = Decision(False, "payload.malformed", reason, "5.1.2-c")
         except Exception as fault:
             decision = _broken(fault)
         facts: dict[str, Fact] = {
@@ -169,12 +169,13 @@ class Gate:
             **({SUBJECTS: subjects} if subjects else {}),
             **({"encrypted_to": encrypted_to, "sealed": digest(sent)} if decision.allowed and encrypted_to else {}),
             **({"transfer": "within" if self.standing.within else "across"} if decision.allowed else {}),
+            **({"agreement": under} if decision.allowed and (under := self.standing.under) else {}),
         }
         try:
             line = ledger.append("release" if decision.allowed else "refusal", facts)
         except Exception as fault:
             reason = f"The ledger could not be written ({type(fault).__name__}); what is not recorded does not leave."
-            return Refused(name, Decision(False, "ledger.unwritable", reason), None)
+            return Refused(name, Decision(False, "ledger.unwritable", reason, "5.6.2-d"), None)
         if not decision.allowed:
             return Refused(name, decision, line)
         return Released(sent, name, signature, decision, line, encrypted_to)
@@ -317,7 +318,8 @@ def _size(payload: Payload, limit: int) -> int:
 
 def _broken(fault: Exception) -> Decision:
     # The type only: a message may quote what the rule was looking at.
-    return Decision(False, "gate.fault", f"The gate failed while it decided ({type(fault).__name__}); nothing leaves.")
+    reason = f"The gate failed while it decided ({type(fault).__name__}); nothing leaves."
+    return Decision(False, "gate.fault", reason, "5.6.2-b")
 
 
 def _list(names: Iterable[object]) -> str:

@@ -86,6 +86,12 @@ class Standing:
         """Whether the server is in the site's own security domain (clause 5.3.2-c); what is unknown is not."""
         return bool(self.domain) and self.domain == self.server_domain
 
+    @property
+    def under(self) -> str:
+        """The digest of the agreement without which nothing may leave, as a ledger line names it; empty if none is needed."""
+        needed = self.policy is not None and self.policy.agreement == "required"
+        return self.agreement.terms.digest if needed and self.agreement is not None else ""
+
     def encrypts(self, level: int) -> bool:
         """Whether what leaves at `level` is encrypted to the server's key; without a policy everything would be."""
         policy = self.policy

@@ -333,7 +333,7 @@ def test_the_untouched_header_is_fine(ledger: Ledger) -> None:
 def test_bytes_that_are_not_exactly_a_payload_stay(ledger: Ledger, body: bytes) -> None:
     refused = release(body, ledger)
     assert isinstance(refused, Refused)
-    assert refused.decision.rule == "payload.malformed"
+    assert (refused.decision.rule, refused.decision.clause) == ("payload.malformed", "5.1.2-c")
     _, line = read(ledger.path)
     assert (line.facts["digest"], line.facts["bytes"]) == (digest(body), len(body))
     assert "patient" not in str(line.facts)
@@ -358,7 +358,7 @@ def test_a_rule_that_raises_lets_nothing_out(ledger: Ledger, monkeypatch: pytest
     monkeypatch.setattr(module, "RULES", (*RULES[:2], ("broken", leak), *RULES[2:]))
     refused = release(CODES.encode(), ledger)
     assert isinstance(refused, Refused)
-    assert refused.decision.rule == "gate.fault"
+    assert (refused.decision.rule, refused.decision.clause) == ("gate.fault", "5.6.2-b")
     assert "patient" not in refused.decision.reason
     assert b"patient" not in ledger.path.read_bytes()
     assert [line.event for line in read(ledger.path)] == ["key", "refusal"]
@@ -415,7 +415,7 @@ def test_a_ledger_stays_shut_after_a_failed_write(ledger: Ledger, monkeypatch: p
         patch.setattr(os, "fsync", full)
         release(CODES.encode(), ledger)
     still = release(CODES.encode(), ledger)
-    assert still.decision.rule == "ledger.unwritable"
+    assert (still.decision.rule, still.decision.clause) == ("ledger.unwritable", "5.6.2-d")
     assert isinstance(release(CODES.encode(), Ledger(ledger.path, KEY, SITE)), Released)
 
 
@@ -424,7 +424,7 @@ def test_the_ledger_and_the_key_must_be_those_of_the_site(ledger: Ledger, tmp_pa
     elsewhere = Ledger(tmp_path / "other.jsonl", KEY, "centre2")
     for refused in (release(CODES.encode(), ledger, key=other), release(CODES.encode(), elsewhere)):
         assert isinstance(refused, Refused)
-        assert refused.decision.rule == "ledger.foreign"
+        assert (refused.decision.rule, refused.decision.clause) == ("ledger.foreign", "5.6.2-d")
         assert refused.line is not None
 
 
