@@ -19,6 +19,8 @@ from fedprivseg.files import write_text
 
 COMPLIANCE = "compliance.json"
 
+_COMPARE = "Keep the files as evidence and compare them with a backup: fedprivseg ledger verify."
+
 
 class Finding(BaseModel):
     """One clause. evidence: where to look: ledger lines as ``site:index``, files of the run, rules. mend: what would help, for
@@ -35,11 +37,14 @@ class Finding(BaseModel):
 
 
 def assess(run: Path) -> tuple[Finding, ...]:
-    """Every clause of the standard, in its order. Raises FolderError if `run` is no run."""
+    """Every clause of the standard, in its order. While a ledger does not hold, or is not what the other side was shown, no
+    clause is kept: what did not happen is not known. Raises FolderError if `run` is no run."""
     evidence = Evidence(run)
     found = []
     for clause, asks, judge in CLAUSES:
         state, why, where, mend = judge(evidence)
+        if evidence.doubts and state in ("kept", "not applicable"):
+            state, why, where, mend = "broken", f"The ledgers prove nothing: {' '.join(evidence.doubts)}", [], _COMPARE
         found.append(Finding(clause=clause, asks=asks, state=state, why=why, evidence=tuple(where[:6]), mend=mend))
     return tuple(found)
 

@@ -42,9 +42,14 @@ def consent(evidence: Evidence) -> Verdict:
     """5.1.2-b: nobody without consent, and nothing left of who withdrew."""
     register = [site for site in evidence.sites if site.policy is not None and site.policy.consent == "register"]
     where = [at(site, line) for site in register for line in site.of("intake")]
+    # What a policy says now is not what it said then: the intake's line tells on what basis people were taken in.
+    relying = [
+        site.name
+        for site in evidence.sites
+        if site not in register or any(line.facts.get("basis") != "register" for line in site.of("intake"))
+    ]
     if evidence.left_traces:
         return "broken", "; ".join(evidence.left_traces), where, "Carry the withdrawal out again: fedprivseg withdraw."
-    relying = [site.name for site in evidence.sites if site not in register]
     if relying:
         names = ", ".join(relying)
         why = (

@@ -15,6 +15,7 @@ from fedprivseg.policy import ledger
 from fedprivseg.policy.agreement import Agreement, read_agreement
 from fedprivseg.policy.ledger import Line
 from fedprivseg.policy.profile import SitePolicy, read_policy
+from fedprivseg.policy.witness import SERVER, contradictions
 from fedprivseg.records import Kind
 from fedprivseg.results import read_scenario
 from fedprivseg.site.rules import AGREEMENT
@@ -70,6 +71,20 @@ class Evidence:
         except (LedgerError, OSError) as error:
             fault = str(error)
         return Papers(name, home, policy, agreement, lines, fault)
+
+    @cached_property
+    def doubts(self) -> list[str]:
+        """Why the ledgers prove nothing: which does not hold by itself, or is not what the other side was shown (5.6.2-d)."""
+        if faults := [f"{site.name}: {site.fault}" for site in self.sites if site.fault]:
+            return faults
+        path, server = self.run / SERVER / "ledger.jsonl", []
+        try:
+            if path.exists():
+                ledger.verify(path)
+                server = ledger.read(path)
+        except LedgerError as error:
+            return [f"{SERVER}: {error}"]
+        return [f"{each}." for each in contradictions(server, {site.name: site.lines for site in self.sites})]
 
     def lines(self, event: str) -> list[tuple[Papers, Line]]:
         """Every site's lines of one event."""

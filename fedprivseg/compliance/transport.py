@@ -47,6 +47,15 @@ def agreed(evidence: Evidence) -> Verdict:
     if unsigned:
         why = f"{', '.join(unsigned)} sent data, and no agreement that both parties signed can be read there."
         return "broken", why, where, "Restore the agreement from a backup, or have it signed."
+    # A gate names the agreement that it has verified; one that was drawn up afterwards is none that a line names.
+    other = [
+        _at(site, line)
+        for site, line in released
+        if site.agreement is not None and line.facts.get("agreement") != site.agreement.terms.digest
+    ]
+    if other:
+        why = "Payloads left, and their lines do not name the agreement that is on file."
+        return "broken", why, other, "Put back the agreement under which they left."
     beyond = [
         _at(site, line)
         for site, line in released

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import date
 
 import pytest
 from conftest import ROOT, tiny_settings
@@ -12,9 +13,12 @@ from typer.testing import CliRunner
 from fedprivseg.cli.access import app
 from fedprivseg.compliance import CLAUSES, assess, read_compliance, write_compliance
 from fedprivseg.errors import FolderError
+from fedprivseg.policy import ledger
+from fedprivseg.policy.agreement import Agreement, BreachPlan, Terms
 from fedprivseg.policy.consent import Register
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
+from fedprivseg.records import Kind
 from fedprivseg.report.page import write_report
 from fedprivseg.run import load_scenario, simulate
 from fedprivseg.safekeeping import back_up, check
@@ -109,6 +113,83 @@ def test_what_was_changed_afterwards_is_found(damage, clause, strict, tmp_path):
     assert _states(copy)[clause] == "kept"
     damage(copy / "sites/centre2")
     assert _states(copy)[clause] == "broken"
+
+
+def _lost(home):
+    for name in ("ledger.jsonl", "ledger.jsonl.head"):
+        (home / name).unlink()
+
+
+def _without(home, event):
+    """Write the ledger anew with the site's own key, without the lines of an event: by itself it verifies."""
+    key, lines = SiteKey.load(home / "vault/key.pem"), ledger.read(home / "ledger.jsonl")
+    _lost(home)
+    book = ledger.Ledger(home / "ledger.jsonl", key, home.name)
+    for line in lines[1:]:
+        if line.event != event:
+            book.append(line.event, line.facts)
+    ledger.verify(home / "ledger.jsonl", public_hex=key.public_hex)
+
+
+@pytest.mark.parametrize("damage", [_lost, lambda home: _without(home, "release")])
+def test_no_clause_is_kept_on_the_word_of_a_ledger_that_is_lost_or_was_written_anew(damage, lax, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(lax, copy)
+    for site in ("centre1", "centre2", "centre3"):
+        damage(copy / "sites" / site)
+    found = {each.clause: each for each in assess(copy)}
+    assert found["5.1.2-e"].state == "broken", "raw images left, and who hides it keeps nothing"
+    assert {each.state for each in found.values()} <= {"broken", "outside software"}
+    assert "ledger" in found["5.6.2-d"].why
+    assert all(each.why and each.mend for each in found.values() if each.state == "broken")
+
+
+def _drawn_up(home, site_key, server_key):
+    """An agreement that covers everything for a hundred years, signed with these keys."""
+    breach = BreachPlan(contact="data protection office", hours=24, steps=("stop",))
+    terms = Terms(
+        site=home.name,
+        server="server",
+        site_key=site_key.public_hex,
+        server_key=server_key.public_hex,
+        study="Whatever it may be.",
+        kinds=tuple(Kind),
+        purposes=("describe", "train", "infer", "measure"),
+        start=date(2000, 1, 1),
+        end=date(2100, 1, 1),
+        protections=(),
+        duties=(),
+        breach=breach,
+    )
+    signed = Agreement(terms=terms).signed("site", site_key).signed("server", server_key)
+    (home / "agreement.json").write_text(signed.model_dump_json())
+
+
+def test_papers_that_were_written_afterwards_keep_no_clause(strict, lax, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(lax, copy)
+    server = SiteKey.load(copy / "server/key.pem")
+    for site in ("centre1", "centre2", "centre3"):
+        home = copy / "sites" / site
+        (home / "policy.toml").write_text('profile = "open-research"\nconsent = "register"\nagreement = "required"\n')
+        _drawn_up(home, SiteKey.load(home / "vault/key.pem"), server)
+    found = _states(copy)
+    assert (found["5.1.2-b"], found["5.3.2-a"]) == ("outside software", "broken")
+    shutil.copytree(strict, tmp_path / "strict")
+    forger = SiteKey.create(tmp_path / "forger.pem")
+    _drawn_up(tmp_path / "strict/sites/centre2", forger, forger)
+    assert _states(tmp_path / "strict")["5.3.2-a"] == "broken", "both signatures are good, and of other parties"
+
+
+def test_rules_of_use_are_not_kept_by_a_run_of_which_nothing_is_told(strict, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    shutil.rmtree(copy / "server")
+    for site in ("centre1", "centre2", "centre3"):
+        home = copy / "sites" / site
+        _lost(home)
+        ledger.Ledger(home / "ledger.jsonl", SiteKey.load(home / "vault/key.pem"), site)
+    assert _states(copy)["5.6.2-b"] == "not applicable"
 
 
 def test_a_backup_counts_while_it_is_verified_and_holds_what_the_site_does(strict_run, strict, tmp_path):
