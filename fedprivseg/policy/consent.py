@@ -103,6 +103,12 @@ class Consent:
                 return Decision(False, rule, objection, CLAUSE)
         return Decision(True, "consent.covers", "The subject's consent covers the study.", CLAUSE)
 
+    def withdrawal(self, today: date) -> Decision | None:
+        """Why the subject's data may be used for nothing on `today`, whatever consent was asked for; None if it was not
+        withdrawn."""
+        reason = self._withdrawn(today)
+        return None if reason is None else Decision(False, "consent.withdrawn", reason, CLAUSE)
+
     def _withdrawn(self, today: date) -> str | None:
         if self.withdrawn is None or today < self.withdrawn:
             return None
@@ -152,7 +158,8 @@ class Register:
         one line cannot know that it was no withdrawal."""
         try:
             raw = path.read_bytes()
-            rows = list(csv.DictReader(io.StringIO(raw.decode("utf-8"), newline=""), strict=True))
+            table = csv.DictReader(io.StringIO(raw.decode("utf-8"), newline=""), strict=True)
+            rows = list(table)
         except FileNotFoundError:
             raise RequestError(
                 f"there is no register of consent ({path.name}) at this site; without one nobody is taken in"
@@ -161,6 +168,9 @@ class Register:
             raise RequestError(
                 f"the register of consent cannot be read ({type(fault).__name__}); nobody is taken in"
             ) from None
+        columns = sorted(each.name for each in fields(Consent))
+        if sorted(table.fieldnames or ()) != columns:  # a file without a line has to say what it is, too
+            raise RequestError(f"line 1 of the register of consent has not just the columns {', '.join(columns)}")
         found: dict[str, Consent] = {}
         for number, row in enumerate(rows, start=2):
             consent = _consent(row, number)

@@ -46,13 +46,13 @@ class Taken:
 class Standing:
     """policy: the site's; None if it has none that can be read, and then nothing leaves. today: the day. site_key, server_key:
     public keys (hex), the server's None if the site knows none yet. agreement: what was signed, None if nothing was.
-    protections: those in force. techniques: of clause 5.2, under which a payload of each kind leaves. taken: who was taken in,
-    None if no register was asked. special: whether anybody taken in has a disease that the site treats as special. identified:
-    whether anybody's images identify directly. subjects: how many take part. since: the day on which subjects were taken in,
-    from which the term of retention counts; None if nobody was. destroyed: whether its destruction was begun. card: the
-    server's encryption key, None if it showed none. domain, server_domain: the security domains of the site and, as the site
-    knows it, of the server; empty: unknown. unreadable: which of the papers that the policy asks for is there and cannot be
-    read, empty if all can."""
+    protections: those in force. techniques: of clause 5.2, under which a payload of each kind leaves. taken: who was taken
+    in, None if no register was asked; under a policy that relies on a release it is asked for withdrawals, if there is one.
+    special: whether anybody taken in has a disease that the site treats as special. identified: whether anybody's images
+    identify directly. subjects: how many take part. since: the day on which subjects were taken in, from which the term of
+    retention counts; None if nobody was. destroyed: whether its destruction was begun. card: the server's encryption key,
+    None if it showed none. domain, server_domain: the security domains of the site and, as the site knows it, of the server;
+    empty: unknown. unreadable: which of the papers that the policy asks for is there and cannot be read, empty if all can."""
 
     policy: SitePolicy | None
     today: date
@@ -221,7 +221,7 @@ class Standing:
         return None
 
     def _consent(self, policy: SitePolicy) -> Decision | None:
-        if policy.consent == "release":
+        if policy.consent == "release" and (self.taken is None or not self.taken.lapsed):
             return None
         if self.taken is None:
             reason = "This site's policy takes in only subjects whose consent is on file, and no register was asked."

@@ -7,6 +7,7 @@ out take effect with the next payload. What cannot be read allows nothing.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import date
 from functools import cached_property
@@ -26,7 +27,7 @@ from fedprivseg.policy.profile import SitePolicy, read_policy
 from fedprivseg.policy.standing import InForce, Standing, Taken
 from fedprivseg.policy.transport import Card
 from fedprivseg.records import PHASES, Decision, Subject
-from fedprivseg.site.notes import INTAKE, Notes
+from fedprivseg.site.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.site.station import Station
 from fedprivseg.site.techniques import techniques_of
 from fedprivseg.site.vault import POLICY
@@ -45,6 +46,7 @@ def disposed(home: Path) -> bool:
 
 RECORDS = "records"
 """What `Standing.unreadable` calls the record of the intake."""
+LICENSED = "The licence of the data's release stands for consent."
 UNREADABLE = (OSError, ValueError, FedprivsegError)
 """What reading it raises if it is damaged, or sealed under another key."""
 
@@ -87,7 +89,8 @@ class Rules:
 
     def admit(self, found: Cohort) -> Cohort:
         """Those of `found` who may be taken into the study. Under a policy that relies on the licence of a release that is
-        everybody; without a policy, or without a register that can be read, nobody. Remembers who was taken in, on which state
+        everybody but who withdrew, if the site keeps a register all the same; without a policy, or without a register that can
+        be read, nobody. Remembers who was taken in, on which state
         of the register, and how many were not, by rule (5.1.2-b, 5.1.2-d)."""
         refused: dict[str, int] = {}
 
@@ -197,7 +200,7 @@ class Rules:
                 for kind in config.of
             ),
             techniques=techniques_of(self._scenario),
-            taken=self._taken(content) if policy.consent == "register" else None,
+            taken=self._taken(content) if policy.consent == "register" or self._registers else None,
             special=content["facts"]["level"] == max(LEVELS),
             identified=content["facts"]["level"] >= IDENTIFYING,
             subjects=len(content["subjects"]),
@@ -207,7 +210,7 @@ class Rules:
 
     def _taken(self, content: dict[str, Any]) -> Taken | None:
         register = self._register()
-        if register is None:
+        if register is None and not self._registers:
             return None
         lapsed = sum(not self._decide(register, code).allowed for code in content["subjects"])
         return Taken(len(content["subjects"]), lapsed)
@@ -219,6 +222,10 @@ class Rules:
 
     def _intake(self) -> dict[str, Any]:
         if not self.notes.has(INTAKE):
+            if self.notes.has(
+                PARTICIPANTS
+            ):  # it is written after the intake, and read instead of admitting anybody anew
+                raise ValueError("who takes part is noted, and the record of their intake is gone")
             return {"subjects": [], "train": 0, "facts": {"level": 0}, "recorded": True}
         content = json.loads(self.notes.read(INTAKE))
         if not isinstance(content, dict) or not {"subjects", "train", "facts", "recorded"} <= content.keys():
@@ -234,6 +241,11 @@ class Rules:
             return Register.read(self._folder / REGISTER)
         except RequestError:
             return None
+
+    @property
+    def _registers(self) -> bool:
+        """Whether the site keeps a register of consent, readable or not."""
+        return os.path.lexists(self._folder / REGISTER)
 
     @cached_property
     def _imports(self) -> tuple[Imported, ...] | None:
@@ -257,12 +269,18 @@ class Rules:
     def _decide(self, register: Register | None, subject: str) -> Decision:
         if self.policy is None:
             return Decision(False, "policy.absent", "This site has no policy that can be read.", "5.6.2-b")
-        if self.policy.consent == "release":
-            return Decision(True, "consent.release", "The licence of the data's release stands for consent.", "5.1.1")
+        if self.policy.consent == "release" and not self._registers:
+            return Decision(True, "consent.release", LICENSED, "5.1.1")
         if register is None:
             return Decision(
                 False, "consent.register", "This site has no register of consent that can be read.", "5.1.2-b"
             )
+        if self.policy.consent == "release":
+            # A licence stands for consent that was given, never for one that was taken back.
+            paper = register.consents.get(subject)
+            if paper is None or (withdrawn := paper.withdrawal(self.today)) is None:
+                return Decision(True, "consent.release", LICENSED, "5.1.1")
+            return withdrawn
         study = self._scenario.study
         use = Use(Duo(study.purpose), frozenset(study.diseases), study.data, study.commercial, study.ethics)
         return register.decide(subject, use, self.today)

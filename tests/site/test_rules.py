@@ -1,0 +1,79 @@
+"""A site's own rules on its disk: who withdrew is not used on any basis, and what is lost of the records opens nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+from small_run import PLAIN, SUBJECT, small_run
+
+from fedprivseg.data.splits import Cohort
+from fedprivseg.policy.consent import Consent, Duo, write_register
+from fedprivseg.records import Kind, Subject
+from fedprivseg.results import read_scenario
+from fedprivseg.site.rules import REGISTER, Rules
+from fedprivseg.site.station import Station
+
+AGREED = Consent(
+    subject=SUBJECT,
+    purposes=frozenset({Duo.GENERAL_RESEARCH}),
+    diseases=frozenset(),
+    range=frozenset({"cine-mri"}),
+    sharing=True,
+    valid_from=date(2020, 1, 1),
+    valid_until=None,
+    withdrawn=None,
+    channel="clinic",
+    source="clinic",
+)
+TODAY = date(2026, 3, 1)
+
+
+@pytest.fixture
+def home(phantom, tmp_path):
+    """The folder of a site that relies on the licence of a release and took one subject in."""
+    return small_run(tmp_path / "run", phantom, PLAIN) / "sites/centre1"
+
+
+def rules(home):
+    return Rules(Station.read(home / "station.json"), read_scenario(home.parents[1]))
+
+
+def admitted(home):
+    one = Subject(SUBJECT, 1, "S", "train", True, 0, 1, home / "image", None)
+    return [each.code for each in rules(home).admit(Cohort((one,), ())).train]
+
+
+def objection(home):
+    decision = rules(home).standing("").objection(Kind.STATUS, "describe")
+    return None if decision is None else decision.rule
+
+
+def test_a_licence_stands_for_consent_but_not_for_consent_that_was_withdrawn(home):
+    assert (admitted(home), objection(home)) == ([SUBJECT], None)
+    write_register(home / REGISTER, [AGREED])
+    assert (admitted(home), objection(home)) == ([SUBJECT], None)
+    write_register(home / REGISTER, [replace(AGREED, withdrawn=TODAY)])
+    assert objection(home) == "consent.lapsed"
+    assert admitted(home) == []
+    write_register(home / REGISTER, [replace(AGREED, withdrawn=date(2026, 3, 2))])
+    assert admitted(home) == [SUBJECT], "a withdrawal counts from its day on"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"no register"])
+def test_a_register_that_cannot_be_read_may_hold_a_withdrawal(content, home):
+    assert admitted(home) == [SUBJECT]
+    (home / REGISTER).write_bytes(content)
+    assert objection(home) == "consent.lapsed"
+    assert admitted(home) == []
+
+
+def test_a_record_of_the_intake_that_is_gone_closes_the_site(home):
+    admitted(home)
+    assert not rules(home).closed
+    (home / "intake.json").unlink()
+    assert rules(home).closed
+    assert objection(home) == "records.unreadable"
+    (home / "cohort.json").unlink()
+    assert not rules(home).closed, "nobody takes part: whoever does is admitted anew"
