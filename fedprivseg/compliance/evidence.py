@@ -97,8 +97,16 @@ class Evidence:
 
     @cached_property
     def left_traces(self) -> list[str]:
-        """What is still there of subjects who withdrew."""
-        return [trace for each in read_withdrawals(self.run) for trace in traces(self.run, each)]
+        """What is still there of subjects who withdrew. The ledgers say who did; without the run's own record of what was
+        deleted nobody can tell whether it is gone."""
+        carried_out = read_withdrawals(self.run)
+        recorded = {(each.site, each.pseudonym) for each in carried_out}
+        lost = [
+            f"what was deleted on the withdrawal of {at(site, line)} is recorded nowhere in the run"
+            for site, line in self.lines("withdrawal")
+            if (site.name, line.facts.get("subject")) not in recorded
+        ]
+        return [*lost, *(trace for each in carried_out for trace in traces(self.run, each))]
 
     @cached_property
     def destructions(self) -> Destructions:

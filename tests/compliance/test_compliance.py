@@ -222,6 +222,16 @@ def test_consent_that_lapsed_breaks_5_8_until_the_withdrawal_is_carried_out(stri
     assert _states(copy)["5.8-a"] == "kept"
 
 
+def test_a_withdrawal_of_which_the_run_keeps_no_record_is_not_taken_for_carried_out(strict, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    withdraw(copy, "centre2", min(Register.read(copy / "sites/centre2/consent.csv").consents))
+    clauses = ("5.1.2-b", "5.8-a", "5.8-f")
+    assert {_states(copy)[clause] for clause in clauses} == {"kept"}
+    (copy / "withdrawals.json").unlink()
+    assert {_states(copy)[clause] for clause in clauses} == {"broken"}
+
+
 def test_a_check_that_found_a_fault_breaks_integrity_until_the_next_that_finds_none(strict, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(strict, copy)
