@@ -43,7 +43,7 @@ def gate(message: Message, context: Context, call_next: ClientAppCallable) -> Me
         station = Station.find(context)
         reply = _through_gate(station, message, context, call_next, start)
     except Exception as fault:  # the wall: an exception's text may hold a path, a patient or an intensity
-        reply = Failed(station.site.name if station else "unknown", type(fault).__name__, _log(station))
+        reply = Failed(station.site.name if station else "unknown", _named(type(fault)), _log(station))
     return Message(write_reply(reply), reply_to=message)
 
 
@@ -164,6 +164,19 @@ def _key(station: Station) -> SiteKey:
     return SiteKey.create(path)
 
 
+def _named(kind: type[BaseException]) -> str:
+    """The name of an exception's type, or of the first above it that was written down: one that code makes as it runs has any
+    name, and a name leaves without the gate."""
+    return next(
+        (
+            each.__name__
+            for each in kind.__mro__
+            if vars(sys.modules.get(each.__module__, sys)).get(each.__name__) is each
+        ),
+        "unknown",
+    )
+
+
 def _log(station: Station | None) -> str:
     """Write the current exception into the site's own log and ledger; returns its id, all that others are told.
 
@@ -179,7 +192,7 @@ def _log(station: Station | None) -> str:
             Notes(station.folder).add(ERRORS, entry)
         finally:  # the ledger tells type and id whether or not the log could be written
             key = _key(station)
-            facts = {"error": kind.__name__ if kind else "unknown", "log": log_id}
+            facts = {"error": _named(kind) if kind else "unknown", "log": log_id}
             Ledger(station.folder / "ledger.jsonl", key, station.site.name).append("error", facts)
     except Exception:
         return f"unlogged-{log_id}"

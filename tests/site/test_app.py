@@ -102,6 +102,16 @@ def test_an_exception_leaves_as_its_type_and_a_log_id(station, tiny_scenario):
     assert SECRET in log
 
 
+def test_the_name_of_an_exception_carries_nothing(station, tiny_scenario):
+    def inner(message, context):
+        raise type(SECRET * 1000, (ValueError,), {})
+
+    reply = read_reply(_ask(station, tiny_scenario, inner=inner).content)
+    assert isinstance(reply, Failed)
+    assert reply.error == "ValueError"
+    assert ledger.read(station / "ledger.jsonl")[-1].facts["error"] == "ValueError"
+
+
 @pytest.fixture
 def sealed(station):
     """The station under a policy that wants everything encrypted."""
