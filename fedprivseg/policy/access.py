@@ -200,7 +200,7 @@ def site_authorizer(
 
 def _house(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".cedar")
+        return sorted(path for path in folder.iterdir() if path.suffix.casefold() == ".cedar")
     except FileNotFoundError:
         return []
     except OSError as fault:

@@ -1297,6 +1297,13 @@ def test_a_hospitals_own_policies_take_away_and_never_give(tmp_path: Path) -> No
     assert (AUTHORIZER.decide(resident).allowed, less.decide(resident).decision.rule) == (True, "hospital.no-prints")
 
 
+def test_a_hospitals_file_counts_however_its_suffix_is_written(tmp_path: Path) -> None:
+    (tmp_path / "cedar").mkdir()
+    house(tmp_path / "cedar", FORBID_ALL, "HOUSE.CEDAR")
+    closed = module.site_authorizer(tmp_path, clock=clock)
+    assert not any(closed.decide(ask(row)).allowed for row in ROWS)
+
+
 def test_a_site_without_policies_of_its_own_has_the_packages(tmp_path: Path) -> None:
     for made in (False, True):
         if made:
