@@ -67,7 +67,7 @@ class SitePolicy(_Frozen):
     consent is on file and covers the study; ``release`` relies on the licence under which a data set was released.
     agreement: whether a signed, current data-use agreement is needed. demands: protections that codes must have. strategy: how
     kinds of payloads are graded for clause 5.2, and whether what its table advises against is refused.
-    special_diseases: pathologies, as the site's table spells them, whose images are of level 5.
+    special_diseases: pathologies, as the site's table names them in any case, whose images are of level 5.
     retention_days: how long what was made of patients' data may be kept, None for no term. at_rest: whether the site's
     vault is encrypted. admission: how much a method may leak. encrypt_from: from which level on content is encrypted to the
     server's key. within_domain, across_domains: kinds that may pass to a server in the site's own security domain, and to one

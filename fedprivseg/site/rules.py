@@ -264,7 +264,8 @@ class Rules:
         return self._imports is None or any(each.level >= IDENTIFYING for each in self._imported(subject.code))
 
     def _special(self, subject: Subject) -> bool:
-        return self.policy is not None and subject.pathology in self.policy.special_diseases
+        special = set() if self.policy is None else {name.strip().casefold() for name in self.policy.special_diseases}
+        return subject.pathology.strip().casefold() in special
 
     def _decide(self, register: Register | None, subject: str) -> Decision:
         if self.policy is None:

@@ -40,8 +40,8 @@ def rules(home):
     return Rules(Station.read(home / "station.json"), read_scenario(home.parents[1]))
 
 
-def admitted(home):
-    one = Subject(SUBJECT, 1, "S", "train", True, 0, 1, home / "image", None)
+def admitted(home, disease=""):
+    one = Subject(SUBJECT, 1, "S", "train", True, 0, 1, home / "image", None, pathology=disease)
     return [each.code for each in rules(home).admit(Cohort((one,), ())).train]
 
 
@@ -77,3 +77,11 @@ def test_a_record_of_the_intake_that_is_gone_closes_the_site(home):
     assert objection(home) == "records.unreadable"
     (home / "cohort.json").unlink()
     assert not rules(home).closed, "nobody takes part: whoever does is admitted anew"
+
+
+@pytest.mark.parametrize("spelled", ["HCM", "hcm", " Hcm "])
+def test_a_disease_is_special_however_a_policy_spells_it(spelled, home):
+    policy = home / "policy.toml"
+    policy.write_text(policy.read_text().replace("special_diseases = []", f'special_diseases = ["{spelled}"]'))
+    admitted(home, disease="HCM")
+    assert rules(home).standing("").special
