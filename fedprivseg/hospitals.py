@@ -47,6 +47,7 @@ def settle(
     for site in scenario.sites:
         home = folder / "sites" / site.name
         home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)  # the hospital's own lists of patients lie in it as they are
         station = {
             "site": site.model_dump(exclude={"policy", "cedar"}),
             "data": scenario.data.model_dump(),

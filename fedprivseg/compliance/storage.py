@@ -35,11 +35,12 @@ def storage_controlled(evidence: Evidence) -> Verdict:
         site.name
         for site in evidence.sites
         if any(
-            _shared(path) for path in (site.home / SEALING_KEY, site.home / "vault", *(site.home / "vault").glob("*"))
+            _shared(path)
+            for path in (site.home, site.home / SEALING_KEY, site.home / "vault", *(site.home / "vault").glob("*"))
         )
     ]
     if shared:
-        why = f"Other accounts of the machine can reach the vault or its key at {', '.join(shared)}."
+        why = f"Other accounts of the machine can reach the folder, the vault or its key at {', '.join(shared)}."
         return "broken", why, where, "Set files to mode 0600 and folders to 0700, and change what may have been read."
     return "kept", "What a site stores is sealed, and its own account alone can reach it.", where, ""
 

@@ -103,6 +103,7 @@ def test_every_piece_of_evidence_is_there(strict):
         (lambda home: (home.parents[1] / "server/ledger.jsonl").unlink(), "5.3.2-b"),
         (lambda home: (home / "vault/codes.safetensors").write_bytes(b"open"), "5.4.1"),
         (lambda home: (home / "sealing.key").chmod(0o640), "5.4.1"),
+        (lambda home: home.chmod(0o755), "5.4.1"),
         (lambda home: (home / "policy.toml").write_text("profile = "), "5.4.2-a"),
         (lambda home: (home / "cohort.json").write_bytes(b"open"), "5.4.2-b"),
     ],
