@@ -7,7 +7,8 @@ A backup is all of the site's folder but the key of its vault, sealed under that
 and whoever loses the key can neither. Keep a copy of the key, and keep it elsewhere.
 
 Whoever restores goes back in time. The ledger in the backup is shorter than the one that was lost; the server, which was shown
-the later heads, then contradicts it (`ledger verify`). A backup that was made before a withdrawal of consent is not restored.
+the later heads, then contradicts it (`ledger verify`). A backup that was made before a withdrawal of consent
+or before the destruction of what the site held is not restored.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from fedprivseg.policy.backup import Backup, backup, restore_backup, verify_back
 from fedprivseg.policy.bundle import digest_of, disk, parts_of, pieces
 from fedprivseg.policy.keys import write_secret
 from fedprivseg.policy.sealing import SealingKey
+from fedprivseg.policy.witness import SERVER
 from fedprivseg.records import PHASES
 from fedprivseg.site.notes import NOTES, PARTICIPANTS, Notes
 from fedprivseg.site.vault import ARCHIVES, SEALING_KEY, Vault, is_sealed, prediction_name, sealing_key
@@ -98,8 +100,8 @@ def recover(source: Path, run: Path, site: str, key_file: Path, passphrase: str 
     """Bring the folder of a site back from the backup `source`, with the sealing key in `key_file`, which is put back too.
 
     All of the backup is checked before anything is written. Raises FolderError, RequestError for the wrong run, site, key, if
-    there is a folder (nothing is restored over) or if consent was withdrawn since; SealError, ArchiveError for a backup that is
-    damaged or another key's.
+    there is a folder (nothing is restored over), or if consent was withdrawn or the data destroyed since; SealError,
+    ArchiveError for a backup that is damaged or another key's.
     """
     home = home_of(run, site)
     if home.exists() or home.is_symlink():
@@ -114,11 +116,25 @@ def recover(source: Path, run: Path, site: str, key_file: Path, passphrase: str 
             f"this backup was made before the consent of {len(later)} of the site's subjects was withdrawn, and holds what was "
             "made of their data. Destroy it; restore one that was made later, or run the scenario anew."
         )
+    if any(each > record.lines for each in _destroyed(run, site)):
+        raise RequestError(
+            "this backup was made before what the site held was destroyed, and holds it. Destroy the backup too, and what is "
+            "left of its key."
+        )
     home.parent.mkdir(parents=True, exist_ok=True)
     restore_backup(source, home, key)
     write_secret(home / SEALING_KEY, key_file.read_bytes())
     ledger_of(home, site).append("backup", {**_facts(record, source), "what": "restored"})
     return record
+
+
+def _destroyed(run: Path, site: str) -> Iterator[int]:
+    """How many lines the site's ledger had when the server was told of each destruction there."""
+    path = run / SERVER / "ledger.jsonl"
+    for line in ledger.read(path) if path.exists() else ():
+        head = line.facts.get("head")
+        if line.event == "destruction" and line.facts.get("site") == site and isinstance(head, list):
+            yield int(head[0])
 
 
 def check(run: Path, site: str, passphrase: str | None = None) -> tuple[Checked, ...]:

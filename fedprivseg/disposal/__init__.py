@@ -109,6 +109,7 @@ def carry_out(custody: Custody) -> Certificate:
     }
     if not custody.said(DONE, certificate=facts["certificate"]):
         custody.write(facts)
+    custody.tell_server(facts["certificate"])
     return certificate
 
 

@@ -24,6 +24,7 @@ from fedprivseg.policy.destruction_order import Method
 from fedprivseg.policy.destruction_records import DestructionError
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.records import Kind
+from fedprivseg.safekeeping import back_up, recover
 from fedprivseg.site.rules import Rules, disposed
 from fedprivseg.site.vault import open_vault
 
@@ -265,6 +266,24 @@ def test_a_key_that_is_put_back_is_found(run):
             "destruction-1: the key that was destroyed is back.",
         )[1:]
     )
+
+
+def test_a_backup_from_before_a_destruction_is_not_restored_after_it(run, tmp_path):
+    home, backup, key = run / "sites/centre1", tmp_path / "centre1.backup", tmp_path / "sealing.key"
+    back_up(run, "centre1", backup)
+    shutil.copy2(home / "sealing.key", key)
+    shutil.copytree(home, tmp_path / "before")
+    approved(run)
+    disposal.carry_out(take(run))
+    disposal.carry_out(take(run))  # once more says it once
+    assert sum(line.event == "destruction" for line in ledger.read(run / "server/ledger.jsonl")) == 1
+    assert {each.clause: each.state for each in assess(run)}["5.6.2-d"] == "kept"
+    shutil.move(home, tmp_path / "after")
+    with pytest.raises(RequestError, match="before what the site held was destroyed"):
+        recover(backup, run, "centre1", key)
+    assert not home.exists()
+    shutil.copytree(tmp_path / "before", home)  # by hand
+    assert {each.clause: each.state for each in assess(run)}["5.6.2-d"] == "broken"
 
 
 def test_the_commands_ask_before_they_destroy_and_name_no_file(run):
