@@ -25,13 +25,13 @@ from fedprivseg.data.splits import COHORT
 from fedprivseg.data.volumes import write_mask
 from fedprivseg.errors import FedprivsegError, RequestError
 from fedprivseg.hospitals import home_of, ledger_of
+from fedprivseg.notices import told
 from fedprivseg.policy import ledger
 from fedprivseg.policy.archive import verify_archive
 from fedprivseg.policy.backup import Backup, backup, restore_backup, verify_backup
 from fedprivseg.policy.bundle import digest_of, disk, parts_of, pieces
 from fedprivseg.policy.keys import write_secret
 from fedprivseg.policy.sealing import SealingKey
-from fedprivseg.policy.witness import SERVER
 from fedprivseg.records import PHASES
 from fedprivseg.site.notes import NOTES, PARTICIPANTS, Notes
 from fedprivseg.site.vault import ARCHIVES, SEALING_KEY, Vault, is_sealed, prediction_name, sealing_key
@@ -110,13 +110,13 @@ def recover(source: Path, run: Path, site: str, key_file: Path, passphrase: str 
     record = verify_backup(source, key)
     if record.name != site:
         raise RequestError(f"this is a backup of {record.name!r}, not of {site!r}. Choose the site's own.")
-    later = {each.pseudonym for each in read_withdrawals(run) if each.site == site and each.line >= record.lines}
-    if later:
+    withdrawn = [each.line for each in read_withdrawals(run) if each.site == site and each.line >= record.lines]
+    if withdrawn or any(each > record.lines for each in told(run, site, "withdrawal")):
         raise RequestError(
-            f"this backup was made before the consent of {len(later)} of the site's subjects was withdrawn, and holds what was "
-            "made of their data. Destroy it; restore one that was made later, or run the scenario anew."
+            "this backup was made before consent was withdrawn at the site, and holds what was made of the data. Destroy it; "
+            "restore one that was made later, or run the scenario anew."
         )
-    if any(each > record.lines for each in _destroyed(run, site)):
+    if any(each > record.lines for each in told(run, site, "destruction")):
         raise RequestError(
             "this backup was made before what the site held was destroyed, and holds it. Destroy the backup too, and what is "
             "left of its key."
@@ -126,15 +126,6 @@ def recover(source: Path, run: Path, site: str, key_file: Path, passphrase: str 
     write_secret(home / SEALING_KEY, key_file.read_bytes())
     ledger_of(home, site).append("backup", {**_facts(record, source), "what": "restored"})
     return record
-
-
-def _destroyed(run: Path, site: str) -> Iterator[int]:
-    """How many lines the site's ledger had when the server was told of each destruction there."""
-    path = run / SERVER / "ledger.jsonl"
-    for line in ledger.read(path) if path.exists() else ():
-        head = line.facts.get("head")
-        if line.event == "destruction" and line.facts.get("site") == site and isinstance(head, list):
-            yield int(head[0])
 
 
 def check(run: Path, site: str, passphrase: str | None = None) -> tuple[Checked, ...]:

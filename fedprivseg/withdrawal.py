@@ -39,6 +39,7 @@ from fedprivseg.inventory import (
     predictions,
     shards,
 )
+from fedprivseg.notices import tell_server
 from fedprivseg.policy.consent import Register, write_register
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
@@ -116,6 +117,7 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
         {
             "at_sites": [each.path for each in at_sites],
             "clause": "5.1.2-b",
+            "day": day.isoformat(),
             "models": [each.sha256 for each in made],
             "shards": [each.sha256 for each in gone],
             "subject": pseudonym,
@@ -130,6 +132,7 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
         models=tuple(made),
         at_sites=tuple(at_sites),
     )
+    tell_server(run, site, "withdrawal", {"clause": "5.1.2-b", "line": line.index})
     write_text(
         run / WITHDRAWALS,
         json.dumps([each.model_dump(mode="json") for each in (*read_withdrawals(run), done)], indent=1),

@@ -19,7 +19,7 @@ import fedprivseg
 from fedprivseg.cli import access, archive, deidentify, destroy, ledger, lifecycle, policy, trace, vault
 from fedprivseg.cli import data as data_commands
 from fedprivseg.cli.terminal import bar, open_console, print_result, print_table
-from fedprivseg.errors import DataError, FedprivsegError, FolderError, RequestError
+from fedprivseg.errors import DataError, FedprivsegError, FolderError, QuorumError, RequestError
 from fedprivseg.files import deliver
 
 app = typer.Typer(
@@ -100,7 +100,14 @@ def run(
         with bar("drawing the phantom", console) as progress:
             release_folder(resolved, progress)
         display = Display(folder, [site.name for site in resolved.sites], console)
-        result = simulate(resolved, folder, display=display, carry_out=carry_out)
+        try:
+            result = simulate(resolved, folder, display=display, carry_out=carry_out)
+        except QuorumError as fault:
+            from fedprivseg.compliance import COMPLIANCE, write_compliance
+
+            write_compliance(folder)
+            ended = str(fault).rstrip(".")
+            raise QuorumError(f"{ended}. Which rules were kept until then: {folder / COMPLIANCE}") from None
         from fedprivseg.report.page import write_report  # while the engine takes its leave
 
         report = write_report(folder)

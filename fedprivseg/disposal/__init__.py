@@ -20,6 +20,7 @@ from fedprivseg import inventory
 from fedprivseg.disposal.custody import APPROVED, APPROVES, DONE, ORDERED, ORDERS, Custody
 from fedprivseg.disposal.plan import draw_up, means
 from fedprivseg.errors import RequestError
+from fedprivseg.notices import tell_server
 from fedprivseg.policy.destruction import destroy
 from fedprivseg.policy.destruction_order import Order, refuse
 from fedprivseg.policy.destruction_records import Certificate
@@ -109,7 +110,7 @@ def carry_out(custody: Custody) -> Certificate:
     }
     if not custody.said(DONE, certificate=facts["certificate"]):
         custody.write(facts)
-    custody.tell_server(facts["certificate"])
+    tell_server(custody.run, custody.site, "destruction", {"certificate": facts["certificate"], "clause": "5.8-f"})
     return certificate
 
 

@@ -14,7 +14,6 @@ from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Fact, Ledger, Line
 from fedprivseg.policy.roles import Staff, Title
 from fedprivseg.policy.staff import STAFF, read_staff
-from fedprivseg.policy.witness import SERVER, Head
 from fedprivseg.results import read_scenario
 from fedprivseg.site.station import Station
 
@@ -57,20 +56,6 @@ class Custody:
     def write(self, facts: dict[str, Fact]) -> Line:
         """Append a line to the site's ledger."""
         return Ledger(self.home / "ledger.jsonl", self.key, self.site).append("destruction", facts)
-
-    def tell_server(self, certificate: Fact) -> None:
-        """Let the server note the destruction of which the site's ledger names the `certificate`, and how far that ledger goes:
-        a folder that is brought back from before it contradicts the server. Once; nothing where there is no server."""
-        path = self.run / SERVER / "ledger.jsonl"
-        if not (path.parent / KEY).exists():
-            return
-        book = Ledger(path, SiteKey.load(path.parent / KEY), SERVER)
-        if any(line.facts.get("certificate") == certificate for line in ledger.read(path)):
-            return
-        head = Head.read(Ledger(self.home / "ledger.jsonl", self.key, self.site).head(), self.key.public_hex)
-        book.append(
-            "destruction", {"certificate": certificate, "clause": "5.8-f", "head": head.noted(), "site": self.site}
-        )
 
 
 def take_custody(run: Path, site: str) -> Custody:

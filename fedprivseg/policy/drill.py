@@ -195,7 +195,7 @@ def _within(line: Line, leak: Leak) -> bool:
         return (leak.since is None or leak.since <= time) and (leak.until is None or time <= leak.until)
     except (ValueError, TypeError):
         raise RequestError(
-            f"line {line.index + 1} of a ledger states no time that can be read. Check the ledger before the drill."
+            f"line {line.index} of a ledger states no time that can be read. Check the ledger before the drill."
         ) from None
 
 

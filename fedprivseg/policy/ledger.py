@@ -252,12 +252,12 @@ def verify(path: Path, *, public_hex: str | None = None) -> Verified:
         )
     if count > head.lines:
         notes.append(
-            f"line {count} is one ahead of the head file: the writer was stopped between the two writes. "
+            f"line {count - 1} is one ahead of the head file: the writer was stopped between the two writes. "
             "What the line permits may or may not have left."
         )
     if torn:
         notes.append(
-            f"after line {count} stand {len(torn)} bytes without a newline: the writer was stopped within a line. "
+            f"after line {count - 1} stand {len(torn)} bytes without a newline: the writer was stopped within a line. "
             "Nothing left under it; opening the ledger for writing moves it aside and records that."
         )
     return Verified(count, _hash(last), trusted, tuple(notes))
@@ -293,7 +293,7 @@ def _lines(path: Path) -> Iterator[Line]:
     for number, raw in enumerate(_raw_lines(path), start=1):
         if not raw.endswith(b"\n"):
             raise LedgerError(
-                f"line {number} of {path.name} is torn: it has no newline at its end. If its writer was killed, "
+                f"line {number - 1} of {path.name} is torn: it has no newline at its end. If its writer was killed, "
                 "opening the ledger for writing moves it aside and records that; otherwise keep the file as evidence."
             )
         try:
@@ -362,7 +362,7 @@ def _check_end(path: Path, head: _Head, lines: int, last: str, before: bytes, to
         _fault(path, lines + 1, f"{why}: the head counts {head.lines} lines, the file holds {lines}")
     if lines > head.lines + 1 or (lines > head.lines and torn):
         raise LedgerError(
-            f"line {head.lines + 1} of {path.name} and what follows are not covered by its head file, which counts "
+            f"line {head.lines} of {path.name} and what follows are not covered by its head file, which counts "
             f"{head.lines} lines; at most one line can be ahead of it. The head file is old or was put back. {_NEXT}"
         )
     covered = last if lines == head.lines else (_hash(before) if head.lines else ZEROS)
@@ -451,7 +451,8 @@ def _why(fault: Exception) -> str:
 
 
 def _fault(path: Path, number: int, why: str) -> NoReturn:
-    raise LedgerError(f"line {number} of {path.name} {why}. {_NEXT}") from None
+    # Lines are counted here, and named by their index, as whatever refers to one names it.
+    raise LedgerError(f"line {number - 1} of {path.name} {why}. {_NEXT}") from None
 
 
 def _unusable(path: Path, verb: str, fault: OSError) -> str:

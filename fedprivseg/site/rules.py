@@ -21,7 +21,7 @@ from fedprivseg.errors import FedprivsegError, RequestError
 from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.consent import Duo, Register, Use, write_register
 from fedprivseg.policy.keys import SiteKey
-from fedprivseg.policy.ledger import Fact, Ledger
+from fedprivseg.policy.ledger import Fact, Ledger, Line, read
 from fedprivseg.policy.levels import CLASSES, IDENTIFYING, LEVELS, UNKNOWN_CLASS, subject_level
 from fedprivseg.policy.profile import SitePolicy, read_policy
 from fedprivseg.policy.standing import InForce, Standing, Taken
@@ -32,7 +32,7 @@ from fedprivseg.site.station import Station
 from fedprivseg.site.techniques import techniques_of
 from fedprivseg.site.vault import POLICY
 
-REGISTER, AGREEMENT = "consent.csv", "agreement.json"
+KEY, REGISTER, AGREEMENT = "vault/key.pem", "consent.csv", "agreement.json"
 WITHDREW = "withdrew"
 """Files in a site's folder. `WITHDREW` says that a simulated subject's withdrawal has happened."""
 DESTRUCTION = "destruction"
@@ -97,7 +97,7 @@ class Rules:
         def side(people: tuple[Subject, ...]) -> tuple[Subject, ...]:
             taken = []
             for subject in people:
-                decision = self._decide(register, subject.code)
+                decision = self._back_again(register, subject.code) or self._decide(register, subject.code)
                 if decision.allowed:
                     taken.append(subject)
                 else:
@@ -118,7 +118,7 @@ class Rules:
             "basis": "none" if self.policy is None else self.policy.consent,
             "channel": sorted(channels) or ["release"],
             "class": UNKNOWN_CLASS if UNKNOWN_CLASS in classes else ", ".join(sorted(classes)),
-            "day": self._begins.isoformat(),
+            "day": min([self._begins, *self._earlier]).isoformat(),
             "imported": "unreadable" if self._imports is None else len(imported),
             "level": max(
                 (subject_level(identified=self._identifies(one), special=self._special(one)).level for one in people),
@@ -266,6 +266,35 @@ class Rules:
     def _special(self, subject: Subject) -> bool:
         special = set() if self.policy is None else {name.strip().casefold() for name in self.policy.special_diseases}
         return subject.pathology.strip().casefold() in special
+
+    def _back_again(self, register: Register | None, subject: str) -> Decision | None:
+        """Why a subject of whose withdrawal the ledger tells stays out. Only consent given afterwards changes it, not a
+        register from which the withdrawal was taken."""
+        day = self._withdrew(subject)
+        paper = None if register is None else register.consents.get(subject)
+        if day is None or (paper is not None and paper.valid_from > day):
+            return None
+        reason = f"The ledger tells of a withdrawal on {day}, and the register of no consent that was given afterwards."
+        return Decision(False, "consent.withdrawn", reason, "5.1.2-b")
+
+    @cached_property
+    def _lines(self) -> tuple[Line, ...]:
+        path = self._folder / "ledger.jsonl"
+        return tuple(read(path)) if path.exists() else ()
+
+    def _withdrew(self, subject: str) -> date | None:
+        """The last day on which the subject withdrew, as the ledger tells it."""
+        told = {str(line.facts["subject"]): line.facts for line in self._lines if line.event == "withdrawal"}
+        if not told:
+            return None
+        facts = told.get(SiteKey.load(self._folder / KEY).pseudonym(subject))
+        return None if facts is None else date.fromisoformat(str(facts["day"]))
+
+    @property
+    def _earlier(self) -> list[date]:
+        """The days of earlier intakes: a withdrawal in between does not begin the term of retention anew."""
+        told = [line.facts.get("day") for line in self._lines if line.event == "intake"]
+        return [date.fromisoformat(str(day)) for day in told if day]
 
     def _decide(self, register: Register | None, subject: str) -> Decision:
         if self.policy is None:

@@ -35,6 +35,22 @@ def finished(tmp_path_factory, phantom, quickstart):
     return folder, json.loads(done.stdout), done.stderr
 
 
+def test_help_says_what_each_argument_is():
+    """Typer shows this only with the versions of click that pyproject.toml allows."""
+    text = " ".join(_call("withdraw", "--help").stdout.split())
+    assert "The subject's site." in text
+
+
+def test_a_run_without_quorum_still_says_which_rules_were_kept(phantom, tmp_path):
+    scenario = ROOT / "simulations/policy-expired-agreement.toml"
+    words = [word for setting in tiny_settings(phantom) for word in ("--set", setting)]
+    done = _call("run", scenario, "--out", tmp_path / "run", *words)
+    assert done.returncode == 3
+    assert f"Which rules were kept until then: {tmp_path / 'run/compliance.json'}" in done.stderr
+    states = {each["clause"]: each["state"] for each in json.loads((tmp_path / "run/compliance.json").read_text())}
+    assert (states["5.3.2-a"], states["5.3.2-b"]) == ("kept", "not applicable")
+
+
 def test_help_answers_at_once():
     # The rule is 0.3 s on a quiet machine; the best of five on a busy one may take three times that.
     times = []

@@ -140,8 +140,11 @@ def test_a_backup_from_before_a_withdrawal_is_not_restored(run, home, tmp_path):
     withdraw(run, SITE, subject)
     call("vault", "backup", run, SITE, "-o", tmp_path / "new")
     shutil.rmtree(home)
-    said = refused("vault", "restore", tmp_path / "old", run, SITE, "--key", tmp_path / "kept.key")
-    assert "consent of 1 of the site's subjects was withdrawn" in said
+    old = ("vault", "restore", tmp_path / "old", run, SITE, "--key", tmp_path / "kept.key")
+    assert "before consent was withdrawn at the site" in refused(*old)
+    (run / "withdrawals.json").rename(tmp_path / "withdrawals.json")
+    assert "before consent was withdrawn at the site" in refused(*old), "the server's ledger tells of it too"
+    (tmp_path / "withdrawals.json").rename(run / "withdrawals.json")
     assert not home.exists()
     call("vault", "restore", tmp_path / "new", run, SITE, "--key", tmp_path / "kept.key")
     assert home.exists()

@@ -199,7 +199,7 @@ def test_ledgers_of_several_sites_are_counted_together(lines: list[Line], tmp_pa
 
 @pytest.mark.parametrize("time", ["yesterday", "2026-05-01T08:00:00"])
 def test_a_line_without_a_readable_time_is_an_error(lines: list[Line], time: str) -> None:
-    with pytest.raises(RequestError, match="line 2 of a ledger states no time"):
+    with pytest.raises(RequestError, match="line 1 of a ledger states no time"):
         drill([lines[0], replace(lines[1], time=time)], PLAN, Leak("period", since=FOUND), FOUND)
 
 

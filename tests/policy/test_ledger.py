@@ -270,7 +270,7 @@ def test_a_line_of_another_site_shows(path: Path, key: SiteKey) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     lines[2] = resigned(lines[2], key, site="centre2")
     path.write_bytes(b"".join(lines))
-    assert "line 3 of ledger.jsonl is foreign" in fault(path, key.public_hex)
+    assert "line 2 of ledger.jsonl is foreign" in fault(path, key.public_hex)
 
 
 def test_a_whole_ledger_of_a_foreign_key_shows_if_the_key_is_known(path: Path, key: SiteKey, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_bytes_that_are_no_ledger_are_refused(path: Path, key: SiteKey, content:
     write(path, key, 2)
     path.write_bytes(content + b"\n")
     assert named(fault(path, key.public_hex)) == 1
-    with pytest.raises(LedgerError, match="line 1 of"):
+    with pytest.raises(LedgerError, match="line 0 of"):
         read(path)
     head_of(path).write_bytes(content + b"\n")
     with pytest.raises(LedgerError, match="was changed: it is no ledger head"):
@@ -342,7 +342,7 @@ def test_another_spelling_of_a_line_is_no_line(path: Path, key: SiteKey, old: by
     assert json.loads(second.replace(old, new)) == json.loads(second)
     path.write_bytes(first + second.replace(old, new))
     for look in (verify, read):
-        with pytest.raises(LedgerError, match=r"line 2 of .*not in canonical form"):
+        with pytest.raises(LedgerError, match=r"line 1 of .*not in canonical form"):
             look(path)
 
 
@@ -370,7 +370,7 @@ def test_opening_refuses_a_shortened_ledger(path: Path, key: SiteKey, kept: int)
     write(path, key, 3)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:kept]))
-    with pytest.raises(LedgerError, match=f"line {kept + 1} of"):
+    with pytest.raises(LedgerError, match=f"line {kept} of"):
         Ledger(path, key, SITE)
 
 
@@ -385,7 +385,7 @@ def test_opening_refuses_a_ledger_that_is_gone(path: Path, key: SiteKey) -> None
 def test_opening_refuses_a_changed_last_line(path: Path, key: SiteKey) -> None:
     write(path, key, 3)
     path.write_bytes(path.read_bytes().replace(b'"bytes":1002', b'"bytes":1003'))
-    with pytest.raises(LedgerError, match="line 3 of"):
+    with pytest.raises(LedgerError, match="line 2 of"):
         Ledger(path, key, SITE)
 
 
@@ -395,10 +395,10 @@ def test_opening_refuses_a_forged_line_ahead_of_the_head(path: Path, key: SiteKe
     last = whole.splitlines()[-1]
     previous = hashlib.sha256(last).hexdigest()
     path.write_bytes(whole + resigned(last, SiteKey.create(tmp_path / "other.pem"), index=3, previous=previous))
-    with pytest.raises(LedgerError, match=r"line 4 of .* signature"):
+    with pytest.raises(LedgerError, match=r"line 3 of .* signature"):
         Ledger(path, key, SITE)
     path.write_bytes(whole + resigned(last, key, index=3, previous="1" * 64))
-    with pytest.raises(LedgerError, match=r"line 3 of .* other bytes"):
+    with pytest.raises(LedgerError, match=r"line 2 of .* other bytes"):
         Ledger(path, key, SITE)
 
 
@@ -420,7 +420,7 @@ def test_a_line_ahead_of_the_head_is_a_note_and_opening_takes_it_up(path: Path, 
     head_of(path).write_bytes(old)
     verified = verify(path, public_hex=key.public_hex)
     assert verified.lines == 4
-    assert [note[:44] for note in verified.notes] == ["line 4 is one ahead of the head file: the wr"]
+    assert [note[:44] for note in verified.notes] == ["line 3 is one ahead of the head file: the wr"]
     Ledger(path, key, SITE).append("release", facts(4))
     assert (verify(path).lines, verify(path).notes) == (5, ())
 
@@ -430,8 +430,8 @@ def test_a_torn_line_is_a_note_and_opening_records_it(path: Path, key: SiteKey) 
     whole = path.read_bytes()
     torn = b'{"event":"release","facts":{"act'
     path.write_bytes(whole + torn)
-    assert verify(path).notes[0].startswith(f"after line 3 stand {len(torn)} bytes without a newline")
-    with pytest.raises(LedgerError, match=r"line 4 of .* is torn: it has no newline"):
+    assert verify(path).notes[0].startswith(f"after line 2 stand {len(torn)} bytes without a newline")
+    with pytest.raises(LedgerError, match=r"line 3 of .* is torn: it has no newline"):
         read(path)
     Ledger(path, key, SITE).append("release", facts(3))
     recovery = read(path)[3]

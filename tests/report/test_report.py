@@ -400,11 +400,11 @@ def test_a_broken_ledger_is_told_with_its_line(run: Path) -> None:
     path.write_bytes(b"".join([*lines[:4], lines[4].replace(b"1060000", b"1060001"), *lines[5:]]))
     page = Page(written(run))
     top = page.text[: page.text.index("Left the hospitals")]
-    assert "line 5 of ledger.jsonl" in top
+    assert "line 4 of ledger.jsonl" in top
     assert page.text.count("✓ Intact") == 2
     assert "cannot be trusted" in page.text
     path.write_bytes(b"no ledger\n")
-    assert "No counts: line 1 of ledger.jsonl" in Page(written(run)).text
+    assert "No counts: line 0 of ledger.jsonl" in Page(written(run)).text
 
 
 def test_a_ledger_under_a_foreign_key_does_not_pass(run: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 
 import pytest
-from small_run import PLAIN, SUBJECT, small_run
+from small_run import INTAKE_DAY, PLAIN, SUBJECT, small_run
 
 from fedprivseg.data.splits import Cohort
 from fedprivseg.policy.consent import Consent, Duo, write_register
@@ -14,6 +15,7 @@ from fedprivseg.records import Kind, Subject
 from fedprivseg.results import read_scenario
 from fedprivseg.site.rules import REGISTER, Rules
 from fedprivseg.site.station import Station
+from fedprivseg.withdrawal import withdraw
 
 AGREED = Consent(
     subject=SUBJECT,
@@ -59,6 +61,29 @@ def test_a_licence_stands_for_consent_but_not_for_consent_that_was_withdrawn(hom
     assert admitted(home) == []
     write_register(home / REGISTER, [replace(AGREED, withdrawn=date(2026, 3, 2))])
     assert admitted(home) == [SUBJECT], "a withdrawal counts from its day on"
+
+
+def test_who_withdrew_stays_out_although_the_register_forgets_it_until_they_agree_again(home):
+    write_register(home / REGISTER, [AGREED])
+    assert admitted(home) == [SUBJECT]
+    withdraw(home.parents[1], "centre1", SUBJECT)
+    write_register(home / REGISTER, [AGREED])
+    assert admitted(home) == []
+    (home / REGISTER).unlink()
+    assert admitted(home) == []
+    write_register(home / REGISTER, [replace(AGREED, valid_from=TODAY)])
+    assert admitted(home) == [], "on the day of the withdrawal it is not known what came first"
+    write_register(home / REGISTER, [replace(AGREED, valid_from=date(2026, 3, 2))])
+    assert admitted(home) == [SUBJECT]
+
+
+def test_a_withdrawal_does_not_begin_the_term_of_retention_anew(home):
+    """The ledger's first intake was on 1 January, the site is open to 1 January 2027 (365 days); the study is on 1 March."""
+    write_register(home / REGISTER, [AGREED])
+    withdraw(home.parents[1], "centre1", SUBJECT)
+    admitted(home)
+    assert json.loads((home / "intake.json").read_text())["facts"]["day"] == "2026-01-01"
+    assert rules(home).standing("").since == INTAKE_DAY
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"no register"])
