@@ -26,9 +26,8 @@ from fedprivseg.policy.bundle import Source, digest_of, pieces
 from fedprivseg.policy.ledger import SUBJECTS, Fact, read, taken_in
 from fedprivseg.policy.levels import CLASSES
 from fedprivseg.policy.profile import read_policy
-from fedprivseg.policy.requests import REVIEWER
 from fedprivseg.policy.sealing import SealingKey
-from fedprivseg.policy.staff import STAFF, read_staff
+from fedprivseg.policy.staff import data_manager
 from fedprivseg.results import read_scenario
 from fedprivseg.site.notes import INTAKE, NOTES, Notes
 from fedprivseg.site.station import Station
@@ -142,16 +141,7 @@ def take_out(
 def _opened(run: Path, site: str, who: str, passphrase: str | None) -> tuple[Path, SealingKey]:
     """The site's folder and key, for who may have them (5.7-c)."""
     home = home_of(run, site)
-    if (home / STAFF).exists():
-        staff = read_staff(home / STAFF)
-        may = sorted(each for each, member in staff.items() if member.title == REVIEWER)
-        if who not in may:
-            raise RequestError(
-                f"archives of {site} are opened by a {REVIEWER} of its {STAFF}, named with --as; given {who!r}, allowed: "
-                f"{', '.join(may) or 'nobody'}"
-            )
-    elif who:
-        raise RequestError(f"{site} has no {STAFF}, so nobody can be named with --as; whoever holds its key may act.")
+    data_manager(home, who, "open archives")
     return home, sealing_key(home, passphrase)
 
 

@@ -32,6 +32,7 @@ from fedprivseg.policy.backup import Backup, backup, restore_backup, verify_back
 from fedprivseg.policy.bundle import digest_of, disk, parts_of, pieces
 from fedprivseg.policy.keys import write_secret
 from fedprivseg.policy.sealing import SealingKey
+from fedprivseg.policy.staff import OPENED, data_manager
 from fedprivseg.records import PHASES
 from fedprivseg.site.notes import NOTES, PARTICIPANTS, Notes
 from fedprivseg.site.vault import ARCHIVES, SEALING_KEY, Vault, is_sealed, prediction_name, sealing_key
@@ -142,15 +143,17 @@ def check(run: Path, site: str, passphrase: str | None = None) -> tuple[Checked,
     return found
 
 
-def export(run: Path, site: str, target: Path, passphrase: str | None = None) -> int:
+def export(run: Path, site: str, target: Path, passphrase: str | None = None, *, who: str = "") -> int:
     """Open the predictions of a sealed site into the new folder `target` (0700), as ``<code>_<phase>.nii.gz`` on their own
-    grids; returns how many. They name patients: the folder is for the hospital itself.
+    grids; returns how many. They name patients: the folder is for the hospital itself. who: the data manager who does it, by
+    the id in ``staff.toml``, if the site has one.
 
     Raises FolderError, RequestError for the wrong run, site, key or target, and where there is nothing; SealError for a vault
     that was changed. Then nothing is there.
     """
     home = home_of(run, site)
     _refuse_plain(home, site)
+    role = data_manager(home, who, "open predictions")
     if target.exists() or target.is_symlink():
         raise RequestError(f"{target.name} exists already, and nothing is written over. Choose a new folder.")
     key = sealing_key(home, passphrase)
@@ -171,7 +174,7 @@ def export(run: Path, site: str, target: Path, passphrase: str | None = None) ->
                 (part,) = parts_of(file)
                 write_mask(draft / part, kept["mask"], kept["affine"])
                 (draft / part).chmod(0o600)
-            book.append("access", {"clause": "5.6.2-d", "files": len(there), "what": "predictions exported"})
+            book.append("access", _opened("predictions", len(there), who, role))
             os.replace(draft, target)
         except BaseException:
             shutil.rmtree(draft)
@@ -179,18 +182,26 @@ def export(run: Path, site: str, target: Path, passphrase: str | None = None) ->
     return len(there)
 
 
-def show(run: Path, site: str, note: str, passphrase: str | None = None) -> bytes:
-    """What stands in a note of the site's program (`site.notes.NOTES`), opened. Raises FolderError, RequestError for the wrong
-    run, site, key or note; SealError if the note was changed."""
+def show(run: Path, site: str, note: str, passphrase: str | None = None, *, who: str = "") -> bytes:
+    """What stands in a note of the site's program (`site.notes.NOTES`), opened. who: as for `export`.
+
+    Raises FolderError, RequestError for the wrong run, site, key, person or note; SealError if the note was changed.
+    """
     home = home_of(run, site)
     if note not in NOTES:
         raise RequestError(f"a site has no note {note!r}; it may have: {', '.join(NOTES)}")
+    role = data_manager(home, who, "open notes")
     notes = Notes(home, sealing_key(home, passphrase) if is_sealed(home) else None)
     if not notes.has(note):
         raise RequestError(f"{site} has no {note}: nothing of the kind was noted.")
     body = notes.read(note)
-    ledger_of(home, site).append("access", {"clause": "5.6.2-d", "files": 1, "what": f"{note} read"})
+    ledger_of(home, site).append("access", _opened(note, 1, who, role))
     return body
+
+
+def _opened(what: str, files: int, who: str, role: str) -> dict[str, ledger.Fact]:
+    """What a ledger line says of sealed files that were opened, and by whom."""
+    return {"by": who, "clause": "5.4.2-d", "files": files, "object": what, "role": role, "what": OPENED}
 
 
 def _facts(record: Backup, path: Path) -> dict[str, ledger.Fact]:

@@ -9,6 +9,7 @@ from conftest import BRIEF, ROOT, tiny_settings
 
 from fedprivseg.errors import QuorumError, RequestError, RunError, ScenarioError
 from fedprivseg.policy import ledger
+from fedprivseg.policy.consent import write_register
 from fedprivseg.policy.sealing import SealError
 from fedprivseg.policy.witness import contradictions
 from fedprivseg.report.page import write_report
@@ -118,7 +119,8 @@ def test_who_did_not_consent_is_not_taken_in_and_the_ledger_says_how_many(phanto
         (lambda home: (home / "policy.toml").write_text('profile = "open"'), "policy.absent"),
         (lambda home: (home / "policy.toml").chmod(0) or _hide(home / "policy.toml"), "policy.absent"),
         (lambda home: (home / "consent.csv").unlink(), "consent.register"),
-        (lambda home: (home / "consent.csv").write_text("subject\n"), "consent.nobody"),
+        (lambda home: (home / "consent.csv").write_text("subject\n"), "consent.register"),
+        (lambda home: write_register(home / "consent.csv", []), "consent.nobody"),
         (lambda home: (home / "consent.csv").write_text("subject\nA\n"), "consent.register"),
     ],
 )

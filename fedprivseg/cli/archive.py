@@ -10,16 +10,13 @@ from typing import Annotated
 import typer
 
 from fedprivseg.cli.terminal import print_table
-from fedprivseg.cli.vault import passphrase_of
+from fedprivseg.cli.vault import Who, passphrase_of
 
 app = typer.Typer(help="A site's archives: compressed, sealed, for a stated term.", no_args_is_help=True)
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 Site = Annotated[str, typer.Argument(metavar="SITE", help="One of its sites.")]
 Name = Annotated[str, typer.Argument(help="The archive's name: a-z, 0-9 and '-'.")]
-Who = Annotated[
-    str, typer.Option("--as", metavar="ID", help="The data manager who does this, if the site has a staff.toml.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

@@ -17,6 +17,9 @@ app = typer.Typer(help="A site's vault: its key, backup and recovery, and whethe
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 Site = Annotated[str, typer.Argument(metavar="SITE", help="One of its sites.")]
+Who = Annotated[
+    str, typer.Option("--as", metavar="ID", help="The data manager who does this, if the site has a staff.toml.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -93,11 +96,12 @@ def export(
     run_folder: Run,
     site: Site,
     out: Annotated[Path, typer.Option("-o", "--out", help="A new folder, at the hospital.")],
+    who: Who = "",
 ) -> None:
     """Open the predictions of a sealed site into a folder of the hospital's, as NIfTI named by patient."""
     from fedprivseg.safekeeping import export as export_predictions
 
-    count = export_predictions(run_folder, site, out, passphrase_of(run_folder, site))
+    count = export_predictions(run_folder, site, out, passphrase_of(run_folder, site), who=who)
     typer.echo(f"{out}: {count} predictions of {site}, readable and named by patient; for the hospital alone")
 
 
@@ -106,11 +110,12 @@ def show(
     run_folder: Run,
     site: Site,
     note: Annotated[str, typer.Argument(help="intake.json, cohort.json or errors.log.")],
+    who: Who = "",
 ) -> None:
     """Print a note of a site's program, opened: who was taken in, who takes part, its errors. For the hospital alone."""
     from fedprivseg.safekeeping import show as opened
 
-    typer.echo(opened(run_folder, site, note, passphrase_of(run_folder, site)).decode("utf-8"))
+    typer.echo(opened(run_folder, site, note, passphrase_of(run_folder, site), who=who).decode("utf-8"))
 
 
 def passphrase_of(run_folder: Path, site: str) -> str | None:

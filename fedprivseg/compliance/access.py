@@ -23,6 +23,7 @@ from fedprivseg.policy.ledger import Line
 from fedprivseg.policy.request_book import REQUESTS
 from fedprivseg.policy.requests import RequestFile, State
 from fedprivseg.policy.roles import Title
+from fedprivseg.policy.staff import OPENED
 
 Verdict = tuple[Literal["kept", "broken", "not applicable", "outside software"], str, list[str], str]
 """(state, why, evidence, what would mend it)."""
@@ -106,11 +107,12 @@ def _lines(evidence: Evidence, what: str) -> Iterator[tuple[Site, Line]]:
 
 
 def _strange(evidence: Evidence) -> Iterator[tuple[Site, Line]]:
-    """Lines of access that are no decision, no trial and no event of a request."""
+    """Lines of access that are no decision, no trial, no event of a request, and no opening by a role."""
     known = (DECISION, TRIAL, *(state.value for state in State))
     for site in evidence.sites:
         for line in site.lines:
-            if line.event == "access" and line.facts.get("what") not in known:
+            by_role = line.facts.get("what") == OPENED and line.facts.get("role") == Title.DATA_MANAGER
+            if line.event == "access" and line.facts.get("what") not in known and not by_role:
                 yield site, line
 
 

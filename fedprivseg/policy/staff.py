@@ -34,6 +34,9 @@ class _StaffFile(BaseModel):
 STAFF = "staff.toml"
 """The file in a site's folder that names its staff."""
 
+OPENED = "opened"
+"""What a line of event ``access`` calls it when sealed files were opened for the hospital, by role and not by a policy."""
+
 
 def read_staff(path: Path) -> Mapping[str, Staff]:
     """The members of staff by id. ``superior`` names somebody who stands above in the file, so that there is no circle;
@@ -56,3 +59,22 @@ def read_staff(path: Path) -> Mapping[str, Staff]:
             member.id, member.title, member.department, frozenset(member.groups), above, rights=rights
         )
     return MappingProxyType(found)
+
+
+def data_manager(home: Path, who: str, act: str) -> str:
+    """The title of `who`, if they may `act` on what the site in the folder `home` holds sealed: a data manager of its staff
+    (5.4.2-d, 5.7-c). Empty for a site without staff, where whoever holds its key may. act: as in "open archives".
+
+    Raises RequestError that lists who may.
+    """
+    if not (home / STAFF).exists():
+        if who:
+            raise RequestError(f"{home.name} has no {STAFF}, so nobody can be named with --as; who holds its key may.")
+        return ""
+    may = sorted(name for name, member in read_staff(home / STAFF).items() if member.title is Title.DATA_MANAGER)
+    if who not in may:
+        raise RequestError(
+            f"to {act} at {home.name} takes a {Title.DATA_MANAGER} of its {STAFF}, named with --as; given {who!r}, allowed: "
+            f"{', '.join(may) or 'nobody'}"
+        )
+    return Title.DATA_MANAGER

@@ -210,7 +210,7 @@ class Rules:
 
     def _taken(self, content: dict[str, Any]) -> Taken | None:
         register = self._register()
-        if register is None and not self._registers:
+        if register is None and self.policy is not None and self.policy.consent == "register":
             return None
         lapsed = sum(not self._decide(register, code).allowed for code in content["subjects"])
         return Taken(len(content["subjects"]), lapsed)

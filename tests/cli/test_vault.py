@@ -16,6 +16,7 @@ from commands import SITE, call, last, refused, tree
 from typer.testing import CliRunner
 
 from fedprivseg.cli import app
+from fedprivseg.compliance import assess
 from fedprivseg.config import Scenario
 from fedprivseg.data.splits import COHORT
 from fedprivseg.errors import FedprivsegError
@@ -32,6 +33,7 @@ from fedprivseg.withdrawal import withdraw
 HOSPITALS_OWN = ("consent.csv", "records.jsonl", "accounts.jsonl")
 """Registers of the hospital, which name patients; the program reads them and seals nothing of them."""
 WORDS = "correct horse battery"
+MANAGER = ("--as", "data-manager-1")
 
 
 @pytest.fixture
@@ -176,7 +178,7 @@ def test_check_names_what_does_not_open_and_what_lies_open(run, home):
 
 
 def test_predictions_are_opened_for_the_hospital_as_a_plain_site_writes_them(run, home, tmp_path):
-    assert "for the hospital alone" in call("vault", "export", run, SITE, "-o", tmp_path / "out")
+    assert "for the hospital alone" in call("vault", "export", run, SITE, "-o", tmp_path / "out", *MANAGER)
     (one,) = COHORT.validate_json(Notes(home).read(PARTICIPANTS)).test
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         f"{one.code}_ED.nii.gz",
@@ -188,27 +190,45 @@ def test_predictions_are_opened_for_the_hospital_as_a_plain_site_writes_them(run
     np.testing.assert_allclose(image.affine, kept["affine"])
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in (tmp_path / "out").iterdir())
-    event, facts = last(home)
-    assert (event, facts["what"], facts["files"]) == ("access", "predictions exported", 2)
-    assert "exists already" in refused("vault", "export", run, SITE, "-o", tmp_path / "out")
+    opened = {"by": "data-manager-1", "clause": "5.4.2-d", "files": 2, "role": "data-manager", "what": "opened"}
+    assert last(home) == ("access", {**opened, "object": "predictions"})
+    assert "exists already" in refused("vault", "export", run, SITE, "-o", tmp_path / "out", *MANAGER)
+
+
+@pytest.mark.parametrize("words", [("export",), ("show", "intake.json")])
+def test_only_a_data_manager_opens_what_a_sealed_site_holds(words, run, home, tmp_path):
+    name, *rest = words
+    out = ("-o", tmp_path / "out") if name == "export" else ()
+    for who in ((), ("--as", "chief"), ("--as", "nobody")):
+        said = refused("vault", name, run, SITE, *rest, *out, *who)
+        assert "allowed: data-manager-1, data-manager-2" in said
+    assert not (tmp_path / "out").exists()
+    call("vault", name, run, SITE, *rest, *out, *MANAGER)
+    found = {each.clause: each.state for each in assess(run)}
+    assert found["5.4.2-d"] == "not applicable", "nobody asked the policies"
+    (home / "staff.toml").unlink()
+    call("vault", name, run, SITE, *rest, *(("-o", tmp_path / "again") if out else ()))
+    broken = {each.clause: each for each in assess(run)}["5.4.2-d"]
+    assert (broken.state, broken.mend != "") == ("broken", True)
+    assert f"{SITE} has no decision" in broken.why
 
 
 def test_a_changed_prediction_exports_nothing(run, home, tmp_path):
     path = home / "vault/prediction-00000-es.sealed"
     body = path.read_bytes()
     path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
-    refused("vault", "export", run, SITE, "-o", tmp_path / "out", status=1)
+    refused("vault", "export", run, SITE, "-o", tmp_path / "out", *MANAGER, status=1)
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
     for left in home.glob("vault/prediction-*"):
         left.unlink()
-    assert "holds no predictions" in refused("vault", "export", run, SITE, "-o", tmp_path / "out")
+    assert "holds no predictions" in refused("vault", "export", run, SITE, "-o", tmp_path / "out", *MANAGER)
 
 
 def test_a_note_is_shown_opened_and_the_ledger_says_so(run, home):
-    assert json.loads(call("vault", "show", run, SITE, "intake.json"))["recorded"] is True
-    assert last(home)[1]["what"] == "intake.json read"
+    assert json.loads(call("vault", "show", run, SITE, "intake.json", *MANAGER))["recorded"] is True
+    assert (last(home)[1]["object"], last(home)[1]["by"]) == ("intake.json", "data-manager-1")
     assert "may have: intake.json, cohort.json, errors.log" in refused("vault", "show", run, SITE, "../policy.toml")
-    assert "nothing of the kind" in refused("vault", "show", run, SITE, "errors.log")
+    assert "nothing of the kind" in refused("vault", "show", run, SITE, "errors.log", *MANAGER)
 
 
 # ---------------------------------------------------------------------------------------------- the key

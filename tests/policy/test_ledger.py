@@ -61,10 +61,10 @@ def fault(path: Path, public_hex: str | None) -> str:
 
 
 def named(message: str) -> int:
-    """The line that a message names first."""
+    """The place, from 1, of the line that a message names first; it names it by its index."""
     found = re.match(r"line (\d+) of", message)
     assert found, message
-    return int(found[1])
+    return int(found[1]) + 1
 
 
 def resigned(raw: bytes, key: SiteKey, **changes: object) -> bytes:
