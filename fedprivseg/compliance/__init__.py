@@ -65,11 +65,11 @@ def read_compliance(run: Path) -> tuple[Finding, ...]:
 
 
 CLAUSES: tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...] = (
-    ("5.1.1", "Minimal necessity, a stated purpose, lawful collection.", collection.intake),
+    ("5.1.1", "Minimal necessity, a stated purpose, lawful collection.", collection.purposeful),
     ("5.1.2-a", "The safety rules of collection are stated.", collection.rules_stated),
     ("5.1.2-b", "For each patient the scope of consent is known.", collection.consent),
     ("5.1.2-c", "Only images of chosen types, as needed.", collection.chosen_types),
-    ("5.1.2-d", "Channel, source, range and type are recorded.", collection.intake),
+    ("5.1.2-d", "Channel, source, range and type are recorded.", collection.recorded),
     ("5.1.2-e", "Nothing that identifies leaks during collection.", collection.no_identity),
     ("5.1.3", "Data is classified by attribute (Table 1).", collection.classified),
     ("5.2", "De-identification by utility and confidentiality (Table 2).", graded),

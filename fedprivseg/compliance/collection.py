@@ -8,20 +8,34 @@ from fedprivseg.records import Kind
 from fedprivseg.site.vault import POLICY
 
 
-def intake(evidence: Evidence) -> Verdict:
-    """5.1.1: purpose stated, nobody taken in beyond it."""
-    lacking = [site.name for site in evidence.sites if site.of("release") and not site.of("intake")]
+def purposeful(evidence: Evidence) -> Verdict:
+    """5.1.1: every intake states its purpose; nobody is taken in beyond it."""
+    why = "Each site's ledger states the purpose and number of what was taken in; other purposes are refused."
+    return _stated(evidence, ("purpose",), why)
+
+
+def recorded(evidence: Evidence) -> Verdict:
+    """5.1.2-d: every intake states channel, source, range and type."""
+    why = "Each site's ledger states channel, source, range and type of what was taken in."
+    return _stated(evidence, ("channel", "source", "range", "type"), why)
+
+
+def _stated(evidence: Evidence, facts: tuple[str, ...], why: str) -> Verdict:
+    """Whether every site that let something out recorded an intake, and each intake these facts."""
     where = [at(site, line) for site, line in evidence.lines("intake")]
-    if lacking:
+    if lacking := [site.name for site in evidence.sites if site.of("release") and not site.of("intake")]:
         return "broken", f"{', '.join(lacking)} recorded no intake.", where, "Run the scenario anew into a new folder."
     if not where:
         return "not applicable", "No site took anybody in.", [], ""
-    return (
-        "kept",
-        "Each site's ledger states purpose, type and number of what was taken in; other purposes are refused.",
-        where,
-        "",
-    )
+    silent = [at(site, line) for site, line in evidence.lines("intake") if not all(map(line.facts.get, facts))]
+    if silent:
+        return (
+            "broken",
+            f"An intake does not state {', '.join(facts)}.",
+            silent,
+            "Run the scenario anew into a new folder.",
+        )
+    return "kept", why, where, ""
 
 
 def rules_stated(evidence: Evidence) -> Verdict:

@@ -182,6 +182,19 @@ def test_papers_that_were_written_afterwards_keep_no_clause(strict, lax, tmp_pat
     assert _states(tmp_path / "strict")["5.3.2-a"] == "broken", "both signatures are good, and of other parties"
 
 
+@pytest.mark.parametrize(("fact", "clause"), [("purpose", "5.1.1"), ("channel", "5.1.2-d"), ("source", "5.1.2-d")])
+def test_an_intake_that_does_not_state_a_fact_breaks_the_clause_that_asks_for_it(fact, clause, strict, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(strict, copy)
+    home = copy / "sites/centre2"
+    book = ledger.Ledger(home / "ledger.jsonl", SiteKey.load(home / "vault/key.pem"), "centre2")
+    (told,) = (line for line in ledger.read(home / "ledger.jsonl") if line.event == "intake")
+    line = book.append("intake", {name: value for name, value in told.facts.items() if name != fact})
+    found = {each.clause: each for each in assess(copy)}
+    assert (found[clause].state, found[clause].evidence) == ("broken", (f"centre2:{line.index}",))
+    assert {found[each].state for each in ("5.1.1", "5.1.2-d") if each != clause} == {"kept"}
+
+
 def test_rules_of_use_are_not_kept_by_a_run_of_which_nothing_is_told(strict, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(strict, copy)
