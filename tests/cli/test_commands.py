@@ -158,7 +158,7 @@ def test_ledger_verify_names_the_first_bad_line(finished, tmp_path):
     done = _call("ledger", "verify", copy)
     assert done.returncode == 1
     assert "centre2: BROKEN" in done.stdout
-    assert "line 3" in done.stdout
+    assert "line 2 of" in done.stdout
     assert "centre1: " in done.stdout
 
 
