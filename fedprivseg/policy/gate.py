@@ -215,12 +215,12 @@ class Gate:
 def _foreign(gate: Gate, payload: Payload) -> str | None:
     if payload.site == gate.site:
         return None
-    return f"The payload claims to come from {_short(payload.site)}, and this is the gate of '{gate.site}'."
+    return f"The payload claims to come from another site; this is the gate of '{gate.site}'."
 
 
 def _level(gate: Gate, payload: Payload) -> str | None:
     if type(payload.level) is not int or payload.level not in LEVELS:
-        return f"The sensitivity level {_short(payload.level)} does not exist; levels are: {_list(LEVELS)}."
+        return f"The sensitivity level does not exist; levels are: {_list(LEVELS)}."
     most = RAW_LEVEL if payload.kind == Kind.RAW else gate.standing.highest
     if payload.level <= most:
         return None
@@ -243,7 +243,7 @@ def _dtype(gate: Gate, payload: Payload) -> str | None:
     allowed = [np.dtype(name) for name in DTYPES]
     for name, array in payload.arrays.items():
         if array.dtype not in allowed:
-            return f"The array {_short(name)} is of type {array.dtype.str}; allowed are: {_list(DTYPES)}."
+            return f"{_array(payload, name)} is of type {array.dtype.str}; allowed are: {_list(DTYPES)}."
     return None
 
 
@@ -253,7 +253,7 @@ def _non_finite(gate: Gate, payload: Payload) -> str | None:
         if array.dtype.kind == "f" and not all(
             np.isfinite(flat[start : start + _CHUNK]).all() for start in range(0, flat.size, _CHUNK)
         ):
-            return f"The array {_short(name)} holds values that are no finite numbers; such values may not leave."
+            return f"{_array(payload, name)} holds values that are no finite numbers; such values may not leave."
     return None
 
 
@@ -268,7 +268,7 @@ def _metric_shape(gate: Gate, payload: Payload) -> str | None:
         return None
     for name, array in payload.arrays.items():
         if array.ndim > METRIC_NDIM:
-            return f"A metric has at most {METRIC_NDIM} axes; its array {_short(name)} has {array.ndim}."
+            return f"A metric has at most {METRIC_NDIM} axes. {_array(payload, name)} has {array.ndim}."
     return None
 
 
@@ -277,7 +277,9 @@ def _status_size(gate: Gate, payload: Payload) -> str | None:
         return None
     for name, array in payload.arrays.items():
         if array.size > STATUS_VALUES:
-            return f"Arrays of a status hold at most {STATUS_VALUES} values; {_short(name)} holds {array.size}."
+            return (
+                f"Arrays of a status hold at most {STATUS_VALUES} values. {_array(payload, name)} holds {array.size}."
+            )
     if _size(payload, STATUS_BYTES) > STATUS_BYTES:
         return f"A status holds at most {STATUS_BYTES} bytes in all; this one holds more."
     return None
@@ -326,7 +328,6 @@ def _list(names: Iterable[object]) -> str:
     return ", ".join(sorted(str(name) for name in names)) or "nothing"
 
 
-def _short(value: object) -> str:
-    """A name that the payload brought along, quoted and cut at 60 characters: a reason is no place to carry data."""
-    text = str(value)
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+def _array(payload: Payload, name: str) -> str:
+    """Which array it is, by its place: a reason leaves the site, and a name that a payload brought along may hold anything."""
+    return f"Array {sorted(payload.arrays).index(name) + 1} of {len(payload.arrays)}, in the order of their names,"

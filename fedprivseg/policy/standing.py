@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from fedprivseg.policy.agreement import CLAUSE as AGREEMENT_CLAUSE
 from fedprivseg.policy.agreement import Agreement, objection
 from fedprivseg.policy.grading import Judged, judge
 from fedprivseg.policy.levels import Assigned, payload_level
-from fedprivseg.policy.profile import SitePolicy
+from fedprivseg.policy.profile import Purpose, SitePolicy
 from fedprivseg.policy.retention import Term
 from fedprivseg.policy.strategy import CLAUSE as STRATEGY_CLAUSE
 from fedprivseg.policy.strategy import Technique
@@ -259,6 +259,7 @@ def _purpose(policy: SitePolicy, purpose: str) -> Decision | None:
     if purpose in policy.purposes:
         return None
     agreed = ", ".join(policy.purposes) or "nothing"
-    given = repr(purpose if len(purpose) <= 60 else f"{purpose[:57]}...")
+    # A reason leaves the site, and a payload's own words may hold anything.
+    given = repr(purpose) if purpose in get_args(Purpose) else "that the payload states"
     reason = f"The purpose {given} is not agreed; agreed are: {agreed}."
     return Decision(False, "purpose.unknown", reason, "5.1.1")

@@ -428,6 +428,29 @@ def test_the_ledger_and_the_key_must_be_those_of_the_site(ledger: Ledger, tmp_pa
         assert refused.line is not None
 
 
+WORD = "Mustermann1958"
+TELLING = {
+    "site.foreign": replace(CODES, site=WORD),
+    "purpose.unknown": replace(CODES, purpose=WORD),
+    "level.above": replace(CODES, level=19580403),
+    "arrays.dtype": replace(CODES, arrays={"a": np.zeros(1, np.float16), WORD: np.zeros(1, np.int16)}),
+    "arrays.non-finite": replace(CODES, arrays={WORD: np.full(1, np.nan, np.float16)}),
+    "metric.shape": metric(**{WORD: np.zeros((1, 1, 1, 1, 1), np.float32)}),
+    "status.size": status(**{WORD: np.zeros(500, np.int64)}),
+}
+
+
+@pytest.mark.parametrize("rule", TELLING)
+def test_no_word_that_a_payload_brings_along_leaves_in_a_reason(ledger: Ledger, rule: str) -> None:
+    """A reason goes to the server. Which array it was is told by its place; the ledger, which stays, has the names."""
+    refused = release(TELLING[rule].encode(), ledger)
+    assert isinstance(refused, Refused)
+    assert refused.decision.rule == rule
+    assert WORD not in refused.decision.reason
+    assert "19580403" not in refused.decision.reason
+    assert rule != "arrays.dtype" or refused.decision.reason.startswith("Array 1 of 2, in the order of their names,")
+
+
 # ---------------------------------------------------------------------------------------------- any payload
 
 arrays = st.dictionaries(
