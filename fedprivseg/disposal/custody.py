@@ -15,9 +15,10 @@ from fedprivseg.policy.ledger import Fact, Ledger, Line
 from fedprivseg.policy.roles import Staff, Title
 from fedprivseg.policy.staff import STAFF, read_staff
 from fedprivseg.results import read_scenario
+from fedprivseg.site.rules import CARRIED_OUT
 from fedprivseg.site.station import Station
 
-ORDERED, APPROVED, DONE = "ordered", "approved", "carried out"
+ORDERED, APPROVED, DONE = "ordered", "approved", CARRIED_OUT
 """What the lines of a destruction say, as their fact ``what``."""
 
 ORDERS = (Title.DATA_MANAGER,)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from fedprivseg.config import Scenario
 from fedprivseg.data.imported import Imported, ImportedSubject, read_imported
 from fedprivseg.data.splits import Cohort
-from fedprivseg.errors import FedprivsegError, RequestError
+from fedprivseg.errors import FedprivsegError, LedgerError, RequestError
 from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.consent import Duo, Register, Use, write_register
 from fedprivseg.policy.keys import SiteKey
@@ -36,7 +36,9 @@ KEY, REGISTER, AGREEMENT = "vault/key.pem", "consent.csv", "agreement.json"
 WITHDREW = "withdrew"
 """Files in a site's folder. `WITHDREW` says that a simulated subject's withdrawal has happened."""
 DESTRUCTION = "destruction"
-"""How the names of the records of a destruction begin (`policy.destruction`)."""
+"""How the names of the records of a destruction begin (`policy.destruction`), and the event of its lines in the ledger."""
+CARRIED_OUT = "carried out"
+"""What the last of these lines says, as its fact ``what``."""
 
 
 def disposed(home: Path) -> bool:
@@ -84,8 +86,8 @@ class Rules:
             content = self._intake()
         except UNREADABLE:
             return True
-        since, destroyed = self._since(content), disposed(self._folder)
-        return Standing(self.policy, self.today, since=since, destroyed=destroyed).expired is not None
+        since = self._since(content)
+        return Standing(self.policy, self.today, since=since, destroyed=self._destroyed).expired is not None
 
     def admit(self, found: Cohort) -> Cohort:
         """Those of `found` who may be taken into the study. Under a policy that relies on the licence of a release that is
@@ -205,7 +207,7 @@ class Rules:
             identified=content["facts"]["level"] >= IDENTIFYING,
             subjects=len(content["subjects"]),
             since=self._since(content),
-            destroyed=disposed(self._folder),
+            destroyed=self._destroyed,
         )
 
     def _taken(self, content: dict[str, Any]) -> Taken | None:
@@ -289,6 +291,19 @@ class Rules:
             return None
         facts = told.get(SiteKey.load(self._folder / KEY).pseudonym(subject))
         return None if facts is None else date.fromisoformat(str(facts["day"]))
+
+    @property
+    def _destroyed(self) -> bool:
+        """Whether what the site held was destroyed, or is being: by the records of it, or by its ledger if these are gone."""
+        if disposed(self._folder):
+            return True
+        try:
+            # Read for every order, so lines are looked at only where there may be one of a destruction.
+            if DESTRUCTION.encode() not in (self._folder / "ledger.jsonl").read_bytes():
+                return False
+            return any(line.event == DESTRUCTION and line.facts.get("what") == CARRIED_OUT for line in self._lines)
+        except (OSError, LedgerError):
+            return False  # a ledger that cannot be read takes no line either, and without a line nothing leaves
 
     @property
     def _earlier(self) -> list[date]:

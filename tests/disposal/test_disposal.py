@@ -349,6 +349,9 @@ def test_a_site_takes_no_more_part_once_what_it_held_is_destroyed(run, phantom):
     cohorts = {site.name: Cohort((), ()) for site in custody.scenario.sites}
     settle(run, custody.scenario, frozenset({Kind.IMAGE_CODE}), phantom, run / "cache", cohorts)
     assert not (custody.home / "sealing.key").exists()
+    for record in custody.home.glob("destruction-*"):
+        record.unlink()
+    assert Rules(custody.station, custody.scenario).closed, "the ledger tells of it too"
 
 
 # ---------------------------------------------------------------------------------------------- the clauses
