@@ -272,6 +272,9 @@ class Rules:
     def _back_again(self, register: Register | None, subject: str) -> Decision | None:
         """Why a subject of whose withdrawal the ledger tells stays out. Only consent given afterwards changes it, not a
         register from which the withdrawal was taken."""
+        if self._lines is None:
+            reason = "The site's ledger cannot be read, so it is not known who withdrew."
+            return Decision(False, "ledger.unreadable", reason, "5.6.2-d")
         day = self._withdrew(subject)
         paper = None if register is None else register.consents.get(subject)
         if day is None or (paper is not None and paper.valid_from > day):
@@ -280,13 +283,17 @@ class Rules:
         return Decision(False, "consent.withdrawn", reason, "5.1.2-b")
 
     @cached_property
-    def _lines(self) -> tuple[Line, ...]:
+    def _lines(self) -> tuple[Line, ...] | None:
+        """The lines of the site's ledger; None if it is there and cannot be read."""
         path = self._folder / "ledger.jsonl"
-        return tuple(read(path)) if path.exists() else ()
+        try:
+            return tuple(read(path)) if path.exists() else ()
+        except LedgerError:
+            return None
 
     def _withdrew(self, subject: str) -> date | None:
         """The last day on which the subject withdrew, as the ledger tells it."""
-        told = {str(line.facts["subject"]): line.facts for line in self._lines if line.event == "withdrawal"}
+        told = {str(line.facts["subject"]): line.facts for line in self._lines or () if line.event == "withdrawal"}
         if not told:
             return None
         facts = told.get(SiteKey.load(self._folder / KEY).pseudonym(subject))
@@ -301,14 +308,14 @@ class Rules:
             # Read for every order, so lines are looked at only where there may be one of a destruction.
             if DESTRUCTION.encode() not in (self._folder / "ledger.jsonl").read_bytes():
                 return False
-            return any(line.event == DESTRUCTION and line.facts.get("what") == CARRIED_OUT for line in self._lines)
-        except (OSError, LedgerError):
+        except OSError:
             return False  # a ledger that cannot be read takes no line either, and without a line nothing leaves
+        return any(line.event == DESTRUCTION and line.facts.get("what") == CARRIED_OUT for line in self._lines or ())
 
     @property
     def _earlier(self) -> list[date]:
         """The days of earlier intakes: a withdrawal in between does not begin the term of retention anew."""
-        told = [line.facts.get("day") for line in self._lines if line.event == "intake"]
+        told = [line.facts.get("day") for line in self._lines or () if line.event == "intake"]
         return [date.fromisoformat(str(day)) for day in told if day]
 
     def _decide(self, register: Register | None, subject: str) -> Decision:

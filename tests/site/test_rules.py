@@ -77,6 +77,17 @@ def test_who_withdrew_stays_out_although_the_register_forgets_it_until_they_agre
     assert admitted(home) == [SUBJECT]
 
 
+def test_nobody_is_taken_in_under_a_ledger_that_cannot_be_read(home):
+    path = home / "ledger.jsonl"
+    path.write_bytes(path.read_bytes() + b"{}\n")
+    assert admitted(home) == []
+    assert json.loads((home / "intake.json").read_text())["facts"]["refused"] == ["ledger.unreadable: 1"]
+    path.unlink()
+    path.mkdir()
+    assert admitted(home) == []
+    assert not rules(home).closed, "the gate itself refuses what it cannot record"
+
+
 def test_a_withdrawal_does_not_begin_the_term_of_retention_anew(home):
     """The ledger's first intake was on 1 January, the site is open to 1 January 2027 (365 days); the study is on 1 March."""
     write_register(home / REGISTER, [AGREED])
