@@ -15,7 +15,7 @@ from fedprivseg.policy.ledger import Fact, Ledger, Line
 from fedprivseg.policy.roles import Staff, Title
 from fedprivseg.policy.staff import STAFF, read_staff
 from fedprivseg.results import read_scenario
-from fedprivseg.site.rules import CARRIED_OUT
+from fedprivseg.site.past import CARRIED_OUT
 from fedprivseg.site.station import Station
 
 ORDERED, APPROVED, DONE = "ordered", "approved", CARRIED_OUT

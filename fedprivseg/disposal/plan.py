@@ -17,7 +17,7 @@ from fedprivseg.policy.disk import overwrite
 from fedprivseg.policy.key_file import KeyFile
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.records import digest
-from fedprivseg.site.rules import DESTRUCTION
+from fedprivseg.site.past import DESTRUCTION
 from fedprivseg.site.vault import PASSPHRASE, SEALING_KEY, sealing_key
 
 COPIES = ("archive", "backup")

@@ -16,7 +16,7 @@ from fedprivseg.errors import FedprivsegError
 from fedprivseg.policy.destruction_records import Certificate, DestructionError
 from fedprivseg.policy.ledger import Line
 from fedprivseg.policy.sealing import wants_passphrase
-from fedprivseg.site.rules import DESTRUCTION
+from fedprivseg.site.past import DESTRUCTION
 from fedprivseg.site.station import station_folder
 from fedprivseg.site.vault import SEALING_KEY, sealing_key
 

@@ -17,28 +17,25 @@ from typing import Any, Literal
 from fedprivseg.config import Scenario
 from fedprivseg.data.imported import Imported, ImportedSubject, read_imported
 from fedprivseg.data.splits import Cohort
-from fedprivseg.errors import FedprivsegError, LedgerError, RequestError
+from fedprivseg.errors import FedprivsegError, RequestError
 from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.consent import Duo, Register, Use, write_register
 from fedprivseg.policy.keys import SiteKey
-from fedprivseg.policy.ledger import Fact, Ledger, Line, read
+from fedprivseg.policy.ledger import Fact, Ledger
 from fedprivseg.policy.levels import CLASSES, IDENTIFYING, LEVELS, UNKNOWN_CLASS, subject_level
 from fedprivseg.policy.profile import SitePolicy, read_policy
 from fedprivseg.policy.standing import InForce, Standing, Taken
 from fedprivseg.policy.transport import Card
 from fedprivseg.records import PHASES, Decision, Subject
 from fedprivseg.site.notes import INTAKE, PARTICIPANTS, Notes
+from fedprivseg.site.past import DESTRUCTION, Past
 from fedprivseg.site.station import Station
 from fedprivseg.site.techniques import techniques_of
 from fedprivseg.site.vault import POLICY
 
-KEY, REGISTER, AGREEMENT = "vault/key.pem", "consent.csv", "agreement.json"
+REGISTER, AGREEMENT = "consent.csv", "agreement.json"
 WITHDREW = "withdrew"
 """Files in a site's folder. `WITHDREW` says that a simulated subject's withdrawal has happened."""
-DESTRUCTION = "destruction"
-"""How the names of the records of a destruction begin (`policy.destruction`), and the event of its lines in the ledger."""
-CARRIED_OUT = "carried out"
-"""What the last of these lines says, as its fact ``what``."""
 
 
 def disposed(home: Path) -> bool:
@@ -60,6 +57,7 @@ class Rules:
         """notes: the site's own, if they were opened already."""
         self.notes = notes or Notes(station.folder)
         self._folder = station.folder
+        self._past = Past(station.folder)
         self._release = station.release
         self._server_key = station.server_key
         self._domain, self._server_domain = station.site.domain, station.server_domain
@@ -87,7 +85,7 @@ class Rules:
         except UNREADABLE:
             return True
         since = self._since(content)
-        return Standing(self.policy, self.today, since=since, destroyed=self._destroyed).expired is not None
+        return Standing(self.policy, self.today, since=since, destroyed=self._gone).expired is not None
 
     def admit(self, found: Cohort) -> Cohort:
         """Those of `found` who may be taken into the study. Under a policy that relies on the licence of a release that is
@@ -120,7 +118,8 @@ class Rules:
             "basis": "none" if self.policy is None else self.policy.consent,
             "channel": sorted(channels) or ["release"],
             "class": UNKNOWN_CLASS if UNKNOWN_CLASS in classes else ", ".join(sorted(classes)),
-            "day": min([self._begins, *self._earlier]).isoformat(),
+            # A withdrawal, after which everybody else is taken in again, does not begin the term of retention anew.
+            "day": min([self._begins, *self._past.intakes]).isoformat(),
             "imported": "unreadable" if self._imports is None else len(imported),
             "level": max(
                 (subject_level(identified=self._identifies(one), special=self._special(one)).level for one in people),
@@ -207,7 +206,7 @@ class Rules:
             identified=content["facts"]["level"] >= IDENTIFYING,
             subjects=len(content["subjects"]),
             since=self._since(content),
-            destroyed=self._destroyed,
+            destroyed=self._gone,
         )
 
     def _taken(self, content: dict[str, Any]) -> Taken | None:
@@ -269,54 +268,23 @@ class Rules:
         special = set() if self.policy is None else {name.strip().casefold() for name in self.policy.special_diseases}
         return subject.pathology.strip().casefold() in special
 
+    @property
+    def _gone(self) -> bool:
+        """Whether what the site held was destroyed, or is being: by the records of it, or by the ledger if these are gone."""
+        return disposed(self._folder) or self._past.destroyed
+
     def _back_again(self, register: Register | None, subject: str) -> Decision | None:
         """Why a subject of whose withdrawal the ledger tells stays out. Only consent given afterwards changes it, not a
         register from which the withdrawal was taken."""
-        if self._lines is None:
+        if self._past.unreadable:
             reason = "The site's ledger cannot be read, so it is not known who withdrew."
             return Decision(False, "ledger.unreadable", reason, "5.6.2-d")
-        day = self._withdrew(subject)
+        day = self._past.withdrew(subject)
         paper = None if register is None else register.consents.get(subject)
         if day is None or (paper is not None and paper.valid_from > day):
             return None
         reason = f"The ledger tells of a withdrawal on {day}, and the register of no consent that was given afterwards."
         return Decision(False, "consent.withdrawn", reason, "5.1.2-b")
-
-    @cached_property
-    def _lines(self) -> tuple[Line, ...] | None:
-        """The lines of the site's ledger; None if it is there and cannot be read."""
-        path = self._folder / "ledger.jsonl"
-        try:
-            return tuple(read(path)) if path.exists() else ()
-        except LedgerError:
-            return None
-
-    def _withdrew(self, subject: str) -> date | None:
-        """The last day on which the subject withdrew, as the ledger tells it."""
-        told = {str(line.facts["subject"]): line.facts for line in self._lines or () if line.event == "withdrawal"}
-        if not told:
-            return None
-        facts = told.get(SiteKey.load(self._folder / KEY).pseudonym(subject))
-        return None if facts is None else date.fromisoformat(str(facts["day"]))
-
-    @property
-    def _destroyed(self) -> bool:
-        """Whether what the site held was destroyed, or is being: by the records of it, or by its ledger if these are gone."""
-        if disposed(self._folder):
-            return True
-        try:
-            # Read for every order, so lines are looked at only where there may be one of a destruction.
-            if DESTRUCTION.encode() not in (self._folder / "ledger.jsonl").read_bytes():
-                return False
-        except OSError:
-            return False  # a ledger that cannot be read takes no line either, and without a line nothing leaves
-        return any(line.event == DESTRUCTION and line.facts.get("what") == CARRIED_OUT for line in self._lines or ())
-
-    @property
-    def _earlier(self) -> list[date]:
-        """The days of earlier intakes: a withdrawal in between does not begin the term of retention anew."""
-        told = [line.facts.get("day") for line in self._lines or () if line.event == "intake"]
-        return [date.fromisoformat(str(day)) for day in told if day]
 
     def _decide(self, register: Register | None, subject: str) -> Decision:
         if self.policy is None:
