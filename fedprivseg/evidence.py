@@ -1,14 +1,35 @@
-"""A site's ledger as an auditor reads it: checked against the key by which the server knows the site, and then believed."""
+"""Ledgers as an auditor reads them: checked against the key by which the other side knows its owner, and then believed."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.errors import FolderError, LedgerError, RequestError
 from fedprivseg.policy import ledger
 from fedprivseg.policy.ledger import Line
-from fedprivseg.site.station import station_folder
+from fedprivseg.policy.witness import SERVER
+from fedprivseg.site.station import Station, station_folder
+
+
+def known_keys(run: Path) -> dict[str, str]:
+    """The public keys (hex) by which the two sides of a run know each other: each site's as the server noted it, the server's
+    as the sites have it on file. Whoever is known to nobody is left out. Raises LedgerError if that cannot be read, or if sites
+    have different keys of the server on file."""
+    identities = run / "server" / "identities.json"
+    known: dict[str, str] = json.loads(identities.read_text(encoding="utf-8")) if identities.exists() else {}
+    servers: set[str] = set()
+    for path in sorted((run / "sites").glob("*/station.json")):
+        try:
+            on_file = Station.read(path).server_key
+        except (OSError, ValueError):  # what is wrong in it may name a folder of the hospital
+            raise LedgerError(
+                f"{path.name} of {path.parent.name} cannot be read; it has the server's key on file"
+            ) from None
+        servers |= set() if on_file is None else {on_file}
+    if len(servers) > 1:
+        raise LedgerError(f"the sites have {len(servers)} different keys of the server on file, and it has one")
+    return {**known, SERVER: servers.pop()} if servers else known
 
 
 def site_ledger(run: Path, site: str) -> tuple[str, tuple[Line, ...]]:
@@ -20,8 +41,6 @@ def site_ledger(run: Path, site: str) -> tuple[str, tuple[Line, ...]]:
         raise FolderError(f"{run} holds no run (no sites)")
     if site not in names:
         raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
-    identities = run / "server" / "identities.json"
-    known = json.loads(identities.read_text(encoding="utf-8")) if identities.exists() else {}
     path = station_folder(run, site) / "ledger.jsonl"
-    verified = ledger.verify(path, public_hex=known.get(site))
+    verified = ledger.verify(path, public_hex=known_keys(run).get(site))
     return verified.public_hex, tuple(ledger.read(path))

@@ -51,6 +51,7 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("breach", "hospitals"),
     ("comparison", "report"),
     ("compliance", "disposal"),
+    ("compliance", "evidence"),
     ("compliance", "withdrawal"),
     ("data", "config"),
     ("disposal", "hospitals"),

@@ -33,10 +33,10 @@ _SHORT = ("site", "action", "kind", "item", "rule", "clause", "what", "request",
 def verify(run_folder: Run) -> None:
     """Verify every ledger, and each against what the other side was shown of it; name the first line that was changed,
     removed or re-ordered, and a ledger that is gone. Exit status 1 if any was."""
+    from fedprivseg.evidence import known_keys
     from fedprivseg.policy import ledger
 
-    identities = run_folder / "server" / "identities.json"
-    keys = json.loads(identities.read_text()) if identities.exists() else {}
+    keys = known_keys(run_folder)
     broken = False
     for path in _ledgers(run_folder):
         site = path.parent.name
@@ -87,7 +87,7 @@ def export(
 
 def _missing(run_folder: Path, keys: Mapping[str, str]) -> list[str]:
     """Whose ledger must be there and is not: a site that the server knows by its key, and the server that has a folder."""
-    expected = {*keys, *(["server"] if (run_folder / "server").is_dir() else [])}
+    expected = {*keys} - {"server"} | ({"server"} if (run_folder / "server").is_dir() else set())
     return sorted(expected - {path.parent.name for path in _ledgers(run_folder)})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Literal
 
 from fedprivseg.compliance.destruction import Destructions
 from fedprivseg.errors import LedgerError, RequestError
+from fedprivseg.evidence import known_keys
 from fedprivseg.policy import ledger
 from fedprivseg.policy.agreement import Agreement, read_agreement
 from fedprivseg.policy.ledger import Line
@@ -49,12 +49,16 @@ class Evidence:
     def __init__(self, run: Path) -> None:
         self.run = run
         self.scenario = read_scenario(run)
+        self._keys: Mapping[str, str] = {}
+        self._unknown = ""
+        try:
+            self._keys = known_keys(run)
+        except LedgerError as fault:
+            self._unknown = str(fault)
         self.sites = [self._papers(site.name) for site in sorted(self.scenario.sites, key=lambda each: each.name)]
 
     def _papers(self, name: str) -> Papers:
         home = self.run / "sites" / name
-        keys = self.run / "server" / "identities.json"
-        known: Mapping[str, str] = json.loads(keys.read_text(encoding="utf-8")) if keys.exists() else {}
         policy, agreement, fault = None, None, ""
         lines: tuple[Line, ...] = ()
         try:
@@ -66,7 +70,7 @@ class Evidence:
         except RequestError:
             agreement = None
         try:
-            ledger.verify(home / "ledger.jsonl", public_hex=known.get(name))
+            ledger.verify(home / "ledger.jsonl", public_hex=self._keys.get(name))
             lines = tuple(ledger.read(home / "ledger.jsonl"))
         except (LedgerError, OSError) as error:
             fault = str(error)
@@ -77,10 +81,12 @@ class Evidence:
         """Why the ledgers prove nothing: which does not hold by itself, or is not what the other side was shown (5.6.2-d)."""
         if faults := [f"{site.name}: {site.fault}" for site in self.sites if site.fault]:
             return faults
+        if self._unknown:
+            return [f"{self._unknown}."]
         path, server = self.run / SERVER / "ledger.jsonl", []
         try:
             if path.exists():
-                ledger.verify(path)
+                ledger.verify(path, public_hex=self._keys.get(SERVER))
                 server = ledger.read(path)
         except LedgerError as error:
             return [f"{SERVER}: {error}"]

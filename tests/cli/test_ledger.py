@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fedprivseg.cli.ledger import app
-from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.errors import FolderError, LedgerError, RequestError
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 
@@ -76,6 +76,22 @@ def test_verify_names_the_ledger_that_was_changed(run):
     path = run / "sites/centre2/ledger.jsonl"
     path.write_bytes(path.read_bytes().replace(b"weights", b"Weights"))
     assert "centre2: BROKEN" in call("verify", run)
+
+
+def test_verify_knows_the_server_by_the_key_that_the_sites_have_on_file(run):
+    """A server's ledger written anew under another key verifies by itself; the sites dealt with another server."""
+    (run / "server").mkdir()
+    key = SiteKey.create(run / "server/key.pem")
+    Ledger(run / "server/ledger.jsonl", key, "server")
+    station = {"site": {"name": "centre1", "centre": 1}, "data": {}, "release": "r", "cache": "c", "today": None}
+    on_file = run / "sites/centre1/station.json"
+    on_file.write_text(json.dumps({**station, "server_key": key.public_hex}))
+    assert "server: 1 lines, intact" in call("verify", run)
+    on_file.write_text(json.dumps({**station, "server_key": SiteKey.create(run / "other.pem").public_hex}))
+    assert "server: BROKEN: line 0 of ledger.jsonl states a foreign key" in call("verify", run)
+    on_file.write_text("{")
+    with pytest.raises(LedgerError, match="station.json of centre1 cannot be read"):
+        call("verify", run)
 
 
 def test_verify_names_a_ledger_that_is_gone(run):
