@@ -29,7 +29,7 @@ pytest.importorskip("dcm2niix")
 from pydicom.data import get_testdata_file  # noqa: E402
 from pydicom.dataset import Dataset  # noqa: E402
 
-TOLD = ("CompressedSamples", "JFK IMAGING", "20040826", "4MR1", "4711", "Weiming")
+TOLD = ("CompressedSamples", "JFK IMAGING", "20040826", "4MR1", "HN-4711", "Weiming")
 """What MR_small.dcm says of people and places, and what `changed` plants besides."""
 
 
@@ -95,7 +95,7 @@ def only(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_slice_is_classed_and_levelled_and_what_went_is_named(tmp_path):
-    changed(tmp_path / "in/a.dcm", PatientName="Weiming^Zhang", PatientID="4711", BodyPartExamined="HEART")
+    changed(tmp_path / "in/a.dcm", PatientName="Weiming^Zhang", PatientID="HN-4711", BodyPartExamined="HEART")
     told = take(tmp_path)
     series = only(told)
     assert (series["modality"], series["data_class"], series["level"]) == ("MR", "clinical image, structural", 3)
@@ -197,8 +197,8 @@ def refused(base: Path, *words: str) -> str:
 
 
 def test_the_console_script_says_in_one_line_why_it_ends_with_status_2(tmp_path):
-    changed(tmp_path / "in/a.dcm", PatientID="4711")
-    shutil.copy(bundled("no_meta.dcm"), tmp_path / "in" / "4711-Weiming.dcm")
+    changed(tmp_path / "in/a.dcm", PatientID="HN-4711")
+    shutil.copy(bundled("no_meta.dcm"), tmp_path / "in" / "HN-4711-Weiming.dcm")
     command = [sys.executable, "-m", "fedprivseg.cli", "data", "import-dicom", tmp_path / "in", "-o", tmp_path / "out"]
     done = subprocess.run(
         [*map(str, command), "--secret", str(tmp_path / "site.key")], capture_output=True, text=True, check=False
@@ -218,8 +218,8 @@ def test_the_console_script_says_in_one_line_why_it_ends_with_status_2(tmp_path)
     ],
 )
 def test_one_file_that_cannot_be_vouched_for_refuses_the_folder_and_leaves_nothing(name, said, tmp_path):
-    changed(tmp_path / "in/a.dcm", PatientID="4711", SOPInstanceUID="1.2.3.4", SeriesInstanceUID="1.2.3.5")
-    shutil.copy(bundled(name), tmp_path / "in" / "4711-Weiming.dcm")
+    changed(tmp_path / "in/a.dcm", PatientID="HN-4711", SOPInstanceUID="1.2.3.4", SeriesInstanceUID="1.2.3.5")
+    shutil.copy(bundled(name), tmp_path / "in" / "HN-4711-Weiming.dcm")
     assert said in refused(tmp_path)
 
 

@@ -198,7 +198,7 @@ def bodies(target: Path) -> dict[str, bytes]:
 def hidden() -> list[bytes]:
     """All that must not come out, in lower case."""
     uids = [*UIDS.values(), *(instance(number) for number in range(1, SHAPE[0] + 1)), "1.2.826.0.1.3680043.99"]
-    words = [MARK, NAME, *DATES, "4711", *uids]
+    words = [MARK, NAME, *DATES, "HN-4711", *uids]
     return [word.lower().encode() for word in words] + [CHINESE.encode(), CHINESE.encode("gb18030")]
 
 
