@@ -18,6 +18,9 @@ from fedprivseg.records import Payload
 from fedprivseg.results import read_result
 from fedprivseg.run import load_scenario, simulate
 
+# These tests look at what Ray leaves running on this machine, and kill some of it: one after another, never side by side.
+pytestmark = pytest.mark.xdist_group("ray")
+
 
 def _settings(release, engine, *more):
     return [*tiny_settings(release), f"engine={engine}", "resources.cpus=2", "resources.sites_at_once=2", *BRIEF, *more]
