@@ -15,6 +15,10 @@
 Messages name the value given, the values allowed and the next step; never a patient, a path inside a site or an intensity.
 """
 
+from __future__ import annotations
+
+import builtins
+
 
 class FedprivsegError(Exception):
     """Root of every error this package raises on purpose. ``status`` is the exit status of the command line."""
@@ -64,3 +68,24 @@ class PayloadError(FedprivsegError):
 
 class LedgerError(FedprivsegError):
     """A ledger does not verify."""
+
+
+_NAMES = frozenset(
+    {
+        *(
+            name
+            for name, value in vars(builtins).items()
+            if isinstance(value, type) and issubclass(value, BaseException)
+        ),
+        *(name for name, value in globals().items() if isinstance(value, type) and issubclass(value, BaseException)),
+        "OutOfMemoryError",  # torch's, of a GPU
+        "SafetensorError",
+    }
+)
+"""The words in which an error may leave a site. Taken when this module is imported, before any method has run."""
+
+
+def named(kind: type[BaseException]) -> str:
+    """The name of an exception's type, or of the nearest above it that is Python's or this package's: code can make types of
+    any name as it runs, and this name leaves a site without having passed the gate."""
+    return next((each.__name__ for each in kind.__mro__ if each.__name__ in _NAMES), "unknown")

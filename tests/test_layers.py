@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "fedprivseg"
 
 # Lower layers first. A module may import from lower layers and from its own part, never from a neighbour or above.
 LAYERS = (
-    {"records", "errors", "seeds", "compute", "progress", "files"},
+    {"records", "errors", "expected", "seeds", "compute", "progress", "files"},
     {"config", "data", "nets", "policy", "measures", "protections", "results", "findings"},
     {"methods", "attacks", "messages"},
     {"site", "server"},
@@ -57,6 +57,7 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("disposal", "hospitals"),
     ("disposal", "inventory"),
     ("disposal", "notices"),
+    ("expected", "records"),
     ("files", "errors"),
     ("findings", "config"),
     ("hospitals", "wards"),

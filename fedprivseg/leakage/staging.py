@@ -89,7 +89,7 @@ class Stage:
     def _trained(self, slices: Pair) -> Trained:
         change = self.update(slices)
         after = {name: value - change[name] for name, value in self.before.items()}
-        return Trained(after, {}, float(len(slices[0])), 1, 0.0, ())
+        return Trained(after, {}, float(len(slices[0])), 1, 0.0)
 
     def _work(self, slices: Pair, steps: int) -> Work:
         return replace(planned(self.method.parameters, 0, steps, steps), batch=len(slices[0]), half=False)

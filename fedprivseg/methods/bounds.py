@@ -16,14 +16,14 @@ from pydantic import Field
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
+from fedprivseg.expected import Array, Expected
 from fedprivseg.files import whole
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import (
     MEASURED,
     Action,
-    Array,
     Codes,
-    Expected,
+    Declaration,
     Federation,
     Method,
     Sent,
@@ -42,15 +42,17 @@ from fedprivseg.methods.training import (
     marks,
     mean_dices,
     numbered,
+    outline,
     packed,
     planned,
     segment,
     segment_as_kept,
+    travelling,
     unpacked,
 )
 from fedprivseg.nets.baseline import Weights, load_weights, weights_of
 from fedprivseg.nets.local_training import train_round
-from fedprivseg.records import CrossSite, CurvePoint, Kind, Order, Payload
+from fedprivseg.records import STRUCTURES, CrossSite, CurvePoint, Grid, Kind, Order, Payload
 
 ALONE = "alone"
 """The memory of a site that trains alone: its weights, loss and number after a round."""
@@ -102,7 +104,18 @@ def send_weights(method: LocalOnly, site: Site, order: Order) -> Payload:
     """The site's own network, to be measured elsewhere."""
     weights = _weights(recall(site, ALONE, method.parameters.rounds + 1))
     arrays = {NET + name: value for name, value in weights.items()}
-    return numbered(Kind.WEIGHTS, site, "measure", arrays, order.number, ("trained alone",))
+    return numbered(Kind.WEIGHTS, site, "measure", arrays, order.number, _ALONE)
+
+
+_ALONE = ("trained alone",)
+
+TRAINED = Expected(Kind.STATUS, "train", {_LOSS: Array("float64", (1,))})
+"""What `train_alone` sends."""
+
+
+def sent_weights(method: LocalOnly, grid: Grid, order: Order) -> Expected:
+    """What `send_weights` sends."""
+    return Expected(Kind.WEIGHTS, "measure", travelling(outline(method.parameters, grid)), _ALONE)
 
 
 def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
@@ -110,7 +123,8 @@ def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
     net = build(method.parameters, site)
     load_weights(net, unpacked(order)[0])
     scores = segment(net, site, site.testing(), method.parameters)
-    return numbered(Kind.METRIC, site, "measure", site.measure(scores, keep=False).arrays, order.number)
+    measured = site.measure(scores, keep=False)
+    return numbered(Kind.METRIC, site, "measure", measured.arrays, order.number, measured.history)
 
 
 @final
@@ -127,23 +141,29 @@ class LocalOnly(Method):
     actions: ClassVar[Mapping[str, Action]] = {
         action.__name__: action for action in (train_alone, glance_alone, measure_alone, send_weights, measure_foreign)
     }
+    declares: ClassVar[Mapping[str, Declaration]] = {
+        "train_alone": TRAINED,
+        "glance_alone": GLANCED,
+        "measure_alone": MEASURED,
+        "send_weights": sent_weights,
+        "measure_foreign": MEASURED,
+    }
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Train alone, measure at home; then carry each network to every other site."""
         p = self.parameters
-        trained = Expected(Kind.STATUS, "train", {_LOSS: Array("float64", (1,))})
         with federation.stage("train alone"):
             for number in range(1, p.rounds + 1):
-                replies = federation.ask("train_alone", trained, number=number)
+                replies = self.ask(federation, "train_alone", number=number)
                 federation.progress("train alone", number, p.rounds)
                 dices: dict[str, float] = {}
                 if number in marks(p):
-                    dices = mean_dices(federation.ask("glance_alone", GLANCED, number=number))
+                    dices = mean_dices(self.ask(federation, "glance_alone", number=number))
                 for site, reply in replies.items():
                     loss = float(reply.arrays[_LOSS][0])
                     federation.record(CurvePoint(number, site, loss, dices.get(site), federation.sent(site)))
         with federation.stage("measure"):
-            measured = federation.ask("measure_alone", MEASURED)
+            measured = self.ask(federation, "measure_alone")
         if p.cross_site:
             with federation.stage("measure at other sites"):
                 self._cross(federation, measured)
@@ -151,17 +171,14 @@ class LocalOnly(Method):
 
     def _cross(self, federation: Federation, measured: Mapping[str, Payload]) -> None:
         """Fill the cross-site matrix: rows where a network was trained, columns where it was measured."""
-        forms = {
-            NET + name: Array("float32", v.shape) for name, v in weights_of(build(self.parameters, federation)).items()
-        }
-        nets = federation.ask("send_weights", Expected(Kind.WEIGHTS, "measure", forms))
+        nets = self.ask(federation, "send_weights")
         for number, (origin, net) in enumerate(nets.items()):
             sent = {
                 site: federation.answer(Kind.WEIGHTS, site, net.arrays, number)
                 for site in federation.sites
                 if site != origin
             }
-            found = federation.ask("measure_foreign", MEASURED, number=number, answers=sent, sites=list(sent))
+            found = self.ask(federation, "measure_foreign", number=number, answers=sent, sites=list(sent))
             for site, payload in {**found, origin: measured[origin]}.items():
                 known = payload.arrays["dice_known"].astype(bool)
                 if known.any():
@@ -195,6 +212,17 @@ def _raw(method: Pooled, site: Site, order: Order, name: str, slices: np.ndarray
     return Payload(Kind.RAW, site.name, "train", {name: slices[places]}, level=4, shard=order.number, shards=shards)
 
 
+def sent_images(method: Pooled, grid: Grid, order: Order) -> Expected:
+    """What `send_images` sends."""
+    return Expected(Kind.RAW, "train", {"images": Array("float32", (None, grid.height, grid.width))}, views=1)
+
+
+def sent_masks(method: Pooled, grid: Grid, order: Order) -> Expected:
+    """What `send_masks` sends."""
+    form = Array("uint8", (None, grid.height, grid.width), least=0, most=len(STRUCTURES))
+    return Expected(Kind.RAW, "train", {"masks": form}, views=1)
+
+
 @final
 class Pooled(Method):
     """All training data in one place, raw: what policy forbids, for comparison."""
@@ -207,22 +235,21 @@ class Pooled(Method):
     parameters_type = PooledParameters
     parameters: PooledParameters
     actions: ClassVar[Mapping[str, Action]] = {action.__name__: action for action in (send_images, send_masks, measure)}
+    declares: ClassVar[Mapping[str, Declaration]] = {
+        "send_images": sent_images,
+        "send_masks": sent_masks,
+        "measure": MEASURED,
+    }
     sends = (Sent("send_images", "images", "train"), Sent("send_masks", "masks", "train"))
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Collect, train, and let every site measure with the one network."""
-        size = federation.grid.height, federation.grid.width
         with federation.stage("send raw data"):
-            images = federation.collect(
-                "send_images", Expected(Kind.RAW, "train", {"images": Array("float32", (None, *size))})
-            )
-            masks = federation.collect(
-                "send_masks", Expected(Kind.RAW, "train", {"masks": Array("uint8", (None, *size))})
-            )
+            images, masks = self.collect(federation, "send_images"), self.collect(federation, "send_masks")
         with federation.stage("train pooled"):
             weights = self._weights(federation, images, masks)
         with federation.stage("measure"):
-            return federation.ask("measure", MEASURED, answers=packed(federation, weights, {}, 0))
+            return self.ask(federation, "measure", answers=packed(federation, weights, {}, 0))
 
     def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1."""

@@ -17,9 +17,9 @@ from fedprivseg.methods.averaging import Pull
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.memory import recall, remember
-from fedprivseg.methods.method import Action, Site
-from fedprivseg.methods.rounds import Aggregation, Rounds, glance, train
-from fedprivseg.methods.training import RoundsParameters, augmentation, build, segment, unpacked
+from fedprivseg.methods.method import MEASURED, Action, Declaration, Site
+from fedprivseg.methods.rounds import Aggregation, Rounds, glance, train, trained
+from fedprivseg.methods.training import GLANCED, RoundsParameters, augmentation, build, segment, unpacked
 from fedprivseg.nets.baseline import load_weights, weights_of
 from fedprivseg.nets.local_training import train_round
 from fedprivseg.records import Order, Payload
@@ -83,6 +83,7 @@ class Ditto(Rounds):
     parameters_type = DittoParameters
     parameters: DittoParameters
     actions: ClassVar[Mapping[str, Action]] = {"train": train_both, "glance": glance, "measure": measure_personal}
+    declares: ClassVar[Mapping[str, Declaration]] = {"train": trained, "glance": GLANCED, "measure": MEASURED}
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedAvg of the shared network."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -37,14 +37,14 @@ class LocalRule:
     """What an algorithm does at a site beside plain steps; a rule without parts is plain training.
 
     stays_home: names of the arrays of a net that never leave a site. correction: what is done to the gradient of every step
-    of a round. sends: names of what `finish` sends besides, given the arrays that travel. finish: ``(start, trained,
+    of a round. sends: names of what `finish` sends besides, given those of the arrays that travel. finish: ``(start, trained,
     correction) -> (what to send besides, what to keep)`` after the round; both float32, named and shaped like arrays of the
     net.
     """
 
     stays_home: Callable[[nn.Module], frozenset[str]] = lambda net: frozenset()
     correction: Callable[[Start, nn.Module], Correction] = lambda start, net: NoCorrection()
-    sends: Callable[[Weights], tuple[str, ...]] = lambda arrays: ()
+    sends: Callable[[Iterable[str]], tuple[str, ...]] = lambda names: ()
     finish: Callable[[Start, Weights, Correction], tuple[Weights, Weights]] = lambda start, trained, correction: (
         {},
         {},
@@ -74,7 +74,6 @@ class Trained:
     weight: float
     steps: int
     loss: float
-    history: tuple[str, ...]
 
 
 def run_round(method: Learner, site: Site, order: Order) -> Trained:
@@ -92,11 +91,19 @@ def run_round(method: Learner, site: Site, order: Order) -> Trained:
     home = rule.stays_home(net)
     remember(site, HOME, number, {name: value for name, value in trained.items() if name in home})
     weights = {"slices": len(slices.images), "subjects": len(np.unique(slices.subjects)), "equal": 1}
-    history = [f"trained {start.work.steps} steps"]
-    if p.dp is not None:
-        history.append(f"DP-SGD, epsilon {p.dp.epsilon:g} and delta {p.dp.delta:g} a {p.dp.unit} over the run")
     arrays = {name: trained[name] for name in received}
-    return Trained(arrays, sent, float(weights[p.weighting]), start.work.steps, loss, tuple(history))
+    return Trained(arrays, sent, float(weights[p.weighting]), start.work.steps, loss)
+
+
+def trained_history(p: RoundsParameters) -> tuple[str, ...]:
+    """What the history of a round says. By the parameters alone: how many slices a site has is not for it to tell."""
+    amount = f"{p.local_steps} steps" if p.local_epochs is None else f"{p.local_epochs:g} epochs"
+    private = (
+        []
+        if p.dp is None
+        else [f"DP-SGD, epsilon {p.dp.epsilon:g} and delta {p.dp.delta:g} a {p.dp.unit} over the run"]
+    )
+    return (f"trained {amount}", *private)
 
 
 def received_net(method: Learner, site: Site, order: Order) -> nn.Module:

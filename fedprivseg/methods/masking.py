@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedprivseg.errors import QuorumError
-from fedprivseg.methods.local import Trained, run_round
-from fedprivseg.methods.method import Action, Array, Expected, Federation, Site
-from fedprivseg.methods.training import SummableParameters, numbered, packed, under
+from fedprivseg.expected import Array, Expected
+from fedprivseg.methods.local import Trained, run_round, trained_history
+from fedprivseg.methods.method import Action, Declaration, Federation, Site
+from fedprivseg.methods.training import SummableParameters, numbered, outline, packed, travelling, under
 from fedprivseg.nets.baseline import Weights
 from fedprivseg.protections.secagg import (
     SECRET_BYTES,
@@ -39,7 +40,7 @@ from fedprivseg.protections.secagg import (
     unmask,
     unseal,
 )
-from fedprivseg.records import Kind, Order, Payload
+from fedprivseg.records import Grid, Kind, Order, Payload
 
 if TYPE_CHECKING:
     from fedprivseg.methods.rounds import Rounds
@@ -47,7 +48,9 @@ if TYPE_CHECKING:
 MASKS = "masks"
 """A site's secrets of the round under way, in its vault."""
 
-_TO, _FROM, _KEYS = "to/", "from/", "keys/"
+_TO, _FROM, _KEYS, _STAYED = "to/", "from/", "keys/", "stayed/"
+_PUBLISHED, _SHARED = ("public keys",), ("secret shares, encrypted to each site",)
+_OPENED = ("shares that open the sum's masks",)
 _SEALED_BYTES = 12 + 2 * SHARE_BYTES + 16
 _BEYOND = 2  # values of the masked vector beyond the arrays: the weight and the weighted loss
 
@@ -57,7 +60,7 @@ def masked_keys(method: Rounds, site: Site, order: Order) -> Payload:
     keys = Keys.fresh()
     site.vault.save(MASKS, {"encryption": _bytes(keys.encryption), "masking": _bytes(keys.masking)})
     public = np.stack([_bytes(half) for half in keys.public()])
-    return numbered(Kind.SHARE, site, "train", {"public": public}, order.number, ("public keys",))
+    return numbered(Kind.SHARE, site, "train", {"public": public}, order.number, _PUBLISHED)
 
 
 def masked_shares(method: Rounds, site: Site, order: Order) -> Payload:
@@ -73,7 +76,7 @@ def masked_shares(method: Rounds, site: Site, order: Order) -> Payload:
     for name, masking, seed in zip(names, maskings, seeds, strict=True):
         key = agree(kept["encryption"].tobytes(), public[name][0].tobytes(), _context(order.number, site.name, name))
         sealed[_TO + name] = _bytes(seal(key, masking + seed, _context(order.number, site.name, name)))
-    return numbered(Kind.SHARE, site, "train", sealed, order.number, ("secret shares, encrypted to each site",))
+    return numbered(Kind.SHARE, site, "train", sealed, order.number, _SHARED)
 
 
 def masked_update(method: Rounds, site: Site, order: Order) -> Payload:
@@ -91,7 +94,7 @@ def masked_update(method: Rounds, site: Site, order: Order) -> Payload:
             )
             pairs.append((seed, site.name < other))
     masked = mask(in_fixed_point(result), kept["own"].tobytes(), pairs)
-    history = (*result.history, "weighted, in fixed point", f"masked against {len(pairs)} sites and by an own mask")
+    history = _masked_history(method.parameters, len(pairs))
     return numbered(Kind.MASKED, site, "train", {"masked": masked.view(np.int64)}, order.number, history)
 
 
@@ -100,12 +103,12 @@ def masked_open(method: Rounds, site: Site, order: Order) -> Payload:
     assert order.answer is not None, "the list of survivors is needed"
     kept = site.vault.load(MASKS)
     senders = sorted(under(kept, _FROM))
-    stayed = order.answer.arrays["stayed"].astype(bool)
+    stayed = {name: bool(value[0]) for name, value in under(order.answer.arrays, _STAYED).items()}
     holders = len(under(kept, _KEYS))
-    if len(stayed) != len(senders) or stayed.sum() < threshold_of(method.parameters, holders):
+    if sorted(stayed) != senders or sum(stayed.values()) < threshold_of(method.parameters, holders):
         raise ValueError("too few sites stayed to open anything")
     opened = {}
-    for name, stays in zip(senders, stayed, strict=True):
+    for name, stays in sorted(stayed.items()):
         key = agree(
             kept["encryption"].tobytes(), kept[_KEYS + name][0].tobytes(), _context(order.number, name, site.name)
         )
@@ -113,7 +116,7 @@ def masked_open(method: Rounds, site: Site, order: Order) -> Payload:
         opened[_TO + name] = _bytes(text[SHARE_BYTES:] if stays else text[:SHARE_BYTES])
     # Forgotten at once, so that a second question about the same round cannot get the other half.
     site.vault.save(MASKS, {})
-    return numbered(Kind.SHARE, site, "train", opened, order.number, ("shares that open the sum's masks",))
+    return numbered(Kind.SHARE, site, "train", opened, order.number, _OPENED)
 
 
 MASKING: Mapping[str, Action] = MappingProxyType(
@@ -121,18 +124,58 @@ MASKING: Mapping[str, Action] = MappingProxyType(
 )
 """The site's half of a masked round."""
 
+_HALVES = Expected(Kind.SHARE, "train", {"public": Array("uint8", (2, SECRET_BYTES))}, _PUBLISHED)
+
+
+def _shares_declared(method: Rounds, grid: Grid, order: Order) -> Expected:
+    return Expected(
+        Kind.SHARE, "train", {_TO + name: Array("uint8", (_SEALED_BYTES,)) for name in _public(order)}, _SHARED
+    )
+
+
+def _update_declared(method: Rounds, grid: Grid, order: Order) -> Expected:
+    assert order.answer is not None, "a round starts from weights"
+    p, net = method.parameters, outline(method.parameters, grid)
+    forms = travelling(net, method.local().stays_home(net))
+    size = sum(math.prod(length or 0 for length in form.shape) for form in forms.values()) + _BEYOND
+    history = _masked_history(p, len(under(order.answer.arrays, _FROM)) - 1)
+    return Expected(Kind.MASKED, "train", {"masked": Array("int64", (size,))}, history)
+
+
+def _opened_declared(method: Rounds, grid: Grid, order: Order) -> Expected:
+    assert order.answer is not None, "the list of survivors is needed"
+    names = under(order.answer.arrays, _STAYED)
+    return Expected(Kind.SHARE, "train", {_TO + name: Array("uint8", (SHARE_BYTES,)) for name in names}, _OPENED)
+
+
+def _masked_history(p: Any, others: int) -> tuple[str, ...]:
+    return (*trained_history(p), "weighted, in fixed point", f"masked against {others} sites and by an own mask")
+
+
+MASKING_DECLARES: Mapping[str, Declaration] = MappingProxyType(
+    {
+        "masked_keys": _HALVES,
+        "masked_shares": _shares_declared,
+        "masked_update": _update_declared,
+        "masked_open": _opened_declared,
+    }
+)
+"""What may answer its actions."""
+
 
 def masked_round(
-    federation: Federation, number: int, arrays: Weights, chosen: Sequence[str], parameters: SummableParameters
+    method: Rounds,
+    federation: Federation,
+    number: int,
+    arrays: Weights,
+    chosen: Sequence[str],
+    parameters: SummableParameters,
 ) -> Trained:
     """The server half of one round: the weighted mean of the chosen sites' updates, and nothing about any one of them.
 
     Raises QuorumError when fewer sites than the threshold are left at any step.
     """
     threshold = threshold_of(parameters, len(chosen))
-
-    def expect(kind: Kind, forms: Mapping[str, Array]) -> Expected:
-        return Expected(kind, "train", forms)
 
     def enough(present: Mapping[str, Payload], step: str) -> dict[str, Payload]:
         if len(present) < threshold:
@@ -142,18 +185,12 @@ def masked_round(
             )
         return dict(present)
 
-    halves = {"public": Array("uint8", (2, SECRET_BYTES))}
-    published = enough(
-        federation.ask("masked_keys", expect(Kind.SHARE, halves), number=number, sites=chosen), "masked_keys"
-    )
+    published = enough(method.ask(federation, "masked_keys", number=number, sites=chosen), "masked_keys")
     public = {name: payload.arrays["public"] for name, payload in published.items()}
     directory = {_KEYS + name: value for name, value in public.items()}
     everyone = {name: federation.answer(Kind.SHARE, name, directory, number) for name in published}
-    sealed = {_TO + name: Array("uint8", (_SEALED_BYTES,)) for name in published}
     shared = enough(
-        federation.ask(
-            "masked_shares", expect(Kind.SHARE, sealed), number=number, answers=everyone, sites=list(published)
-        ),
+        method.ask(federation, "masked_shares", number=number, answers=everyone, sites=list(published)),
         "masked_shares",
     )
     body = packed(federation, arrays, {}, number)
@@ -163,20 +200,14 @@ def masked_round(
         orders[name] = federation.answer(Kind.WEIGHTS, name, {**body[name].arrays, **mail}, number)
     size = sum(value.size for value in arrays.values()) + _BEYOND
     masked = enough(
-        federation.ask(
-            "masked_update",
-            expect(Kind.MASKED, {"masked": Array("int64", (size,))}),
-            number=number,
-            answers=orders,
-            sites=list(shared),
-        ),
+        method.ask(federation, "masked_update", number=number, answers=orders, sites=list(shared)),
         "masked_update",
     )
-    stayed = {"stayed": np.array([name in masked for name in sorted(shared)], np.uint8)}
+    stayed = {_STAYED + name: np.array([name in masked], np.uint8) for name in sorted(shared)}
     opened = enough(
-        federation.ask(
+        method.ask(
+            federation,
             "masked_open",
-            expect(Kind.SHARE, {_TO + name: Array("uint8", (SHARE_BYTES,)) for name in shared}),
             number=number,
             answers={name: federation.answer(Kind.SHARE, name, stayed, number) for name in masked},
             sites=list(masked),
@@ -216,7 +247,7 @@ def mean_of(total: np.ndarray, arrays: Weights) -> Trained:
         part = values[start : start + arrays[name].size] / weight
         mean[name] = part.reshape(arrays[name].shape).astype(np.float32)
         start += arrays[name].size
-    return Trained(mean, {}, weight, 0, loss / weight, ("mean of an exact sum",))
+    return Trained(mean, {}, weight, 0, loss / weight)
 
 
 def _combined(holders: list[str], shared: list[str], opened: Mapping[str, Payload]) -> dict[str, bytes]:

@@ -4,6 +4,15 @@ The server half is `Method.conduct`: a straight-line program over a `Federation`
 site half is a set of named actions, `Method.actions`, each a function of a `Site` (that hospital's arrays, vault and
 randomness) and an `Order`, which returns the one `Payload` that it wants to send. Whether the payload leaves is the gate's
 decision, not the method's.
+
+What may answer each action stands in `Method.declares`: names, types and shapes of arrays, the words of the history. It is
+written once. The server expects it, the site's gate lets nothing else out, and an action without a declaration lets nothing
+out at all. A declaration follows from parameters, grid and order; the gate asks for it before the action has seen an image.
+
+A method's code is trusted. It runs at the site and sees the images, and the gate cannot police the values of the arrays that
+it declares: weights, codes or measures can be made to say anything, and code that runs in the site's process could change the
+gate itself. Only who has read the code, and approves the hash of what is installed at the site, need not trust its author.
+This package does not check such a hash.
 """
 
 from __future__ import annotations
@@ -17,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from fedprivseg.expected import Array, Expected
 from fedprivseg.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
 
 if TYPE_CHECKING:
@@ -104,32 +114,17 @@ class Site(Protocol):
         pooled; NaN for a structure that neither the scores nor the masks show. Quick, for learning curves."""
 
 
-@dataclass(frozen=True)
-class Array:
-    """What the server expects of one array: its dtype name, and its shape with None where any length will do."""
-
-    dtype: str
-    shape: tuple[int | None, ...]
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the server expects of a payload: anything else is refused at the intake."""
-
-    kind: Kind
-    purpose: str
-    arrays: Mapping[str, Array]
-
-
 _CELLS = (None, 2, len(STRUCTURES))
+_MOST_MM = 10_000.0  # no scanner is longer
 
 MEASURED = Expected(
     Kind.METRIC,
     "measure",
-    {name: Array("float64", _CELLS) for name in MEASURES}
-    | {f"{name}_known": Array("uint8", _CELLS) for name in MEASURES},
+    {name: Array("float64", _CELLS, least=0, most=1 if name == "dice" else _MOST_MM) for name in MEASURES}
+    | {f"{name}_known": Array("uint8", _CELLS, least=0, most=1) for name in MEASURES},
+    ("measure",),
 )
-"""What `Site.measure` sends."""
+"""What `Site.measure` sends: a row for each test subject."""
 
 
 class Codes(Protocol):
@@ -177,7 +172,9 @@ class Federation(Protocol):
         answers: Mapping[str, Payload] | None = None,
         sites: Sequence[str] | None = None,
     ) -> dict[str, Payload]:
-        """Order `action` of every site (or `sites`) and wait. Refused payloads are left out and their site with them."""
+        """Order `action` of every site (or `sites`) and wait. Refused payloads are left out and their site with them.
+
+        `expected`: what the action declares; see `Method.ask`."""
 
     def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
         """Fetch all shards of `action` from every site into the code store. Shards already stored are not asked for."""
@@ -204,6 +201,10 @@ class Federation(Protocol):
 Action = Callable[[Any, Site, Order], Payload]
 """``action(method, site, order)``: one step of the site half."""
 
+Declaration = Expected | Callable[[Any, Grid, Order], Expected]
+"""What may answer an action: the same always, or ``declaration(method, grid, order)``. Of the order it looks at no more than
+the names of the arrays that the order brings, which are the same for every site."""
+
 
 What = Literal["images", "masks"]
 """Of what a code is a code."""
@@ -219,6 +220,11 @@ class Sent:
     action: str
     what: What
     side: Literal["train", "test"]
+
+
+def shards_of(count: int, most: int, views: int) -> int:
+    """How many shards of at most `most` slices the `views` views of `count` slices make; of no slices, one without rows."""
+    return part_of(0, count, most)[2] * (views if count else 1)
 
 
 def part_of(number: int, count: int, most: int) -> tuple[int, slice, int]:
@@ -239,6 +245,8 @@ class Method(ABC):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
     parameters_type: ClassVar[type[Parameters]]
     actions: ClassVar[Mapping[str, Action]]
+    declares: ClassVar[Mapping[str, Declaration]]
+    """What may answer each of the `actions`; one that is not here lets nothing out."""
     sends: ClassVar[tuple[Sent, ...]] = ()
 
     def __init__(self, variant: str, parameters: Any) -> None:
@@ -254,6 +262,34 @@ class Method(ABC):
     def declared(self) -> frozenset[Kind]:
         """The kinds that may leave a site under this method's own parameters: `exports`, or fewer."""
         return self.exports
+
+    def expected(self, order: Order, grid: Grid) -> Expected | None:
+        """What may answer `order` on `grid`, before protections; None for an action that declares nothing."""
+        declared = self.declares.get(order.action)
+        return declared if declared is None or isinstance(declared, Expected) else declared(self, grid, order)
+
+    def ask(
+        self,
+        federation: Federation,
+        action: str,
+        *,
+        number: int = 0,
+        answers: Mapping[str, Payload] | None = None,
+        sites: Sequence[str] | None = None,
+    ) -> dict[str, Payload]:
+        """`Federation.ask` for what `action` declares."""
+        expected = self._declared(federation, Order(action, number, next(iter((answers or {}).values()), None)))
+        return federation.ask(action, expected, number=number, answers=answers, sites=sites)
+
+    def collect(self, federation: Federation, action: str) -> dict[str, Codes]:
+        """`Federation.collect` for what `action` declares."""
+        return federation.collect(action, self._declared(federation, Order(action)))
+
+    def _declared(self, federation: Federation, order: Order) -> Expected:
+        expected = self.expected(order, federation.grid)
+        if expected is None:
+            raise ValueError(f"{self.name} does not declare what answers {order.action!r}")
+        return expected
 
     @abstractmethod
     def conduct(self, federation: Federation) -> dict[str, Payload]:

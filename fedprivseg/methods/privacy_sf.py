@@ -23,20 +23,21 @@ from pydantic import Field, model_validator
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from fedprivseg.expected import Array, Expected
 from fedprivseg.files import whole
 from fedprivseg.methods.method import (
     MEASURED,
     Action,
-    Array,
     CodedMethod,
     Codes,
-    Expected,
+    Declaration,
     Federation,
     Parameters,
     Sent,
     Site,
     What,
     part_of,
+    shards_of,
 )
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.codec import Codec, Decoder, Encoder, code_shape
@@ -57,7 +58,7 @@ from fedprivseg.nets.fitting_mapping import SiteMapping, build_mapping, fit_mapp
 from fedprivseg.nets.segmentation import as_picture, lost_structures
 from fedprivseg.nets.unet import UNet
 from fedprivseg.nets.views import VIEWS, overlaid, together, view
-from fedprivseg.records import STRUCTURES, Kind, Order, Payload
+from fedprivseg.records import STRUCTURES, Grid, Kind, Order, Payload
 from fedprivseg.seeds import building, torch_generator
 
 
@@ -178,11 +179,15 @@ def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
     return Payload(Kind.STATUS, site.name, "train", {"lost": lost})
 
 
+LOST = Expected(Kind.STATUS, "train", {"lost": Array("uint8", (2, len(STRUCTURES)), least=0, most=1)})
+"""What `fit_encoders` sends: of image and mask encoder, which structures were lost."""
+
+
 def send_image_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     """One shard of the image codes of the training slices, view by view (section 2.4, step 2)."""
     images, _, shards = _view(method, site, order.number)
     codes = encode(_image_encoder(method, site), images[:, None], site.device, method.parameters.half)
-    return _codes(Kind.IMAGE_CODE, site, "train", codes, order.number, shards, ("view", "image encoder", "float16"))
+    return _codes(Kind.IMAGE_CODE, site, "train", codes, order.number, shards, _TRAIN_IMAGE)
 
 
 def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
@@ -190,19 +195,47 @@ def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     _, masks, shards = _view(method, site, order.number)
     pictures = as_picture(torch.from_numpy(masks)).numpy()
     codes = encode(_mask_codec(method, site).encoder, pictures, site.device, method.parameters.half)
-    return _codes(Kind.MASK_CODE, site, "train", codes, order.number, shards, ("view", "mask encoder", "float16"))
+    return _codes(Kind.MASK_CODE, site, "train", codes, order.number, shards, _TRAIN_MASK)
 
 
 def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     """One shard of the image codes of the test slices, view by view. A site without test slices sends none."""
     p, images = method.parameters, site.testing()
-    index, places, parts = part_of(order.number, len(images), p.shard_slices)
+    index, places, _ = part_of(order.number, len(images), p.shard_slices)
     chosen = images[places]
     codes = np.zeros((0, *method.image_code(site.grid.height, site.grid.width)), np.float16)
     if len(chosen):
         codes = encode(_image_encoder(method, site), view(chosen, index)[:, None], site.device, p.half)
-    shards = parts * (p.test_views if len(images) else 1)
-    return _codes(Kind.IMAGE_CODE, site, "infer", codes, order.number, shards, ("image encoder", "float16"))
+    shards = shards_of(len(images), p.shard_slices, p.test_views)
+    return _codes(Kind.IMAGE_CODE, site, "infer", codes, order.number, shards, _TEST_IMAGE)
+
+
+_TRAIN_IMAGE, _TRAIN_MASK = ("view", "image encoder", "float16"), ("view", "mask encoder", "float16")
+_TEST_IMAGE = ("image encoder", "float16")
+
+
+def train_image_codes(method: PrivacySF, grid: Grid, order: Order) -> Expected:
+    """What `send_image_codes` sends."""
+    form = {"codes": Array("float16", (None, *method.image_code(grid.height, grid.width)))}
+    return Expected(Kind.IMAGE_CODE, "train", form, _TRAIN_IMAGE, views=method.parameters.views)
+
+
+def train_mask_codes(method: PrivacySF, grid: Grid, order: Order) -> Expected:
+    """What `send_mask_codes` sends."""
+    form = {"codes": Array("float16", (None, *method.mask_code(grid.height, grid.width)))}
+    return Expected(Kind.MASK_CODE, "train", form, _TRAIN_MASK, views=method.parameters.views)
+
+
+def infer_image_codes(method: PrivacySF, grid: Grid, order: Order) -> Expected:
+    """What `send_test_codes` sends."""
+    form = {"codes": Array("float16", (None, *method.image_code(grid.height, grid.width)))}
+    return Expected(Kind.IMAGE_CODE, "infer", form, _TEST_IMAGE, views=method.parameters.test_views)
+
+
+def decoded(method: PrivacySF, grid: Grid, order: Order) -> Expected:
+    """What `decode` sends: how many slices it decoded."""
+    form = Array("int64", (1,), least=0, most=method.parameters.shard_slices)
+    return Expected(Kind.STATUS, "infer", {"slices": form})
 
 
 def decode(method: PrivacySF, site: Site, order: Order) -> Payload:
@@ -271,6 +304,14 @@ class PrivacySF(CodedMethod):
         action.__name__: action
         for action in (fit_encoders, send_image_codes, send_mask_codes, send_test_codes, decode, measure)
     }
+    declares: ClassVar[Mapping[str, Declaration]] = {
+        "fit_encoders": LOST,
+        "send_image_codes": train_image_codes,
+        "send_mask_codes": train_mask_codes,
+        "send_test_codes": infer_image_codes,
+        "decode": decoded,
+        "measure": MEASURED,
+    }
 
     sends = (
         Sent("send_test_codes", "images", "test"),
@@ -281,20 +322,16 @@ class PrivacySF(CodedMethod):
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Sections 2.4 and 2.5: fit encoders at the sites, send codes, train the mapping, infer, decode, measure."""
         p = self.parameters
-        size = federation.grid.height, federation.grid.width
-        image_code = {"codes": Array("float16", (None, *self.image_code(*size)))}
-        mask_code = {"codes": Array("float16", (None, *self.mask_code(*size)))}
         with federation.stage("fit encoders"):
-            status = Expected(Kind.STATUS, "train", {"lost": Array("uint8", (2, len(STRUCTURES)))})
-            for site, payload in federation.ask("fit_encoders", status).items():
+            for site, payload in self.ask(federation, "fit_encoders").items():
                 _note_lost(federation, site, payload.arrays["lost"])
         with federation.stage("send codes"):
-            images = federation.collect("send_image_codes", Expected(Kind.IMAGE_CODE, "train", image_code))
-            masks = federation.collect("send_mask_codes", Expected(Kind.MASK_CODE, "train", mask_code))
+            images = self.collect(federation, "send_image_codes")
+            masks = self.collect(federation, "send_mask_codes")
         with federation.stage("train mapping"):
             mapping = self._mapping(federation, images, masks)
         with federation.stage("infer"):
-            codes = federation.collect("send_test_codes", Expected(Kind.IMAGE_CODE, "infer", image_code))
+            codes = self.collect(federation, "send_test_codes")
             longest = max((len(codes[site]) for site in federation.sites), default=0)
             for number, start in enumerate(range(0, longest, p.shard_slices)):
                 answers = {}
@@ -303,10 +340,9 @@ class PrivacySF(CodedMethod):
                     if len(rows):
                         arrays = {"codes": _answer(mapping, site, codes[site].rows(rows), federation.device, p.half)}
                         answers[site] = federation.answer(Kind.MASK_CODE, site, arrays, number)
-                done = Expected(Kind.STATUS, "infer", {"slices": Array("int64", (1,))})
-                federation.ask("decode", done, number=number, answers=answers, sites=list(answers))
+                self.ask(federation, "decode", number=number, answers=answers, sites=list(answers))
         with federation.stage("measure"):
-            return federation.ask("measure", MEASURED)
+            return self.ask(federation, "measure")
 
     def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1: encode, map, decode, average the views."""
@@ -434,7 +470,7 @@ def _view(method: PrivacySF, site: Site, number: int) -> tuple[np.ndarray, np.nd
         draws = torch_generator(site.seed, site.name, "view", copy, number % parts)
         warped, labels = augment(torch.from_numpy(images)[:, None], torch.from_numpy(masks), Augmentation(), draws)
         images, masks = warped[:, 0].numpy(), labels.numpy()
-    return images, masks, parts * p.views
+    return images, masks, shards_of(len(slices.images), p.shard_slices, p.views)
 
 
 def _codes(

@@ -22,10 +22,11 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from fedprivseg.errors import QuorumError
+from fedprivseg.expected import Array, Expected
 from fedprivseg.files import whole
-from fedprivseg.methods.local import LocalRule, Trained, received_net, run_round, spent
-from fedprivseg.methods.masking import MASKING, in_fixed_point, masked_round, mean_of
-from fedprivseg.methods.method import MEASURED, Action, Array, Expected, Federation, Method, Parameters, Site
+from fedprivseg.methods.local import LocalRule, Trained, received_net, run_round, spent, trained_history
+from fedprivseg.methods.masking import MASKING, MASKING_DECLARES, in_fixed_point, masked_round, mean_of
+from fedprivseg.methods.method import MEASURED, Action, Declaration, Federation, Method, Parameters, Site
 from fedprivseg.methods.training import (
     EXTRA,
     GLANCED,
@@ -37,15 +38,17 @@ from fedprivseg.methods.training import (
     marks,
     mean_dices,
     numbered,
+    outline,
     packed,
     planned,
     segment,
     segment_as_kept,
+    travelling,
     under,
 )
 from fedprivseg.nets.baseline import Weights, statistics_names, weights_of
 from fedprivseg.nets.local_training import Work
-from fedprivseg.records import Budget, CurvePoint, Kind, Order, Payload
+from fedprivseg.records import Budget, CurvePoint, Grid, Kind, Order, Payload
 from fedprivseg.seeds import numpy_generator
 
 NUMBERS = "numbers"
@@ -99,7 +102,17 @@ def train(method: Rounds, site: Site, order: Order) -> Payload:
     arrays = {NET + name: value for name, value in result.arrays.items()}
     arrays |= {EXTRA + name: value for name, value in result.extra.items()}
     arrays[NUMBERS] = np.array([result.weight, result.steps, result.loss], np.float64)
-    return numbered(Kind.WEIGHTS, site, "train", arrays, order.number, result.history)
+    return numbered(Kind.WEIGHTS, site, "train", arrays, order.number, trained_history(method.parameters))
+
+
+def trained(method: Rounds, grid: Grid, order: Order) -> Expected:
+    """What `train` sends: the arrays of the network that travel, what the rule adds, and (weight, steps, mean loss)."""
+    net, rule = outline(method.parameters, grid), method.local()
+    forms = travelling(net, rule.stays_home(net))
+    names = [name.removeprefix(NET) for name in forms]
+    forms |= {EXTRA + name: forms[NET + name] for name in rule.sends(names)}
+    forms[NUMBERS] = Array("float64", (3,))
+    return Expected(Kind.WEIGHTS, "train", forms, trained_history(method.parameters))
 
 
 def glance(method: Rounds, site: Site, order: Order) -> Payload:
@@ -119,19 +132,22 @@ def account(method: Rounds, site: Site, order: Order) -> Payload:
     return numbered(Kind.STATUS, site, "measure", spent(method, site), order.number)
 
 
+SPENT = Expected(
+    Kind.STATUS, "measure", {name: Array("float64", (1,), least=0) for name in ("epsilon", "delta", "noise")}
+)
+"""What `account` sends."""
+
+
 def exchange_weights(
     method: Rounds, federation: Federation, number: int, arrays: Weights, extra: Weights, chosen: Sequence[str]
 ) -> dict[str, Update]:
     """Every chosen site sends its weights, or what `summation` makes of them: then there is one update, of everybody."""
     p = method.parameters
     if isinstance(p, SummableParameters) and p.summation == "secure":
-        total = masked_round(federation, number, arrays, chosen, p)
+        total = masked_round(method, federation, number, arrays, chosen, p)
         return {EVERYBODY: Update(total.arrays, {}, total.weight, total.steps, total.loss)}
-    forms = {NET + name: Array("float32", value.shape) for name, value in arrays.items()}
-    forms |= {EXTRA + name: Array("float32", arrays[name].shape) for name in method.local().sends(arrays)}
-    expected = Expected(Kind.WEIGHTS, "train", {**forms, NUMBERS: Array("float64", (3,))})
     sent = packed(federation, arrays, extra, number)
-    replies = federation.ask("train", expected, number=number, answers=sent, sites=chosen)
+    replies = method.ask(federation, "train", number=number, answers=sent, sites=chosen)
     updates = {site: as_update(payload) for site, payload in replies.items()}
     if updates and isinstance(p, SummableParameters) and p.summation == "fixed-point":
         return {EVERYBODY: _summed(updates, arrays)}
@@ -148,6 +164,13 @@ class Rounds(Method):
     actions: ClassVar[Mapping[str, Action]] = {
         **{action.__name__: action for action in (train, glance, measure, account)},
         **MASKING,
+    }
+    declares: ClassVar[Mapping[str, Declaration]] = {
+        "train": trained,
+        "glance": GLANCED,
+        "measure": MEASURED,
+        "account": SPENT,
+        **MASKING_DECLARES,
     }
 
     exchange = exchange_weights
@@ -194,7 +217,7 @@ class Rounds(Method):
                 dices: dict[str, float] = {}
                 if number in marks(p):
                     sent = packed(federation, arrays, {}, number)
-                    dices = mean_dices(federation.ask("glance", GLANCED, number=number, answers=sent))
+                    dices = mean_dices(self.ask(federation, "glance", number=number, answers=sent))
                 for site in federation.sites:
                     loss = updates[site].loss if site in updates and p.dp is None else None
                     federation.record(CurvePoint(number, site, loss, dices.get(site), federation.sent(site)))
@@ -202,7 +225,7 @@ class Rounds(Method):
                 _save(path, number, arrays, aggregation.state())
         self._budgets(federation, aggregation)
         with federation.stage("measure"):
-            return federation.ask("measure", MEASURED, answers=packed(federation, arrays, {}, p.rounds))
+            return self.ask(federation, "measure", answers=packed(federation, arrays, {}, p.rounds))
 
     def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1, with the network that the site kept."""
@@ -222,8 +245,7 @@ class Rounds(Method):
         """Record what differential privacy was spent, by the sites or by the server."""
         dp = self.parameters.dp
         if dp is not None:
-            form = {name: Array("float64", (1,)) for name in ("epsilon", "delta", "noise")}
-            for site, payload in federation.ask("account", Expected(Kind.STATUS, "measure", form)).items():
+            for site, payload in self.ask(federation, "account").items():
                 values = {name: float(value[0]) for name, value in payload.arrays.items()}
                 federation.record(Budget(site=site, mechanism="DP-SGD at the site", unit=dp.unit, **values))
                 if self.parameters.norm == "batch":
@@ -260,7 +282,7 @@ def as_update(payload: Payload) -> Update:
 def _summed(updates: Mapping[str, Update], arrays: Weights) -> Update:
     """The mean of updates by the arithmetic of secure aggregation, which needs no masks to be exact."""
     total = sum(
-        (in_fixed_point(Trained(u.arrays, {}, u.weight, u.steps, u.loss, ())) for u in updates.values()),
+        (in_fixed_point(Trained(u.arrays, {}, u.weight, u.steps, u.loss)) for u in updates.values()),
         np.zeros(1, np.uint64),
     )
     mean = mean_of(total, arrays)

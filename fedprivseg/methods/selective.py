@@ -13,6 +13,7 @@ reported as such: with the paper's settings the noise obscures single values, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, final
 
@@ -20,13 +21,14 @@ import numpy as np
 from flwr.serverapp import strategy as flower
 from pydantic import Field
 
+from fedprivseg.expected import Array, Expected
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule, run_round
-from fedprivseg.methods.method import Action, Array, Expected, Federation, Site
-from fedprivseg.methods.rounds import NUMBERS, Aggregation, Rounds, Update, account, glance, measure
-from fedprivseg.methods.training import RoundsParameters, numbered, packed, unpacked
-from fedprivseg.nets.baseline import Norm, Weights
-from fedprivseg.records import Budget, Kind, Order, Payload
+from fedprivseg.methods.local import LocalRule, run_round, trained_history
+from fedprivseg.methods.method import MEASURED, Action, Declaration, Federation, Site
+from fedprivseg.methods.rounds import NUMBERS, SPENT, Aggregation, Rounds, Update, account, glance, measure
+from fedprivseg.methods.training import GLANCED, RoundsParameters, numbered, outline, packed, unpacked
+from fedprivseg.nets.baseline import Norm, Weights, shapes_of
+from fedprivseg.records import Budget, Grid, Kind, Order, Payload
 from fedprivseg.seeds import numpy_generator
 
 
@@ -73,17 +75,32 @@ def train_selected(method: SelectiveSharing, site: Site, order: Order) -> Payloa
     indices, values = select(change, _most(p, len(change)), p, draws)
     numbers = np.array([result.weight, result.steps, 0.0])  # the loss would be about the data, without noise
     arrays = {"indices": indices, "values": values, NUMBERS: numbers}
-    history = (*result.history, f"{len(values)} of {len(change)} values, noised and clipped")
-    return numbered(Kind.WEIGHTS, site, "train", arrays, order.number, history)
+    return numbered(Kind.WEIGHTS, site, "train", arrays, order.number, _history(p, len(change)))
+
+
+def selected(method: SelectiveSharing, grid: Grid, order: Order) -> Expected:
+    """What `train_selected` sends: places and values of at most a share of the network's values."""
+    p = method.parameters
+    count = sum(math.prod(shape) for shape in shapes_of(outline(p, grid)).values())
+    most, largest = _most(p, count), float(np.float32(p.gamma))  # values are clipped, and then sent as float32
+    form = {
+        "indices": Array("int32", (None,), least=0, most=count - 1, longest=most),
+        "values": Array("float32", (None,), least=-largest, most=largest, longest=most),
+        NUMBERS: Array("float64", (3,)),
+    }
+    return Expected(Kind.WEIGHTS, "train", form, _history(p, count))
+
+
+def _history(p: SelectiveParameters, count: int) -> tuple[str, ...]:
+    return (*trained_history(p), f"at most {_most(p, count)} of {count} values, noised and clipped")
 
 
 def exchange_selected(
     method: Rounds, federation: Federation, number: int, arrays: Weights, extra: Weights, chosen: Sequence[str]
 ) -> dict[str, Update]:
     """Every chosen site sends indices and values; its update is the received weights with these changes, times steps."""
-    form = {"indices": Array("int32", (None,)), "values": Array("float32", (None,)), NUMBERS: Array("float64", (3,))}
     sent = packed(federation, arrays, extra, number)
-    replies = federation.ask("train", Expected(Kind.WEIGHTS, "train", form), number=number, answers=sent, sites=chosen)
+    replies = method.ask(federation, "train", number=number, answers=sent, sites=chosen)
     return {site: _rebuilt(payload, arrays) for site, payload in replies.items()}
 
 
@@ -154,6 +171,12 @@ class SelectiveSharing(Rounds):
     actions: ClassVar[Mapping[str, Action]] = {
         "train": train_selected,
         **{action.__name__: action for action in (glance, measure, account)},
+    }
+    declares: ClassVar[Mapping[str, Declaration]] = {
+        "train": selected,
+        "glance": GLANCED,
+        "measure": MEASURED,
+        "account": SPENT,
     }
     exchange = exchange_selected
 

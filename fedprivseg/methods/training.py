@@ -9,17 +9,19 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import nn
 
-from fedprivseg.methods.method import Array, Expected, Federation, Parameters, Site
+from fedprivseg.expected import Array, Expected
+from fedprivseg.methods.method import Federation, Parameters, Site
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.augment_monai import augment_like_nnunet
-from fedprivseg.nets.baseline import NetName, Norm, Weights, build_net, load_weights
+from fedprivseg.nets.baseline import NetName, Norm, Weights, build_net, load_weights, shapes_of
 from fedprivseg.nets.fitting import scores
 from fedprivseg.nets.local_training import Augment, Work
 from fedprivseg.nets.views import VIEWS, together, view
-from fedprivseg.records import STRUCTURES, Kind, Order, Payload
+from fedprivseg.records import STRUCTURES, Grid, Kind, Order, Payload
 
 NET, EXTRA = "net/", "extra/"
 """Prefixes of array names in a WEIGHTS payload: the network's own, and what an algorithm adds."""
@@ -95,7 +97,10 @@ class SummableParameters(RoundsParameters):
 GLANCED = Expected(
     Kind.METRIC,
     "measure",
-    {"dice": Array("float64", (len(STRUCTURES),)), "known": Array("uint8", (len(STRUCTURES),))},
+    {
+        "dice": Array("float64", (len(STRUCTURES),), least=0, most=1),
+        "known": Array("uint8", (len(STRUCTURES),), least=0, most=1),
+    },
 )
 """What `glanced` sends."""
 
@@ -145,10 +150,25 @@ def marks(parameters: StepsParameters) -> frozenset[int]:
 
 def build(parameters: TrainingParameters, where: Site | Federation) -> nn.Module:
     """The untrained network: the same one, weight by weight, for the server and every site."""
-    side = min(where.grid.height, where.grid.width)
+    return _built(parameters, where.grid, where.seed)
+
+
+def outline(parameters: TrainingParameters, grid: Grid) -> nn.Module:
+    """The network on the device ``meta``: names and shapes of its arrays without any value, and in no time."""
+    with torch.device("meta"):
+        return _built(parameters, grid, 0)
+
+
+def travelling(net: nn.Module, stays_home: frozenset[str] = frozenset()) -> dict[str, Array]:
+    """What a WEIGHTS payload holds of `net`, but for what stays at a site: its arrays under the names that they travel by."""
+    return {NET + name: Array("float32", shape) for name, shape in shapes_of(net).items() if name not in stays_home}
+
+
+def _built(parameters: TrainingParameters, grid: Grid, seed: int) -> nn.Module:
+    side = min(grid.height, grid.width)
     private = isinstance(parameters, RoundsParameters) and parameters.dp is not None
     norm = "group" if private else parameters.norm  # batch norm mixes slices: no bound on what one of them does
-    return build_net(parameters.net, norm, side, where.seed, "initial weights")
+    return build_net(parameters.net, norm, side, seed, "initial weights")
 
 
 def planned(parameters: TrainingParameters, first: int, steps: int, total: int) -> Work:

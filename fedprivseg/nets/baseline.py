@@ -69,6 +69,11 @@ def weights_of(net: nn.Module) -> dict[str, np.ndarray]:
     }
 
 
+def shapes_of(net: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of every array of `weights_of`; also of a net on the device ``meta``, which holds no values."""
+    return {name: tuple(value.shape) for name, value in net.state_dict().items() if value.dtype.is_floating_point}
+
+
 def load_weights(net: nn.Module, weights: Weights) -> None:
     """Put `weights` into `net`; arrays that it lacks stay as they are. Raises ValueError for one that `net` lacks."""
     own = net.state_dict()

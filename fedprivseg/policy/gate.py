@@ -2,7 +2,8 @@
 
 A payload of a kind that the method declares is put first to the site's policy (`standing`), then to the rules in `RULES`, one
 function each, in the order in which they stand; the first that objects decides, and if none does the payload may leave (rule
-``kind.declared``). Everything else is refused: an undeclared kind, raw data, bytes that are no payload, a fault in the gate, a
+``kind.declared``), provided that it is what the method declares of the answer to this order, to the last name, word and number
+(`declaration`). Everything else is refused: an undeclared kind, raw data, bytes that are no payload, a fault in the gate, a
 ledger that cannot be written, a site without a policy, a decision that took too long.
 
 What the policy wants closed is encrypted to the server's key after the decision and before the signature, which is over what
@@ -10,7 +11,8 @@ travels. A rule that hangs cannot be stopped from outside of it (a thread cannot
 since only the gate hands a payload out, and a decision that comes late is a refusal. The server waits until its deadline.
 
 The size rules bound what could leave under the name of a metric or a status; they do not prove that a small array is
-what it is called. That is for whoever reads the method, and for the attacks.
+what it is called. That is for whoever reads the method, and for the attacks. A method's code is trusted with the values of what
+it declares (`methods.method`).
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import final, get_args
 
 import numpy as np
 
-from fedprivseg.errors import PayloadError, RequestError
+from fedprivseg.errors import PayloadError, RequestError, named
+from fedprivseg.expected import Expected
+from fedprivseg.policy.declaration import departure
 from fedprivseg.policy.keys import SiteKey, statement
 from fedprivseg.policy.ledger import SUBJECTS, Fact, Ledger, Line
+from fedprivseg.policy.profile import Purpose
 from fedprivseg.policy.standing import Standing
 from fedprivseg.policy.transport import slot
 from fedprivseg.policy.witness import Head
@@ -91,7 +96,8 @@ class Gate:
             raise RequestError(f"a gate cannot export {', '.join(unknown)}; kinds are: {_list(Kind)}.")
 
     def decide(self, payload: Payload) -> Decision:
-        """Whether `payload` may leave, by which rule, and why. Raises nothing: a fault in a rule is a refusal."""
+        """Whether a payload like this one may leave, by which rule, and why: all that does not depend on what was ordered.
+        Raises nothing: a fault in a rule is a refusal."""
         try:
             if payload.kind not in self.exports:
                 return self._undeclared(payload.kind)
@@ -117,13 +123,15 @@ class Gate:
         *,
         run_id: str,
         number: int,
+        expected: Expected | None,
         shown: Head | None = None,
         owners: Callable[[Payload], Sequence[str]] = lambda payload: (),
     ) -> Released | Refused:
         """Decide on the encoded payload `body`, write that into the ledger, and only then hand it back.
 
         The signature is over ``statement(run_id, site, action, number, digest)``, with the digest of what is sent: the answer
-        to `action` number `number` of run `run_id`, encrypted if the policy wants it. shown: the head of the server's
+        to `action` number `number` of run `run_id`, encrypted if the policy wants it. expected: what the method declares of
+        that answer; None if it declares nothing, and then nothing may leave. shown: the head of the server's
         ledger, which the line notes. owners: the pseudonyms of those whose data the payload is made of, for the line; what
         raises there is a refusal. Exactly one ledger line is written, before the return; if that fails, nothing is
         released. Any exception from here means that nothing was released either.
@@ -134,14 +142,17 @@ class Gate:
         payload: Payload | None = None
         signature, encrypted_to = b"", ""
         subjects: list[Fact] = []
+        departs: Decision | None = None
         try:
             payload = Payload.decode(body)
+            departs = departure(payload, expected, number)
             subjects = [*owners(payload)]
             if ledger.site != self.site or ledger.public_hex != key.public_hex:
                 reason = "The ledger or the signing key is not the one of this gate's site."
                 decision = Decision(False, "ledger.foreign", reason, "5.6.2-d")
             else:
-                decision = self._in_time(self.decide(payload), begun)
+                decision = self.decide(payload)
+                decision = self._in_time(departs if decision.allowed and departs else decision, begun)
             if decision.allowed:
                 if self.standing.encrypts(payload.level):
                     card = self.standing.card
@@ -165,7 +176,7 @@ class Gate:
             "rule": decision.rule,
             "run": run_id,
             **({} if shown is None else {"server_head": shown.noted()}),
-            **({} if payload is None else {**_describe(payload), **self._strategy(payload.kind)}),
+            **({} if payload is None else {**_describe(payload, departs), **self._strategy(payload.kind)}),
             **({SUBJECTS: subjects} if subjects else {}),
             **({"encrypted_to": encrypted_to, "sealed": digest(sent)} if decision.allowed and encrypted_to else {}),
             **({"transfer": "within" if self.standing.within else "across"} if decision.allowed else {}),
@@ -174,7 +185,7 @@ class Gate:
         try:
             line = ledger.append("release" if decision.allowed else "refusal", facts)
         except Exception as fault:
-            reason = f"The ledger could not be written ({type(fault).__name__}); what is not recorded does not leave."
+            reason = f"The ledger could not be written ({named(type(fault))}); what is not recorded does not leave."
             return Refused(name, Decision(False, "ledger.unwritable", reason, "5.6.2-d"), None)
         if not decision.allowed:
             return Refused(name, decision, line)
@@ -299,13 +310,17 @@ RULES: tuple[tuple[str, str, Callable[[Gate, Payload], str | None]], ...] = (
 """Each rule's id, the clause that it serves, and its objection: a sentence if the payload may not leave, else None."""
 
 
-def _describe(payload: Payload) -> dict[str, Fact]:
-    """What the ledger says about a payload: names, types and shapes, and no value of any array."""
+def _describe(payload: Payload, departs: Decision | None) -> dict[str, Fact]:
+    """What the ledger says about a payload: names, types and shapes, and no value of any array. Of one that departs from what
+    is declared no word or number that could be anything: a ledger is shown to others, and its rule tells what was wrong."""
+    known: dict[str, Fact] = {"kind": payload.kind.value}
+    known |= {"level": payload.level} if payload.level in LEVELS else {}
+    known |= {"purpose": payload.purpose} if payload.purpose in get_args(Purpose) else {}
+    if departs is not None:
+        return known
     return {
+        **known,
         "history": list(payload.history),
-        "kind": payload.kind.value,
-        "level": payload.level,
-        "purpose": payload.purpose,
         "shapes": [f"{name} {array.dtype} {array.shape}" for name, array in sorted(payload.arrays.items())],
         "shard": payload.shard,
         "shards": payload.shards,
@@ -320,7 +335,7 @@ def _size(payload: Payload, limit: int) -> int:
 
 def _broken(fault: Exception) -> Decision:
     # The type only: a message may quote what the rule was looking at.
-    reason = f"The gate failed while it decided ({type(fault).__name__}); nothing leaves."
+    reason = f"The gate failed while it decided ({named(type(fault))}); nothing leaves."
     return Decision(False, "gate.fault", reason, "5.6.2-b")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from fedprivseg.config import ProtectionConfig, validated
 from fedprivseg.errors import ScenarioError
+from fedprivseg.expected import Expected
 from fedprivseg.protections.channels import Channels
 from fedprivseg.protections.keyed import Keyed
 from fedprivseg.protections.noise import Noise
@@ -17,7 +20,7 @@ from fedprivseg.records import Kind
 
 PROTECTIONS: tuple[type[Protection], ...] = (Precision, Channels, Noise, Keyed)
 
-__all__ = ["PROTECTIONS", "Protection", "Shield", "resolve"]
+__all__ = ["PROTECTIONS", "Protection", "Shield", "protected", "resolve"]
 
 
 def resolve(config: ProtectionConfig) -> Protection:
@@ -31,6 +34,15 @@ def resolve(config: ProtectionConfig) -> Protection:
         )
     kind = known[config.name]
     return kind(validated(kind.parameters_type, config.parameters, f"protections.parameters of {kind.name}"))
+
+
+def protected(configs: Sequence[ProtectionConfig], expected: Expected) -> Expected:
+    """`expected` as it is under the protections in `configs`: with their steps in its history, in the order in which a `Shield`
+    applies them to each array; shapes and types stay."""
+    layers = [resolve(config) for config in configs if expected.kind in config.of]
+    codes = [tuple(length or 0 for length in form.shape[1:]) for _, form in sorted(expected.arrays.items())]
+    steps = [layer.history(code) for code in codes for layer in layers]
+    return replace(expected, history=(*expected.history, *steps))
 
 
 class Shield:
@@ -48,7 +60,7 @@ class Shield:
         for place, (config, protection) in enumerate(self._layers):
             if kind in config.of:
                 values = protection.apply(values, self._key(kind, place, protection), names)
-                history.append(protection.history(values))
+                history.append(protection.history(values.shape[1:]))
         return (values.astype(codes.dtype), tuple(history)) if history else (codes, ())
 
     def undo(self, kind: Kind, codes: np.ndarray) -> np.ndarray:

@@ -46,9 +46,9 @@ class Channels(Protection):
             ranks = key.once(*names).random((count, channels)).argsort(axis=1)
         return np.where((ranks < stay)[:, :, None, None], codes, np.float32(0))
 
-    def history(self, codes: np.ndarray) -> str:
+    def history(self, code: tuple[int, ...]) -> str:
         """Says how many stay."""
-        return f"channel {self.parameters.choice}, {self._stay(codes.shape[1])} of {codes.shape[1]} stay"
+        return f"channel {self.parameters.choice}, {self._stay(code[0])} of {code[0]} stay"
 
     def _stay(self, channels: int) -> int:
         return max(1, round(self.parameters.keep * channels))

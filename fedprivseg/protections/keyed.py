@@ -60,7 +60,7 @@ class Keyed(Protection):
             codes = np.einsum("ji,njhw->nihw", self._rotation(codes.shape[1], key), codes)
         return np.ascontiguousarray(codes, np.float32)
 
-    def history(self, codes: np.ndarray) -> str:
+    def history(self, code: tuple[int, ...]) -> str:
         """Says what was keyed."""
         parts = [word for word, on in (("channels", self.parameters.mix), ("cells", self.parameters.cells)) if on]
         return f"keyed {' and '.join(parts) or 'nothing'}"

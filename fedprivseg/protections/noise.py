@@ -47,9 +47,9 @@ class Noise(Protection):
         draws = key.once(*names).standard_normal(codes.shape)
         return np.asarray(clipped + self.parameters.multiplier * self.parameters.clip * draws, np.float32)
 
-    def history(self, codes: np.ndarray) -> str:
+    def history(self, code: tuple[int, ...]) -> str:
         """Says (epsilon, delta) of one slice."""
-        p, values = self.parameters, int(np.prod(codes.shape[1:]))
+        p, values = self.parameters, math.prod(code)
         promise = f"epsilon {self.epsilon(values):.4g}, delta {p.delta:g} a released code"
         return f"noise {p.multiplier:g} of clip {p.clip:g}: {promise}"
 

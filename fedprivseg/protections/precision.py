@@ -46,6 +46,6 @@ class Precision(Protection):
         step = np.maximum(high - low, 1e-12) / (2**self.parameters.bits - 1)
         return np.asarray(low + np.round((codes - low) / step) * step, np.float32)
 
-    def history(self, codes: np.ndarray) -> str:
+    def history(self, code: tuple[int, ...]) -> str:
         """Says the bits."""
         return f"{self.parameters.bits} bits a value"

@@ -1,8 +1,8 @@
 """The contract of a protection: what is done to codes at a site before its gate sees them.
 
-A protection keeps the shape of the codes, since the server was told it, and says in one line what it guarantees: something
-formal, something computational, or nothing. Its key, if it has one, and its draws come from a `Key`; in a simulation that is
-made from the run's seed, so that runs repeat, and nobody but the site is given it.
+A protection keeps the shape and the type of the codes, since these are declared, and says in one line what it guarantees:
+something formal, something computational, or nothing. Its key, if it has one, and its draws come from a `Key`; in a simulation
+that is made from the run's seed, so that runs repeat, and nobody but the site is given it.
 """
 
 from __future__ import annotations
@@ -69,5 +69,6 @@ class Protection(ABC):
         return codes
 
     @abstractmethod
-    def history(self, codes: np.ndarray) -> str:
-        """What the payload's history says, for codes of this shape."""
+    def history(self, code: tuple[int, ...]) -> str:
+        """What the payload's history says, for codes that are (C, h, w) each. It follows from that and the parameters: what the
+        history says is declared before any code is seen, and the gate lets no other word out."""

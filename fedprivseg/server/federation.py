@@ -16,9 +16,10 @@ from flwr.serverapp import Grid
 
 from fedprivseg.config import Scenario
 from fedprivseg.errors import LedgerError, PayloadError, QuorumError, SiteError
+from fedprivseg.expected import DESCRIBE, DESCRIPTION, Expected
 from fedprivseg.files import write_text
 from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, Reply, read_reply, write_order
-from fedprivseg.methods.method import Array, Codes, Expected
+from fedprivseg.methods.method import Codes
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Fact, Ledger
 from fedprivseg.policy.transport import Card, EncryptionKey
@@ -27,15 +28,6 @@ from fedprivseg.progress import ProgressFile
 from fedprivseg.records import Budget, CrossSite, CurvePoint, Entry, Kind, Order, Payload, digest
 from fedprivseg.server.intake import Intake
 from fedprivseg.server.store import Store
-
-DESCRIBE = "describe"
-"""The one action that every site knows without a method: who it is and how much it brings."""
-
-DESCRIPTION = Expected(
-    Kind.STATUS,
-    "describe",
-    {key: Array("int64", (1,)) for key in ("subjects_train", "subjects_test", "slices_train", "slices_test")},
-)
 
 LAPSED = "consent.lapsed"
 """The rule of a gate by which a server knows that it has to delete what the site sent before."""

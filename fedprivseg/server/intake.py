@@ -10,14 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from fedprivseg.errors import PayloadError
+from fedprivseg.expected import MOST_SHARDS, Array, Expected
 from fedprivseg.messages import Released
-from fedprivseg.methods.method import Array, Expected
 from fedprivseg.policy.keys import statement, verify
 from fedprivseg.policy.transport import EncryptionKey, key_id, slot
 from fedprivseg.records import Order, Payload, digest
-
-MOST_SHARDS = 100_000
-"""More shards than this in one announcement are refused: a site must not make the server ask for ever."""
 
 
 class Intake:

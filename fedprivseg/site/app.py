@@ -1,11 +1,14 @@
 """The site program: a Flower `ClientApp` whose first, outermost mod is the gate.
 
-Inside the gate a method's action makes one payload. Outside it there is only a signed release, a refusal with its rule, or
-an error's type with the id of the site's own log entry. There is no module-level state: Ray reuses workers between sites.
+Inside the gate a method's action makes one payload. Outside it there is only a signed release of exactly what the method
+declares, a refusal with its rule, or an error's type with the id of the site's own log entry. All that goes beside a payload is
+written here and not by a method: names of errors are of a closed set, seconds and memory are rounded. There is no module-level
+state: Ray reuses workers between sites.
 """
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -19,18 +22,20 @@ from flwr.clientapp.typing import ClientAppCallable
 
 from fedprivseg.compute import threads
 from fedprivseg.config import Scenario
-from fedprivseg.errors import LedgerError
+from fedprivseg.errors import LedgerError, named
+from fedprivseg.expected import DESCRIBE, DESCRIPTION, Expected
 from fedprivseg.messages import Failed, Refused, Released, Reply, read_order, write_reply
-from fedprivseg.methods import resolve
+from fedprivseg.methods import Method, resolve
 from fedprivseg.policy import gate as policy
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 from fedprivseg.policy.standing import Standing
 from fedprivseg.policy.witness import Head
+from fedprivseg.protections import protected
 from fedprivseg.records import Kind, Order, Payload
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.notes import ERRORS, Notes
-from fedprivseg.site.owners import owners_of
+from fedprivseg.site.owners import counted, owners_of
 from fedprivseg.site.rules import RECORDS, Rules
 from fedprivseg.site.station import Station
 
@@ -43,7 +48,7 @@ def gate(message: Message, context: Context, call_next: ClientAppCallable) -> Me
         station = Station.find(context)
         reply = _through_gate(station, message, context, call_next, start)
     except Exception as fault:  # the wall: an exception's text may hold a path, a patient or an intensity
-        reply = Failed(station.site.name if station else "unknown", _named(type(fault)), _log(station))
+        reply = Failed(station.site.name if station else "unknown", named(type(fault)), _log(station))
     return Message(write_reply(reply), reply_to=message)
 
 
@@ -56,6 +61,7 @@ def _through_gate(
     scenario = Scenario.model_validate_json(envelope.scenario)
     method = resolve(scenario.method)
     exports = method.declared
+    expected = _expected(order, method, scenario)  # before the action has seen an image
     rules = Rules(station, scenario)
     if rules.closed:
         # Nothing is computed for an order that nothing may answer; the gate refuses an empty payload in its place.
@@ -72,15 +78,25 @@ def _through_gate(
         if standing.policy is not None and standing.unreadable != RECORDS:
             rules.record_intake(ledger, key)
     except LedgerError as fault:
-        reason = f"The ledger could not be opened ({type(fault).__name__}); what is not recorded does not leave."
+        reason = f"The ledger could not be opened ({named(type(fault))}); what is not recorded does not leave."
         return Refused(station.site.name, "ledger.unwritable", reason, head="")
     own_gate = policy.Gate(exports, station.site.name, standing)
 
     def owners(payload: Payload) -> list[str]:
         return owners_of(payload, order, method, rules, station.folder, key)
 
+    if expected is not None:
+        expected = counted(expected, order, method, rules, station.folder)
     verdict = own_gate.release(
-        body, ledger, key, order.action, run_id=envelope.run_id, number=order.number, shown=shown, owners=owners
+        body,
+        ledger,
+        key,
+        order.action,
+        run_id=envelope.run_id,
+        number=order.number,
+        expected=expected,
+        shown=shown,
+        owners=owners,
     )
     if isinstance(verdict, policy.Refused):
         return Refused(station.site.name, verdict.decision.rule, verdict.decision.reason, ledger.head())
@@ -90,11 +106,19 @@ def _through_gate(
         signature=verdict.signature,
         public_key=key.public_hex,
         head=ledger.head(),
-        seconds=time.perf_counter() - start,
-        peak_rss_mb=peak,
+        seconds=math.ceil((time.perf_counter() - start) * 100) / 100,
+        peak_rss_mb=float(math.ceil(peak)),
         encrypted_to=verdict.encrypted_to,
         site=station.site.name,
     )
+
+
+def _expected(order: Order, method: Method, scenario: Scenario) -> Expected | None:
+    """What may answer `order`: what the method declares, as it is under the scenario's protections."""
+    if order.action == DESCRIBE:
+        return DESCRIPTION
+    declared = method.expected(order, scenario.grid.grid())
+    return None if declared is None else protected(scenario.protections, declared)
 
 
 def _standing(station: Station, scenario: Scenario, key: SiteKey, card: str, notes: Notes) -> Standing:
@@ -124,7 +148,7 @@ def perform(message: Message, context: Context) -> Message:
 
 
 def _carry_out(bench: Bench, scenario: Scenario, order: Order) -> Payload:
-    if order.action == "describe":
+    if order.action == DESCRIBE:
         return Payload(Kind.STATUS, bench.name, "describe", bench.describe())
     method = resolve(scenario.method)
     if order.action not in method.actions:
@@ -164,19 +188,6 @@ def _key(station: Station) -> SiteKey:
     return SiteKey.create(path)
 
 
-def _named(kind: type[BaseException]) -> str:
-    """The name of an exception's type, or of the first above it that was written down: one that code makes as it runs has any
-    name, and a name leaves without the gate."""
-    return next(
-        (
-            each.__name__
-            for each in kind.__mro__
-            if vars(sys.modules.get(each.__module__, sys)).get(each.__name__) is each
-        ),
-        "unknown",
-    )
-
-
 def _log(station: Station | None) -> str:
     """Write the current exception into the site's own log and ledger; returns its id, all that others are told.
 
@@ -192,7 +203,7 @@ def _log(station: Station | None) -> str:
             Notes(station.folder).add(ERRORS, entry)
         finally:  # the ledger tells type and id whether or not the log could be written
             key = _key(station)
-            facts = {"error": _named(kind) if kind else "unknown", "log": log_id}
+            facts = {"error": named(kind) if kind else "unknown", "log": log_id}
             Ledger(station.folder / "ledger.jsonl", key, station.site.name).append("error", facts)
     except Exception:
         return f"unlogged-{log_id}"

@@ -7,12 +7,14 @@ of all who were tested. The pseudonyms stay in the site's ledger; no payload car
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from fedprivseg.methods.method import Method, part_of
+from fedprivseg.expected import Expected
+from fedprivseg.methods.method import Method, part_of, shards_of
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.records import Kind, Order, Payload
 from fedprivseg.site.rules import Rules
@@ -31,10 +33,10 @@ def owners_name(side: Side) -> str:
 
 def owners_of(payload: Payload, order: Order, method: Method, rules: Rules, home: Path, key: SiteKey) -> list[str]:
     """The pseudonyms of those whose data `payload`, the answer to `order`, is made of; nobody for what is made of no images,
-    and where nothing is computed (`Rules.closed`).
+    and where nothing is computed (`Rules.closed`). Of a shard they are those whose slices belong in it: the gate
+    lets out no shard of other rows (`counted`).
 
-    home: the site's folder. Raises ValueError if a shard has not as many rows as the slices that belong in it: then it cannot
-    be said whose they are.
+    home: the site's folder.
     """
     if rules.closed:
         return []
@@ -48,18 +50,37 @@ def owners_of(payload: Payload, order: Order, method: Method, rules: Rules, home
         if side is None:  # of nobody knows whom: then of everybody
             codes = [*people["train"], *people["test"]]
         else:
-            owners = _in_shard(open_vault(home), side, order.number, method.parameters.shard_slices)
-            if any(len(array) != len(owners) for array in payload.arrays.values()):
-                raise ValueError(f"a shard of {order.action} has not the {len(owners)} rows that belong in it")
-            codes = [people[side][position] for position in np.unique(owners)]
+            owners = _of_slices(open_vault(home), side)
+            _, places, _ = part_of(order.number, len(owners), method.parameters.shard_slices)
+            codes = [people[side][position] for position in np.unique(owners[places])]
     else:
         codes = []
     return [key.pseudonym(code) for code in codes]
 
 
-def _in_shard(vault: Vault, side: Side, number: int, most: int) -> np.ndarray:
-    """Whose the slices of shard `number` are."""
+def counted(expected: Expected, order: Order, method: Method, rules: Rules, home: Path) -> Expected:
+    """`expected` with the lengths that this site's own slices and subjects leave no choice of: the rows of a shard and how many
+    shards its stream has, and a row of a METRIC for each test subject. home: the site's folder."""
+    if rules.closed:
+        return expected
+    sent = next((sent for sent in method.sends if sent.action == order.action), None)
+    if sent is not None:
+        count, most = len(_of_slices(open_vault(home), sent.side)), method.parameters.shard_slices
+        _, places, _ = part_of(order.number, count, most)
+        rows = len(range(*places.indices(count)))
+        expected = replace(expected, shards=shards_of(count, most, expected.views))
+    elif expected.kind == Kind.METRIC:
+        rows = len(rules.taken_in()["test"])
+    else:
+        return expected
+    forms = {
+        name: replace(form, shape=(rows, *form.shape[1:])) if form.shape[:1] == (None,) else form
+        for name, form in expected.arrays.items()
+    }
+    return replace(expected, arrays=forms)
+
+
+def _of_slices(vault: Vault, side: Side) -> np.ndarray:
+    """Whose the slices of a side are."""
     name = owners_name(side)
-    owners = vault.load(name)["owners"] if vault.has(name) else np.empty(0, np.int32)
-    _, places, _ = part_of(number, len(owners), most)
-    return owners[places]
+    return vault.load(name)["owners"] if vault.has(name) else np.empty(0, np.int32)

@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from fedprivseg.expected import Array, Expected
 from fedprivseg.messages import Released as Sent
-from fedprivseg.methods.method import Array, Expected
 from fedprivseg.policy.gate import Gate, Released
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
@@ -78,8 +79,10 @@ def _row(size: float, times: int) -> str:
                 payload = Payload(
                     Kind.IMAGE_CODE, SITE, "train", {"codes": codes}, shard=number, shards=times, history=(name,)
                 )
-                body = payload.encode()
-                out, released = timed(lambda: gate.release(body, ledger, site, action, run_id="run", number=number))  # noqa: B023 (called at once)
+                body, declared = payload.encode(), replace(EXPECTED, history=(name,), views=1)
+                out, released = timed(
+                    lambda: gate.release(body, ledger, site, action, run_id="run", number=number, expected=declared)  # noqa: B023 (called at once)
+                )
                 assert isinstance(released, Released), released.decision
                 sent = Sent(
                     released.body, released.signature, site.public_hex, "", 0.0, 0.0, released.encrypted_to, SITE

@@ -81,10 +81,15 @@ def test_one_dropout_more_ends_the_round_and_opens_nothing(tmp_path, step):
         run(tmp_path, lost=lost, summation="secure")
 
 
+def _stayed(*sites: int) -> dict[str, np.ndarray]:
+    """What a server says of who stayed."""
+    return {f"stayed/centre{place}": np.array([stays], np.uint8) for place, stays in enumerate(sites)}
+
+
 def test_no_site_hands_out_both_halves(tmp_path):
     federation, _ = run(tmp_path, summation="secure", rounds=1)
     method, site = federation.method, federation.all["centre0"]
-    stayed = federation.answer(Kind.SHARE, "centre0", {"stayed": np.array([1, 0, 1], np.uint8)}, 1)
+    stayed = federation.answer(Kind.SHARE, "centre0", _stayed(1, 0, 1), 1)
     assert site.vault.load("masks") == {}, "a site forgets a round's secrets when it has answered"
     with pytest.raises(ValueError, match="too few sites"):
         method.actions["masked_open"](method, site, Order("masked_open", 1, stayed))
@@ -99,8 +104,7 @@ def test_a_site_opens_nothing_for_too_few_survivors(tmp_path):
 
     def lying(action, expected, *, number=0, answers=None, sites=None):
         if action == "masked_open":
-            one = {"stayed": np.array([1, 0, 0], np.uint8)}
-            answers = {name: federation.answer(Kind.SHARE, name, one, number) for name in answers}
+            answers = {name: federation.answer(Kind.SHARE, name, _stayed(1, 0, 0), number) for name in answers}
         return opened(action, expected, number=number, answers=answers, sites=sites)
 
     federation.ask = lying

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fakes import as_it_is
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedprivseg.errors import RequestError
+from fedprivseg.errors import PayloadError, RequestError
+from fedprivseg.expected import Expected
 from fedprivseg.policy import gate as module
 from fedprivseg.policy.gate import DTYPES, LEVELS, RULES, Gate, Refused, Released
 from fedprivseg.policy.keys import SiteKey, statement, verify
@@ -54,15 +56,18 @@ def gate_of(exports: frozenset[Kind], **changes: Any) -> Gate:
 
 
 GATE = gate_of(EXPORTS)
-CODES = Payload(Kind.IMAGE_CODE, SITE, "train", {"codes": np.zeros((2, 4, 3, 3), np.float16)}, history=("encode",))
+SLOT = {"shard": 3, "shards": 4}
+CODES = Payload(
+    Kind.IMAGE_CODE, SITE, "train", {"codes": np.zeros((2, 4, 3, 3), np.float16)}, history=("encode",), **SLOT
+)
 
 
 def metric(**arrays: np.ndarray) -> Payload:
-    return Payload(Kind.METRIC, SITE, "measure", arrays)
+    return Payload(Kind.METRIC, SITE, "measure", arrays, **SLOT)
 
 
 def status(**arrays: np.ndarray) -> Payload:
-    return Payload(Kind.STATUS, SITE, "train", arrays)
+    return Payload(Kind.STATUS, SITE, "train", arrays, **SLOT)
 
 
 def holding(array: np.ndarray) -> Payload:
@@ -75,7 +80,15 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def release(body: bytes, ledger: Ledger, gate: Gate = GATE, key: SiteKey = KEY) -> Released | Refused:
-    return gate.release(body, ledger, key, "encode", run_id="run1", number=3)
+    """What the gate makes of `body`, if the method had declared just that."""
+    return gate.release(body, ledger, key, "encode", run_id="run1", number=3, expected=declared(body))
+
+
+def declared(body: bytes) -> Expected:
+    try:
+        return as_it_is(Payload.decode(bytes(body)))
+    except PayloadError:
+        return as_it_is(CODES)
 
 
 # ---------------------------------------------------------------------------------------------- the rules
@@ -277,8 +290,8 @@ def test_what_is_released_is_signed_for_its_slot_and_recorded(ledger: Ledger) ->
         "rule": "kind.declared",
         "run": "run1",
         "shapes": ["codes float16 (2, 4, 3, 3)"],
-        "shard": 0,
-        "shards": 1,
+        "shard": 3,
+        "shards": 4,
         "transfer": "across",
     }
 
@@ -442,7 +455,7 @@ TELLING = {
 
 @pytest.mark.parametrize("rule", TELLING)
 def test_no_word_that_a_payload_brings_along_leaves_in_a_reason(ledger: Ledger, rule: str) -> None:
-    """A reason goes to the server. Which array it was is told by its place; the ledger, which stays, has the names."""
+    """A reason goes to the server. Which array it was is told by its place."""
     refused = release(TELLING[rule].encode(), ledger)
     assert isinstance(refused, Refused)
     assert refused.decision.rule == rule
@@ -467,6 +480,8 @@ payloads = st.builds(
     purpose=st.sampled_from([*PURPOSES, "resale"]),
     arrays=arrays,
     level=st.integers(0, 6),
+    shard=st.just(3),
+    shards=st.just(4),
     history=st.lists(st.text(max_size=5), max_size=2).map(tuple),
 )
 

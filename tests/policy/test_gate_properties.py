@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from fakes import as_it_is
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,9 +120,10 @@ def test_no_payload_leaves_without_a_permit_line_of_exactly_its_digest(
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         ledger = Ledger(Path(folder) / "ledger.jsonl", KEY, SITE)
-        for number, payload in enumerate(sent):
+        for number, drawn in enumerate(sent):
+            payload = replace(drawn, shard=number, shards=number + 1)
             body = payload.encode()
-            outcome = gate.release(body, ledger, KEY, "send", run_id="run", number=number)
+            outcome = gate.release(body, ledger, KEY, "send", run_id="run", number=number, expected=as_it_is(payload))
             line = read(ledger.path)[-1]
             assert (line.facts["digest"], line.facts["number"]) == (digest(body), number)
             assert (line.event, line.facts["decision"]) == (

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fakes import as_it_is
 
 from fedprivseg.policy.gate import Gate, Refused, Released
 from fedprivseg.policy.grading import Grading, judge
@@ -74,7 +75,9 @@ def test_a_policy_that_only_notes_lets_it_out_and_the_ledger_keeps_the_verdict(t
     ledger = Ledger(tmp_path / "ledger.jsonl", KEY, "centre1")
 
     def release(*strategy: Grading) -> Released | Refused:
-        return gate(*strategy).release(CODE.encode(), ledger, KEY, "encode", run_id="run1", number=0)
+        return gate(*strategy).release(
+            CODE.encode(), ledger, KEY, "encode", run_id="run1", number=0, expected=as_it_is(CODE)
+        )
 
     assert isinstance(release(grading(unadvised="note")), Released)
     assert isinstance(release(grading()), Refused)

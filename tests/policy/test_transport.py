@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from fakes import as_it_is
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedprivseg.errors import PayloadError, RequestError
+from fedprivseg.expected import Array, Expected
 from fedprivseg.messages import Released as Sent
-from fedprivseg.methods.method import Array, Expected
 from fedprivseg.policy.agreement import Agreement, BreachPlan, Terms
 from fedprivseg.policy.gate import Gate, Refused, Released
 from fedprivseg.policy.keys import SiteKey, statement, verify
@@ -64,7 +65,7 @@ def gate_of(card: Card | None = CARD, server_key: str | None = SERVER.public_hex
 
 def release(gate: Gate, folder: Path, payload: Payload = CODES) -> Released | Refused:
     ledger = Ledger(folder / "ledger.jsonl", KEY, SITE)
-    return gate.release(payload.encode(), ledger, KEY, "send", run_id="run1", number=3)
+    return gate.release(payload.encode(), ledger, KEY, "send", run_id="run1", number=3, expected=as_it_is(payload))
 
 
 # ------------------------------------------------------------------------------------------ the construction

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fedprivseg.errors import PayloadError
+from fedprivseg.expected import Array, Expected
 from fedprivseg.messages import Released
-from fedprivseg.methods.method import Array, Expected
 from fedprivseg.policy.keys import SiteKey, statement
 from fedprivseg.records import Kind, Order, Payload, digest
 from fedprivseg.server.intake import Intake

@@ -1,0 +1,167 @@
+"""Whether the lowest version that `pyproject.toml` allows of every dependency runs, on each Python that it names.
+
+    python tests/benchmarks/lowest_bounds.py [--python 3.11 --python 3.12 --python 3.13] [--keep] [--skip-ray]
+
+For each Python, uv (``pip install uv``) resolves the package with its extras ``dicom`` and ``he`` to the lowest versions of
+what is named directly, among those that have a wheel for that Python. A bound of which no wheel is to be had is wrong, and so
+is one that another dependency lifts: both stand in the table. What was resolved is installed with the package into a scratch
+environment, which then runs the quickstart cut small, on the engine ``inline`` and on ``ray``, imports what only the extras
+need, and is deleted. torch comes from PyPI with CUDA, some gigabytes that uv keeps in its cache (``UV_CACHE_DIR``).
+Prints Markdown; exit status 1 if a bound does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+EXTRAS = ("dicom", "he")
+SETTINGS = (
+    "data.subjects=3",
+    "grid.height=32",
+    "grid.width=32",
+    "grid.spacing=6.0",
+    "resources.cpus=1",
+    "resources.sites_at_once=1",
+    "method.parameters.image_steps=3",
+    "method.parameters.mask_steps=3",
+    "method.parameters.mapping_steps=3",
+    "method.parameters.views=1",
+)
+"""The quickstart, cut small: everything runs, nothing is learned."""
+
+CHECKS = {
+    "imports": [
+        "-c",
+        "import cedarpy, dicomanonymizer, monai, opacus, pydicom, scipy, tenseal, fedprivseg.report.page",
+    ],
+    "inline": [],
+    "ray": [],
+}
+LIMIT_S = 1800
+
+
+def main() -> int:
+    """The table; 1 if a bound does not hold."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--python", action="append", help="a version, or the path of an interpreter; may be repeated")
+    parser.add_argument("--keep", action="store_true", help="leave the environments where they are")
+    parser.add_argument("--skip-ray", action="store_true", help="run on the engine inline alone")
+    options = parser.parse_args()
+    pythons = options.python or ["3.11", "3.12", "3.13"]
+    checks = [name for name in CHECKS if not (options.skip_ray and name == "ray")]
+    found: dict[str, dict[str, str]] = {}
+    outcomes: dict[str, dict[str, str]] = {}
+    for python in pythons:
+        folder = Path(tempfile.mkdtemp(prefix="lowest-bounds-"))
+        try:
+            name, found_here = _resolved(python, folder)
+            found[name], outcomes[name] = found_here, _tried(python, folder, checks)
+        finally:
+            if not options.keep:
+                shutil.rmtree(folder)
+    lines, sound = _table(found)
+    print("\n".join([*lines, "", *_outcomes(outcomes, checks)]))
+    return 0 if sound and all(each == "ok" for row in outcomes.values() for each in row.values()) else 1
+
+
+def _resolved(python: str, folder: Path) -> tuple[str, dict[str, str]]:
+    """The version of `python`, and the lowest versions in canonical names; also left as ``lock.txt``."""
+    extras = [word for extra in EXTRAS for word in ("--extra", extra)]
+    lock = folder / "lock.txt"
+    _uv("pip", "compile", str(ROOT / "pyproject.toml"), *extras, "--resolution", "lowest-direct", "--only-binary", ":all:",
+        "--no-annotate", "--no-header", "--quiet", "--python", python, "-o", str(lock))  # fmt: skip
+    _uv("venv", "--quiet", "--python", python, str(folder / "env"))
+    version = subprocess.run(
+        [_interpreter(folder), "-c", "import platform; print(platform.python_version())"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    pairs = (line.split("==") for line in lock.read_text().splitlines() if "==" in line)
+    return version, {_canonical(name): number.split(";")[0].strip() for name, number in pairs}
+
+
+def _tried(python: str, folder: Path, checks: list[str]) -> dict[str, str]:
+    """What came of each check: ``ok``, or the last line that it wrote."""
+    env = _interpreter(folder)
+    _uv("pip", "install", "--quiet", "--python", env, "--only-binary", ":all:", "-r", str(folder / "lock.txt"))
+    _uv("pip", "install", "--quiet", "--python", env, "--no-deps", str(ROOT))
+    outcomes = {}
+    for name in checks:
+        words = CHECKS[name] or [
+            "-m", "fedprivseg.cli", "run", str(ROOT / "simulations" / "quickstart.toml"), "--engine", name,
+            "-o", str(folder / f"run-{name}"), *(word for setting in SETTINGS for word in ("--set", setting)),
+        ]  # fmt: skip
+        told = subprocess.run(
+            [env, "-W", "default::DeprecationWarning:fedprivseg", *words],
+            capture_output=True, text=True, check=False, timeout=LIMIT_S, cwd=folder,
+            env={**os.environ, "FEDPRIVSEG_CACHE": str(folder / "cache"), "PYTHONPATH": ""},
+        )  # fmt: skip
+        wrote = (told.stderr + told.stdout).strip().splitlines()
+        outcomes[name] = "ok" if told.returncode == 0 else f"status {told.returncode}: {wrote[-1] if wrote else ''}"
+        print(f"{python} {name}: {outcomes[name]}", file=sys.stderr)
+        if told.returncode:
+            print("\n".join(wrote[-30:]), file=sys.stderr)
+    return outcomes
+
+
+def _table(found: dict[str, dict[str, str]]) -> tuple[list[str], bool]:
+    """A line a dependency: its lowest bound and what was installed on each Python; whether each bound is what was."""
+    lines = [f"| dependency | {' | '.join(found)} |", f"| --- |{' --- |' * len(found)}"]
+    sound = True
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    written = [
+        *project["dependencies"],
+        *(each for extra in EXTRAS for each in project["optional-dependencies"][extra]),
+    ]
+    asked = [Requirement(each) for each in written]
+    for name in dict.fromkeys(_canonical(each.name) for each in asked):
+        cells = []
+        for python, versions in found.items():
+            here = [
+                each
+                for each in asked
+                if _canonical(each.name) == name
+                and (each.marker is None or each.marker.evaluate({"python_version": ".".join(python.split(".")[:2])}))
+            ]
+            bound = next(part.version for each in here for part in each.specifier if part.operator in (">=", "=="))
+            holds = Version(bound) == Version(versions[name])
+            sound &= holds
+            cells.append(versions[name] if holds else f"**{versions[name]}**, not {bound}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines, sound
+
+
+def _outcomes(outcomes: dict[str, dict[str, str]], checks: list[str]) -> list[str]:
+    lines = [f"| check | {' | '.join(outcomes)} |", f"| --- |{' --- |' * len(outcomes)}"]
+    return [*lines, *(f"| {name} | {' | '.join(row[name] for row in outcomes.values())} |" for name in checks)]
+
+
+def _uv(*words: str) -> None:
+    """Run uv, which stands beside this Python or on the path."""
+    own = Path(sys.executable).with_name("uv")
+    subprocess.run([str(own) if own.exists() else "uv", *words], check=True)
+
+
+def _interpreter(folder: Path) -> str:
+    return str(folder / "env" / "bin" / "python")
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.split("[")[0]).lower()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
