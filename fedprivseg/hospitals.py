@@ -19,8 +19,8 @@ from fedprivseg.config import ConsentConfig, Scenario
 from fedprivseg.data.splits import Cohort
 from fedprivseg.errors import RequestError
 from fedprivseg.files import write_text
-from fedprivseg.policy.access import HOUSE
 from fedprivseg.policy.agreement import BreachPlan
+from fedprivseg.policy.cedar_terms import HOUSE
 from fedprivseg.policy.consent import Consent, Duo, write_register
 from fedprivseg.policy.foresight import draw_up, effective
 from fedprivseg.policy.keys import SiteKey

@@ -22,14 +22,15 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import final
-
-import cedarpy
+from typing import TYPE_CHECKING, final
 
 from fedprivseg.errors import RequestError
-from fedprivseg.policy.cedar_terms import context_of, entities, seconds, uid
+from fedprivseg.policy.cedar_terms import HOUSE, context_of, entities, seconds, uid
 from fedprivseg.policy.roles import Request, aware
 from fedprivseg.records import Decision
+
+if TYPE_CHECKING:  # the engine is loaded when it is first asked something: whoever only names a rule does without
+    import cedarpy
 
 MOST_POLICIES = 500
 MOST_BYTES = 1 << 18
@@ -42,9 +43,6 @@ LONGEST_S = 1.0
 _MOST_WHY = 400  # characters of a fault in policies that a decision repeats
 _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ID = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
-
-HOUSE = "cedar"
-"""The folder of a site's own policy files, within the site's."""
 
 OWN = "hospital."
 """How the ids of a hospital's own policies begin, so that a decision says whose rule it was."""
@@ -114,6 +112,8 @@ class CedarAuthorizer(Authorizer):
         """extra: a hospital's policy files, each policy a ``forbid`` with @id, @clause and @says. Raises RequestError that
         names the file and the policy if one cannot be read, does not parse, permits, does not fit the schema or lacks an
         annotation."""
+        import cedarpy
+
         folder = resources.files("fedprivseg.policy") / "cedar"
         packaged = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".cedar")), key=lambda e: e.name)
         self._schema = cedarpy.Schema.from_str((folder / "schema.cedarschema").read_text(encoding="utf-8"))
@@ -152,6 +152,8 @@ class CedarAuthorizer(Authorizer):
         return ruling
 
     def _decide(self, request: Request) -> Ruling:
+        import cedarpy
+
         now = seconds(aware("the clock's time", self._clock()))
         known = cedarpy.Entities.from_json_str(_JSON.encode(entities(request)), self._schema)
         asked = {
@@ -227,6 +229,8 @@ def _read(path: Path) -> str:
 def _check(name: str, text: str, schema: cedarpy.Schema, *, own: bool) -> None:
     """Raise RequestError unless `text` holds annotated policies that fit the schema. Each file on its own, so that a file
     that ends within a policy cannot change the next. own: whether it is a hospital's, which only forbids."""
+    import cedarpy
+
     try:
         parsed = cedarpy.policies_to_pst(text)
     except ValueError as fault:
@@ -259,6 +263,8 @@ def _check(name: str, text: str, schema: cedarpy.Schema, *, own: bool) -> None:
 
 
 def _policies(text: str) -> dict[str, Policy]:
+    import cedarpy
+
     parsed = cedarpy.policies_to_pst(text).static_policies
     found = {}
     for number, node in parsed.items():

@@ -8,6 +8,10 @@ from typing import Any
 
 from fedprivseg.policy.roles import Context, Guardian, Patient, Project, Record, Request, Staff, upwards
 
+HOUSE = "cedar"
+"""The folder of a site's own policy files, within the site's. It stands here, where no engine is loaded: a run writes the files
+of its simulated hospitals, and decides nothing by them."""
+
 
 def entities(request: Request) -> list[dict[str, Any]]:
     """The record, the principal with its projects, and the posts of these, of the doctors in charge and of all above.

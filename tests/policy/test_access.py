@@ -1471,9 +1471,9 @@ def test_a_fault_of_the_engine_is_a_refusal(
 
     assert AUTHORIZER.decide(GRANTED).allowed
     if part == "Entities":
-        monkeypatch.setattr(module.cedarpy.Entities, "from_json_str", fail)
+        monkeypatch.setattr(cedarpy.Entities, "from_json_str", fail)
     else:
-        monkeypatch.setattr(module.cedarpy, "is_authorized", fail)
+        monkeypatch.setattr(cedarpy, "is_authorized", fail)
     assert fault.__name__ in refused_as_fault(AUTHORIZER)
 
 
@@ -1481,7 +1481,7 @@ def test_whoever_stops_the_program_stops_it(monkeypatch: pytest.MonkeyPatch) -> 
     def stop(*arguments: object) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.cedarpy, "is_authorized", stop)
+    monkeypatch.setattr(cedarpy, "is_authorized", stop)
     with pytest.raises(KeyboardInterrupt):
         AUTHORIZER.decide(GRANTED)
 
@@ -1494,7 +1494,7 @@ def test_an_answer_that_comes_late_is_a_refusal(monkeypatch: pytest.MonkeyPatch)
         time.sleep(0.25)
         return engine(*arguments)
 
-    monkeypatch.setattr(module.cedarpy, "is_authorized", slow)
+    monkeypatch.setattr(cedarpy, "is_authorized", slow)
     assert AUTHORIZER.decide(GRANTED).allowed
     assert "longer than 0.2 seconds" in refused_as_fault(hurried)
 
@@ -1510,7 +1510,7 @@ def test_a_policy_that_cannot_be_evaluated_is_a_refusal(tmp_path: Path) -> None:
 def test_an_answer_with_an_unknown_policy_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     for reasons in (["policy9999"], []):
         answer = cedarpy.AuthzResult({"decision": "Allow", "diagnostics": {"reason": reasons, "errors": []}})
-        monkeypatch.setattr(module.cedarpy, "is_authorized", lambda *given, answer=answer: answer)
+        monkeypatch.setattr(cedarpy, "is_authorized", lambda *given, answer=answer: answer)
         assert "not known" in refused_as_fault(AUTHORIZER)
 
 
