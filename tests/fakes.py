@@ -78,6 +78,19 @@ class FakeSite:
         return Payload(Kind.METRIC, self.name, "measure", {**cells, **known}, level=2, history=("measure",))
 
 
+class Rows:
+    """`methods.method.Codes` in memory."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def rows(self, indices: np.ndarray) -> np.ndarray:
+        return self.values[indices]
+
+
 class FakeFederation:
     """A `methods.method.Federation` over fake sites. lost: (action, site) pairs at which a site drops out for good."""
 
@@ -112,6 +125,17 @@ class FakeFederation:
             self.got.append((action, name, payload))
             replies[name] = payload
         return replies
+
+    def collect(self, action, expected):
+        (array,) = expected.arrays
+        parts, lacking, number = {site: [] for site in self.sites}, list(self.sites), 0
+        while lacking:
+            replies = self.ask(action, expected, number=number, sites=lacking)
+            for site, payload in replies.items():
+                parts[site].append(payload.arrays[array])
+            number += 1
+            lacking = [site for site, payload in replies.items() if payload.shards > number]
+        return {site: Rows(np.concatenate(each)) for site, each in parts.items()}
 
     def answer(self, kind, site, arrays, shard):
         return Payload(kind, site, "answer", arrays, shard=shard, shards=shard + 1)

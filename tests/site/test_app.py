@@ -10,7 +10,10 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from fedprivseg.data.splits import Cohort
 from fedprivseg.engines.inline import InlineGrid
+from fedprivseg.expected import DESCRIPTION
 from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, read_reply, write_order
+from fedprivseg.methods.method import MEASURED
+from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.policy import ledger
 from fedprivseg.policy.keys import SiteKey, statement, verify
 from fedprivseg.policy.sealing import SealingKey
@@ -84,6 +87,134 @@ def test_anything_else_becomes_a_refusal(station, tiny_scenario, inner, rule):
     assert (reply.site, reply.rule) == ("centre1", rule)
     assert list(message.content) == ["refused"]
     assert ledger.read(station / "ledger.jsonl")[-1].facts["decision"] == "deny"
+
+
+CODE = "C1D5H7"
+NUMBER = int.from_bytes(CODE.encode(), "big")
+COUNTS = {name: np.array([1]) for name in DESCRIPTION.arrays}
+
+
+def _described(**changes):
+    return _payload(**{"purpose": "describe", "arrays": COUNTS, **changes})
+
+
+def _nothing_of_it(station, message):
+    """Whether neither what left nor the ledger says a patient's code, as a word or as a number."""
+    said = [{**record} for record in message.content.values()]
+    told = [dict(line.facts) for line in ledger.read(station / "ledger.jsonl") if line.event != "intake"]
+    text = json.dumps([said, told], default=str)
+    return not any(word in text for word in (CODE, str(NUMBER), CODE.encode().hex()))
+
+
+def test_what_the_roll_call_declares_leaves(station, tiny_scenario):
+    assert isinstance(read_reply(_ask(station, tiny_scenario, inner=_sends(_described())).content), Released)
+
+
+SMUGGLED = {
+    "array name": (_described(arrays={**COUNTS, CODE: np.array([1])}), "undeclared.names"),
+    "array instead of another": (_described(arrays={CODE: np.array([1])}), "undeclared.names"),
+    "history": (_described(history=(CODE,)), "undeclared.history"),
+    "history in capitals": (_described(history=("describe", CODE.lower())), "undeclared.history"),
+    "shard": (_described(shard=NUMBER, shards=NUMBER + 1), "undeclared.shard"),
+    "shards": (_described(shards=NUMBER), "undeclared.shards"),
+    "purpose": (_described(purpose=CODE), "purpose.unknown"),
+    "another purpose": (_described(purpose="train"), "undeclared.purpose"),
+    "level": (_described(level=NUMBER), "level.above"),
+    "site": (_described(site=CODE), "site.foreign"),
+    "another kind": (_described(kind=Kind.METRIC), "undeclared.kind"),
+    "dtype": (_described(arrays={name: array.astype(np.uint8) for name, array in COUNTS.items()}), "undeclared.dtype"),
+    "shape": (_described(arrays=COUNTS | {"slices_test": np.ones(49, np.int64)}), "undeclared.shape"),
+    "no values": (_described(arrays=COUNTS | {"slices_test": np.ones((0, 67, 49), np.int64)}), "undeclared.shape"),
+    "count": (_described(arrays=COUNTS | {"slices_test": np.array([NUMBER])}), "undeclared.range"),
+}
+
+
+@pytest.mark.parametrize(("sent", "rule"), SMUGGLED.values(), ids=SMUGGLED)
+def test_a_patients_code_leaves_in_no_word_and_no_number(station, tiny_scenario, sent, rule):
+    message = _ask(station, tiny_scenario, inner=_sends(sent))
+    reply = read_reply(message.content)
+    assert isinstance(reply, Refused)
+    assert reply.rule == rule
+    assert ledger.read(station / "ledger.jsonl")[-1].facts["rule"] == rule
+    assert _nothing_of_it(station, message)
+
+
+@pytest.mark.parametrize("where", ["metadata", "header", "record", "type of an error"])
+def test_a_patients_code_leaves_beside_no_payload(station, tiny_scenario, monkeypatch, where):
+    body = _described().encode()
+    size = int.from_bytes(body[:8], "little")
+    header = json.loads(body[8 : 8 + size])
+    fields = json.loads(header["__metadata__"]["payload"])
+    if where == "metadata":
+        header["__metadata__"]["note"] = CODE
+    elif where == "header":
+        header["__metadata__"]["payload"] = json.dumps(fields | {"note": CODE}, sort_keys=True)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+
+    def inner(message, context):
+        if where == "type of an error":
+            kind = type(CODE, (ValueError,), {"__module__": site_app.__name__})
+            monkeypatch.setattr(site_app, CODE, kind, raising=False)  # where a type that was written down would stand
+            raise kind
+        records = {"payload": ConfigRecord({"body": len(text).to_bytes(8, "little") + text + body[8 + size :]})}
+        records |= {CODE: ConfigRecord({"x": 1})} if where == "record" else {}
+        return Message(RecordDict(records), reply_to=message)
+
+    message = _ask(station, tiny_scenario, inner=inner)
+    reply = read_reply(message.content)
+    assert reply.error == "ValueError" if where == "type of an error" else reply.rule == "payload.malformed"
+    assert _nothing_of_it(station, message)
+
+
+def _codes(rows, **changes):
+    fields = {"kind": Kind.IMAGE_CODE, "purpose": "infer", "history": ("image encoder", "float16")}
+    return _payload(**{**fields, "arrays": {"codes": np.zeros((rows, 8, 8, 8), np.float16)}, **changes})
+
+
+def _measured(rows):
+    forms = {name: np.zeros((rows, *form.shape[1:]), form.dtype) for name, form in MEASURED.arrays.items()}
+    return _payload(kind=Kind.METRIC, purpose="measure", arrays=forms, history=MEASURED.history)
+
+
+@pytest.mark.parametrize(
+    ("action", "sent", "rule"),
+    [
+        ("send_test_codes", _codes(0), None),
+        ("send_test_codes", _codes(7), "undeclared.shape"),
+        ("send_test_codes", _codes(0, shards=NUMBER), "undeclared.shards"),
+        ("send_test_codes", _codes(0, history=("image encoder", CODE)), "undeclared.history"),
+        ("measure", _measured(len("test")), "undeclared.shape"),
+        ("fit_encoders", _payload(arrays={"lost": np.full((2, 3), 67, np.uint8)}), "undeclared.range"),
+        ("fit_encoders", _payload(arrays={CODE: np.zeros((2, 3), np.uint8)}), "undeclared.names"),
+    ],
+)
+def test_a_method_sends_what_it_declares_and_lengths_are_those_of_the_site(
+    station, tiny_scenario, monkeypatch, action, sent, rule
+):
+    """The station has read no slices, so a stream of them has no rows; how many subjects it tests is known from its intake."""
+    monkeypatch.setattr(PrivacySF, "actions", {**PrivacySF.actions, action: lambda method, site, order: sent})
+    message = _ask(station, tiny_scenario, action=action)
+    reply = read_reply(message.content)
+    assert getattr(reply, "rule", None) == rule
+    assert _nothing_of_it(station, message)
+
+
+def test_an_action_that_declares_nothing_lets_nothing_out(station, tiny_scenario, monkeypatch):
+    def undeclared(method, site, order):
+        return _payload()
+
+    monkeypatch.setattr(PrivacySF, "actions", {**PrivacySF.actions, "hello": undeclared})
+    reply = read_reply(_ask(station, tiny_scenario, action="hello").content)
+    assert isinstance(reply, Refused)
+    assert reply.rule == "undeclared.answer"
+
+
+def test_what_the_site_says_of_its_effort_is_rounded(station, tiny_scenario):
+    reply = read_reply(_ask(station, tiny_scenario).content)
+    assert reply.seconds > 0
+    assert round(reply.seconds, 2) == reply.seconds
+    assert reply.peak_rss_mb == int(reply.peak_rss_mb)
 
 
 def test_an_exception_leaves_as_its_type_and_a_log_id(station, tiny_scenario):

@@ -1,0 +1,139 @@
+"""What every registered method declares of its answers: all of them, closed, and the same for server and site."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes import FakeFederation, FakeSite, blocks
+
+from fedprivseg.config import MethodConfig, ProtectionConfig
+from fedprivseg.expected import LONGEST, Array, Expected
+from fedprivseg.methods import METHODS, resolve
+from fedprivseg.methods.training import NET, TrainingParameters, outline, travelling
+from fedprivseg.nets.baseline import build_net, weights_of
+from fedprivseg.policy.declaration import departure
+from fedprivseg.protections import PROTECTIONS, Shield, protected
+from fedprivseg.records import Grid, Kind, Order, Payload
+
+GRID = Grid(32, 32, 2.0)
+CODE = "C1D5H7"
+BRIEF = {"rounds": 1, "local_steps": 1, "steps": 1, "curve_points": 1, "test_views": 1, "batch": 4, "shard_slices": 8}
+BRIEF |= {"image_steps": 1, "mask_steps": 1, "mapping_steps": 1, "views": 2}
+SECURE = {"summation": "secure"}
+PRIVATE = {"dp": {"epsilon": 8.0}}
+
+
+def brief(kind, variant="", **parameters):
+    known = {name: value for name, value in BRIEF.items() if name in kind.parameters_type.model_fields}
+    return resolve(MethodConfig(name=kind.name, variant=variant, parameters={**known, **parameters}))
+
+
+def cases():
+    for kind in METHODS:
+        for variant in kind.variants:
+            yield pytest.param((kind, variant, {}), id=f"{kind.name}-{variant}")
+    masked = next(kind for kind in METHODS if "summation" in kind.parameters_type.model_fields)
+    yield pytest.param((masked, "", SECURE), id=f"{masked.name}-secure")
+    yield pytest.param((masked, "", PRIVATE), id=f"{masked.name}-dp")
+
+
+@pytest.fixture(scope="module", params=cases())
+def answers(request, tmp_path_factory):
+    """The method, and of each action that a whole run orders one order, its declaration and its answer."""
+    kind, variant, parameters = request.param
+    method = brief(kind, variant, **parameters)
+    folder = tmp_path_factory.mktemp("declared")
+    sites = [FakeSite(f"centre{i}", blocks(8, seed=i), folder / "sites") for i in range(3)]
+    federation = FakeFederation(method, sites, folder / "server")
+    asked, ask = {}, federation.ask
+
+    def heard(action, expected, *, number=0, answers=None, sites=None):
+        replies = ask(action, expected, number=number, answers=answers, sites=sites)
+        for site, payload in replies.items():
+            asked[action] = Order(action, number, answers[site] if answers else None), expected, payload
+        return replies
+
+    federation.ask = heard
+    method.conduct(federation)
+    return method, asked
+
+
+def test_every_action_declares_its_answer(answers):
+    method, asked = answers
+    assert set(method.declares) == set(method.actions)
+    assert asked
+    for order, expected, payload in asked.values():
+        assert method.expected(order, GRID) == expected, "site and server read one declaration"
+        assert expected.kind in method.declared
+        assert departure(payload, expected, order.number) is None
+    assert method.expected(Order("send_everything"), GRID) is None
+
+
+def test_nothing_that_could_be_a_word_is_free(answers):
+    _, asked = answers
+    for order, expected, payload in asked.values():
+        first = min(payload.arrays)
+        renamed = {
+            CODE: payload.arrays[first],
+            **{name: value for name, value in payload.arrays.items() if name != first},
+        }
+        for sent, rule in [
+            (replace(payload, arrays=renamed), "names"),
+            (replace(payload, arrays={**payload.arrays, CODE: np.zeros(1)}), "names"),
+            (replace(payload, history=(*payload.history, CODE)), "history"),
+            (replace(payload, history=(CODE,)), "history"),
+            (replace(payload, purpose=CODE), "purpose"),
+            (replace(payload, shard=payload.shard + 1), "shard"),
+            (replace(payload, shards=10**9), "shards"),
+            (replace(payload, arrays={**payload.arrays, first: payload.arrays[first].astype("int16")}), "dtype"),
+            (replace(payload, arrays={**payload.arrays, first: payload.arrays[first][..., None]}), "shape"),
+        ]:
+            decision = departure(sent, expected, order.number)
+            assert decision is not None, (order.action, rule)
+            assert decision.rule == f"undeclared.{rule}"
+            assert CODE not in decision.reason
+
+
+def test_only_lengths_that_count_slices_or_chosen_values_are_free(answers):
+    _, asked = answers
+    for order, expected, _ in asked.values():
+        free = {name: form for name, form in expected.arrays.items() if None in form.shape}
+        assert all(form.shape.count(None) == 1 and form.shape[0] is None for form in free.values())
+        counts = expected.views or expected.kind == Kind.METRIC
+        assert counts or all(form.longest < LONGEST for form in free.values()), order.action
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("net", ["unet", "unet-wide", "basic-unet", "nnunet"])
+def test_an_outline_has_the_arrays_of_the_net(net, norm):
+    forms = travelling(outline(TrainingParameters(net=net, norm=norm), GRID))
+    real = weights_of(build_net(net, norm, 32, 0, "weights"))
+    assert forms == {NET + name: Array("float32", value.shape) for name, value in real.items()}
+    assert all(value.dtype == np.float32 for value in real.values())
+
+
+@pytest.mark.parametrize("kind", PROTECTIONS, ids=lambda kind: kind.name)
+def test_a_protection_declares_the_history_that_it_leaves(kind):
+    config = ProtectionConfig(name=kind.name, of=("image-code",))
+    expected = Expected(Kind.IMAGE_CODE, "train", {"codes": Array("float16", (None, 6, 4, 4))}, ("float16",), views=1)
+    codes = np.random.default_rng(0).standard_normal((2, 6, 4, 4)).astype(np.float16)
+    done, history = Shield((config,), 0, "centre1").apply(Kind.IMAGE_CODE, codes, ("a", 0))
+    sent = Payload(Kind.IMAGE_CODE, "centre1", "train", {"codes": done}, history=("float16", *history))
+    assert departure(sent, protected((config,), expected), 0) is None
+    assert departure(replace(sent, history=("float16",)), protected((config,), expected), 0) is not None
+    assert departure(sent, expected, 0) is not None, "a protection that is not in the scenario"
+    assert protected((config,), replace(expected, kind=Kind.MASK_CODE)).history == ("float16",)
+
+
+@pytest.mark.parametrize("kind", PROTECTIONS, ids=lambda kind: kind.name)
+def test_a_protection_may_change_neither_shape_nor_type(kind):
+    config = ProtectionConfig(name=kind.name, of=("image-code",))
+    expected = Expected(Kind.IMAGE_CODE, "train", {"codes": Array("float16", (None, 6, 4, 4))}, views=1)
+    history = protected((config,), expected).history
+    for codes, rule in [(np.zeros((2, 6, 4, 5), np.float16), "shape"), (np.zeros((2, 6, 4, 4), np.float32), "dtype")]:
+        sent = Payload(Kind.IMAGE_CODE, "centre1", "train", {"codes": codes}, history=history)
+        decision = departure(sent, protected((config,), expected), 0)
+        assert decision is not None
+        assert decision.rule == f"undeclared.{rule}"
