@@ -1,4 +1,4 @@
-"""What may answer an order: the one declaration that a site's gate, its policy preview and the server's intake read.
+"""What may answer an order: the one declaration that a site's gate and the server's intake read.
 
 A method declares an `Expected` for each of its actions (`methods.method.Method.declares`). The gate lets nothing else out
 (`policy.declaration`), and the server takes nothing else in. All of it is closed: names, types, shapes, the words of the

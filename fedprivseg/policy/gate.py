@@ -123,16 +123,16 @@ class Gate:
         *,
         run_id: str,
         number: int,
-        expected: Expected | None,
+        expected: Callable[[], Expected | None],
         shown: Head | None = None,
         owners: Callable[[Payload], Sequence[str]] = lambda payload: (),
     ) -> Released | Refused:
         """Decide on the encoded payload `body`, write that into the ledger, and only then hand it back.
 
         The signature is over ``statement(run_id, site, action, number, digest)``, with the digest of what is sent: the answer
-        to `action` number `number` of run `run_id`, encrypted if the policy wants it. expected: what the method declares of
-        that answer; None if it declares nothing, and then nothing may leave. shown: the head of the server's
-        ledger, which the line notes. owners: the pseudonyms of those whose data the payload is made of, for the line; what
+        to `action` number `number` of run `run_id`, encrypted if the policy wants it. expected: says what the method declares
+        of that answer; None if it declares nothing, and then nothing may leave. shown: the head of the server's ledger, which
+        the line notes. owners: the pseudonyms of those whose data the payload is made of, for the line; what
         raises there is a refusal. Exactly one ledger line is written, before the return; if that fails, nothing is
         released. Any exception from here means that nothing was released either.
         """
@@ -142,10 +142,11 @@ class Gate:
         payload: Payload | None = None
         signature, encrypted_to = b"", ""
         subjects: list[Fact] = []
-        departs: Decision | None = None
+        as_declared = False
         try:
             payload = Payload.decode(body)
-            departs = departure(payload, expected, number)
+            departs = departure(payload, expected(), number)
+            as_declared = departs is None
             subjects = [*owners(payload)]
             if ledger.site != self.site or ledger.public_hex != key.public_hex:
                 reason = "The ledger or the signing key is not the one of this gate's site."
@@ -176,7 +177,7 @@ class Gate:
             "rule": decision.rule,
             "run": run_id,
             **({} if shown is None else {"server_head": shown.noted()}),
-            **({} if payload is None else {**_describe(payload, departs), **self._strategy(payload.kind)}),
+            **({} if payload is None else {**_describe(payload, as_declared), **self._strategy(payload.kind)}),
             **({SUBJECTS: subjects} if subjects else {}),
             **({"encrypted_to": encrypted_to, "sealed": digest(sent)} if decision.allowed and encrypted_to else {}),
             **({"transfer": "within" if self.standing.within else "across"} if decision.allowed else {}),
@@ -310,13 +311,13 @@ RULES: tuple[tuple[str, str, Callable[[Gate, Payload], str | None]], ...] = (
 """Each rule's id, the clause that it serves, and its objection: a sentence if the payload may not leave, else None."""
 
 
-def _describe(payload: Payload, departs: Decision | None) -> dict[str, Fact]:
+def _describe(payload: Payload, as_declared: bool) -> dict[str, Fact]:
     """What the ledger says about a payload: names, types and shapes, and no value of any array. Of one that departs from what
     is declared no word or number that could be anything: a ledger is shown to others, and its rule tells what was wrong."""
     known: dict[str, Fact] = {"kind": payload.kind.value}
     known |= {"level": payload.level} if payload.level in LEVELS else {}
     known |= {"purpose": payload.purpose} if payload.purpose in get_args(Purpose) else {}
-    if departs is not None:
+    if not as_declared:
         return known
     return {
         **known,

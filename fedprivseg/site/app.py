@@ -85,8 +85,9 @@ def _through_gate(
     def owners(payload: Payload) -> list[str]:
         return owners_of(payload, order, method, rules, station.folder, key)
 
-    if expected is not None:
-        expected = counted(expected, order, method, rules, station.folder)
+    def declared() -> Expected | None:
+        return None if expected is None else counted(expected, order, method, rules, station.folder)
+
     verdict = own_gate.release(
         body,
         ledger,
@@ -94,7 +95,7 @@ def _through_gate(
         order.action,
         run_id=envelope.run_id,
         number=order.number,
-        expected=expected,
+        expected=declared,
         shown=shown,
         owners=owners,
     )

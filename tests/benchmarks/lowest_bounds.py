@@ -2,12 +2,12 @@
 
     python tests/benchmarks/lowest_bounds.py [--python 3.11 --python 3.12 --python 3.13] [--keep] [--skip-ray]
 
-For each Python, uv (``pip install uv``) resolves the package with its extras ``dicom`` and ``he`` to the lowest versions of
-what is named directly, among those that have a wheel for that Python. A bound of which no wheel is to be had is wrong, and so
-is one that another dependency lifts: both stand in the table. What was resolved is installed with the package into a scratch
-environment, which then runs the quickstart cut small, on the engine ``inline`` and on ``ray``, imports what only the extras
-need, and is deleted. torch comes from PyPI with CUDA, some gigabytes that uv keeps in its cache (``UV_CACHE_DIR``).
-Prints Markdown; exit status 1 if a bound does not hold.
+For each Python, uv (``pip install uv packaging``) resolves the package with all its extras to the lowest versions of what is
+named directly, among those that have a wheel for that Python. A bound of which no wheel is to be had is wrong, and so is one
+that another dependency lifts: both stand in the table. The package is built with the lowest version of what builds it, and
+installed with what was resolved into a scratch environment, which then runs the quickstart cut small, on the engine ``inline``
+and on ``ray``, imports what only extras need, runs some tests, and is deleted. torch comes from PyPI with CUDA, some
+gigabytes that uv keeps in its cache (``UV_CACHE_DIR``). Prints Markdown; exit status 1 if a bound does not hold.
 """
 
 from __future__ import annotations
@@ -21,12 +21,25 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = ("dicom", "he")
+EXTRAS = ("dicom", "he", "test")
+TESTS = tuple(
+    str(ROOT / "tests" / name)
+    for name in (
+        "test_records.py",
+        "attacks/test_judge.py",
+        "nets/test_private_training.py",
+        "policy/test_deidentify_encryption.py",
+        "policy/test_gate_properties.py",
+    )
+)
+"""Seconds each, of what only the extra ``test`` needs and of others' numbers; warnings of old libraries are not ours."""
+
 SETTINGS = (
     "data.subjects=3",
     "grid.height=32",
@@ -46,6 +59,17 @@ CHECKS = {
         "-c",
         "import cedarpy, dicomanonymizer, monai, opacus, pydicom, scipy, tenseal, fedprivseg.report.page",
     ],
+    "tests": [
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "filterwarnings=default",
+        *(str(ROOT / each) for each in TESTS),
+    ],
+    "ruff": ["-m", "ruff", "check", "--no-cache", str(ROOT)],
     "inline": [],
     "ray": [],
 }
@@ -97,7 +121,19 @@ def _tried(python: str, folder: Path, checks: list[str]) -> dict[str, str]:
     """What came of each check: ``ok``, or the last line that it wrote."""
     env = _interpreter(folder)
     _uv("pip", "install", "--quiet", "--python", env, "--only-binary", ":all:", "-r", str(folder / "lock.txt"))
-    _uv("pip", "install", "--quiet", "--python", env, "--no-deps", str(ROOT))
+    builders = [_lowest(Requirement(each)) for each in _project("build-system")["requires"]]
+    (folder / "build.txt").write_text("\n".join(builders))
+    _uv(
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        env,
+        "--no-deps",
+        "--build-constraints",
+        str(folder / "build.txt"),
+        str(ROOT),
+    )
     outcomes = {}
     for name in checks:
         words = CHECKS[name] or [
@@ -121,13 +157,13 @@ def _table(found: dict[str, dict[str, str]]) -> tuple[list[str], bool]:
     """A line a dependency: its lowest bound and what was installed on each Python; whether each bound is what was."""
     lines = [f"| dependency | {' | '.join(found)} |", f"| --- |{' --- |' * len(found)}"]
     sound = True
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = _project("project")
     written = [
         *project["dependencies"],
         *(each for extra in EXTRAS for each in project["optional-dependencies"][extra]),
     ]
     asked = [Requirement(each) for each in written]
-    for name in dict.fromkeys(_canonical(each.name) for each in asked):
+    for name in dict.fromkeys(_canonical(each.name) for each in asked if each.name != project["name"]):
         cells = []
         for python, versions in found.items():
             here = [
@@ -136,7 +172,7 @@ def _table(found: dict[str, dict[str, str]]) -> tuple[list[str], bool]:
                 if _canonical(each.name) == name
                 and (each.marker is None or each.marker.evaluate({"python_version": ".".join(python.split(".")[:2])}))
             ]
-            bound = next(part.version for each in here for part in each.specifier if part.operator in (">=", "=="))
+            (bound,) = (_lowest(each).partition("==")[2] for each in here)
             holds = Version(bound) == Version(versions[name])
             sound &= holds
             cells.append(versions[name] if holds else f"**{versions[name]}**, not {bound}")
@@ -147,6 +183,16 @@ def _table(found: dict[str, dict[str, str]]) -> tuple[list[str], bool]:
 def _outcomes(outcomes: dict[str, dict[str, str]], checks: list[str]) -> list[str]:
     lines = [f"| check | {' | '.join(outcomes)} |", f"| --- |{' --- |' * len(outcomes)}"]
     return [*lines, *(f"| {name} | {' | '.join(row[name] for row in outcomes.values())} |" for name in checks)]
+
+
+def _project(table: str) -> dict[str, Any]:
+    return dict(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[table])
+
+
+def _lowest(asked: Requirement) -> str:
+    """``name==version`` of the lowest bound."""
+    (bound,) = (part.version for part in asked.specifier if part.operator == ">=")
+    return f"{asked.name}=={bound}"
 
 
 def _uv(*words: str) -> None:

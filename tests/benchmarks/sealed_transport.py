@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,9 @@ def _row(size: float, times: int) -> str:
                 payload = Payload(
                     Kind.IMAGE_CODE, SITE, "train", {"codes": codes}, shard=number, shards=times, history=(name,)
                 )
-                body, declared = payload.encode(), replace(EXPECTED, history=(name,), views=1)
-                out, released = timed(
-                    lambda: gate.release(body, ledger, site, action, run_id="run", number=number, expected=declared)  # noqa: B023 (called at once)
-                )
+                body, declared = payload.encode(), partial(replace, EXPECTED, history=(name,), views=1)
+                release = partial(gate.release, run_id="run", number=number, expected=declared)
+                out, released = timed(partial(release, body, ledger, site, action))
                 assert isinstance(released, Released), released.decision
                 sent = Sent(
                     released.body, released.signature, site.public_hex, "", 0.0, 0.0, released.encrypted_to, SITE

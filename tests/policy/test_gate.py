@@ -81,7 +81,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def release(body: bytes, ledger: Ledger, gate: Gate = GATE, key: SiteKey = KEY) -> Released | Refused:
     """What the gate makes of `body`, if the method had declared just that."""
-    return gate.release(body, ledger, key, "encode", run_id="run1", number=3, expected=declared(body))
+    return gate.release(body, ledger, key, "encode", run_id="run1", number=3, expected=lambda: declared(body))
 
 
 def declared(body: bytes) -> Expected:
@@ -462,6 +462,36 @@ def test_no_word_that_a_payload_brings_along_leaves_in_a_reason(ledger: Ledger, 
     assert WORD not in refused.decision.reason
     assert "19580403" not in refused.decision.reason
     assert rule != "arrays.dtype" or refused.decision.reason.startswith("Array 1 of 2, in the order of their names,")
+
+
+UNDECLARED = {
+    "undeclared.names": replace(CODES, arrays={WORD: CODES.arrays["codes"]}),
+    "undeclared.history": replace(CODES, history=("encode", WORD)),
+    "undeclared.shard": replace(CODES, shard=19580403),
+    "undeclared.shards": replace(CODES, shards=19580403),
+    "undeclared.shape": holding(np.zeros((0, 1958, 403), np.float16)),
+    "undeclared.dtype": holding(np.zeros((2, 4, 3, 3), np.float32)),
+    "undeclared.purpose": replace(CODES, purpose="infer"),
+    "undeclared.kind": replace(CODES, kind=Kind.MASK_CODE),
+    "undeclared.answer": CODES,
+    "gate.fault": replace(CODES, history=(WORD,)),
+}
+
+
+@pytest.mark.parametrize("rule", UNDECLARED)
+def test_what_is_not_declared_stays_and_no_line_repeats_it(ledger: Ledger, rule: str) -> None:
+    """Whatever allows the kind: also if nothing is declared at all, or what says so fails."""
+    payload = UNDECLARED[rule]
+    assert GATE.decide(payload).allowed
+    says = {"undeclared.answer": lambda: None, "gate.fault": leak}.get(rule, lambda: as_it_is(CODES))
+    refused = GATE.release(payload.encode(), ledger, KEY, "encode", run_id="run1", number=3, expected=says)
+    assert isinstance(refused, Refused)
+    assert (refused.decision.rule, refused.decision.clause) == (rule, "5.6.2-b")
+    _, line = read(ledger.path)
+    assert line.facts["decision"] == "deny"
+    assert not {"history", "shapes", "shard", "shards"} & set(line.facts)
+    for told in (refused.decision.reason, json.dumps(dict(line.facts))):
+        assert not any(word in told for word in (WORD, "19580403", "1958", "patient"))
 
 
 # ---------------------------------------------------------------------------------------------- any payload

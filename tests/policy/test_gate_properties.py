@@ -6,6 +6,7 @@ import os
 import tempfile
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,9 @@ def test_no_payload_leaves_without_a_permit_line_of_exactly_its_digest(
         for number, drawn in enumerate(sent):
             payload = replace(drawn, shard=number, shards=number + 1)
             body = payload.encode()
-            outcome = gate.release(body, ledger, KEY, "send", run_id="run", number=number, expected=as_it_is(payload))
+            outcome = gate.release(
+                body, ledger, KEY, "send", run_id="run", number=number, expected=partial(as_it_is, payload)
+            )
             line = read(ledger.path)[-1]
             assert (line.facts["digest"], line.facts["number"]) == (digest(body), number)
             assert (line.event, line.facts["decision"]) == (

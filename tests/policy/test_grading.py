@@ -76,7 +76,7 @@ def test_a_policy_that_only_notes_lets_it_out_and_the_ledger_keeps_the_verdict(t
 
     def release(*strategy: Grading) -> Released | Refused:
         return gate(*strategy).release(
-            CODE.encode(), ledger, KEY, "encode", run_id="run1", number=0, expected=as_it_is(CODE)
+            CODE.encode(), ledger, KEY, "encode", run_id="run1", number=0, expected=lambda: as_it_is(CODE)
         )
 
     assert isinstance(release(grading(unadvised="note")), Released)

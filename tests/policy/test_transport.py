@@ -65,7 +65,9 @@ def gate_of(card: Card | None = CARD, server_key: str | None = SERVER.public_hex
 
 def release(gate: Gate, folder: Path, payload: Payload = CODES) -> Released | Refused:
     ledger = Ledger(folder / "ledger.jsonl", KEY, SITE)
-    return gate.release(payload.encode(), ledger, KEY, "send", run_id="run1", number=3, expected=as_it_is(payload))
+    return gate.release(
+        payload.encode(), ledger, KEY, "send", run_id="run1", number=3, expected=lambda: as_it_is(payload)
+    )
 
 
 # ------------------------------------------------------------------------------------------ the construction
