@@ -8,6 +8,7 @@ says ``raw_sharing = "allowed"`` in so many words, and the scenario asks for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -123,8 +124,13 @@ def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
     net = build(method.parameters, site)
     load_weights(net, unpacked(order)[0])
     scores = segment(net, site, site.testing(), method.parameters)
-    measured = site.measure(scores, keep=False)
-    return numbered(Kind.METRIC, site, "measure", measured.arrays, order.number, measured.history)
+    return numbered(
+        Kind.METRIC, site, "measure", site.measure(scores, keep=False).arrays, order.number, FOREIGN.history
+    )
+
+
+FOREIGN = replace(MEASURED, history=("measure", "network of another site"))
+"""What `measure_foreign` sends. It says so: of two networks the measures may be the same."""
 
 
 @final
@@ -146,7 +152,7 @@ class LocalOnly(Method):
         "glance_alone": GLANCED,
         "measure_alone": MEASURED,
         "send_weights": sent_weights,
-        "measure_foreign": MEASURED,
+        "measure_foreign": FOREIGN,
     }
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:

@@ -114,43 +114,38 @@ def _resolved(python: str, folder: Path) -> tuple[str, dict[str, str]]:
         text=True,
     ).stdout.strip()
     pairs = (line.split("==") for line in lock.read_text().splitlines() if "==" in line)
-    return version, {_canonical(name): number.split(";")[0].strip() for name, number in pairs}
+    versions = {_canonical(name): number.split(";")[0].strip() for name, number in pairs}
+    return version, versions | dict(_lowest(Requirement(each)).split("==") for each in _builders())
 
 
 def _tried(python: str, folder: Path, checks: list[str]) -> dict[str, str]:
     """What came of each check: ``ok``, or the last line that it wrote."""
     env = _interpreter(folder)
     _uv("pip", "install", "--quiet", "--python", env, "--only-binary", ":all:", "-r", str(folder / "lock.txt"))
-    builders = [_lowest(Requirement(each)) for each in _project("build-system")["requires"]]
-    (folder / "build.txt").write_text("\n".join(builders))
-    _uv(
-        "pip",
-        "install",
-        "--quiet",
-        "--python",
-        env,
-        "--no-deps",
-        "--build-constraints",
-        str(folder / "build.txt"),
-        str(ROOT),
-    )
-    outcomes = {}
+    (folder / "build.txt").write_text("\n".join(_lowest(Requirement(each)) for each in _builders()))
+    built = [_uv_path(), "pip", "install", "--quiet", "--python", env, "--no-deps",
+             "--build-constraints", str(folder / "build.txt"), str(ROOT)]  # fmt: skip
+    outcomes = {"build": _outcome(python, "build", built, folder)}
     for name in checks:
         words = CHECKS[name] or [
             "-m", "fedprivseg.cli", "run", str(ROOT / "simulations" / "quickstart.toml"), "--engine", name,
             "-o", str(folder / f"run-{name}"), *(word for setting in SETTINGS for word in ("--set", setting)),
         ]  # fmt: skip
-        told = subprocess.run(
-            [env, "-W", "default::DeprecationWarning:fedprivseg", *words],
-            capture_output=True, text=True, check=False, timeout=LIMIT_S, cwd=folder,
-            env={**os.environ, "FEDPRIVSEG_CACHE": str(folder / "cache"), "PYTHONPATH": ""},
-        )  # fmt: skip
-        wrote = (told.stderr + told.stdout).strip().splitlines()
-        outcomes[name] = "ok" if told.returncode == 0 else f"status {told.returncode}: {wrote[-1] if wrote else ''}"
-        print(f"{python} {name}: {outcomes[name]}", file=sys.stderr)
-        if told.returncode:
-            print("\n".join(wrote[-30:]), file=sys.stderr)
+        outcomes[name] = _outcome(python, name, [env, *words], folder) if outcomes["build"] == "ok" else "not built"
     return outcomes
+
+
+def _outcome(python: str, name: str, words: list[str], folder: Path) -> str:
+    told = subprocess.run(
+        words, capture_output=True, text=True, check=False, timeout=LIMIT_S, cwd=folder,
+        env={**os.environ, "FEDPRIVSEG_CACHE": str(folder / "cache"), "PYTHONPATH": ""},
+    )  # fmt: skip
+    wrote = (told.stderr + told.stdout).strip().splitlines()
+    outcome = "ok" if told.returncode == 0 else f"status {told.returncode}: {wrote[-1] if wrote else ''}"
+    print(f"{python} {name}: {outcome}", file=sys.stderr)
+    if told.returncode:
+        print("\n".join(wrote[-30:]), file=sys.stderr)
+    return outcome
 
 
 def _table(found: dict[str, dict[str, str]]) -> tuple[list[str], bool]:
@@ -159,6 +154,7 @@ def _table(found: dict[str, dict[str, str]]) -> tuple[list[str], bool]:
     sound = True
     project = _project("project")
     written = [
+        *_builders(),
         *project["dependencies"],
         *(each for extra in EXTRAS for each in project["optional-dependencies"][extra]),
     ]
@@ -182,7 +178,10 @@ def _table(found: dict[str, dict[str, str]]) -> tuple[list[str], bool]:
 
 def _outcomes(outcomes: dict[str, dict[str, str]], checks: list[str]) -> list[str]:
     lines = [f"| check | {' | '.join(outcomes)} |", f"| --- |{' --- |' * len(outcomes)}"]
-    return [*lines, *(f"| {name} | {' | '.join(row[name] for row in outcomes.values())} |" for name in checks)]
+    return [
+        *lines,
+        *(f"| {name} | {' | '.join(row[name] for row in outcomes.values())} |" for name in ("build", *checks)),
+    ]
 
 
 def _project(table: str) -> dict[str, Any]:
@@ -196,9 +195,17 @@ def _lowest(asked: Requirement) -> str:
 
 
 def _uv(*words: str) -> None:
-    """Run uv, which stands beside this Python or on the path."""
+    subprocess.run([_uv_path(), *words], check=True)
+
+
+def _uv_path() -> str:
+    """uv stands beside this Python or on the path."""
     own = Path(sys.executable).with_name("uv")
-    subprocess.run([str(own) if own.exists() else "uv", *words], check=True)
+    return str(own) if own.exists() else "uv"
+
+
+def _builders() -> list[str]:
+    return list(_project("build-system")["requires"])
 
 
 def _interpreter(folder: Path) -> str:
