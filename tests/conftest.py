@@ -7,10 +7,15 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import fedprivseg  # noqa: F401  (first: it tells OpenMP, before torch loads, that waiting threads sleep)
 
 ROOT = Path(__file__).parent.parent
+
+# No test fails because the machine is busy: properties are tried as often as they say, however long one trial takes.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 BRIEF = [
     "method.parameters.image_steps=3",
