@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from fedprivseg.compute import arithmetic_name
 from fedprivseg.config import Scenario, read_scenario
 from fedprivseg.data.mnms import Fault, read_release
 from fedprivseg.data.phantom import CENTRES, write_phantom
@@ -255,7 +256,7 @@ def _gather(
         wall_s=wall_s,
         resumed=resumed,
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        environment=_environment(),
+        environment=_environment(scenario),
         notes=notes,
         split_sha256=split_sha256,
         curve=_entries(accounts, CurvePoint),
@@ -294,11 +295,13 @@ def _scores(values: np.ndarray | None) -> Scores:
     return Scores(LV=each[0], MYO=each[1], RV=each[2], mean=float(np.mean(known)), missing=missing)
 
 
-def _environment() -> dict[str, str]:
+def _environment(scenario: Scenario) -> dict[str, str]:
+    half = scenario.method.parameters.get("half", False)
     packages = ("fedprivseg", "flwr", "monai", "nibabel", "numpy", "ray", "safetensors", "torch")
     return {
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",
         "cpus": str(os.cpu_count()),
+        "arithmetic": arithmetic_name("cuda" if scenario.resources.gpus else "cpu", half),
         **{name: version(name) for name in packages},
     }

@@ -14,6 +14,7 @@ little off; and every site has its own entrance and exit around one shared trunk
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, final
 
@@ -23,6 +24,7 @@ from pydantic import Field, model_validator
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from fedprivseg.compute import Half
 from fedprivseg.files import whole
 from fedprivseg.methods.method import (
     MEASURED,
@@ -40,8 +42,9 @@ from fedprivseg.methods.method import (
 )
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.codec import Codec, Decoder, Encoder, code_shape
-from fedprivseg.nets.descent import Schedule
+from fedprivseg.nets.descent import Schedule, arithmetic
 from fedprivseg.nets.fitting import (
+    ATTEMPTS,
     AnswerEncoder,
     Fitting,
     TaskEncoder,
@@ -52,6 +55,7 @@ from fedprivseg.nets.fitting import (
     fit_task_encoder,
     pictures_of,
     scores,
+    sound,
 )
 from fedprivseg.nets.fitting_mapping import SiteMapping, build_mapping, fit_mapping
 from fedprivseg.nets.segmentation import as_picture, lost_structures
@@ -106,7 +110,9 @@ class PrivacySFParameters(Parameters):
     mapping_averaging: float = Field(0.0, ge=0, lt=1, description="moving average of its weights; 0: none")
     test_views: int = Field(1, ge=1, le=len(VIEWS), description="views of a test slice that are sent and averaged")
     batch: int = Field(16, ge=2, description="slices a step (open)")
-    half: bool = Field(True, description="bfloat16 arithmetic where torch deems it safe (open)")
+    half: Half = Field(
+        "auto", description="bfloat16 arithmetic; auto: where the hardware has instructions for it (open)"
+    )
     shard_slices: int = Field(256, ge=1, description="most slices in one shard")
 
     @model_validator(mode="after")
@@ -135,45 +141,10 @@ class PrivacySFParameters(Parameters):
 
 def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Train both encoding networks on this site's slices alone (section 2.4, step 1). Says which structures were lost."""
-    net: TaskEncoder | AnswerEncoder | Codec
-    p, slices = method.parameters, site.training()
-    lost = np.zeros((2, len(STRUCTURES)), np.uint8)
     if not site.vault.has("image-codec"):
-        fitting = method.fitting(site, "image encoder", p.image_steps, p.image_rate)
-        if p.encoder == "task":
-            net = fit_task_encoder(
-                slices.images,
-                slices.masks,
-                fitting,
-                depth=p.image_depth,
-                channels=method.image_code(16, 16)[0],
-                folds=p.image_folds,
-                levels=_levels(slices.images.shape[1] >> p.image_depth, slices.images.shape[2] >> p.image_depth),
-                reconstruction=p.image_reconstruction,
-                noise=p.image_noise,
-                opposition=p.opposition,
-                attributes=site.attributes() if p.opposition else {},
-            )
-        elif p.encoder == "answer":
-            net = fit_answer_encoder(slices.images, slices.masks, fitting, depth=p.image_depth)
-        else:
-            net = fit_image_codec(slices.images, fitting, depth=p.image_depth, channels=p.image_channels)
-        if not isinstance(net, Codec):
-            segment = net if isinstance(net, TaskEncoder) else net.encoder
-            found = lost_structures(
-                lambda images: _labels(segment, images[:, None], site, p), slices.images, slices.masks
-            )
-            lost[0] = [name in found for name in STRUCTURES]
-        _keep(site, "image-codec", net, lost[0])
+        _keep(site, "image-codec", *sound(partial(_fit_image, method, site), partial(_lost_by_image, method, site)))
     if not site.vault.has("mask-codec"):
-        fitting = method.fitting(site, "mask encoder", p.mask_steps, p.mask_rate)
-        codec = fit_mask_codec(
-            slices.masks, fitting, depth=p.mask_depth, channels=p.mask_channels, folds=p.mask_folds, noise=p.mask_noise
-        )
-        pictures = as_picture(torch.from_numpy(slices.masks)).numpy()
-        found = lost_structures(lambda _: _labels(codec, pictures, site, p), slices.images, slices.masks)
-        lost[1] = [name in found for name in STRUCTURES]
-        _keep(site, "mask-codec", codec, lost[1])
+        _keep(site, "mask-codec", *sound(partial(_fit_mask, method, site), partial(_lost_by_mask, method, site)))
     lost = np.stack([site.vault.load(f"{name}-codec")["lost"] for name in ("image", "mask")])
     return Payload(Kind.STATUS, site.name, "train", {"lost": lost})
 
@@ -364,16 +335,17 @@ class PrivacySF(CodedMethod):
         """(C, h, w) of a mask code."""
         return code_shape(height, width, self.parameters.mask_depth, self.parameters.mask_channels)
 
-    def fitting(self, site: Site, stage: str, steps: int, rate: float) -> Fitting:
-        """How this site trains one of its networks; randomness from the run's seed, the site and the stage."""
+    def fitting(self, site: Site, stage: str, steps: int, rate: float, attempt: int) -> Fitting:
+        """How this site trains one of its networks; randomness from the run's seed, the site, the stage and the attempt."""
         p = self.parameters
+        again = (attempt,) if attempt else ()
         return Fitting(
             schedule=Schedule(steps, p.batch, rate, half=p.half),
             augmentation=Augmentation() if p.augmentation else None,
             seed=site.seed,
-            names=(site.name, stage),
+            names=(site.name, stage, *again),
             device=site.device,
-            progress=lambda _, done, total: site.progress(f"fit {stage}", done, total),
+            progress=lambda _, done, total: site.progress(f"fit {stage}" + ", again" * attempt, done, total),
         )
 
     def _mapping(self, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]) -> SiteMapping:
@@ -424,6 +396,57 @@ class PrivacySF(CodedMethod):
             )
 
 
+def _fit_image(method: PrivacySF, site: Site, attempt: int) -> TaskEncoder | AnswerEncoder | Codec:
+    p, slices = method.parameters, site.training()
+    fitting = method.fitting(site, "image encoder", p.image_steps, p.image_rate, attempt)
+    if p.encoder == "task":
+        return fit_task_encoder(
+            slices.images,
+            slices.masks,
+            fitting,
+            depth=p.image_depth,
+            channels=method.image_code(16, 16)[0],
+            folds=p.image_folds,
+            levels=_levels(slices.images.shape[1] >> p.image_depth, slices.images.shape[2] >> p.image_depth),
+            reconstruction=p.image_reconstruction,
+            noise=p.image_noise,
+            opposition=p.opposition,
+            attributes=site.attributes() if p.opposition else {},
+        )
+    if p.encoder == "answer":
+        return fit_answer_encoder(slices.images, slices.masks, fitting, depth=p.image_depth)
+    return fit_image_codec(slices.images, fitting, depth=p.image_depth, channels=p.image_channels)
+
+
+def _lost_by_image(method: PrivacySF, site: Site, net: TaskEncoder | AnswerEncoder | Codec) -> tuple[str, ...]:
+    if isinstance(net, Codec):
+        return ()  # it was not trained to segment
+    segment = net if isinstance(net, TaskEncoder) else net.encoder
+    slices = site.training()
+    return lost_structures(
+        lambda images: _labels(segment, images[:, None], site, method.parameters), slices.images, slices.masks
+    )
+
+
+def _fit_mask(method: PrivacySF, site: Site, attempt: int) -> Codec:
+    p = method.parameters
+    fitting = method.fitting(site, "mask encoder", p.mask_steps, p.mask_rate, attempt)
+    return fit_mask_codec(
+        site.training().masks,
+        fitting,
+        depth=p.mask_depth,
+        channels=p.mask_channels,
+        folds=p.mask_folds,
+        noise=p.mask_noise,
+    )
+
+
+def _lost_by_mask(method: PrivacySF, site: Site, codec: Codec) -> tuple[str, ...]:
+    slices = site.training()
+    pictures = as_picture(torch.from_numpy(slices.masks)).numpy()
+    return lost_structures(lambda _: _labels(codec, pictures, site, method.parameters), slices.images, slices.masks)
+
+
 def _view(method: PrivacySF, site: Site, number: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Images, masks of shard `number`, and how many shards there are. View 0 is the slices as they are; each further one
     is drawn from (seed, site, view, part), so that image codes and mask codes of a shard show the same pictures."""
@@ -448,9 +471,10 @@ def _levels(height: int, width: int) -> int:
     return next(levels for levels in (3, 2, 1, 0) if height % 2**levels == width % 2**levels == 0)
 
 
-def _keep(site: Site, name: str, net: torch.nn.Module, lost: np.ndarray) -> None:
+def _keep(site: Site, name: str, net: torch.nn.Module, lost: tuple[str, ...]) -> None:
     weights = {key: value.cpu().numpy() for key, value in net.state_dict().items()}
-    site.vault.save(name, {**weights, "lost": lost})
+    flags = np.array([structure in lost for structure in STRUCTURES], np.uint8)
+    site.vault.save(name, {**weights, "lost": flags})
 
 
 def _weights(site: Site, name: str, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -490,10 +514,10 @@ def _labels(net: torch.nn.Module, pictures: np.ndarray, site: Site, p: PrivacySF
 
 
 @torch.no_grad()
-def _answer(mapping: SiteMapping, site: str, codes: np.ndarray, device: str, half: bool) -> np.ndarray:
+def _answer(mapping: SiteMapping, site: str, codes: np.ndarray, device: str, half: Half) -> np.ndarray:
     """Predicted mask codes (n, C, h, w) float16 of image codes (n, c, h, w)."""
     mapping = mapping.to(device).eval()
-    with torch.autocast(device, torch.bfloat16, enabled=half):
+    with arithmetic(torch.device(device), half):
         answer: torch.Tensor = mapping(site, torch.from_numpy(codes.astype(np.float32)).to(device))
     return answer.half().cpu().contiguous().numpy()
 
@@ -502,4 +526,7 @@ def _note_lost(federation: Federation, site: str, lost: np.ndarray) -> None:
     for row, net in enumerate(("image", "mask")):
         names = [name for name, gone in zip(STRUCTURES, lost[row], strict=True) if gone]
         if names:
-            federation.note(site, f"the {net} encoding network lost {', '.join(names)} in training (Dice below 0.05)")
+            federation.note(
+                site,
+                f"the {net} encoding network lost {', '.join(names)} in each of {ATTEMPTS} trainings (Dice below 0.05)",
+            )

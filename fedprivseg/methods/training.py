@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
+from fedprivseg.compute import Half
 from fedprivseg.methods.method import Array, Expected, Federation, Parameters, Site
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.augment_monai import augment_like_nnunet
@@ -41,7 +42,7 @@ class TrainingParameters(Parameters):
     augmentation: Literal["batched", "monai", "none"] = Field(
         "batched", description="batched: this package's own; monai: nnU-Net's, from MONAI's transforms; none"
     )
-    half: bool = Field(True, description="bfloat16 arithmetic where torch deems it safe")
+    half: Half = Field("auto", description="bfloat16 arithmetic; auto: where the hardware has instructions for it")
     test_views: int = Field(4, ge=1, le=len(VIEWS), description="mirrored and turned views averaged over a test slice")
 
 
@@ -118,7 +119,7 @@ def under(arrays: Weights, prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def glanced(net: nn.Module, site: Site, number: int, half: bool) -> Payload:
+def glanced(net: nn.Module, site: Site, number: int, half: Half) -> Payload:
     """Dice of `net` on the test slices, per structure: on the grid, all slices pooled, one view, nothing kept."""
     images = site.testing()
     values = np.full(len(STRUCTURES), np.nan)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedprivseg.compute import Half
 from fedprivseg.errors import RunError
 from fedprivseg.nets.baseline import heads
 from fedprivseg.nets.descent import Progress, arithmetic, shuffled
@@ -36,7 +37,8 @@ class Work:
 
     first, steps: which steps of the run these are: `steps` of them, from number `first` (0 is the run's first). total: steps
     of the whole run, for the decay. batch: slices a step. rate: learning rate at step 0. momentum: Nesterov momentum (sgd
-    only). decay: weight decay. clip: largest norm of a gradient. half: bfloat16 where torch deems it safe.
+    only). decay: weight decay. clip: largest norm of a gradient. half: bfloat16 arithmetic
+    (`compute.half_precision`).
     """
 
     first: int
@@ -48,7 +50,7 @@ class Work:
     momentum: float = 0.9
     decay: float = 3e-5
     clip: float = 12.0
-    half: bool = True
+    half: Half = "auto"
 
     def rate_at(self, step: int) -> float:
         """The learning rate at step `step` of this round."""
