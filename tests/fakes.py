@@ -67,6 +67,13 @@ class FakeSite:
         return Payload(Kind.METRIC, self.name, "measure", {**cells, **known}, level=2)
 
 
+def facts_of(site: FakeSite) -> dict[str, int]:
+    """What a fake site says in the roll call; it measures one test subject."""
+    slices = site.training()
+    counts = {"slices_train": len(slices.images), "subjects_train": len(np.unique(slices.subjects))}
+    return {**counts, "slices_test": len(site.testing()), "subjects_test": 1}
+
+
 class FakeFederation:
     """A `methods.method.Federation` over fake sites. lost: (action, site) pairs at which a site drops out for good."""
 
@@ -102,6 +109,9 @@ class FakeFederation:
                 assert payload.arrays[key].dtype.name == form.dtype, (action, key)
                 shape = payload.arrays[key].shape
                 assert all(want in (None, have) for want, have in zip(form.shape, shape, strict=True)), (action, key)
+                assert form.low is None or (payload.arrays[key] >= form.low).all(), (action, key)
+                assert form.high is None or (payload.arrays[key] <= form.high).all(), (action, key)
+            assert expected.check(payload, self.facts(name)) is None, action
             self.got.append((action, name, payload))
             replies[name] = payload
         return replies
@@ -110,8 +120,7 @@ class FakeFederation:
         return Payload(kind, site, "answer", arrays, shard=shard, shards=shard + 1)
 
     def facts(self, site):
-        slices = self.all[site].training()
-        return {"slices_train": len(slices.images), "subjects_train": len(np.unique(slices.subjects))}
+        return facts_of(self.all[site])
 
     def sent(self, site):
         return 0
