@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import nn
 
+from fedprivseg.errors import QuorumError
 from fedprivseg.files import whole
 from fedprivseg.methods.local import LocalRule, Trained, received_net, run_round, spent
 from fedprivseg.methods.masking import MASKING, in_fixed_point, masked_round, mean_of
@@ -205,9 +206,12 @@ class Rounds(Method):
             for number in range(done + 1, p.rounds + 1):
                 extra = aggregation.broadcast(number, arrays)
                 updates: Mapping[str, Update] = {}
-                while (
-                    not updates
-                ):  # if all that were drawn have left, others are; the federation says when too few remain
+                while not updates:
+                    # All that were drawn may have left while others are there, who are drawn in their place.
+                    if not federation.sites:
+                        raise QuorumError(
+                            f"no site was left in round {number}; sites.<name>.status in accounts.json says why"
+                        )
                     chosen = chosen_sites(federation, number, p.fraction)
                     updates = self.exchange(federation, number, arrays, extra, chosen)
                 arrays = aggregation.fold(number, arrays, updates)
