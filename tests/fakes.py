@@ -141,7 +141,7 @@ class FakeFederation:
 
 
 class FakeGrid:
-    """A grid whose nodes are fake sites that know no gate: each carries out its order by the method's action, signs, and replies.
+    """A grid whose nodes are fake sites that know no gate: each carries out its order by the method's action and signs.
 
     tamper: ``(site, order, reply, sign) -> contents``, what goes out in the place of a right reply: a list of record
     dictionaries and Flower errors; ``sign(payload or bytes, **fields)`` makes a release with that signature and those fields.
@@ -150,7 +150,7 @@ class FakeGrid:
     def __init__(self, method, sites, folder: Path, run_id: str = "run", tamper=None) -> None:
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
         self.method, self.run_id, self.tamper = method, run_id, tamper
-        self.nodes = {node: site for node, site in enumerate(sites, start=2)}
+        self.nodes = dict(enumerate(sites, start=2))
         self.keys, self.ledgers, self.asked = {}, {}, []
         for site in sites:
             home = folder / site.name

@@ -45,7 +45,7 @@ class NoisyMean(Aggregation):
     def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
         """Clip, average with equal weights, add noise."""
         equal = {site: Update(_moved(u.arrays, arrays), u.extra, 1.0, u.steps, u.loss) for site, u in updates.items()}
-        # Where sites have left, the mean is over fewer, and one of them moves it further: the noise is that of those who stayed.
+        # Where sites have left, the mean is over fewer, and one of them moves it further: the noise is for those who stayed.
         self.wrapped.num_sampled_clients = len(equal)
         folded = self.mean.fold(number, arrays, equal)
         self.releases += 1

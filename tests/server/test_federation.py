@@ -44,7 +44,7 @@ class Toy:
 
     def __init__(self) -> None:
         self.actions = {"fit": self.fit, "measure": self.measure}
-        self.actions |= {name: self.send for name in STREAMS}
+        self.actions |= dict.fromkeys(STREAMS, self.send)
 
     @staticmethod
     def fit(method, site, order):
@@ -159,10 +159,18 @@ BAD = {
     "memory is infinite": ("fit", fields(peak_rss_mb=float("inf")), "field 'peak_rss_mb'"),
     "site is a number": ("fit", fields(site=1.5), "field 'site'"),
     "site is another": ("fit", fields(site="centre1"), "names another site"),
-    "rule is a list": ("fit", sends(RecordDict({"refused": ConfigRecord({"site": HOSTILE, "rule": ["x"], "reason": "", "head": ""})})), "field 'rule'"),
+    "rule is a list": (
+        "fit",
+        sends(RecordDict({"refused": ConfigRecord({"site": HOSTILE, "rule": ["x"], "reason": "", "head": ""})})),
+        "field 'rule'",
+    ),
     "rule is a novel": ("fit", sends(write_reply(Refused(HOSTILE, "x" * 10_000, "", ""))), "field 'rule'"),
     "error is a sentence": ("fit", sends(write_reply(Failed(HOSTILE, "patient A1 failed", "1f"))), "field 'error'"),
-    "two replies in one": ("fit", sends(RecordDict({"refused": ConfigRecord(), "failed": ConfigRecord()})), "one record of"),
+    "two replies in one": (
+        "fit",
+        sends(RecordDict({"refused": ConfigRecord(), "failed": ConfigRecord()})),
+        "one record of",
+    ),
     "head is huge": ("fit", fields(head="{" * 10_000), "field 'head'"),
     "head tells of no lines": ("fit", headed(lines=-1), "head"),
     "head's hash is a novel": ("fit", headed(hash="x" * 500), "head"),
@@ -184,10 +192,18 @@ BAD = {
     "Dice above 1": ("measure", filled(1.5, "dice"), "'dice' holds values out of range"),
     "a distance below 0": ("measure", filled(-1.0, "hd95_mm"), "'hd95_mm' holds values out of range"),
     "a distance of a lightyear": ("measure", filled(1e19, "assd_mm"), "'assd_mm' holds values out of range"),
-    "unknown, and a value": ("measure", lambda reply, sign: filled(0, "dice_known")(_half(reply, sign), sign), "none is known"),
+    "unknown, and a value": (
+        "measure",
+        lambda reply, sign: filled(0, "dice_known")(_half(reply, sign), sign),
+        "none is known",
+    ),
     "measures of unequal length": ("measure", cut("dice"), "'dice' has 0 rows, and 1"),
-    "more subjects than it has": ("measure", cut("dice", "dice_known", "hd95_mm", "hd95_mm_known", "assd_mm", "assd_mm_known"), "for 1 test subjects"),
-}  # fmt: skip
+    "more subjects than it has": (
+        "measure",
+        cut("dice", "dice_known", "hd95_mm", "hd95_mm_known", "assd_mm", "assd_mm_known"),
+        "for 1 test subjects",
+    ),
+}
 
 
 def _half(reply, sign):
@@ -319,7 +335,20 @@ scalars = st.one_of(
     st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(max_size=20), st.binary(max_size=20)
 )
 values = scalars | st.lists(st.floats(), max_size=3) | st.lists(st.text(max_size=3), max_size=3)
-FIELDS = ("body", "signature", "public_key", "head", "seconds", "peak_rss_mb", "encrypted_to", "site", "rule", "reason", "error", "log_id")  # fmt: skip
+FIELDS = (
+    "body",
+    "signature",
+    "public_key",
+    "head",
+    "seconds",
+    "peak_rss_mb",
+    "encrypted_to",
+    "site",
+    "rule",
+    "reason",
+    "error",
+    "log_id",
+)
 keys = st.sampled_from(FIELDS) | st.text(max_size=8)
 records = st.dictionaries(keys, values, max_size=8).map(ConfigRecord)
 any_content = st.dictionaries(
@@ -339,12 +368,19 @@ replies = st.one_of(
     st.tuples(st.just("content"), any_content),
     st.tuples(st.just("fields"), st.dictionaries(st.sampled_from(FIELDS), values, min_size=1, max_size=2)),
     st.tuples(st.just("header"), st.dictionaries(st.sampled_from(HEADER), jsons, min_size=1, max_size=2)),
-    st.tuples(st.just("arrays"), st.dictionaries(st.sampled_from(["lost", "codes", "dice", "dice_known", "slices_train"]), arrays, min_size=1, max_size=2)),
-    st.tuples(st.just("bytes"), st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4)),
+    st.tuples(
+        st.just("arrays"),
+        st.dictionaries(
+            st.sampled_from(["lost", "codes", "dice", "dice_known", "slices_train"]), arrays, min_size=1, max_size=2
+        ),
+    ),
+    st.tuples(
+        st.just("bytes"), st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4)
+    ),
     st.tuples(st.just("head"), jsons | st.dictionaries(st.sampled_from(["site", "lines", "hash", "signature"]), jsons)),
     st.tuples(st.just("code"), st.integers(0, 999)),
     st.tuples(st.just("times"), st.sampled_from([0, 2])),
-)  # fmt: skip
+)
 
 
 def _hostile(what, reply, sign):
