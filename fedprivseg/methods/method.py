@@ -207,7 +207,7 @@ class Federation(Protocol):
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Sites still taking part, sorted; a refused site leaves it."""
+        """Sites still taking part, sorted; one that failed or was excluded is not among them."""
 
     def ask(
         self,
@@ -218,7 +218,8 @@ class Federation(Protocol):
         answers: Mapping[str, Payload] | None = None,
         sites: Sequence[str] | None = None,
     ) -> dict[str, Payload]:
-        """Order `action` of every site (or `sites`) and wait. Refused payloads are left out and their site with them."""
+        """Order `action` of every site (or `sites`) and wait. Sites that fail, are blocked, or send what is not as `expected`
+        are left out, and take no part any more."""
 
     def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
         """Fetch all shards of `action` from every site into the code store. Shards already stored are not asked for."""
