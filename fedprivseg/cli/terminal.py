@@ -87,7 +87,7 @@ def print_result(result: Result, console: Console) -> None:
     print_table("", columns, rows)
     print_missing(result, console)
     mean = "-" if result.mean_dice is None else f"{result.mean_dice:.3f}"
-    stayed = sum(site.status == "ok" for site in result.sites.values())
+    stayed = len(result.finished)
     over = "" if stayed == len(result.sites) else f" over {stayed} of {len(result.sites)} sites"
     console.print(f"mean Dice {mean}{over}, wall time {result.wall_s:.0f} s", highlight=False)
     for note in result.notes:

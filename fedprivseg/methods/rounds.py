@@ -73,7 +73,7 @@ STATE = "state/"
 """Prefix of what an aggregation keeps, beside the arrays in ``model.safetensors``."""
 
 MOST_BUDGET = 1e9
-"""Largest epsilon, delta or noise multiplier that a site may say it spent or drew."""
+"""Largest epsilon or noise multiplier that a site may say it spent or drew."""
 
 EVERYBODY = "everybody"
 """Whose update a masked sum is."""
@@ -247,7 +247,8 @@ class Rounds(Method):
         """Record what differential privacy was spent, by the sites or by the server."""
         dp = self.parameters.dp
         if dp is not None:
-            form = {name: Array("float64", (1,), 0.0, MOST_BUDGET) for name in ("epsilon", "delta", "noise")}
+            highest = {"epsilon": MOST_BUDGET, "delta": 1.0, "noise": MOST_BUDGET}
+            form = {name: Array("float64", (1,), 0.0, high) for name, high in highest.items()}
             for site, payload in federation.ask("account", Expected(Kind.STATUS, "measure", form)).items():
                 values = {name: float(value[0]) for name, value in payload.arrays.items()}
                 federation.record(Budget(site=site, mechanism="DP-SGD at the site", unit=dp.unit, **values))

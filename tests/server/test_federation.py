@@ -408,7 +408,7 @@ def _hostile(what, reply, sign):
     return [write_reply(sign(save(content, metadata={"payload": json.dumps(header, sort_keys=True)})))]
 
 
-@settings(max_examples=120, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(action=st.sampled_from(ORDERS), what=replies)
 @example(action="fit", what=("fields", {"seconds": "1.0"}))
 @example(action="describe", what=("fields", {"public_key": 1.5}))
