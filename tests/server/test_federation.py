@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,15 @@ STREAMS = {
     "send_masks": Expected(Kind.MASK_CODE, "train", FORM, in_parts("train", 1, SHARD)),
 }
 ORDERS = ("describe", "fit", *STREAMS, "measure")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_power_cuts():
+    """Hundreds of ledgers are written here, and none has to outlive a power cut."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(os, "fsync", lambda descriptor: None)
+    yield
+    patch.undo()
 
 
 class Toy:
