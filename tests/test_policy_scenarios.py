@@ -258,7 +258,7 @@ def test_one_changed_byte_in_a_sealed_vault_excludes_its_site(phantom, tmp_path)
     (tmp_path / "run/result.json").unlink()
     (tmp_path / "run/sites/centre1/vault/image-codec.sealed").unlink()
     statuses, _ = run("open", phantom, tmp_path / "run", seal)
-    assert re.match(r"failed in 'fit_encoders': SealError.* under id \w+\.", statuses["centre1"])
+    assert re.match(r"failed in 'describe': SealError.* under id \w+\.", statuses["centre1"])
     assert (statuses["centre2"], statuses["centre3"]) == ("ok", "ok")
 
 
