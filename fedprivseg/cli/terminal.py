@@ -46,8 +46,8 @@ def bar(title: str, console: Console) -> Any:
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table on a terminal, tab-separated lines in a pipe."""
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     console = open_console()
     if not console.is_terminal:
@@ -56,7 +56,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         return
     drawn = Table(*columns, title=title, title_justify="left", box=None, header_style="bold")
     for row in rows:
-        drawn.add_row(*map(escape, row))  # a cell may hold what a site said
+        drawn.add_row(*map(Text, row))  # a cell may hold what a site said
     console.print(drawn)
 
 
@@ -64,7 +64,9 @@ def print_missing(result: Result, console: Console) -> None:
     """Each site that left the run, and why: a line of its own that nobody overlooks."""
     for name, site in result.sites.items():
         if site.status != "ok":
-            console.print(f"MISSING: site {name} {site.status}", style="bold red", highlight=False, markup=False)
+            console.print(
+                f"MISSING: site {name} {site.status}", style="bold red", highlight=False, markup=False, emoji=False
+            )
 
 
 def print_result(result: Result, console: Console) -> None:
@@ -91,10 +93,10 @@ def print_result(result: Result, console: Console) -> None:
     over = "" if stayed == len(result.sites) else f" over {stayed} of {len(result.sites)} sites"
     console.print(f"mean Dice {mean}{over}, wall time {result.wall_s:.0f} s", highlight=False)
     for note in result.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {note}", highlight=False, markup=False, emoji=False)
     for name, site in result.sites.items():
         for note in site.notes:
-            console.print(f"note: {name}: {note}", highlight=False, markup=False)
+            console.print(f"note: {name}: {note}", highlight=False, markup=False, emoji=False)
 
 
 def _numbers(scores: Scores, digits: int) -> list[str]:

@@ -406,8 +406,15 @@ class GridFederation:
         why = left(self.accounts)
         if all(account.failed for account in self.accounts.values()):
             raise SiteError(f"every site failed: {why}")
+        failed = any(account.failed for account in self.accounts.values())
+        then = (
+            "asks those again that failed, and nobody who was blocked or refused"
+            if failed
+            else "asks none of them again"
+        )
         raise QuorumError(
-            f"{len(self.sites)} of {len(self.accounts)} sites remain, the quorum is {self._scenario.quorum}: {why}"
+            f"{len(self.sites)} of {len(self.accounts)} sites remain, the quorum is {self._scenario.quorum}: "
+            f"{why.rstrip('.')}. The same command {then}; another --out begins with all"
         )
 
     def _save(self) -> None:

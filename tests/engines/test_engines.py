@@ -184,6 +184,8 @@ def test_an_error_at_one_site_excludes_it_loudly_and_the_others_go_on(
     from rich.console import Console
 
     from fedprivseg.cli.terminal import print_result
+    from fedprivseg.errors import RequestError
+    from fedprivseg.prediction import predict_image
     from fedprivseg.report.page import write_report
 
     _failing(monkeypatch, "centre2")
@@ -197,6 +199,8 @@ def test_an_error_at_one_site_excludes_it_loudly_and_the_others_go_on(
     shown = capsys.readouterr().out
     assert f"MISSING: site centre2 {why}" in shown
     assert "over 2 of 3 sites" in shown
+    with pytest.raises(RequestError, match="'centre2' left the run.*that finished are: centre1, centre3"):
+        predict_image(tmp_path / "run", tmp_path / "x.nii.gz", "centre2", tmp_path / "mask.nii.gz")
     page = write_report(tmp_path / "run").read_text()
     assert "did not take part to the end" in page
     assert log_id in page
