@@ -240,7 +240,9 @@ class Scenario(_Frozen):
     question: str = ""
     seed: int = Field(default=0, ge=0, lt=2**31)
     engine: Literal["ray", "inline"] = "ray"
-    quorum: int = Field(default=1, ge=1, description="fewest sites with which the run goes on when others are refused")
+    quorum: int = Field(
+        default=1, ge=1, description="fewest sites with which the run goes on when others fail or are excluded"
+    )
     deadline_s: float = Field(default=86_400.0, gt=0, description="longest wait for one answer of a site, in seconds")
     sites: tuple[SiteConfig, ...] = Field(min_length=1)
     data: DataConfig = DataConfig()

@@ -14,6 +14,7 @@ from fedprivseg.data.volumes import to_grid, write_mask
 from fedprivseg.errors import DataError, FolderError, RequestError
 from fedprivseg.methods import resolve
 from fedprivseg.records import Volume
+from fedprivseg.results import read_result
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.station import Station, station_folder
 
@@ -29,6 +30,10 @@ def predict_image(run: Path, image: Path, site: str, out: Path) -> tuple[int, ..
     names = [each.name for each in scenario.sites]
     if site not in names:
         raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
+    if site not in (finished := read_result(run).finished):
+        raise RequestError(
+            f"site {site!r} left the run and has no network of it; the sites that finished are: {', '.join(finished)}"
+        )
     if not out.name.endswith((".nii", ".nii.gz")):
         raise RequestError(f"the mask's file name {out.name!r} must end in .nii or .nii.gz")
     frames, affine, flat = _read(image)

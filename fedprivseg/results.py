@@ -94,6 +94,11 @@ class Result(_Frozen):
     budgets: tuple[Budget, ...] = ()
     metrics: tuple[Row, ...] = ()
 
+    @property
+    def finished(self) -> tuple[str, ...]:
+        """The names of the sites that took part to the end."""
+        return tuple(name for name, site in self.sites.items() if site.status == "ok")
+
     def rows(self) -> list[dict[str, Any]]:
         """Per-subject, per-phase, per-structure metrics as flat dictionaries: ``pandas.DataFrame(result.rows())``."""
         return [row.model_dump() for row in self.metrics]

@@ -18,7 +18,7 @@ from click.exceptions import Abort, ClickException
 import fedprivseg
 from fedprivseg.cli import access, archive, deidentify, destroy, ledger, lifecycle, policy, trace, vault
 from fedprivseg.cli import data as data_commands
-from fedprivseg.cli.terminal import bar, open_console, print_result, print_table
+from fedprivseg.cli.terminal import bar, open_console, print_missing, print_result, print_table
 from fedprivseg.errors import DataError, FedprivsegError, FolderError, QuorumError, RequestError
 from fedprivseg.files import deliver
 
@@ -112,6 +112,7 @@ def run(
 
         report = write_report(folder)
     if as_json:
+        print_missing(result, console)
         typer.echo(json.dumps({**result.model_dump(mode="json", exclude={"metrics"}), "report": str(report)}))
         return
     print_result(result, console)

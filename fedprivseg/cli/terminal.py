@@ -47,6 +47,7 @@ def bar(title: str, console: Console) -> Any:
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table on a terminal, tab-separated lines in a pipe."""
     from rich.table import Table
+    from rich.text import Text
 
     console = open_console()
     if not console.is_terminal:
@@ -55,8 +56,17 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         return
     drawn = Table(*columns, title=title, title_justify="left", box=None, header_style="bold")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(Text, row))  # a cell may hold what a site said
     console.print(drawn)
+
+
+def print_missing(result: Result, console: Console) -> None:
+    """Each site that left the run, and why: a line of its own that nobody overlooks."""
+    for name, site in result.sites.items():
+        if site.status != "ok":
+            console.print(
+                f"MISSING: site {name} {site.status}", style="bold red", highlight=False, markup=False, emoji=False
+            )
 
 
 def print_result(result: Result, console: Console) -> None:
@@ -77,13 +87,16 @@ def print_result(result: Result, console: Console) -> None:
     ]
     columns = ["site", "train", "test", "Dice LV", "MYO", "RV", "mean", "HD95 mm", "MB up", "MB down", "s", "status"]
     print_table("", columns, rows)
+    print_missing(result, console)
     mean = "-" if result.mean_dice is None else f"{result.mean_dice:.3f}"
-    console.print(f"mean Dice {mean}, wall time {result.wall_s:.0f} s", highlight=False)
+    stayed = len(result.finished)
+    over = "" if stayed == len(result.sites) else f" over {stayed} of {len(result.sites)} sites"
+    console.print(f"mean Dice {mean}{over}, wall time {result.wall_s:.0f} s", highlight=False)
     for note in result.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, markup=False, emoji=False)
     for name, site in result.sites.items():
         for note in site.notes:
-            console.print(f"note: {name}: {note}", highlight=False)
+            console.print(f"note: {name}: {note}", highlight=False, markup=False, emoji=False)
 
 
 def _numbers(scores: Scores, digits: int) -> list[str]:

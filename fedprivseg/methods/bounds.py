@@ -20,6 +20,7 @@ from fedprivseg.files import whole
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import (
     MEASURED,
+    MOST_LOSS,
     Action,
     Array,
     Codes,
@@ -28,6 +29,7 @@ from fedprivseg.methods.method import (
     Method,
     Sent,
     Site,
+    in_parts,
     part_of,
 )
 from fedprivseg.methods.rounds import measure
@@ -38,6 +40,7 @@ from fedprivseg.methods.training import (
     TrainingParameters,
     augmentation,
     build,
+    forms_of,
     glanced,
     marks,
     mean_dices,
@@ -50,7 +53,7 @@ from fedprivseg.methods.training import (
 )
 from fedprivseg.nets.baseline import Weights, load_weights, weights_of
 from fedprivseg.nets.local_training import train_round
-from fedprivseg.records import CrossSite, CurvePoint, Kind, Order, Payload
+from fedprivseg.records import STRUCTURES, CrossSite, CurvePoint, Kind, Order, Payload
 
 ALONE = "alone"
 """The memory of a site that trains alone: its weights, loss and number after a round."""
@@ -131,7 +134,7 @@ class LocalOnly(Method):
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Train alone, measure at home; then carry each network to every other site."""
         p = self.parameters
-        trained = Expected(Kind.STATUS, "train", {_LOSS: Array("float64", (1,))})
+        trained = Expected(Kind.STATUS, "train", {_LOSS: Array("float64", (1,), 0.0, MOST_LOSS)})
         with federation.stage("train alone"):
             for number in range(1, p.rounds + 1):
                 replies = federation.ask("train_alone", trained, number=number)
@@ -151,9 +154,7 @@ class LocalOnly(Method):
 
     def _cross(self, federation: Federation, measured: Mapping[str, Payload]) -> None:
         """Fill the cross-site matrix: rows where a network was trained, columns where it was measured."""
-        forms = {
-            NET + name: Array("float32", v.shape) for name, v in weights_of(build(self.parameters, federation)).items()
-        }
+        forms = forms_of(weights_of(build(self.parameters, federation)), NET)
         nets = federation.ask("send_weights", Expected(Kind.WEIGHTS, "measure", forms))
         for number, (origin, net) in enumerate(nets.items()):
             sent = {
@@ -211,14 +212,12 @@ class Pooled(Method):
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Collect, train, and let every site measure with the one network."""
-        size = federation.grid.height, federation.grid.width
+        shape = None, federation.grid.height, federation.grid.width
+        pictures, labels = Array("float32", shape, 0.0, 1.0), Array("uint8", shape, 0, len(STRUCTURES))
+        every = in_parts("train", 1, self.parameters.shard_slices)
         with federation.stage("send raw data"):
-            images = federation.collect(
-                "send_images", Expected(Kind.RAW, "train", {"images": Array("float32", (None, *size))})
-            )
-            masks = federation.collect(
-                "send_masks", Expected(Kind.RAW, "train", {"masks": Array("uint8", (None, *size))})
-            )
+            images = federation.collect("send_images", Expected(Kind.RAW, "train", {"images": pictures}, every))
+            masks = federation.collect("send_masks", Expected(Kind.RAW, "train", {"masks": labels}, every))
         with federation.stage("train pooled"):
             weights = self._weights(federation, images, masks)
         with federation.stage("measure"):

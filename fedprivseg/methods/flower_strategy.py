@@ -18,7 +18,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from fedprivseg.errors import ServerError
+from fedprivseg.errors import QuorumError
 from fedprivseg.methods.rounds import Aggregation, Update
 from fedprivseg.nets.baseline import Weights
 from fedprivseg.records import Budget
@@ -54,7 +54,7 @@ class FlowerStrategy(Aggregation):
         return {}
 
     def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
-        """One round of the strategy. Raises ServerError if it returns no arrays."""
+        """One round of the strategy. Raises QuorumError if it returns no arrays, which it does for too few updates."""
         stepped = [name for name in arrays if name not in self.averaged]
         folded = self._run(self.strategy, number, arrays, updates, stepped)
         if self.averaged:
@@ -72,7 +72,9 @@ class FlowerStrategy(Aggregation):
             replies = [_reply(node, update, names) for node, update in enumerate(updates.values(), start=1)]
             folded, _ = strategy.aggregate_train(number, replies)
         if folded is None:
-            raise ServerError(f"{type(strategy).__name__} returned no weights for {len(updates)} updates")
+            raise QuorumError(
+                f"{type(strategy).__name__} cannot aggregate the updates of {len(updates)} sites; it needs more"
+            )
         return {name: folded[name].numpy().astype(np.float32) for name in names}
 
     def state(self) -> dict[str, np.ndarray]:

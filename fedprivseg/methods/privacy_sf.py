@@ -28,8 +28,10 @@ from fedprivseg.compute import Half
 from fedprivseg.files import whole
 from fedprivseg.methods.method import (
     MEASURED,
+    MOST_CODE,
     Action,
     Array,
+    Check,
     CodedMethod,
     Codes,
     Expected,
@@ -38,6 +40,7 @@ from fedprivseg.methods.method import (
     Sent,
     Site,
     What,
+    in_parts,
     part_of,
 )
 from fedprivseg.nets.augment import Augmentation, augment
@@ -253,19 +256,21 @@ class PrivacySF(CodedMethod):
         """Sections 2.4 and 2.5: fit encoders at the sites, send codes, train the mapping, infer, decode, measure."""
         p = self.parameters
         size = federation.grid.height, federation.grid.width
-        image_code = {"codes": Array("float16", (None, *self.image_code(*size)))}
-        mask_code = {"codes": Array("float16", (None, *self.mask_code(*size)))}
+        image_code = {"codes": Array("float16", (None, *self.image_code(*size)), -MOST_CODE, MOST_CODE)}
+        mask_code = {"codes": Array("float16", (None, *self.mask_code(*size)), -MOST_CODE, MOST_CODE)}
+        shown = in_parts("train", p.views, p.shard_slices)
+        asked = in_parts("test", p.test_views, p.shard_slices)
         with federation.stage("fit encoders"):
-            status = Expected(Kind.STATUS, "train", {"lost": Array("uint8", (2, len(STRUCTURES)))})
+            status = Expected(Kind.STATUS, "train", {"lost": Array("uint8", (2, len(STRUCTURES)), 0, 1)})
             for site, payload in federation.ask("fit_encoders", status).items():
                 _note_lost(federation, site, payload.arrays["lost"])
         with federation.stage("send codes"):
-            images = federation.collect("send_image_codes", Expected(Kind.IMAGE_CODE, "train", image_code))
-            masks = federation.collect("send_mask_codes", Expected(Kind.MASK_CODE, "train", mask_code))
+            images = federation.collect("send_image_codes", Expected(Kind.IMAGE_CODE, "train", image_code, shown))
+            masks = federation.collect("send_mask_codes", Expected(Kind.MASK_CODE, "train", mask_code, shown))
         with federation.stage("train mapping"):
             mapping = self._mapping(federation, images, masks)
         with federation.stage("infer"):
-            codes = federation.collect("send_test_codes", Expected(Kind.IMAGE_CODE, "infer", image_code))
+            codes = federation.collect("send_test_codes", Expected(Kind.IMAGE_CODE, "infer", image_code, asked))
             longest = max((len(codes[site]) for site in federation.sites), default=0)
             for number, start in enumerate(range(0, longest, p.shard_slices)):
                 answers = {}
@@ -274,7 +279,7 @@ class PrivacySF(CodedMethod):
                     if len(rows):
                         arrays = {"codes": _answer(mapping, site, codes[site].rows(rows), federation.device, p.half)}
                         answers[site] = federation.answer(Kind.MASK_CODE, site, arrays, number)
-                done = Expected(Kind.STATUS, "infer", {"slices": Array("int64", (1,))})
+                done = Expected(Kind.STATUS, "infer", {"slices": Array("int64", (1,))}, _decoded(answers))
                 federation.ask("decode", done, number=number, answers=answers, sites=list(answers))
         with federation.stage("measure"):
             return federation.ask("measure", MEASURED)
@@ -520,6 +525,16 @@ def _answer(mapping: SiteMapping, site: str, codes: np.ndarray, device: str, hal
     with arithmetic(torch.device(device), half):
         answer: torch.Tensor = mapping(site, torch.from_numpy(codes.astype(np.float32)).to(device))
     return answer.half().cpu().contiguous().numpy()
+
+
+def _decoded(answers: Mapping[str, Payload]) -> Check:
+    """That a site says it decoded as many codes as it was sent."""
+
+    def check(payload: Payload, facts: Mapping[str, int]) -> str | None:
+        said, sent = int(payload.arrays["slices"][0]), len(answers[payload.site].arrays["codes"])
+        return None if said == sent else f"it says that it decoded {said} codes of {sent}"
+
+    return check
 
 
 def _note_lost(federation: Federation, site: str, lost: np.ndarray) -> None:

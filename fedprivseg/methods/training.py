@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from fedprivseg.compute import Half
-from fedprivseg.methods.method import Array, Expected, Federation, Parameters, Site
+from fedprivseg.methods.method import MOST_WEIGHT, Array, Expected, Federation, Parameters, Site
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.augment_monai import augment_like_nnunet
 from fedprivseg.nets.baseline import NetName, Norm, Weights, build_net, load_weights
@@ -96,9 +96,18 @@ class SummableParameters(RoundsParameters):
 GLANCED = Expected(
     Kind.METRIC,
     "measure",
-    {"dice": Array("float64", (len(STRUCTURES),)), "known": Array("uint8", (len(STRUCTURES),))},
+    {"dice": Array("float64", (len(STRUCTURES),), 0.0, 1.0), "known": Array("uint8", (len(STRUCTURES),), 0, 1)},
 )
 """What `glanced` sends."""
+
+
+def forms_of(arrays: Weights, prefix: str) -> dict[str, Array]:
+    """What the server expects of `arrays` when a site sends its own, under `prefix`: the same shapes, values within
+    `MOST_WEIGHT`, and no variance below 0, of which every other site's net would take the root."""
+    return {
+        prefix + name: Array("float32", value.shape, 0.0 if name.endswith("running_var") else -MOST_WEIGHT, MOST_WEIGHT)
+        for name, value in arrays.items()
+    }
 
 
 def packed(federation: Federation, arrays: Weights, extra: Weights, number: int) -> dict[str, Payload]:
@@ -150,6 +159,12 @@ def build(parameters: TrainingParameters, where: Site | Federation) -> nn.Module
     private = isinstance(parameters, RoundsParameters) and parameters.dp is not None
     norm = "group" if private else parameters.norm  # batch norm mixes slices: no bound on what one of them does
     return build_net(parameters.net, norm, side, where.seed, "initial weights")
+
+
+def weight_of(parameters: RoundsParameters, facts: Mapping[str, int]) -> int:
+    """The weight of a site in an average, from the counts that it told of (`Federation.facts`)."""
+    weights = {"slices": facts["slices_train"], "subjects": facts["subjects_train"], "equal": 1}
+    return weights[parameters.weighting]
 
 
 def planned(parameters: TrainingParameters, first: int, steps: int, total: int) -> Work:
