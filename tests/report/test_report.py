@@ -22,7 +22,7 @@ from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint
 from fedprivseg.report import page as report
-from fedprivseg.report.figures import Case, mosaic, slice_picture
+from fedprivseg.report.slices import Case, mosaic, slice_picture
 from fedprivseg.results import Result, Scores, SiteResult, metric_rows
 
 SITES = ("centre1", "centre2", "centre3")
