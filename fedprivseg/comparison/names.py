@@ -95,23 +95,25 @@ def _by_settings(runs: Sequence[Named], left: int = _SETTINGS) -> list[Named]:
     settings = [settings_of(run.scenario) for run in runs]
     differing = [
         key
-        for key in dict.fromkeys(key for own in settings for key in own)
+        for key in {key for own in settings for key in own}
         if len({own.get(key, "") for own in settings}) > 1 and all(len(own.get(key, "")) <= _WORD for own in settings)
     ]
     if not differing or not left:
         return list(runs)
     chosen = min(differing, key=lambda key: _telling(key, settings))
     word = chosen.split(".")[-1].replace("_", " ")
-    told = _by(runs, lambda run: f"{word} {found}" if (found := settings_of(run.scenario).get(chosen, "")) else "")
+    values = {run.place: own.get(chosen, "") for run, own in zip(runs, settings, strict=True)}
+    told = _by(runs, lambda run: f"{word} {values[run.place]}" if values[run.place] else "")
     again = [each for alike in _alike(told) for each in (_by_settings(alike, left - 1) if len(alike) > 1 else alike)]
     return list(runs) if any(len(each.name) > LONGEST for each in again) else again
 
 
-def _telling(key: str, settings: Sequence[Mapping[str, str]]) -> tuple[bool, bool, int]:
-    """Least for what says most: words and what only some runs have, then numbers; of these what tells most apart."""
+def _telling(key: str, settings: Sequence[Mapping[str, str]]) -> tuple[bool, bool, int, str]:
+    """Least for what says most: words and what only some runs have, then numbers; of these what tells most apart,
+    and of these the first by the alphabet, so that the order of the runs changes no name."""
     values = [own.get(key, "") for own in settings]
     numbers = all(values) and all(map(_is_number, values))
-    return key.split(".")[0] in _NOT_METHOD, numbers, -len(set(values))
+    return key.split(".")[0] in _NOT_METHOD, numbers, -len(set(values)), key
 
 
 def _is_number(text: str) -> bool:

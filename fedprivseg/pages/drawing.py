@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedprivseg.pages.looks import Look
+from fedprivseg.pages.looks import LINES, Look
 
 INK = "#1F2933"
 MUTED = "#52606D"
@@ -54,18 +54,19 @@ def bare(panel: Axes, grid: str = "both") -> None:
 
 
 def draw_line(panel: Axes, xs: Sequence[float], ys: Sequence[float], look: Look, label: str) -> None:
-    """A line in its `look`, such that one that runs on top of another hides nothing: its markers are hollow, and what is
-    drawn with gaps is drawn over what is not."""
+    """A line in its `look`, such that one that runs on top of another hides nothing: its markers are hollow, and the more gaps
+    a line has, the higher it lies and the thinner it is."""
+    gaps = LINES.index(look.line)
     panel.plot(
-        xs, ys, color=look.colour, linestyle=look.line, marker=look.marker, markersize=5, markerfacecolor="none",
-        markevery=max(1, len(xs) // 12), zorder=2 + 0.1 * len(look.line[1]), label=label,
+        xs, ys, color=look.colour, linestyle=look.line, linewidth=2.6 - 0.4 * gaps, marker=look.marker, markersize=5,
+        markerfacecolor="none", markeredgewidth=1.2, markevery=max(1, len(xs) // 12), zorder=2 + 0.1 * gaps, label=label,
     )  # fmt: skip
 
 
 def rounds_below(panel: Axes) -> None:
     """Make the x axis of `panel` count rounds: there is no round 1.25."""
     panel.set_xlabel("round")
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # of a single round it would draw halves
 
 
 def as_svg(figure: Figure, title: str) -> str:

@@ -26,6 +26,10 @@ LINES: Mapping[str, str] = {"LV": "#FF8A3D", "MYO": "#2FE0AE", "RV": "#5AB8FF"}
 MARGIN_MM = 14.0
 """How much is shown around the heart."""
 
+RAGGED = 12_000
+"""Bytes of an outline beyond which a region is tinted instead: so many specks cannot be told apart as lines, and their picture
+would be larger than all others together."""
+
 _DASHES = "4.2 2.1"
 
 
@@ -70,22 +74,25 @@ def slice_picture(case: Case, name: str, title: str) -> str:
     """
     x_mm, y_mm = case.spacing
     grey = case.grey
-    paths = []
+    wide, high = grey.shape[0] * x_mm, grey.shape[1] * y_mm
+    tints, paths = [], []
     for kind, labels in (("truth", case.truth), ("net", case.prediction)):
         # LV last: its outline is also the inner edge of MYO, and would else be hidden under it.
         for label, structure in reversed(list(enumerate(STRUCTURES, start=1))):
-            path = outline(labels[case.window] == label)
-            if path:
+            inside = labels[case.window] == label
+            path = outline(inside)
+            if len(path) > RAGGED:
+                tints.append(_tint(inside, LINES[structure], wide, high))
+            elif path:
                 key = f"{name}-{kind}-{structure}"
                 dashes = f' stroke-dasharray="{_DASHES}"' if kind == "truth" else ""
                 paths.append(
                     f'<path id="{key}" d="{path}" vector-effect="non-scaling-stroke"/>'
                     f'<use href="#{key}" stroke="{LINES[structure]}" stroke-opacity="1" stroke-width="1.8"{dashes}/>'
                 )
-    wide, high = grey.shape[0] * x_mm, grey.shape[1] * y_mm
     # A dark rim under each line keeps it apart from bright tissue.
     rim = f'<g transform="scale({x_mm / 2:g} {y_mm / 2:g})" fill="none" stroke="#000" stroke-opacity=".56" stroke-width="3">'
-    return _svg(wide, high, title, _image(grey, wide, high) + rim + "".join(paths) + "</g>")
+    return _svg(wide, high, title, _image(grey, wide, high) + "".join(tints) + rim + "".join(paths) + "</g>")
 
 
 def plain_picture(image: np.ndarray, title: str) -> str:
@@ -155,9 +162,19 @@ def outline(inside: np.ndarray) -> str:
 
 def _image(grey: np.ndarray, wide: float, high: float, style: str = "") -> str:
     """An (X, Y) image, 0..1, as an ``<image>`` that fills `wide` x `high`; the browser smooths unless `style` forbids."""
+    return _embedded(Image.fromarray(np.rint(255 * np.clip(grey, 0, 1)).astype(np.uint8).T), wide, high, style)
+
+
+def _tint(inside: np.ndarray, colour: str, wide: float, high: float) -> str:
+    """An (X, Y) bool region as an ``<image>`` that fills `wide` x `high`: half transparent in `colour`, else nothing."""
+    image = Image.fromarray(inside.astype(np.uint8).T, "P")
+    image.putpalette([0, 0, 0, *bytes.fromhex(colour.removeprefix("#"))])
+    return _embedded(image, wide, high, "image-rendering:pixelated;opacity:.5", transparency=0, bits=1)
+
+
+def _embedded(image: Image.Image, wide: float, high: float, style: str, **options: int) -> str:
     stream = io.BytesIO()
-    pixels = np.rint(255 * np.clip(np.asarray(grey, np.float64).T, 0, 1)).astype(np.uint8)
-    Image.fromarray(pixels).save(stream, "png", optimize=True)
+    image.save(stream, "png", optimize=True, **options)
     body = base64.b64encode(stream.getvalue()).decode("ascii")
     look = f' style="{style}"' if style else ""
     return f'<image width="{wide:g}" height="{high:g}" preserveAspectRatio="none"{look} href="data:image/png;base64,{body}"/>'

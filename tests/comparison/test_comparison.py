@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 import pytest
+from browser import laid_out
 from scipy.stats import wilcoxon
 
 from fedprivseg.comparison.figures import pareto, picture, privacy_picture
@@ -235,6 +236,43 @@ def test_the_page_stands_alone_and_marks_what_policy_forbids(runs, tmp_path):
     assert "nan" not in page.lower().replace("finance", "")
     again = write_page(compare([runs]), tmp_path / "again.html")
     assert again.read_text() == page
+
+
+def test_two_methods_of_one_scenario_name_are_named_by_their_method_everywhere(tmp_path):
+    """Two runs of `quickstart` that differ in their method: the table, CSV, LaTeX, Markdown and figures call them by it."""
+    for method, offset in (("privacy-sf", 0.1), ("fedavg", 0.0)):
+        _attacked(write_run(tmp_path / method, "quickstart", dices(offset), method=method), 0.3)
+    found = compare([tmp_path])
+    assert [entry.label for entry in found.entries] == ["privacy-sf", "fedavg"]
+    assert [row["label"] for row in csv.DictReader(io.StringIO(as_csv(found)))] == ["privacy-sf", "fedavg"]
+    assert [row["scenario"] for row in csv.DictReader(io.StringIO(as_csv(found)))] == ["quickstart", "quickstart"]
+    assert [line.split(" & ")[0] for line in as_latex(found).splitlines()[4:6]] == ["privacy-sf", "fedavg"]
+    assert [line.split(" | ")[0] for line in as_markdown(found).splitlines()[2:]] == ["| privacy-sf", "| fedavg"]
+    page = write_page(found, tmp_path / "compare.html").read_text()
+    assert len(re.findall(r"<text [^>]*>privacy-sf</text>", page)) == 2  # both scatters; neither run has a curve
+    assert "(2)" not in page
+    # The interval is that of the run, whatever it is compared with.
+    assert compare([tmp_path / "fedavg"]).entries[0].dice_interval == found.entries[1].dice_interval
+
+
+def test_a_reference_may_be_a_scenario_that_one_entry_has(tmp_path):
+    write_run(tmp_path / "a", "study-a", dices(0.1), method="fedavg")
+    write_run(tmp_path / "b", "study-b", dices(0.0), method="fedprox")
+    write_run(tmp_path / "c", "study-b", dices(0.0), method="scaffold")
+    assert compare([tmp_path], "study-a").reference == "fedavg"
+    with pytest.raises(RequestError, match="there are 2 runs 'study-b'"):
+        compare([tmp_path], "study-b")
+
+
+def test_nothing_is_cut_off_and_at_1100_pixels_the_whole_table_shows(runs, tmp_path):
+    """With `difference` and `p`, intervals and leakage; narrower, the table scrolls by itself."""
+    for folder in runs.glob("*-0"):
+        _attacked(folder, 0.4)
+    (tmp_path / "browser").mkdir()
+    found = laid_out(write_page(compare([runs]), tmp_path / "compare.html").read_text(), tmp_path / "browser")
+    assert {width: each["faults"] for width, each in found.items() if each["faults"]} == {}
+    assert found[1100]["scrolling"] == found[1600]["scrolling"] == []
+    assert "Results" in found[400]["scrolling"]
 
 
 def test_the_picture_is_a_png(runs):
