@@ -167,7 +167,7 @@ def _image(grey: np.ndarray, wide: float, high: float, style: str = "") -> str:
 
 def _tint(inside: np.ndarray, colour: str, wide: float, high: float) -> str:
     """An (X, Y) bool region as an ``<image>`` that fills `wide` x `high`: half transparent in `colour`, else nothing."""
-    image = Image.fromarray(inside.astype(np.uint8).T, "P")
+    image = Image.frombytes("P", inside.shape, inside.T.astype(np.uint8).tobytes())
     image.putpalette([0, 0, 0, *bytes.fromhex(colour.removeprefix("#"))])
     return _embedded(image, wide, high, "image-rendering:pixelated;opacity:.5", transparency=0, bits=1)
 
