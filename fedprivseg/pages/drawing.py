@@ -102,6 +102,10 @@ def as_png(figure: Figure, dpi: float | None = None) -> bytes:
     return stream.getvalue()
 
 
-def short(text: str, most: int = 22) -> str:
-    """`text`, cut to `most` characters with an ellipsis."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def short(texts: Sequence[str], most: int = 22) -> list[str]:
+    """Each text, cut to `most` characters with an ellipsis: at its end, or in its middle where two would else be the same."""
+    cut = [text if len(text) <= most else f"{text[: most - 1]}…" for text in texts]
+    if len(set(cut)) == len(set(texts)):
+        return cut
+    tail = most // 2
+    return [text if len(text) <= most else f"{text[: most - tail - 1]}…{text[-tail:]}" for text in texts]

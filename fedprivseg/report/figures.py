@@ -46,7 +46,7 @@ def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str) -> st
             panel.set_title(structure, color=COLOURS[structure], fontweight="bold", fontsize=11)
             panel.set_xlim(low - 0.02, 1.02)
             panel.set_ylim(len(labels) - 0.5, -0.5)
-            panel.set_yticks(range(len(labels)), [short(label) for label in labels.values()])
+            panel.set_yticks(range(len(labels)), short(list(labels.values())))
             panel.set_xlabel("Dice")
             bare(panel, "x")
         return as_svg(figure, title)
@@ -66,13 +66,14 @@ def curve_chart(points: Sequence[CurvePoint], labels: Mapping[str, str], title: 
         return ""
     with house_style("curve"):
         figure = Figure(figsize=(10, 3.2), layout=ConstrainedLayoutEngine(wspace=0.05))
-        for panel, (name, lines) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
-            for (site, line), look in zip(lines.items(), looks_of([False] * len(lines)), strict=True):
+        for panel, (measure, lines) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+            names = short([labels[site] for site in lines])
+            for line, look, name in zip(lines.values(), looks_of([False] * len(lines)), names, strict=True):
                 known = [(x, y) for x, y in line if y is not None]
                 if known:
-                    draw_line(panel, [x for x, _ in known], [y for _, y in known], look, short(labels[site]))
+                    draw_line(panel, [x for x, _ in known], [y for _, y in known], look, name)
             rounds_below(panel)
-            panel.set_ylabel(name)
+            panel.set_ylabel(measure)
             bare(panel)
             panel.legend(frameon=False, fontsize=8, handlelength=4)
         return as_svg(figure, title)
@@ -89,9 +90,10 @@ def summary_png(sites: Mapping[str, tuple[Scores, Case | None, np.ndarray | None
         each = min(2.3, 0.78 * room / len(sites))
         grid = figure.add_gridspec(2, len(sites) + 1, width_ratios=[each] * len(sites) + [room - each * len(sites)])
         grid.update(left=0.035, right=0.985, top=0.86, bottom=0.1, wspace=0.12, hspace=0.08)
-        for column, (label, (_, case, code)) in enumerate(sites.items()):
+        titles = short(list(sites))
+        for column, (_, case, code) in enumerate(sites.values()):
             panels = figure.add_subplot(grid[0, column]), figure.add_subplot(grid[1, column])
-            panels[0].set_title(short(label), fontsize=11)
+            panels[0].set_title(titles[column], fontsize=11)
             for panel, content in zip(panels, (case, code), strict=True):
                 panel.set_axis_off()
                 if content is None:
@@ -159,7 +161,7 @@ def _draw_bars(panel: Axes, scores: Mapping[str, Scores]) -> None:
         for place, height in zip(places, heights, strict=True):
             if height:
                 panel.text(place, height + 0.01, f".{round(height * 100):02d}", ha="center", fontsize=7.5, color=MUTED)
-    panel.set_xticks(range(len(scores)), [short(label, 12) for label in scores])
+    panel.set_xticks(range(len(scores)), short(list(scores), 12))
     panel.set_ylim(0, 1)
     panel.set_title("Dice at each hospital", fontsize=11)
     bare(panel, "y")

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from fedprivseg.pages.drawing import as_png, as_svg, draw_line, house_style, rounds_below
+from fedprivseg.pages.drawing import as_png, as_svg, draw_line, house_style, rounds_below, short
 from fedprivseg.pages.looks import looks_of
 
 
@@ -59,3 +59,12 @@ def test_a_figure_is_the_same_text_each_time_with_no_more_digits_than_a_screen_s
     assert not re.search(r' d="[^"]*\d\.\d{3}', texts[0])
     with house_style("x"):
         assert as_png(curve(([1.0], [1.0])), 50)[16:24] == (200).to_bytes(4, "big") + (150).to_bytes(4, "big")
+
+
+def test_what_is_cut_short_is_still_told_apart():
+    assert short(["Centre 1", "Clinica Sagrada Familia, Barcelona"], 16) == ["Centre 1", "Clinica Sagrada…"]
+    # Of 16 characters the last 8 stay, and 7 in front of the ellipsis.
+    assert short(["Hospital of the city (one)", "Hospital of the city (two)", "short"], 16) == [
+        "Hospita…ty (one)", "Hospita…ty (two)", "short",
+    ]  # fmt: skip
+    assert short(["x" * 30, "x" * 30], 10) == ["x" * 9 + "…"] * 2
