@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "fedprivseg"
 
 # Lower layers first. A module may import from lower layers and from its own part, never from a neighbour or above.
 LAYERS = (
-    {"records", "errors", "seeds", "compute", "progress", "files"},
+    {"records", "errors", "seeds", "compute", "progress", "files", "pages"},
     {"config", "data", "nets", "policy", "measures", "protections", "results", "findings"},
     {"methods", "attacks", "messages"},
     {"site", "server"},
@@ -49,7 +49,6 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("benchmark", "report"),
     ("benchmark", "run"),
     ("breach", "hospitals"),
-    ("comparison", "report"),
     ("compliance", "disposal"),
     ("compliance", "evidence"),
     ("compliance", "withdrawal"),
@@ -76,7 +75,6 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("safekeeping", "notices"),
     ("safekeeping", "withdrawal"),
     ("trace", "hospitals"),
-    ("trace", "report"),
     ("trace", "withdrawal"),
     ("withdrawal", "hospitals"),
     ("withdrawal", "inventory"),

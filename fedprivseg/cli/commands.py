@@ -245,7 +245,9 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Put finished runs side by side: Dice, HD95, intervals, paired differences, cost. Refuses runs on different data."""
-    from fedprivseg.comparison.page import write_page, write_picture, write_privacy_picture
+    from fedprivseg.comparison.figures import picture as draw
+    from fedprivseg.comparison.figures import privacy_picture
+    from fedprivseg.comparison.page import write_page
     from fedprivseg.comparison.runs import compare as put_side_by_side
     from fedprivseg.comparison.tables import as_csv, as_latex, as_markdown, as_rows
 
@@ -254,8 +256,8 @@ def compare(
     written += [deliver(csv, as_csv(comparison))] if csv else []
     written += [deliver(latex, as_latex(comparison))] if latex else []
     written += [deliver(markdown, as_markdown(comparison))] if markdown else []
-    written += [write_privacy_picture(comparison, privacy)] if privacy else []
-    written += [write_picture(comparison, picture)] if picture else []
+    written += [deliver(privacy, privacy_picture(comparison))] if privacy else []
+    written += [deliver(picture, draw(comparison))] if picture else []
     header, rows = as_rows(comparison)
     if as_json:
         table = [dict(zip(header, row, strict=True)) for row in rows]
@@ -278,7 +280,8 @@ def benchmark(
     """Run every scenario of a folder with every seed, then compare them. Finished runs are not repeated."""
     from fedprivseg.benchmark import run_all
     from fedprivseg.cli.display import Display
-    from fedprivseg.comparison.page import write_page, write_picture
+    from fedprivseg.comparison.figures import picture
+    from fedprivseg.comparison.page import write_page
     from fedprivseg.comparison.runs import compare as put_side_by_side
     from fedprivseg.comparison.tables import as_csv, as_rows
 
@@ -294,7 +297,7 @@ def benchmark(
     comparison = put_side_by_side(folders)
     write_page(comparison, target / "compare.html")
     deliver(target / "compare.csv", as_csv(comparison))
-    write_picture(comparison, target / "compare.png")
+    deliver(target / "compare.png", picture(comparison))
     header, rows = as_rows(comparison)
     print_table("", header, rows)
     typer.echo(f"written: {target / 'compare.html'}, compare.csv, compare.png")
