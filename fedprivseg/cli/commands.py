@@ -362,20 +362,32 @@ def init(folder: Annotated[Path, typer.Argument(help="Where sites/ and simulatio
 
 
 @data_app.command()
-def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")], as_json: AsJson = False) -> None:
-    """Print a table per centre and split and every fault found. Exit status 1 if there are faults."""
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")],
+    sites: Annotated[
+        Path | None,
+        typer.Option(help="Folder of sites: masks are read in the order of labels that a site.toml states."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a table per centre and split, and every fault and warning found. Exit status 1 if there are faults.
+
+    A subject with a fault is left out; a warning says what looks wrong by the anatomy or the files, and leaves out nobody.
+    """
+    from fedprivseg.config import label_orders, read_sites
     from fedprivseg.data.cohort import summarise
     from fedprivseg.data.mnms import check_release
 
+    orders = {} if sites is None else label_orders(read_sites(sites))
     try:
         with bar("reading subjects", open_console(stderr=True)) as progress:
-            release = check_release(folder, progress)
+            release = check_release(folder, progress, orders)
     except DataError as fault:
         raise DataError(f"{folder}: {fault}") from None
     rows = summarise(release)
     if as_json:
-        faults = [vars(fault) for fault in release.faults]
-        typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults}))
+        faults, warnings = ([vars(each) for each in found] for found in (release.faults, release.warnings))
+        typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults, "warnings": warnings}))
     else:
         print_table(
             str(folder),
@@ -397,7 +409,10 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release
         )
         for found in release.faults:
             typer.echo(f"fault: {found.code}: {found.what} ({found.file})")
-        typer.echo(f"{len(release.subjects)} subjects usable, {len(release.faults)} faults")
+        for warned in release.warnings:
+            typer.echo(f"warning: {warned.code}: {warned.what} ({warned.file})")
+        counts = f"{len(release.faults)} faults, {len(release.warnings)} warnings"
+        typer.echo(f"{len(release.subjects)} subjects usable, {counts}")
     if release.faults:
         raise typer.Exit(1)
 

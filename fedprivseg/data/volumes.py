@@ -24,12 +24,13 @@ from safetensors.numpy import load as read_safetensors
 from safetensors.numpy import save as write_safetensors
 from scipy.sparse import csr_array
 
+from fedprivseg.data.intensities import require_signal, stretched
 from fedprivseg.data.mnms import load_phases
 from fedprivseg.errors import DataError, FolderError, RunError
 from fedprivseg.records import PHASES, STRUCTURES, Grid, Slices, Subject, Volume
 
 CLASSES = len(STRUCTURES) + 1
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Raise it whenever `to_grid` or the file layout changes: entries of another format are never read."""
 
 _log = logging.getLogger(__name__)
@@ -40,19 +41,19 @@ Gridded = tuple[np.ndarray, np.ndarray | None]
 def to_grid(volume: Volume, grid: Grid) -> Gridded:
     """`volume` on `grid`: image (Z, H, W) float32 in 0..1, mask (Z, H, W) uint8 in 0..3 or None. H along X, W along Y.
 
-    Intensities: the 1st to 99th percentile of the whole volume is stretched to 0..1 and clipped; a constant image gives
-    zeros. Image: linear interpolation, with a wider (anti-aliasing) triangle where the grid is coarser than the voxels.
+    Intensities: the 1st to 99th percentile of the whole volume is stretched to 0..1 and clipped.
+    Image: linear interpolation, with a wider (anti-aliasing) triangle where the grid is coarser than the voxels.
     Mask: the same on the one-hot classes, then the likeliest. Outside the volume: intensity 0, background.
+
+    Raises NoSignalError for an image of which a network would see a constant, as a whole or in one slice.
     """
     x_spacing, y_spacing, _ = volume.spacing
     rows = _weights(volume.image.shape[0], x_spacing, grid.height, grid.spacing)
     columns = _weights(volume.image.shape[1], y_spacing, grid.width, grid.spacing)
-    low, high = np.percentile(volume.image, (1, 99))
-    image = np.zeros_like(volume.image)
-    if high > low:
-        image = np.clip((volume.image - np.float32(low)) / np.float32(high - low), 0, 1)
-    # Weights sum to 1 only up to rounding, hence the second clip.
-    image = np.ascontiguousarray(np.clip(_resample(image, rows, columns), 0, 1).transpose(2, 0, 1))
+    # Weights sum to 1 only up to rounding, hence the clip.
+    image = np.clip(_resample(stretched(volume.image), rows, columns), 0, 1)
+    image = np.ascontiguousarray(image.transpose(2, 0, 1))
+    require_signal(image)
     if volume.mask is None:
         return image, None
     mask = _likeliest(_resample(_one_hot(volume.mask), rows, columns), rows, columns)
@@ -107,8 +108,8 @@ def gridded(subject: Subject, grid: Grid, cache: Path | None) -> dict[str, Gridd
     """The annotated phases of `subject` on `grid`: phase -> (image, mask) as `to_grid` returns them.
 
     With a `cache` folder the arrays are kept there, under a name made from the content of the subject's files, its
-    frames, the grid and `CACHE_FORMAT`. An entry that does not match its own checksum is logged and made anew. Raises
-    DataError if the files have a fault, FolderError if the cache cannot be written.
+    frames and labels, the grid and `CACHE_FORMAT`. An entry that does not match its own checksum is logged and made anew.
+    Raises DataError if the files have a fault, FolderError if the cache cannot be written.
     """
     if cache is None:
         return {phase: to_grid(volume, grid) for phase, volume in load_phases(subject).items()}
@@ -185,11 +186,12 @@ def _likeliest(scores: np.ndarray, rows: csr_array, columns: csr_array) -> np.nd
 
 
 def _key(subject: Subject, grid: Grid) -> str:
-    """SHA-256 over all that decides the gridded arrays: file contents, frames, grid, format. No name or path."""
+    """SHA-256 over all that decides the gridded arrays: file contents, frames, labels, grid, format. No name or path."""
     parts: list[int | float | str] = [
         CACHE_FORMAT,
         subject.ed,
         subject.es,
+        *subject.order,
         grid.height,
         grid.width,
         float(grid.spacing),

@@ -69,7 +69,7 @@ class Bench:
     def _cohort(self) -> Cohort:
         """This site's subjects, read from the release once a run: every order is a call of its own, and headers take time."""
         if not self._notes.has(PARTICIPANTS):
-            found = cohort(read_release(self._station.release).subjects, self._station.site.centre, self._station.data)
+            found = cohort(read_release(self._station.release).subjects, self._station.site, self._station.data)
             found = self._rules.admit(found)
             self._notes.write(PARTICIPANTS, COHORT.dump_json(found))
         return COHORT.validate_json(self._notes.read(PARTICIPANTS))
