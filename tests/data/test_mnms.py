@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from fedprivseg.data.cohort import summarise
-from fedprivseg.data.mnms import FAULTS, TABLE, check_release, load_phases, read_release
+from fedprivseg.data.mnms import FAULTS, TABLE, check_release, load_phases, read_release, warnings_of_masks
+from fedprivseg.data.release_warnings import WARNINGS
 from fedprivseg.errors import DataError
 
 REAL = Path(
@@ -175,6 +176,19 @@ def without(frame: int) -> np.ndarray:
     return mask
 
 
+def blank(frame: int, level: int | slice = slice(None)) -> np.ndarray:
+    image = frames(BROKEN)
+    image[:, :, level, frame] = 0
+    return image
+
+
+def long_row(root: Path) -> None:
+    """A name of a vendor with a bare comma moves Centre, ED and ES by one."""
+    rows = usual_rows()
+    rows[1].insert(2, "Philips")
+    write_table(root, rows)
+
+
 def shifted(column: int, by: float) -> np.ndarray:
     affine = AFFINE.copy()
     affine[column, 3] += by
@@ -243,6 +257,7 @@ HEADER_FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "ED negative": ("frame-range", lambda root: change_row(root, "ED", -1)),
     "code twice": ("duplicate-code", lambda root: write_table(root, [*usual_rows(), usual_rows()[1]])),
     "two folders": ("two-folders", copy_folder),
+    "a cell too many": ("bad-row", long_row),
     "ED a word": ("bad-number", lambda root: change_row(root, "ED", "one")),
     "ES empty": ("bad-number", lambda root: change_row(root, "ES", "")),
     "ES a fraction": ("bad-number", lambda root: change_row(root, "ES", "3.5")),
@@ -259,6 +274,8 @@ FRAME_FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "checksum cut": ("unreadable", lambda root: cut(image_of(root), image_of(root).stat().st_size - 4)),
     "checksum wrong": ("unreadable", lambda root: flip(image_of(root))),
     "voxels missing": ("unreadable", lambda root: shorten_inside(image_of(root))),
+    "zeros at ES": ("no-signal", lambda root: poke(root, image_of, blank(ES))),
+    "a blank slice": ("no-signal", lambda root: poke(root, image_of, blank(ED, 2))),
     "NaN": ("not-finite", lambda root: poke(root, image_of, with_value(frames(BROKEN), np.nan))),
     "infinite": ("not-finite", lambda root: poke(root, image_of, with_value(frames(BROKEN), -np.inf, ED))),
     "label 4": ("bad-labels", lambda root: poke(root, mask_of, with_value(labels(), 4).astype(np.uint8))),
@@ -349,7 +366,129 @@ def test_many_faults_at_once_all_show(root: Path) -> None:
 
 def test_every_fault_code_is_tested() -> None:
     tested = {code for code, _ in (HEADER_FAULTS | FRAME_FAULTS).values()} | {"unsafe-code", "unlisted-folder"}
+    tested |= {"same-scan"}
     assert tested == set(FAULTS)
+
+
+# --- one scan under two codes -----------------------------------------------------------------------------------------
+
+
+def copied(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """The image of D4E5F6, a test subject, under the code of A1B2, a training subject."""
+    save(image_of(root, "A1B2"), change(frames("D4E5F6")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda voxels: voxels, lambda voxels: voxels.astype(np.float32)],
+    ids=["as it was", "stored as floats"],
+)
+def test_one_scan_under_two_codes(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Both are left out, in a run too: nothing tells which code is right."""
+    copied(root, change)
+    for release in (read_release(root), check_release(root)):
+        assert [fault.code for fault in release.faults] == ["same-scan"]
+        assert release.faults[0].what.startswith("A1B2 (train) and D4E5F6 (test) have the same voxels")
+        assert [subject.code for subject in release.subjects] == ["C3", "U7"]
+        assert set(release.scans) == {"C3", "U7"}
+
+
+def test_a_scan_that_shares_one_frame_is_found_by_the_deep_check(root: Path) -> None:
+    """Its frame at ED is another's frame at ES: no first slice tells it."""
+    copied(root, lambda voxels: voxels[..., [0, ES, 2, 4, ED]])
+    assert read_release(root).faults == ()
+    assert [fault.code for fault in check_release(root).faults] == ["same-scan"]
+
+
+def test_equal_first_slices_make_no_copies(root: Path) -> None:
+    """As where both stacks begin alike: candidates, whose whole frames differ."""
+    voxels = frames("A1B2")
+    voxels[:, :, 0] = frames("D4E5F6")[:, :, 0]
+    save(image_of(root, "A1B2"), voxels)
+    assert read_release(root).faults == check_release(root).faults == ()
+
+
+# --- warnings --------------------------------------------------------------------------------------------------------
+
+
+def acdc(root: Path) -> None:
+    save(mask_of(root), np.array([0, 3, 2, 1], np.uint8)[labels()])
+
+
+def exchanged(root: Path) -> None:
+    rows = usual_rows()
+    rows[1][COLUMNS.index("ED")], rows[1][COLUMNS.index("ES")] = ES, ED
+    write_table(root, rows)
+
+
+def one_frame_twice(root: Path) -> None:
+    voxels = frames(BROKEN)
+    voxels[..., ES] = voxels[..., ED]
+    save(image_of(root), voxels)
+
+
+def without_structure(root: Path) -> None:
+    mask = labels()
+    mask[mask == 3] = 0
+    save(mask_of(root), mask)
+
+
+def open_ring(root: Path) -> None:
+    mask = labels()
+    mask[:16][mask[:16] == 2] = 0
+    save(mask_of(root), mask)
+
+
+def western(root: Path) -> None:
+    change_row(root, "VendorName", "Müller")
+    text = (root / TABLE).read_text(encoding="utf-8")
+    (root / TABLE).write_bytes(text.encode("cp1252"))
+
+
+def companions(root: Path) -> None:
+    """In each kind of place: beside the table, a subject's folder, an image."""
+    for place in (root / f"._{TABLE}", root / f"Testing/._{BROKEN}", image_of(root).with_name(f"._{BROKEN}_sa.nii.gz")):
+        place.write_bytes(b"\x00\x05\x16\x07" + bytes(100))
+
+
+HEADER_WARNINGS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "a Western table": ("table-encoding", western),
+    "companion files": ("companion-files", companions),
+}
+FRAME_WARNINGS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "labels of ACDC": ("label-order", acdc),
+    "half a ring": ("open-myocardium", open_ring),
+    "no RV": ("missing-structure", without_structure),
+    "ED and ES exchanged": ("phase-order", exchanged),
+    "one frame twice": ("same-frame", one_frame_twice),
+}
+
+
+@pytest.mark.parametrize("name", HEADER_WARNINGS | FRAME_WARNINGS)
+def test_a_warning_names_file_and_subject_and_leaves_out_nobody(name: str, root: Path) -> None:
+    code, spoil = (HEADER_WARNINGS | FRAME_WARNINGS)[name]
+    spoil(root)
+    quick, deep = read_release(root), check_release(root)
+    assert {each.code for each in deep.warnings} == {code}
+    assert {each.code for each in quick.warnings} == ({code} if name in HEADER_WARNINGS else set())
+    assert len(deep.subjects) == 4
+    assert deep.faults == ()
+    for each in deep.warnings:
+        assert not Path(each.file).is_absolute()
+        assert name in HEADER_WARNINGS or BROKEN in each.file
+    assert warnings_of_masks(root, deep.subjects) == tuple(
+        each for each in deep.warnings if name in FRAME_WARNINGS and each.code != "same-frame"
+    )
+
+
+def test_every_warning_is_tested() -> None:
+    assert {code for code, _ in (HEADER_WARNINGS | FRAME_WARNINGS).values()} == set(WARNINGS)
+
+
+def test_a_mask_with_a_fault_has_no_warning(root: Path) -> None:
+    subjects = read_release(root).subjects
+    poke(root, mask_of, without(ED))
+    assert warnings_of_masks(root, subjects) == ()
 
 
 # --- the folder and the table ----------------------------------------------------------------------------------------
@@ -390,13 +529,20 @@ def empty(root: Path) -> None:
     write_table(root, [])
 
 
+def columns_twice(root: Path) -> None:
+    lines = (root / TABLE).read_text(encoding="utf-8").splitlines()
+    (root / TABLE).write_text("\n".join([f"{lines[0]},ED,ES", *(f"{line},{ES},{ED}" for line in lines[1:])]))
+
+
 NO_RELEASE: dict[str, tuple[str, Callable[[Path], object]]] = {
     "absent": ("does not exist", lambda root: shutil.rmtree(root)),
-    "no table": ("0 tables", lambda root: (root / TABLE).unlink()),
+    "no table": ("there is no file whose name ends in .csv, .tsv, .txt", lambda root: (root / TABLE).unlink()),
     "two tables": ("2 tables", lambda root: [shutil.copy(root / TABLE, root / n) for n in ("a.csv", "b.csv")]
     and (root / TABLE).unlink()),
-    "other columns": ("0 tables", lambda root: (root / TABLE).write_text("External code,Centre\nC3,1\n")),
-    "binary table": ("0 tables", lambda root: (root / TABLE).write_bytes(b"\xff\xfe\x00\x01")),
+    "other columns": ("lacks the columns VendorName, ED, ES", lambda root: (root / TABLE).write_text("External code,Centre\nC3,1\n")),
+    "binary table": ("lacks the columns", lambda root: (root / TABLE).write_bytes(b"\xff\xfe\x00\x01")),
+    "columns twice": ("more than one column ED and ES", columns_twice),
+    "a link out": ("a link that leads out of the release", lambda root: link_out(root / TABLE, root)),
     "no folders": ("none of the split folders", no_splits),
     "nobody": ("empty", empty),
 }  # fmt: skip
