@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -180,6 +181,23 @@ def test_data_check_and_phantom(phantom, tmp_path):
     assert {row["centre"] for row in content["splits"]} == {1, 2, 3}
     next(phantom.glob("Testing/*/*_sa.nii.gz"))
     assert _call("data", "phantom", phantom).returncode == 2, "a folder that is not empty is refused"
+
+
+def test_data_check_tells_warnings_by_name_and_ends_well(phantom, tmp_path):
+    release = tmp_path / "release"
+    shutil.copytree(phantom, release)
+    path = next(release.glob("Testing/*/*_sa_gt.nii.gz"))
+    image = nib.load(path)
+    nib.Nifti1Image(np.array([0, 3, 2, 1], np.uint8)[np.asarray(image.dataobj)], image.affine).to_filename(path)
+    done = _call("data", "check", release)
+    assert done.returncode == 0, done.stderr
+    assert "0 faults, 2 warnings" in done.stdout
+    assert "warning: label-order: ED: " in done.stdout
+    assert "that of ACDC" in done.stdout
+    assert path.name in done.stdout
+    content = json.loads(_call("data", "check", release, "--json", "--sites", ROOT / "sites").stdout)
+    assert [each["code"] for each in content["warnings"]] == ["label-order"] * 2
+    assert content["faults"] == []
 
 
 def test_attack_prints_tables_or_one_document(finished):

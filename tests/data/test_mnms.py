@@ -539,7 +539,10 @@ NO_RELEASE: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no table": ("there is no file whose name ends in .csv, .tsv, .txt", lambda root: (root / TABLE).unlink()),
     "two tables": ("2 tables", lambda root: [shutil.copy(root / TABLE, root / n) for n in ("a.csv", "b.csv")]
     and (root / TABLE).unlink()),
-    "other columns": ("lacks the columns VendorName, ED, ES", lambda root: (root / TABLE).write_text("External code,Centre\nC3,1\n")),
+    "other columns": (
+        "lacks the columns VendorName, ED, ES",
+        lambda root: (root / TABLE).write_text("External code,Centre\nC3,1\n"),
+    ),
     "binary table": ("lacks the columns", lambda root: (root / TABLE).write_bytes(b"\xff\xfe\x00\x01")),
     "columns twice": ("more than one column ED and ES", columns_twice),
     "a link out": ("a link that leads out of the release", lambda root: link_out(root / TABLE, root)),
