@@ -12,7 +12,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,16 +68,15 @@ def read_table(path: Path) -> Table:
         text = text[stated.end() :]
     delimiters = [stated[1]] if stated else list(DELIMITERS)
     try:
-        lines = {each: list(csv.reader(io.StringIO(text, newline=""), delimiter=each)) for each in delimiters}
+        headers = {each: next(_lines(text, each), []) for each in delimiters}
+        delimiter = max(delimiters, key=lambda each: len(_known(headers[each])))
+        first, *lines = list(_lines(text, delimiter)) or [[]]
     except (csv.Error, TypeError, ValueError) as fault:
         raise NoTable(f"read as {encoding}, it is no CSV ({fault})") from None
-    headers = {each: [_plain(name) for name in (found[0] if found else [])] for each, found in lines.items()}
-    delimiter = max(delimiters, key=lambda each: len(_known(headers[each])))
-    header = headers[delimiter]
-    missing = [name for name in COLUMNS if _plain(name) not in header]
+    header = [_plain(name) for name in first]
     seen = f"read as {encoding} with {DELIMITERS.get(delimiter, repr(delimiter))} between cells"
-    if missing:
-        shown = ", ".join(ascii(name)[1:-1][:32] for name in lines[delimiter][0][:12]) if lines[delimiter] else ""
+    if missing := [name for name in COLUMNS if _plain(name) not in header]:
+        shown = ", ".join(ascii(name)[1:-1][:32] for name in first[:12])
         raise NoTable(f"{seen}, it lacks the columns {', '.join(missing)}; its first line is: {shown or 'empty'}")
     times = Counter(header)
     if repeated := [name for name in (*COLUMNS, *OPTIONAL) if times[_plain(name)] > 1]:
@@ -85,7 +84,7 @@ def read_table(path: Path) -> Table:
             f"{seen}, it has more than one column {' and '.join(repeated)}; nothing tells which counts, so keep one of each"
         )
     places = {name: header.index(_plain(name)) for name in (*COLUMNS, *OPTIONAL) if _plain(name) in header}
-    cells = [[cell.strip() for cell in line] for line in lines[delimiter][1:] if any(cell.strip() for cell in line)]
+    cells = [[cell.strip() for cell in line] for line in lines if any(cell.strip() for cell in line)]
     rows = tuple({name: line[place] if place < len(line) else "" for name, place in places.items()} for line in cells)
     overlong = frozenset(at for at, line in enumerate(cells) if any(line[len(header) :]))
     beyond = "" if encoding != "cp1252" else next((c for line in cells for c in line if not c.isascii()), "a column")
@@ -112,10 +111,14 @@ def _decoded(body: bytes) -> tuple[str, str]:
     raise NoTable("its encoding is none of UTF-8, UTF-16 and cp1252; save it as UTF-8")
 
 
+def _lines(text: str, delimiter: str) -> Iterator[list[str]]:
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+
+
 def _plain(name: str) -> str:
     """A column's name as it is compared."""
     return " ".join(name.split()).casefold()
 
 
 def _known(header: list[str]) -> set[str]:
-    return {_plain(name) for name in COLUMNS} & set(header)
+    return {_plain(name) for name in COLUMNS} & {_plain(name) for name in header}
