@@ -259,38 +259,47 @@ def _layout(
         raise DataError(f"The data folder does not exist or is no folder. {expected}")
     homes = [home for home in (root, root / "OpenDataset") if home.is_dir()]
     placed: dict[str, list[tuple[str, Path]]] = {}
-    companions: list[Path] = []
     try:
         splits = [(name, home / name) for home in homes for name in SPLITS if (home / name).is_dir()]
         for name, path in splits:
             for entry in sorted(path.iterdir()):
                 if entry.is_dir():
                     placed.setdefault(entry.name, []).append((name, entry))
-        within = [entry for entries in placed.values() for _, entry in entries]
-        listed = [path for home in (*homes, *(path for _, path in splits), *within) for path in sorted(home.iterdir())]
-        companions = [path for path in listed if is_companion(path)]
+        files = [path for home in homes for path in sorted(home.iterdir()) if path.is_file() and not is_companion(path)]
     except OSError as fault:
         raise DataError(f"The data folder cannot be listed ({type(fault).__name__}). {expected}") from None
     if not splits:
         raise DataError(f"The data folder has none of the split folders. {expected}")
-    table = _table(root, homes, expected)
+    table = _table(root, files, expected)
     if not table.rows and not placed:
         raise DataError(f"The release is empty: its table lists nobody and no subject folder is there. {expected}")
     warnings = []
     if table.guessed:
         what = f"read as cp1252 (Western Windows); if {_shown(table.guessed, 48)!r} is misspelt, save it as UTF-8"
         warnings.append(_warning("table-encoding", root, table.path, what))
-    if companions:
+    within = [entry for entries in placed.values() for _, entry in entries]
+    if companions := _companions(root, [*homes, *(path for _, path in splits), *within]):
         what = f"{len(companions)} of them, this one the first; none is read"
         warnings.append(_warning("companion-files", root, companions[0], what))
     return root, table, placed, tuple(warnings)
 
 
-def _table(root: Path, homes: Sequence[Path], expected: str) -> Table:
-    """The one table of a release: that of the release's own name, or the only file that has the columns. Raises DataError that
-    says of the other files what was seen."""
-    files = [path for home in homes for path in sorted(home.iterdir()) if path.name.lower().endswith(SUFFIXES)]
-    files = [path for path in files if path.is_file() and not is_companion(path)]
+def _companions(root: Path, folders: Sequence[Path]) -> list[Path]:
+    """The companion files of macOS in `folders`, of those that lie in the release and can be listed."""
+    found: list[Path] = []
+    for folder in folders:
+        try:
+            if folder.resolve().is_relative_to(root):
+                found += [path for path in sorted(folder.iterdir()) if is_companion(path)]
+        except OSError:
+            continue  # its subject has no files then, and that is a fault
+    return found
+
+
+def _table(root: Path, files: Sequence[Path], expected: str) -> Table:
+    """The one table among `files`: that of the release's own name, or the only one that has the columns. Raises DataError that
+    says of the others what was seen."""
+    files = [path for path in files if path.name.lower().endswith(SUFFIXES)]
     found: list[Table] = []
     seen: list[str] = []
     for path in [path for path in files if path.name == TABLE] or files:

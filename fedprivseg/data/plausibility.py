@@ -101,7 +101,7 @@ def _orders(cavity: int, wall: int, stated: Sequence[str]) -> str:
     return (
         f"label {read[wall - 1]} encloses label {read[cavity - 1]} as myocardium encloses the LV, so the order looks like "
         f"{_listed(order)}{known}; it was read as {_listed(stated)}. Correct the mask, or, if all masks of the site are so, "
-        f"state labels = {{ {labels} }} in its site.toml"
+        f"state labels = {{ {labels} }} in its site.toml and check with --sites"
     )
 
 

@@ -481,6 +481,14 @@ def test_a_warning_names_file_and_subject_and_leaves_out_nobody(name: str, root:
     )
 
 
+def test_nothing_outside_the_release_is_listed(root: Path) -> None:
+    outside = root.parent / "elsewhere"
+    outside.mkdir()
+    (outside / "._secret").write_bytes(b"\x00\x05\x16\x07")
+    (root / "Testing" / "Z9").symlink_to(outside)
+    assert read_release(root).warnings == ()
+
+
 def test_every_warning_is_tested() -> None:
     assert {code for code, _ in (HEADER_WARNINGS | FRAME_WARNINGS).values()} == set(WARNINGS)
 
