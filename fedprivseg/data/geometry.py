@@ -208,7 +208,8 @@ def _refuse_contradiction(sform: np.ndarray, qform: np.ndarray | None, sizes: np
     stated = np.linalg.norm(sform[:3, :3], axis=0)
     if not np.allclose(stated, sizes, rtol=AGREE_SIZE, atol=0):
         other = "qform and pixdim say" if qform is not None else "pixdim says"
-        raise FileFault("contradicting-header", f"the sform says that voxels are {_mm(stated)}, {other} {_mm(sizes)}")
+        what = f"the sform says that voxels are {_mm(stated)}, {other} {_mm(sizes)}"
+        raise FileFault("contradicting-header", f"{what}. Correct the wrong one; sform_code 0 switches the sform off")
     far = 0.0 if qform is None else _apart(sform, qform, shape)
     if far > AGREE_MM:
         what = (
