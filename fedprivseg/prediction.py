@@ -72,12 +72,6 @@ def predict_image(run: Path, image: Path, site: str, out: Path) -> Prediction:
     bench = Bench(Station.read(station_folder(run, site) / "station.json"), scenario)
     volumes = [Volume(frame, None, geometry.affine) for frame in frames]
     gridded = [to_grid(volume, bench.grid)[0] for volume in volumes]
-    for number, slices in enumerate(gridded):
-        if slices.min() == slices.max():
-            raise DataError(
-                f"{image}: frame {number} shows the network nothing but a constant: there is no signal, or it is in too few "
-                "voxels. Choose an image with signal in every frame."
-            )
     with threads(scenario.resources.cpus):
         masks = [
             bench.labels(volume, method.predict(bench, run / "server", slices))

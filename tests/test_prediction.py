@@ -157,12 +157,6 @@ FAULTY: dict[str, tuple[str, Callable[[Made, np.ndarray], Path]]] = {
     "infinity": ("not-finite", lambda made, voxels: made(voxels=spoiled(voxels, np.inf))),
     "five axes": ("wrong-dimensions", lambda made, voxels: made(voxels=voxels[..., None, None])),
     "two axes": ("wrong-dimensions", lambda made, voxels: made(voxels=voxels[..., 0])),
-    "zeros": ("a constant", lambda made, voxels: made(voxels=np.zeros_like(voxels))),
-    "one bright voxel": ("a constant", lambda made, voxels: made(voxels=spoiled(voxels * 0, 900))),
-    "a dark frame": (
-        "frame 1 shows",
-        lambda made, voxels: made(voxels=np.stack([voxels, voxels * 0], -1)),
-    ),
     "half of it": ("unreadable", lambda made, voxels: cut(made())),
     "a text": ("unreadable", lambda made, voxels: text(made())),
 }

@@ -166,6 +166,23 @@ def apart_mm(one: Geometry, other: Geometry) -> float:
     return _apart(first, second, one.shape)
 
 
+def moved(header: Header, change: np.ndarray) -> Header:
+    """The geometry of `header`, and nothing else of it, for an array of which each voxel is one of the image's at `change`.
+
+    change: (4, 4), from the new array's indices to the image's: a positive scale for each axis, and a shift.
+
+    Codes and unit stay. Raises ValueError if the qform is switched on and its quaternion is no rotation.
+    """
+    made = type(header)(_bare(header), check=False)
+    if header["qform_code"] > 0:
+        first = (_signed(header).get_qform(coded=False) @ change)[:3, 3]
+        made["qoffset_x"], made["qoffset_y"], made["qoffset_z"] = first
+    for row in ("srow_x", "srow_y", "srow_z"):
+        made[row] = header[row] @ change
+    made["pixdim"][1:4] *= np.diag(change)[:3]
+    return made
+
+
 def _refuse_invented(sizes: np.ndarray, to_mm: float) -> None:
     if not np.isfinite(sizes).all() or (sizes <= 0).any() or np.isclose(sizes, to_mm, rtol=1e-6).any():
         what = f"qform_code and sform_code are 0 and pixdim says {_mm(sizes)}; state the sizes, or better a transform"
@@ -173,13 +190,18 @@ def _refuse_invented(sizes: np.ndarray, to_mm: float) -> None:
 
 
 def _qform(header: Header, to_mm: float) -> np.ndarray:
-    plain = header.copy()
-    plain["pixdim"][0] = -1 if plain["pixdim"][0] < 0 else 1  # 0 and anything else count as 1, says the standard
     try:
-        affine = np.array(plain.get_qform(coded=False), np.float64)
+        affine = np.array(_signed(header).get_qform(coded=False), np.float64)
     except (HeaderDataError, ValueError):
         raise FileFault("bad-geometry", "the quaternion of the qform is no rotation") from None
     return _usable(affine, to_mm, "qform")
+
+
+def _signed(header: Header) -> Header:
+    """`header` with a qfac of 1 or -1; 0 and anything else count as 1, says the standard."""
+    plain = header.copy()
+    plain["pixdim"][0] = -1 if plain["pixdim"][0] < 0 else 1
+    return plain
 
 
 def _sform(header: Header, to_mm: float) -> np.ndarray:

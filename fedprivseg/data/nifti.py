@@ -28,7 +28,8 @@ FRAME_VOXELS = 2**26
 """256 MiB as float32, 100 times the largest frame of M&Ms: a header cannot ask for more memory."""
 
 _GZIP = b"\x1f\x8b"
-_UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, WrapStructError, ValueError)
+UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, WrapStructError, ValueError)
+"""What a broken file makes gzip and nibabel raise."""
 
 
 @final
@@ -84,7 +85,7 @@ def opened(path: Path) -> Iterator[NiftiFile]:
             packed = file.read(len(_GZIP)) == _GZIP
             file.seek(0)
             yield NiftiFile(gzip.GzipFile(fileobj=file, mode="rb") if packed else file)
-    except _UNREADABLE as fault:
+    except UNREADABLE as fault:
         raise FileFault(
             "unreadable", f"reading it ends with {type(fault).__name__}: broken, cut short or no single-file NIfTI"
         ) from None
