@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -124,12 +125,22 @@ def predict(
     image: Annotated[Path, typer.Argument(help="A NIfTI image, 3-D or 4-D.")],
     site: Annotated[str, typer.Option(help="At which site: its vault encodes and decodes.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the mask goes (.nii or .nii.gz).")],
+    as_json: AsJson = False,
 ) -> None:
-    """Segment one image with a site's vault and the server's net; the mask lies on the image's own grid."""
+    """Segment one image with a site's vault and the server's net; the mask lies on the image's own grid.
+
+    Warns where the image is unlike the site's training images, and where the run's own test says that it does not segment.
+    """
     from fedprivseg.prediction import predict_image
 
-    shape = predict_image(run_folder, image, site, out)
-    open_console().print(f"{out}: mask of {' x '.join(map(str, shape))} voxels", highlight=False)
+    done = predict_image(run_folder, image, site, out)
+    for warned in done.warnings:
+        typer.echo(f"warning: {warned.text}", err=True)
+    if as_json:
+        warnings = [vars(warned) for warned in done.warnings]
+        typer.echo(json.dumps({"mask": str(done.mask), "shape": done.shape, "warnings": warnings}))
+        return
+    typer.echo(f"{out}: mask of {' x '.join(map(str, done.shape))} voxels")
 
 
 @app.command(rich_help_panel=_RULES)
@@ -399,7 +410,7 @@ def check(
                     str(row.subjects),
                     str(row.labelled),
                     ", ".join(row.vendors),
-                    " x ".join(f"{value:.2f}" for value in row.spacing_median),
+                    _span(row.spacing_min, row.spacing_max, ".2f"),
                     _span(row.matrix_min, row.matrix_max),
                     _span((row.slices_min,), (row.slices_max,)),
                     " ".join(map(str, row.labels or ())),
@@ -454,8 +465,10 @@ def main() -> None:
     sys.exit(status)
 
 
-def _span(low: tuple[int, ...], high: tuple[int, ...]) -> str:
-    return " x ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(low, high, strict=True))
+def _span(low: Sequence[float], high: Sequence[float], form: str = "d") -> str:
+    """The range along each axis; one number where both ends read the same."""
+    ends = [(format(a, form), format(b, form)) for a, b in zip(low, high, strict=True)]
+    return " x ".join(a if a == b else f"{a}-{b}" for a, b in ends)
 
 
 def _toml(text: str) -> str:

@@ -7,13 +7,13 @@ found that was compressed, typed or cut to its annotated frames anew.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
+
+from fedprivseg.data.nifti import opened
 
 
 def fingerprint(image: np.ndarray) -> str:
@@ -23,11 +23,10 @@ def fingerprint(image: np.ndarray) -> str:
 
 
 def opening(path: Path, frame: int) -> str:
-    """What `fingerprint` says of the first slice of `frame` in the gzipped NIfTI-1 file `path` (X, Y, Z, T), with the shape of
-    its frames. Nothing behind that slice is decompressed. Raises what gzip and nibabel raise for a broken file."""
-    with gzip.open(path, "rb") as stream:
-        image = nib.Nifti1Image.from_stream(stream)
-        return f"{image.shape[:3]} {fingerprint(np.asarray(image.dataobj[:, :, :1, frame]))}"
+    """What `fingerprint` says of the first slice of `frame` in the image `path`, with the shape of its frames. Raises
+    FileFault."""
+    with opened(path) as file:
+        return f"{file.geometry.shape} {fingerprint(file.first_slice(frame))}"
 
 
 def together(marks: Mapping[str, Iterable[str]]) -> tuple[tuple[str, ...], ...]:

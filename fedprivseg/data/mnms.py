@@ -19,25 +19,20 @@ In memory the labels of every mask are 1 LV, 2 MYO, 3 RV, the release's order. A
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import Literal
 
-import nibabel as nib
 import numpy as np
-from nibabel.arrayproxy import ArrayProxy
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
+from fedprivseg.data import geometry
 from fedprivseg.data.duplicates import fingerprint, opening, together
-from fedprivseg.data.intensities import without_signal
+from fedprivseg.data.geometry import FileFault, Geometry
+from fedprivseg.data.nifti import intensities, opened
 from fedprivseg.data.plausibility import implausible
 from fedprivseg.data.release_warnings import ReleaseWarning
 from fedprivseg.data.table import COLUMNS, SUFFIXES, TABLE, NoTable, Table, read_table
@@ -48,7 +43,7 @@ from fedprivseg.records import PHASES, STRUCTURES, Subject, Volume
 HEADER_FIELDS = (
     *("sizeof_hdr", "magic", "dim", "datatype", "bitpix", "vox_offset", "scl_slope", "scl_inter", "pixdim"),
     *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
-    *("srow_x", "srow_y", "srow_z"),
+    *("srow_x", "srow_y", "srow_z", "xyzt_units"),
 )
 """The fields of a NIfTI header that are used, to decode the voxels and to place them; nothing follows from any other field, nor
 from an extension (minimal necessity, T/SCGS 313008-2024 clauses 5.1.1 and 5.1.2-d)."""
@@ -73,9 +68,9 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "two-folders": "a code has folders in more than one split",
         "missing-file": "a folder or file that the table promises is not there",
         "outside-release": "a link that leads out of the release",
-        "unreadable": "no complete gzipped NIfTI-1 file of real numbers",
+        "unreadable": "no complete single-file NIfTI of real numbers",
         "wrong-dimensions": "the image or mask is not 4-D (X, Y, Z, T)",
-        "bad-geometry": "the affine is no usable voxel-to-mm map, or the matrix is beyond any scanner's",
+        **geometry.FAULTS,
         "frame-range": "ED or ES is not a frame of the file",
         "shape-mismatch": "image and mask differ in shape",
         "affine-mismatch": "image and mask lie apart in space",
@@ -91,10 +86,7 @@ FAULTS: Mapping[str, str] = MappingProxyType(
 _CODE = re.compile(r"[A-Za-z0-9]{1,32}")
 _WHOLE = re.compile(r"-?[0-9]{1,9}([.,]0*)?")  # "1" or "1.0": tables saved by pandas turn whole numbers into floats
 _AGE = re.compile(r"[0-9]{1,3}([.,][0-9]*)?")
-_SPACING_MM = (0.05, 100.0)  # a header outside this range is in the wrong unit or broken
-_FRAME_VOXELS = 2**26  # 256 MiB as float32, 100 x the release's largest frame: a header cannot ask for more memory
 _APART_MM = 0.1  # header rounding stays far below, a shift by one voxel far above
-_UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, WrapStructError, ValueError)
 
 Depth = Literal["header", "frames", "whole"]
 
@@ -111,8 +103,8 @@ class Fault:
 
 @dataclass(frozen=True)
 class Scan:
-    """Geometry of a subject's image. shape: (X, Y, Z, T). spacing: mm along X, Y, Z. labels: the label values seen at
-    ED and ES, or None if no mask was decoded."""
+    """Geometry of a subject's image. shape: (X, Y, Z, T), Z from slice to slice whatever the order in the file. spacing: mm
+    along X, Y, Z. labels: the label values seen at ED and ES, or None if no mask was decoded."""
 
     shape: tuple[int, int, int, int]
     spacing: tuple[float, float, float]
@@ -376,13 +368,14 @@ def _pair(subject: Subject, depth: Depth) -> tuple[Scan, dict[str, Volume]]:
     """Image and mask of one subject, checked alone and against each other. Volumes are empty at depth ``header``.
     Raises _Found."""
     wanted = {"ED": subject.ed, "ES": subject.es} if subject.ed != subject.es else {"ED": subject.ed}
-    shape, affine, images = _read(subject.image, wanted, depth)
+    place, frames, images = _read(subject.image, wanted, depth)
+    shape = (*place.shape, frames)
     masks: dict[int, np.ndarray] = {}
     if subject.mask is not None:
-        mask_shape, mask_affine, masks = _read(subject.mask, wanted, depth)
-        if mask_shape != shape:
+        mask_place, mask_frames, masks = _read(subject.mask, wanted, depth)
+        if (mask_shape := (*mask_place.shape, mask_frames)) != shape:
             raise _Found("shape-mismatch", subject.mask, f"the mask is {mask_shape}, the image {shape}")
-        apart = _apart(affine, mask_affine, shape)
+        apart = geometry.apart_mm(place, mask_place)
         if apart > _APART_MM:
             what = f"a corner of the mask lies {apart:.2f} mm from the image's; at most {_APART_MM} mm is rounding"
             raise _Found("affine-mismatch", subject.mask, what)
@@ -392,13 +385,12 @@ def _pair(subject: Subject, depth: Depth) -> tuple[Scan, dict[str, Volume]]:
             frame = wanted[phase]
             mask = _labels(subject.mask, masks[frame], phase) if subject.mask is not None else None
             mask = None if mask is None else in_release_order(mask, subject.order)
-            volumes[phase] = Volume(_intensities(subject.image, images[frame], phase), mask, affine)
+            volumes[phase] = Volume(_intensities(subject.image, images[frame], phase), mask, place.affine)
     labels = sorted(
         {int(value) for volume in volumes.values() if volume.mask is not None for value in np.unique(volume.mask)}
     )
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     seen = tuple(labels) if depth != "header" and subject.mask is not None else None
-    return Scan(shape, (float(spacing[0]), float(spacing[1]), float(spacing[2])), seen), volumes
+    return Scan(shape, place.spacing, seen), volumes
 
 
 def in_release_order(mask: np.ndarray, order: Sequence[str]) -> np.ndarray:
@@ -413,15 +405,15 @@ def _masks(subject: Subject) -> tuple[dict[str, np.ndarray], float]:
     if subject.mask is None:
         return {}, 0.0
     wanted = {"ED": subject.ed, "ES": subject.es}
-    _, affine, frames = _read(subject.mask, wanted, "frames")
+    place, _, frames = _read(subject.mask, wanted, "frames")
     masks = {
         phase: in_release_order(_labels(subject.mask, frames[frame], phase), subject.order)
         for phase, frame in wanted.items()
     }
-    return masks, _ml(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
+    return masks, _ml(place.spacing)
 
 
-def _ml(spacing: Sequence[float] | np.ndarray) -> float:
+def _ml(spacing: Sequence[float]) -> float:
     """The volume in ml of a voxel of `spacing` mm."""
     return float(np.prod(spacing)) / 1000
 
@@ -444,7 +436,7 @@ def _opening(subject: Subject) -> set[str]:
     """The mark by which copies of a scan are looked for. A file that cannot be read has none: whoever decodes it says so."""
     try:
         return {opening(subject.image, subject.ed)}
-    except _UNREADABLE:
+    except FileFault:
         return set()
 
 
@@ -476,73 +468,35 @@ def _sorted(release: Release, marks: Mapping[str, set[str]]) -> Release:
     )
 
 
-def _read(
-    path: Path, wanted: Mapping[str, int], depth: Depth
-) -> tuple[tuple[int, int, int, int], np.ndarray, dict[int, np.ndarray]]:
-    """(shape, affine, frame index -> (X, Y, Z) array with scaling applied) of one NIfTI file. Raises _Found.
+def _read(path: Path, wanted: Mapping[str, int], depth: Depth) -> tuple[Geometry, int, dict[int, np.ndarray]]:
+    """(geometry, number of frames, frame index -> (X, Y, Z) array with scaling applied) of one NIfTI file. Raises _Found.
 
     The gzip stream is opened once and the frames are taken in file order, so nothing is decompressed twice and nothing
     after the last wanted frame; at depth ``whole`` the rest is read too, so that gzip's checksum is verified.
     """
     try:
-        with gzip.open(path, "rb") as stream:
-            image = nib.Nifti1Image.from_stream(stream)
-            shape, affine = _geometry(path, image, wanted)
+        with opened(path) as file:
+            if file.is_3d:
+                raise FileFault("wrong-dimensions", f"the shape is {file.geometry.shape}; (X, Y, Z, T) is needed")
+            for phase, frame in wanted.items():
+                if not 0 <= frame < file.frames:
+                    what = f"{phase} is frame {frame}; the file has frames 0 to {file.frames - 1}"
+                    raise FileFault("frame-range", what)
             frames: dict[int, np.ndarray] = {}
             if depth != "header":
-                frames = {frame: np.asarray(image.dataobj[..., frame]) for frame in sorted(set(wanted.values()))}
+                frames = {frame: file.frame(frame) for frame in sorted(set(wanted.values()))}
             if depth == "whole":
-                while stream.read(2**20):
-                    pass
-                end = cast(ArrayProxy, image.dataobj).offset + int(np.prod(shape)) * image.get_data_dtype().itemsize
-                if stream.tell() < end:
-                    raise EOFError
-    except _UNREADABLE as fault:
-        raise _Found(
-            "unreadable", path, f"reading it ends with {type(fault).__name__}: broken, cut short or no NIfTI-1"
-        ) from None
-    return shape, affine, frames
-
-
-def _geometry(
-    path: Path, image: nib.Nifti1Image, wanted: Mapping[str, int]
-) -> tuple[tuple[int, int, int, int], np.ndarray]:
-    """Shape and affine from the header, if they are those of a cine MRI that has the wanted frames. Raises _Found."""
-    if len(image.shape) != 4 or min(image.shape) < 1:
-        raise _Found("wrong-dimensions", path, f"the shape is {image.shape}; (X, Y, Z, T) is needed")
-    if image.get_data_dtype().kind not in "iuf":
-        raise _Found("unreadable", path, f"the data type is {image.get_data_dtype()}; integers or floats are needed")
-    x, y, z, t = (int(size) for size in image.shape)
-    affine = np.asarray(image.affine, dtype=np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    low, high = _SPACING_MM
-    if not np.isfinite(affine).all() or spacing.min() < low or spacing.max() > high:
-        raise _Found("bad-geometry", path, f"the spacing is {spacing.tolist()} mm; {low} to {high} mm is allowed")
-    if abs(np.linalg.det(affine[:3, :3] / spacing)) < 0.1:  # 1 for perpendicular axes, 0 for axes in one plane
-        raise _Found("bad-geometry", path, "the axes of the affine do not span space")
-    if x * y * z > _FRAME_VOXELS:
-        raise _Found("bad-geometry", path, f"a frame has {x * y * z} voxels; at most {_FRAME_VOXELS} are allowed")
-    for phase, frame in wanted.items():
-        if not 0 <= frame < t:
-            raise _Found("frame-range", path, f"{phase} is frame {frame}; the file has frames 0 to {t - 1}")
-    return (x, y, z, t), affine
-
-
-def _apart(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
-    """How far apart two affines put the same corner of a volume, at most, in mm."""
-    corners = np.array([(*np.multiply(corner, np.array(shape[:3]) - 1), 1) for corner in np.ndindex(2, 2, 2)])
-    return float(np.sqrt((((one - other) @ corners.T)[:3] ** 2).sum(axis=0)).max())
+                file.read_to_the_end()
+    except FileFault as fault:
+        raise _Found(fault.code, path, fault.what) from None
+    return file.geometry, file.frames, frames
 
 
 def _intensities(path: Path, frame: np.ndarray, phase: str) -> np.ndarray:
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is a fault like any infinite value
-        image = frame.astype(np.float32)
-    if not np.isfinite(image).all():
-        raise _Found("not-finite", path, f"{int((~np.isfinite(image)).sum())} voxels at {phase} are NaN or infinite")
-    if what := without_signal(image):
-        raise _Found("no-signal", path, f"{phase}: {what}")
-    return image
+    try:
+        return intensities(frame)
+    except FileFault as fault:
+        raise _Found(fault.code, path, f"at {phase} {fault.what}") from None
 
 
 def _labels(path: Path, frame: np.ndarray, phase: str) -> np.ndarray:

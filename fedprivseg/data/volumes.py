@@ -33,6 +33,8 @@ CLASSES = len(STRUCTURES) + 1
 CACHE_FORMAT = 2
 """Raise it whenever `to_grid` or the file layout changes: entries of another format are never read."""
 
+_NO_EXTENSIONS = bytes(4)
+
 _log = logging.getLogger(__name__)
 
 Gridded = tuple[np.ndarray, np.ndarray | None]
@@ -86,21 +88,29 @@ def from_grid(
     return _likeliest(_resample(scores, rows, columns), rows, columns)
 
 
-def write_mask(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
-    """Write `labels` (X, Y, Z[, T]) uint8 with the volume's own `affine` (4, 4) as NIfTI-1, gzipped if `path` ends in .gz.
+def write_mask(path: Path, mask: np.ndarray, geometry: bytes) -> None:
+    """Write `mask` as NIfTI, where the image lies that it belongs to; gzipped if `path` ends in .gz.
 
-    Atomic: `path` is either the whole new file or what it was. The same input gives the same bytes. Raises ValueError
-    for another shape or type, FolderError if the folder cannot be written.
+    Both transforms with their codes, voxel sizes and units are the image's own, as it stores them: whatever a program makes of
+    the image's header, it makes of the mask's. Atomic: `path` is either the whole new file or what it was. The same input gives
+    the same bytes.
+
+    mask: uint8 of three axes, or with frames of four, in the order of the image's file (`Geometry.stored`).
+    geometry: the header of a NIfTI-1 or NIfTI-2 with that geometry (`Geometry.header`); the mask is of the same version.
+
+    Raises ValueError for another shape or type, FolderError if the folder cannot be written.
     """
-    if labels.ndim not in (3, 4) or labels.dtype != np.uint8:
+    if mask.ndim not in (3, 4) or mask.dtype != np.uint8:
         raise ValueError(
-            f"labels of shape {labels.shape} and type {labels.dtype} were given; (X, Y, Z[, T]) uint8 is needed"
+            f"labels of shape {mask.shape} and type {mask.dtype} were given; (X, Y, Z[, T]) uint8 is needed"
         )
-    image = nib.Nifti1Image(labels, affine)
-    image.set_qform(affine, code="scanner")
-    image.set_sform(affine, code="scanner")
-    image.header.set_xyzt_units("mm")
-    body = image.to_bytes()
+    kind = nib.Nifti2Header if len(geometry) == nib.Nifti2Header.sizeof_hdr else nib.Nifti1Header
+    header = kind(geometry, check=False)  # checked where the image was read; a check would mend it
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(mask.shape)
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["vox_offset"] = header.single_vox_offset
+    body = bytes(header.binaryblock) + _NO_EXTENSIONS + mask.tobytes(order="F")
     _write(path, gzip.compress(body, compresslevel=6, mtime=0) if path.suffix == ".gz" else body)
 
 

@@ -143,6 +143,51 @@ def test_float_masks_with_whole_values_are_masks(root: Path) -> None:
     assert check_release(root).faults == ()
 
 
+@pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1), (2, 1, 0)])
+def test_slices_are_found_wherever_they_stand_in_the_file(order: tuple[int, ...], root: Path) -> None:
+    """Also where the mask has them last and the image has not."""
+    turned = order == (2, 1, 0)  # the other two axes keep their order, here Y before X
+    shape = (36, 40, 4, 5) if turned else SHAPE
+    save(image_of(root), frames(BROKEN).transpose(*order, 3), AFFINE[:, [*order, 3]])
+    if turned:
+        save(mask_of(root), labels().transpose(*order, 3), AFFINE[:, [*order, 3]])
+    release = check_release(root)
+    assert release.faults == ()
+    assert release.scans[BROKEN].shape == shape
+    assert release.scans[BROKEN].spacing == pytest.approx((1.25, 1.5, 9.6) if turned else (1.5, 1.25, 9.6))
+    volume = load_phases(release.subjects[1])["ES"]
+    for read, written in ((volume.image, frames(BROKEN)), (volume.mask, labels())):
+        np.testing.assert_array_equal(read.swapaxes(0, 1) if turned else read, written[..., ES])
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1000), ("micron", 0.001)])
+def test_other_units_are_converted(unit: str, factor: float, root: Path) -> None:
+    stored = nib.Nifti1Image(frames(BROKEN), np.diag([1 / factor] * 3 + [1]) @ AFFINE)
+    stored.header.set_xyzt_units(unit)
+    stored.to_filename(image_of(root))
+    release = check_release(root)
+    assert release.faults == ()
+    assert release.scans[BROKEN].spacing == pytest.approx((1.5, 1.25, 9.6))
+    np.testing.assert_allclose(load_phases(release.subjects[1])["ED"].affine, AFFINE, atol=1e-4)
+
+
+def test_nifti_2_is_read(root: Path) -> None:
+    nib.Nifti2Image(frames(BROKEN), AFFINE).to_filename(image_of(root))
+    release = check_release(root)
+    assert release.faults == ()
+    np.testing.assert_array_equal(load_phases(release.subjects[1])["ES"].image, frames(BROKEN)[..., ES])
+
+
+def test_an_image_without_a_place_has_masks_of_its_sizes(root: Path) -> None:
+    """Both codes 0: the mask, whose header has a transform, cannot lie elsewhere, but can be of another size."""
+    swap_header(image_of(root), 254, b"\0\0")  # sform_code
+    release = check_release(root)
+    assert release.faults == ()
+    assert release.scans[BROKEN].spacing == pytest.approx((1.5, 1.25, 9.6))
+    save(mask_of(root), labels(), AFFINE @ np.diag([1, 1.02, 1, 1]))
+    assert [fault.code for fault in check_release(root).faults] == ["affine-mismatch"]
+
+
 def test_nothing_after_the_last_wanted_frame_is_needed(root: Path) -> None:
     body = image_of(root).read_bytes()
     image_of(root).write_bytes(body[:-100])  # frame 4 of 0 to 4 is cut short; ES is frame 3
@@ -233,6 +278,8 @@ def copy_folder(root: Path) -> None:
 
 
 FLAT = np.column_stack([AFFINE[:, 0], AFFINE[:, 1], 3 * AFFINE[:, 0], AFFINE[:, 3]])  # Z runs along X
+UNIT_SFORM = np.eye(4, dtype="<f4")[:3].tobytes()
+ONES = np.ones(3, "<f4").tobytes()
 HEADER_FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no folder": ("missing-file", lambda root: shutil.rmtree(root / "Validation" / BROKEN)),
     "no image": ("missing-file", lambda root: image_of(root).unlink()),
@@ -245,7 +292,19 @@ HEADER_FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "mask 3-D": ("wrong-dimensions", lambda root: poke(root, mask_of, labels()[..., 0])),
     "image 5-D": ("wrong-dimensions", lambda root: poke(root, image_of, frames(BROKEN)[..., None])),
     "flat axes": ("bad-geometry", lambda root: poke(root, image_of, frames(BROKEN), FLAT)),
-    "metres": ("bad-geometry", lambda root: poke(root, image_of, frames(BROKEN), AFFINE / 1000)),
+    "metres": ("implausible-geometry", lambda root: poke(root, image_of, frames(BROKEN), AFFINE / 1000)),
+    "centimetres": ("implausible-geometry", lambda root: poke(root, image_of, frames(BROKEN), AFFINE / 10)),
+    "unit sform": ("contradicting-header", lambda root: swap_header(image_of(root), 280, UNIT_SFORM)),  # srow_x
+    "unit sform of the mask": ("contradicting-header", lambda root: swap_header(mask_of(root), 280, UNIT_SFORM)),
+    "no transform, no sizes": (
+        "invented-sizes",
+        lambda root: (
+            swap_header(image_of(root), 254, b"\0\0"),
+            swap_header(image_of(root), 80, ONES),
+        ),  # sform_code, pixdim
+    ),
+    "an unknown unit": ("bad-units", lambda root: swap_header(image_of(root), 123, b"\5")),  # xyzt_units
+    "cubes": ("slice-axis", lambda root: poke(root, image_of, frames(BROKEN), np.diag([3, 3, 3, 1]))),
     "NaN affine": ("bad-geometry", lambda root: swap_header(image_of(root), 280, b"\x00\x00\xc0\x7f")),  # srow_x
     "huge matrix": ("bad-geometry", lambda root: swap_header(image_of(root), 42, b"\xff\x7f\xff\x7f")),  # dim[1:3]
     "complex": ("unreadable", lambda root: poke(root, image_of, frames(BROKEN).astype(np.complex64))),
@@ -578,8 +637,8 @@ def test_an_empty_folder_and_a_file_are_no_release(tmp_path: Path) -> None:
 
 
 def test_the_cohort_table(root: Path) -> None:
-    save(image_of(root, "D4E5F6"), frames("x")[:, :30, :3], AFFINE @ np.diag([2, 1, 1, 1]))
-    save(mask_of(root, "D4E5F6"), labels()[:, :30, :3], AFFINE @ np.diag([2, 1, 1, 1]))
+    save(image_of(root, "D4E5F6"), frames("x")[:, :34, :3], AFFINE @ np.diag([2, 1, 1, 1]))
+    save(mask_of(root, "D4E5F6"), labels()[:, :34, :3], AFFINE @ np.diag([2, 1, 1, 1]))
     rows = usual_rows()
     rows[2][4], rows[2][2] = 2, "Philips"
     rows[1][2] = "GE"
@@ -592,7 +651,7 @@ def test_the_cohort_table(root: Path) -> None:
     ]
     assert table[2].vendors == ("Philips",)
     assert table[2].spacing_median == pytest.approx((3.0, 1.25, 9.6))
-    assert (table[2].matrix_min, table[2].matrix_max) == ((40, 30), (40, 30))
+    assert (table[2].matrix_min, table[2].matrix_max) == ((40, 34), (40, 34))
     assert (table[0].slices_min, table[2].slices_max) == (4, 3)
     assert table[0].labels is None
     assert summarise(check_release(root))[0].labels == (0, 1, 2, 3)

@@ -233,18 +233,25 @@ def test_answers_that_are_no_answers() -> None:
 AFFINE = np.array([[0.1, 1.25, 0, -80], [-1.5, 0.1, 0, 60.5], [0, 0.2, 9.6, 12], [0, 0, 0, 1]])
 
 
+HEADER = nib.Nifti1Header()
+HEADER.set_sform(AFFINE, code="scanner")
+HEADER["pixdim"][1:4] = np.linalg.norm(AFFINE[:3, :3], axis=0)
+HEADER.set_xyzt_units("mm")
+GEOMETRY = HEADER.binaryblock
+
+
 @pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nii"])
 def test_a_written_mask_reads_back(name: str, tmp_path: Path) -> None:
     labels = np.random.default_rng(0).integers(0, 4, (9, 8, 3), dtype=np.uint8)
     path = tmp_path / "new" / "folder" / name
-    write_mask(path, labels, AFFINE)
+    write_mask(path, labels, GEOMETRY)
     first = path.read_bytes()
     read = nib.load(path)
     assert read.get_data_dtype() == np.uint8
     assert read.header.get_xyzt_units()[0] == "mm"
     np.testing.assert_array_equal(np.asarray(read.dataobj), labels)
     np.testing.assert_allclose(read.affine, AFFINE, atol=1e-5)
-    write_mask(path, labels, AFFINE)
+    write_mask(path, labels, GEOMETRY)
     assert path.read_bytes() == first
     assert [entry.name for entry in path.parent.iterdir()] == [name]
 
@@ -258,7 +265,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(FolderError, match="No space left"):
-        write_mask(path, np.zeros((4, 4, 2), dtype=np.uint8), AFFINE)
+        write_mask(path, np.zeros((4, 4, 2), dtype=np.uint8), GEOMETRY)
     assert path.read_bytes() == b"as it was"
     assert [entry.name for entry in tmp_path.iterdir()] == ["mask.nii.gz"]
 
@@ -266,7 +273,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_mask_of_another_type_is_refused(tmp_path: Path) -> None:
     for labels in (np.zeros((4, 4, 2), dtype=np.int64), np.zeros((4, 4), dtype=np.uint8)):
         with pytest.raises(ValueError, match="uint8 is needed"):
-            write_mask(tmp_path / "mask.nii", labels, AFFINE)
+            write_mask(tmp_path / "mask.nii", labels, GEOMETRY)
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
@@ -287,7 +294,7 @@ def make_subject(folder: Path, code: str, slices: int = 4, labelled: bool = True
     mask[4:8, 8:16, 1:] = 3
     paths = folder / f"{code}_sa.nii.gz", folder / f"{code}_sa_gt.nii.gz"
     for path, voxels in zip(paths, (image, mask), strict=True):
-        nib.Nifti1Image(voxels, np.diag([1.4, 1.4, 9.0, 1.0])).to_filename(path)
+        nib.Nifti1Image(voxels, np.diag([2.0, 2.0, 9.0, 1.0])).to_filename(path)
     return Subject(code, 1, "Siemens", "train", labelled, 0, 2, paths[0], paths[1] if labelled else None)
 
 
