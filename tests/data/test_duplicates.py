@@ -11,14 +11,14 @@ from fedprivseg.data.duplicates import fingerprint, opening, together
 
 
 def save(path: Path, voxels: np.ndarray, descrip: str = "") -> Path:
-    image = nib.Nifti1Image(voxels, np.eye(4))
+    image = nib.Nifti1Image(voxels, np.diag([1.5, 1.5, 8, 1]))
     image.header["descrip"] = descrip.encode()
     image.to_filename(path)
     return path
 
 
 def voxels(seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 2000, (8, 7, 4, 3), dtype=np.int16)
+    return np.random.default_rng(seed).integers(0, 2000, (40, 36, 4, 3), dtype=np.int16)
 
 
 def test_type_header_and_cut_change_no_opening(tmp_path):
@@ -35,7 +35,9 @@ def test_a_fingerprint_is_of_shape_and_values():
     assert fingerprint(image) == fingerprint(np.asfortranarray(image.astype(np.float64)))
     changed = image.copy()
     changed[-1, -1, -1] += 1
-    assert len({fingerprint(each) for each in (image, changed, image.transpose(1, 0, 2), image.reshape(7, 8, 4))}) == 4
+    assert (
+        len({fingerprint(each) for each in (image, changed, image.transpose(1, 0, 2), image.reshape(36, 40, 4))}) == 4
+    )
 
 
 def test_groups_are_of_those_who_share_a_mark():
