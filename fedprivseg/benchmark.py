@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from fedprivseg.errors import RequestError
+from fedprivseg.files import is_companion
 from fedprivseg.report.page import write_report
 from fedprivseg.run import load_scenario, simulate
 
@@ -22,7 +23,7 @@ def run_all(
     All scenarios are read before the first runs, so that a mistake in the last one costs no time. Finished runs are read,
     not repeated. Raises RequestError if the folder has no scenario, and what `simulate` raises.
     """
-    files = sorted(folder.glob("*.toml"))
+    files = sorted(path for path in folder.glob("*.toml") if not is_companion(path))
     if not files:
         raise RequestError(f"{folder} holds no scenario (no *.toml); give a folder of scenarios")
     # Seed by seed: a benchmark that is stopped early has all methods with some seeds, not some methods with all.

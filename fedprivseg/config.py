@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from fedprivseg.errors import ScenarioError
-from fedprivseg.records import Grid
+from fedprivseg.files import is_companion
+from fedprivseg.records import STRUCTURES, Grid
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
 
@@ -42,6 +43,9 @@ class SiteConfig(_Frozen):
     it into its simulated hospital's folder, where the gate reads it. A real hospital's gate reads the hospital's own file.
     ``domain``: the security domain of the hospital's network (T/SCGS 313008-2024 clause 5.3.2-c), empty if none is stated.
     ``cedar``: the files of its folder ``cedar/`` by name, the hospital's own policies on access (`policy.access`), likewise.
+    ``labels``: what the labels in the hospital's mask files stand for, ``{ 1 = "RV", 2 = "MYO", 3 = "LV" }`` for masks in the
+    order of ACDC; empty for the order of M&Ms. It is about what is read: masks that are written, predictions too, have the
+    order of M&Ms, 1 LV, 2 MYO, 3 RV.
     """
 
     name: Name
@@ -49,8 +53,25 @@ class SiteConfig(_Frozen):
     title: str = ""
     vendor: str = ""
     domain: Name | Literal[""] = ""
+    labels: dict[int, str] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
     cedar: dict[CedarFile, str] = Field(default_factory=dict)
+
+    @field_validator("labels")
+    @classmethod
+    def _complete(cls, value: dict[int, str]) -> dict[int, str]:
+        numbers = range(1, len(STRUCTURES) + 1)
+        if value and (sorted(value) != list(numbers) or sorted(value.values()) != sorted(STRUCTURES)):
+            raise ValueError(
+                f"must name each of {', '.join(STRUCTURES)} once, for the labels {', '.join(map(str, numbers))}, such as "
+                '{ 1 = "RV", 2 = "MYO", 3 = "LV" }'
+            )
+        return value
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """What the labels 1, 2, 3 in the hospital's mask files stand for (`records.Subject.order`)."""
+        return tuple(self.labels[label] for label in sorted(self.labels)) or STRUCTURES
 
 
 class DataConfig(_Frozen):
@@ -310,11 +331,30 @@ def read_site(folder: Path, name: str) -> SiteConfig:
     if "cedar" in content:
         raise ScenarioError(f"{path}: a site's policies on access stand in files of their own, cedar/*.cedar beside it")
     rules = path.with_name("policy.toml")
-    own = {each.name: _text(each) for each in sorted(path.with_name("cedar").glob("*.cedar"))}
+    own = {each.name: _text(each) for each in sorted(path.with_name("cedar").glob("*.cedar")) if not is_companion(each)}
     site = validated(SiteConfig, {**content, "policy": read_toml(rules) if rules.exists() else {}, "cedar": own}, path)
     if site.name != name:
         raise ScenarioError(f"{path}: name is {site.name!r}, but its folder is {name!r}; make them equal")
     return site
+
+
+def read_sites(folder: Path) -> tuple[SiteConfig, ...]:
+    """All sites of a folder of sites, by name. Raises ScenarioError, also for a folder without a site."""
+    names = site_names(folder)
+    if not names:
+        raise ScenarioError(f"{folder} holds no site; give a folder of sites, each a folder with a site.toml")
+    return tuple(read_site(folder, name) for name in names)
+
+
+def label_orders(sites: Sequence[SiteConfig]) -> dict[int, tuple[str, ...]]:
+    """Centre -> what the labels in its masks stand for. Raises ScenarioError if two sites of one centre differ in it."""
+    orders: dict[int, tuple[str, ...]] = {}
+    for site in sites:
+        if orders.setdefault(site.centre, site.order) != site.order:
+            raise ScenarioError(
+                f"sites of centre {site.centre} state different labels; one release is read in one order"
+            )
+    return orders
 
 
 def _text(path: Path) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from fedprivseg.errors import FolderError
 
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -47,3 +49,16 @@ def deliver(path: Path, content: str | bytes) -> Path:
             f"{path} cannot be written ({fault.strerror}); check the folder and the free space, or choose another with --out"
         ) from None
     return path
+
+
+def is_companion(path: Path) -> bool:
+    """Whether `path` is a file that macOS wrote beside another one (``._name``, AppleDouble) on a disk that is not its own. It
+    holds no content of the other; whoever lists files passes over it. A file that cannot be read is none: whoever reads it
+    says so."""
+    if not path.name.startswith("._") or path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_APPLE_DOUBLE)) == _APPLE_DOUBLE
+    except OSError:
+        return False

@@ -23,7 +23,7 @@ import numpy as np
 
 from fedprivseg.compute import arithmetic_name
 from fedprivseg.config import Scenario, read_scenario
-from fedprivseg.data.mnms import Fault, read_release
+from fedprivseg.data.mnms import Fault, Release, read_release, warnings_of_masks
 from fedprivseg.data.phantom import CENTRES, write_phantom
 from fedprivseg.data.splits import COHORT, Cohort, cohort
 from fedprivseg.engines import Engine, engine
@@ -98,7 +98,7 @@ def simulate(
         found = read_release(release)
     except DataError as fault:
         raise DataError(f"{release}: {fault}") from None
-    cohorts = {site.name: cohort(found.subjects, site.centre, scenario.data) for site in scenario.sites}
+    cohorts = {site.name: cohort(found.subjects, site, scenario.data) for site in scenario.sites}
     _prepare(folder, scenario, release, cohorts)
     start = time.perf_counter()
     try:
@@ -115,7 +115,7 @@ def simulate(
         scenario,
         time.perf_counter() - start,
         resumed,
-        (*_left_out(found.faults), *_withdrawn(folder)),
+        (*_left_out(found.faults), *_warned(found, cohorts), *_withdrawn(folder)),
         _fingerprint(folder, cohorts),
     )
     result.write(folder)
@@ -203,6 +203,16 @@ def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
     kinds = Counter(fault.code for fault in faults)
     listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
     return (f"faults found in the release, faulty subjects left out: {listed}; `fedprivseg data check` lists them",)
+
+
+def _warned(release: Release, cohorts: dict[str, Cohort]) -> tuple[str, ...]:
+    """What looks wrong in the release and in the masks of those who take part, by kind and without any subject's code."""
+    people = {subject.mask: subject for each in cohorts.values() for subject in (*each.train, *each.test)}
+    kinds = Counter(each.code for each in (*release.warnings, *warnings_of_masks(release.folder, [*people.values()])))
+    if not kinds:
+        return ()
+    listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
+    return (f"warnings about the release, nobody left out for them: {listed}; `fedprivseg data check` lists them",)
 
 
 def _withdrawn(folder: Path) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ from fedprivseg.site.station import Station, station_folder
 WITHDRAWALS = "withdrawals.json"
 """In a run's folder: every withdrawal that was carried out there."""
 
-OWN_SLICES = ("training-slices", "training-owners", "testing-slices", "testing-owners")
+OWN_SLICES = ("training-slices", "training-owners", "testing-slices", "testing-owners", "training-profile")
 """What a vault holds of its own images alone, and whose they are; everything else in it has been taught by a method."""
 
 

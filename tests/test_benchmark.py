@@ -57,3 +57,11 @@ def test_a_mistake_in_the_last_scenario_is_found_before_the_first_runs(folder, t
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(RequestError, match="no scenario"):
         run_all(tmp_path, tmp_path / "runs", [0])
+
+
+def test_companion_files_of_macos_are_no_scenarios(folder, tmp_path):
+    for path in folder.glob("*.toml"):
+        path.rename(path.with_name(f"._{path.name}"))
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07\xff")
+    with pytest.raises(RequestError, match="no scenario"):
+        run_all(folder, tmp_path / "runs", [0])

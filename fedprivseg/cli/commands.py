@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -125,12 +126,22 @@ def predict(
     image: Annotated[Path, typer.Argument(help="A NIfTI image, 3-D or 4-D.")],
     site: Annotated[str, typer.Option(help="At which site: its vault encodes and decodes.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the mask goes (.nii or .nii.gz).")],
+    as_json: AsJson = False,
 ) -> None:
-    """Segment one image with a site's vault and the server's net; the mask lies on the image's own grid."""
+    """Segment one image with a site's vault and the server's net; the mask lies on the image's own grid.
+
+    Warns where the image is unlike the site's training images, and where the run's own test says that it does not segment.
+    """
     from fedprivseg.prediction import predict_image
 
-    shape = predict_image(run_folder, image, site, out)
-    open_console().print(f"{out}: mask of {' x '.join(map(str, shape))} voxels", highlight=False)
+    done = predict_image(run_folder, image, site, out)
+    for warned in done.warnings:
+        typer.echo(f"warning: {warned.text}", err=True)
+    if as_json:
+        warnings = [vars(warned) for warned in done.warnings]
+        typer.echo(json.dumps({"mask": str(done.mask), "shape": done.shape, "warnings": warnings}))
+        return
+    typer.echo(f"{out}: mask of {' x '.join(map(str, done.shape))} voxels")
 
 
 @app.command(rich_help_panel=_RULES)
@@ -366,20 +377,32 @@ def init(folder: Annotated[Path, typer.Argument(help="Where sites/ and simulatio
 
 
 @data_app.command()
-def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")], as_json: AsJson = False) -> None:
-    """Print a table per centre and split and every fault found. Exit status 1 if there are faults."""
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")],
+    sites: Annotated[
+        Path | None,
+        typer.Option(help="Folder of sites: masks are read in the order of labels that a site.toml states."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a table per centre and split, and every fault and warning found. Exit status 1 if there are faults.
+
+    A subject with a fault is left out; a warning says what looks wrong by the anatomy or the files, and leaves out nobody.
+    """
+    from fedprivseg.config import label_orders, read_sites
     from fedprivseg.data.cohort import summarise
     from fedprivseg.data.mnms import check_release
 
+    orders = {} if sites is None else label_orders(read_sites(sites))
     try:
         with bar("reading subjects", open_console(stderr=True)) as progress:
-            release = check_release(folder, progress)
+            release = check_release(folder, progress, orders)
     except DataError as fault:
         raise DataError(f"{folder}: {fault}") from None
     rows = summarise(release)
     if as_json:
-        faults = [vars(fault) for fault in release.faults]
-        typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults}))
+        faults, warnings = ([vars(each) for each in found] for found in (release.faults, release.warnings))
+        typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults, "warnings": warnings}))
     else:
         print_table(
             str(folder),
@@ -391,7 +414,7 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release
                     str(row.subjects),
                     str(row.labelled),
                     ", ".join(row.vendors),
-                    " x ".join(f"{value:.2f}" for value in row.spacing_median),
+                    _span(row.spacing_min, row.spacing_max, ".2f"),
                     _span(row.matrix_min, row.matrix_max),
                     _span((row.slices_min,), (row.slices_max,)),
                     " ".join(map(str, row.labels or ())),
@@ -401,7 +424,10 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release
         )
         for found in release.faults:
             typer.echo(f"fault: {found.code}: {found.what} ({found.file})")
-        typer.echo(f"{len(release.subjects)} subjects usable, {len(release.faults)} faults")
+        for warned in release.warnings:
+            typer.echo(f"warning: {warned.code}: {warned.what} ({warned.file})")
+        counts = f"{len(release.faults)} faults, {len(release.warnings)} warnings"
+        typer.echo(f"{len(release.subjects)} subjects usable, {counts}")
     if release.faults:
         raise typer.Exit(1)
 
@@ -443,8 +469,10 @@ def main() -> None:
     sys.exit(status)
 
 
-def _span(low: tuple[int, ...], high: tuple[int, ...]) -> str:
-    return " x ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(low, high, strict=True))
+def _span(low: Sequence[float], high: Sequence[float], form: str = "d") -> str:
+    """The range along each axis; one number where both ends read the same."""
+    ends = [(format(a, form), format(b, form)) for a, b in zip(low, high, strict=True)]
+    return " x ".join(a if a == b else f"{a}-{b}" for a, b in ends)
 
 
 def _toml(text: str) -> str:

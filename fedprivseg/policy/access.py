@@ -27,6 +27,7 @@ from typing import final
 import cedarpy
 
 from fedprivseg.errors import RequestError
+from fedprivseg.files import is_companion
 from fedprivseg.policy.cedar_terms import context_of, entities, seconds, uid
 from fedprivseg.policy.roles import Request, aware
 from fedprivseg.records import Decision
@@ -200,7 +201,8 @@ def site_authorizer(
 
 def _house(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.casefold() == ".cedar")
+        files = (path for path in folder.iterdir() if path.suffix.casefold() == ".cedar")
+        return sorted(path for path in files if not is_companion(path))
     except FileNotFoundError:
         return []
     except OSError as fault:

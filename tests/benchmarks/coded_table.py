@@ -78,7 +78,7 @@ def _references(scenario: Scenario, data: Path, steps: int, out: Path) -> dict[s
     if out.exists():
         return json.loads(out.read_text())
     subjects = read_release(data).subjects
-    cohorts = {site.name: cohort(subjects, site.centre, scenario.data) for site in scenario.sites}
+    cohorts = {site.name: cohort(subjects, site, scenario.data) for site in scenario.sites}
     found: dict[str, dict[str, object]] = {}
     with threads(scenario.resources.cpus):
         pooled, seconds = _unet(list(cohorts.values()), scenario, "pooled", steps)

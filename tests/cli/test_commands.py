@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -97,6 +98,40 @@ def test_predict_writes_a_mask_on_the_images_grid(finished, phantom, tmp_path):
     assert set(np.unique(mask.dataobj)) <= {0, 1, 2, 3}
 
 
+def test_predict_warns_in_words_and_in_json(finished, phantom, tmp_path):
+    """A run of three steps finds nothing."""
+    image = next(phantom.glob("Testing/*/*_sa.nii.gz"))
+    done = _call("predict", finished[0], image, "--site", "centre1", "-o", tmp_path / "mask.nii.gz", "--json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content["mask"] == str(tmp_path / "mask.nii.gz")
+    assert content["shape"] == list(nib.load(image).shape)
+    assert "near-zero-dice" in [warned["code"] for warned in content["warnings"]]
+    assert [f"warning: {warned['text']}" for warned in content["warnings"]] == done.stderr.splitlines()
+
+
+def test_predict_never_replaces_its_image(finished, phantom, tmp_path):
+    image = tmp_path / "image.nii.gz"
+    image.write_bytes(next(phantom.glob("Testing/*/*_sa.nii.gz")).read_bytes())
+    before = image.read_bytes()
+    done = _call("predict", finished[0], image, "--site", "centre1", "-o", image)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "the image itself" in done.stderr
+    assert image.read_bytes() == before
+
+
+def test_data_check_shows_spacing_as_a_range(phantom):
+    from fedprivseg.data.cohort import summarise
+    from fedprivseg.data.mnms import read_release
+
+    done = _call("data", "check", phantom)
+    assert done.returncode == 0, done.stderr
+    row = summarise(read_release(phantom))[0]
+    low, high, apart = row.spacing_min[0], row.spacing_max[0], row.spacing_min[2]
+    assert f"{low:.2f}-{high:.2f} x {low:.2f}-{high:.2f} x {apart:.2f}" in done.stdout.splitlines()[1].split("\t")
+
+
 def test_predict_answers_as_the_run_did(finished, phantom, tmp_path):
     """At ED and ES of a test subject `predict` must give the masks that the run wrote; other shards, other batches, and so
     bfloat16 may tip a voxel on a border, no more."""
@@ -180,6 +215,23 @@ def test_data_check_and_phantom(phantom, tmp_path):
     assert {row["centre"] for row in content["splits"]} == {1, 2, 3}
     next(phantom.glob("Testing/*/*_sa.nii.gz"))
     assert _call("data", "phantom", phantom).returncode == 2, "a folder that is not empty is refused"
+
+
+def test_data_check_tells_warnings_by_name_and_ends_well(phantom, tmp_path):
+    release = tmp_path / "release"
+    shutil.copytree(phantom, release)
+    path = next(release.glob("Testing/*/*_sa_gt.nii.gz"))
+    image = nib.load(path)
+    nib.Nifti1Image(np.array([0, 3, 2, 1], np.uint8)[np.asarray(image.dataobj)], image.affine).to_filename(path)
+    done = _call("data", "check", release)
+    assert done.returncode == 0, done.stderr
+    assert "0 faults, 2 warnings" in done.stdout
+    assert "warning: label-order: ED: " in done.stdout
+    assert "that of ACDC" in done.stdout
+    assert path.name in done.stdout
+    content = json.loads(_call("data", "check", release, "--json", "--sites", ROOT / "sites").stdout)
+    assert [each["code"] for each in content["warnings"]] == ["label-order"] * 2
+    assert content["faults"] == []
 
 
 def test_attack_prints_tables_or_one_document(finished):
