@@ -6,6 +6,7 @@ What must also outlive a power cut, or stay secret while it is written, `policy.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,13 @@ def write_text(path: Path, text: str) -> None:
     """Put `text` at `path` (UTF-8, lines as they are). Raises OSError."""
     with whole(path) as draft:
         draft.write_text(text, encoding="utf-8", newline="")
+
+
+def require_writable(folder: Path) -> None:
+    """Find out, by a file without a name, whether files can be written in `folder`: permissions do not tell on a disk that is
+    mounted read-only. Raises OSError if not."""
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def deliver(path: Path, content: str | bytes) -> Path:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "fedprivseg"
 
 # Lower layers first. A module may import from lower layers and from its own part, never from a neighbour or above.
 LAYERS = (
-    {"records", "errors", "seeds", "compute", "progress", "files"},
+    {"records", "errors", "seeds", "cache", "compute", "progress", "files", "toml_text"},
     {"config", "data", "nets", "policy", "measures", "protections", "results", "findings"},
     {"methods", "attacks", "messages"},
     {"site", "server"},
@@ -50,7 +50,10 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("benchmark", "run"),
     ("breach", "hospitals"),
     ("comparison", "report"),
+    ("cache", "files"),
+    ("cache", "errors"),
     ("compliance", "disposal"),
+    ("compute", "errors"),
     ("compliance", "evidence"),
     ("compliance", "withdrawal"),
     ("data", "config"),
@@ -75,6 +78,7 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("safekeeping", "hospitals"),
     ("safekeeping", "notices"),
     ("safekeeping", "withdrawal"),
+    ("toml_text", "errors"),
     ("trace", "hospitals"),
     ("trace", "report"),
     ("trace", "withdrawal"),
