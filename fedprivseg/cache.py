@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from fedprivseg.errors import FolderError
-from fedprivseg.files import require_writable
+from fedprivseg.files import obstacle
 
 CACHE = "FEDPRIVSEG_CACHE"
 """Environment variable: the folder of the cache, if it is not to be ``~/.cache/fedprivseg``."""
@@ -39,8 +39,8 @@ def require_cache() -> None:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        require_writable(folder)
+        why = obstacle(folder)
     except OSError as fault:
-        raise FolderError(
-            f"the cache of phantoms and gridded images, {folder}, cannot be written ({fault.strerror}); {_REMEDY}"
-        ) from None
+        why = fault.strerror
+    if why:
+        raise FolderError(f"the cache of phantoms and gridded images, {folder}, cannot be written ({why}); {_REMEDY}")

@@ -33,10 +33,11 @@ def require_gpus(gpus: float) -> None:
 
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus > seen:
-        build = "" if torch.version.cuda else f", and torch {torch.__version__} is a build without CUDA"
+        build = "" if torch.version.cuda else f" (torch {torch.__version__} is a build without CUDA)"
+        allowed = f"to at most {seen}" if seen else "to 0 for the CPU alone"
         raise RequestError(
-            f"the scenario gives gpus = {gpus:g}, but torch sees {seen or 'none'} here{build}; set resources.gpus to at most "
-            f"{seen}{'' if seen else ' (the CPU alone)'}, or use a machine that has them"
+            f"the scenario gives gpus = {gpus:g}, and torch sees {seen or 'none'} here{build}; set resources.gpus {allowed}, "
+            "or use a machine that has them"
         )
 
 

@@ -33,11 +33,22 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8", newline="")
 
 
-def require_writable(folder: Path) -> None:
-    """Find out, by a file without a name, whether files can be written in `folder`: permissions do not tell on a disk that is
-    mounted read-only. Raises OSError if not."""
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+def obstacle(folder: Path) -> str:
+    """Why no file can be written in `folder`, empty if one can. Tried with a file that has no name: permissions say nothing of a
+    disk that is mounted read-only."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as fault:
+        return fault.strerror or type(fault).__name__
+
+
+def require_writable(run: Path) -> None:
+    """Raises FolderError if a command that writes into the run folder `run` cannot; called before it takes its time."""
+    if why := obstacle(run):
+        raise FolderError(
+            f"{run} cannot be written ({why}), and this command writes into it; copy the folder to a disk that can be written"
+        )
 
 
 def deliver(path: Path, content: str | bytes) -> Path:
