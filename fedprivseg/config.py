@@ -303,9 +303,9 @@ def read_site(folder: Path, name: str) -> SiteConfig:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
-        raise ScenarioError(f"{path} cannot be read ({getattr(fault, "strerror", None) or type(fault).__name__})") from None
+        raise ScenarioError(f"{path} cannot be read: {type(fault).__name__}") from None
 
 
 def site_names(folder: Path) -> list[str]:

@@ -34,8 +34,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def obstacle(folder: Path) -> str:
-    """Why no file can be written in `folder`, empty if one can. Tried with a file that has no name: permissions say nothing of a
-    disk that is mounted read-only."""
+    """Why no file can be written in `folder`, empty if one can. Tried with a file that has no name: permissions say nothing of
+    a disk that is mounted read-only."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return ""
