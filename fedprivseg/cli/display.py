@@ -58,7 +58,7 @@ class Display:
         columns = (
             TextColumn("{task.fields[party]:<10}", style="bold", markup=False),
             BarColumn(bar_width=32),
-            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.percentage:>3.0f} %", markup=False),
             TextColumn("{task.description}", style="cyan", markup=False),
             TimeElapsedColumn(),
         )
