@@ -41,6 +41,6 @@ def require_cache() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         why = obstacle(folder)
     except OSError as fault:
-        why = fault.strerror
+        why = fault.strerror or type(fault).__name__
     if why:
         raise FolderError(f"the cache of phantoms and gridded images, {folder}, cannot be written ({why}); {_REMEDY}")
