@@ -1,4 +1,4 @@
-"""Threads and devices: what a scenario may ask of a machine."""
+"""The GPUs that a scenario asks of a machine: there, or refused before anything runs."""
 
 from __future__ import annotations
 
