@@ -58,8 +58,8 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 def apply_settings(content: dict[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
     """`content` with `settings` applied; keys are dotted (``grid.height=160``). After ``=`` stands a TOML value, or else text
     as it is. Raises ScenarioError as `parse_toml` does, and for a setting without a key."""
-    for setting in settings:
-        key, value = _parted(setting) if isinstance(setting, str) else setting
+    pairs = [_parted(setting) if isinstance(setting, str) else setting for setting in settings]
+    for key, value in pairs:
         table = content
         *tables, last = key.split(".")
         if len(tables) >= MOST_DEEP:
