@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from fedprivseg.errors import RequestError
+
 Half = bool | Literal["auto"]
 """Whether networks compute in bfloat16: yes, no, or where the hardware has instructions for it (`half_precision`)."""
 
@@ -26,17 +28,27 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def device(gpus: float) -> str:
-    """``"cuda"`` if the scenario gives GPUs, else ``"cpu"``. Raises RuntimeError if it gives GPUs and torch sees none."""
+def require_gpus(gpus: float) -> None:
+    """Raises RequestError if the scenario gives more GPUs (``resources.gpus``) than torch sees on this machine. For 0, torch is
+    not imported."""
     if not gpus:
-        return "cpu"
+        return
     import torch
 
-    if not torch.cuda.is_available():
-        raise RuntimeError(
-            "the scenario gives gpus, but torch sees none; set resources.gpus = 0 or install a CUDA build"
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus > seen:
+        build = "" if torch.version.cuda else f" (torch {torch.__version__} is a build without CUDA)"
+        allowed = f"to at most {seen}" if seen else "to 0 for the CPU alone"
+        raise RequestError(
+            f"the scenario gives gpus = {gpus:g}, and torch sees {seen or 'none'} here{build}; set resources.gpus {allowed}, "
+            "or use a machine that has them"
         )
-    return "cuda"
+
+
+def device(gpus: float) -> str:
+    """``"cuda"`` if the scenario gives GPUs, else ``"cpu"``. Raises RequestError as `require_gpus` does."""
+    require_gpus(gpus)
+    return "cuda" if gpus else "cpu"
 
 
 def half_precision(device: str, half: Half = "auto") -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from fedprivseg.errors import ScenarioError
 from fedprivseg.files import is_companion
 from fedprivseg.records import STRUCTURES, Grid
+from fedprivseg.toml_text import Setting, apply_settings, read_toml, shortened
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
 
@@ -302,20 +302,6 @@ class Scenario(_Frozen):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises ScenarioError if it is absent or does not parse."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ScenarioError(f"no such file: {path}") from None
-    except IsADirectoryError:
-        raise ScenarioError(f"{path} is a folder; give a TOML file") from None
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ScenarioError(f"{path} cannot be read: {type(fault).__name__}") from None
-    except tomllib.TOMLDecodeError as fault:
-        raise ScenarioError(f"{path} is not valid TOML: {fault}") from None
-
-
 def read_site(folder: Path, name: str) -> SiteConfig:
     """The site `name` of the folder of sites. Raises ScenarioError naming the sites that exist."""
     known = site_names(folder)
@@ -359,7 +345,7 @@ def label_orders(sites: Sequence[SiteConfig]) -> dict[int, tuple[str, ...]]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         raise ScenarioError(f"{path} cannot be read: {type(fault).__name__}") from None
 
@@ -378,27 +364,7 @@ def validated(model: type[Model], content: Mapping[str, Any], where: Path | str)
         raise ScenarioError(f"{where}: " + "; ".join(lines)) from None
 
 
-def apply_settings(content: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """`content` with ``key=value`` settings applied; keys are dotted (``grid.height=160``), values TOML or text."""
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
-            raise ScenarioError(f"--set wants key=value, such as grid.height=160; given {setting!r}")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        table = content
-        *tables, last = key.strip().split(".")
-        for part in tables:
-            table = table.setdefault(part, {})
-            if not isinstance(table, dict):
-                raise ScenarioError(f"--set {setting}: {part!r} is a value, not a table")
-        table[last] = value
-    return content
-
-
-def read_scenario(path: Path, settings: Sequence[str] = (), *, sites_folder: Path | None = None) -> Scenario:
+def read_scenario(path: Path, settings: Sequence[Setting] = (), *, sites_folder: Path | None = None) -> Scenario:
     """The scenario of a file, with settings applied and its sites read. Raises ScenarioError."""
     content = apply_settings(read_toml(path), settings)
     # Beside the scenario's folder; a folder of scenarios may itself lie in simulations/.
@@ -407,7 +373,7 @@ def read_scenario(path: Path, settings: Sequence[str] = (), *, sites_folder: Pat
     names = content.get("sites", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
         raise ScenarioError(
-            f'{path}: sites must be a list of site names, such as ["centre1", "centre2"]; given {names!r}'
+            f'{path}: sites must be a list of site names, such as ["centre1", "centre2"]; given {shortened(repr(names))}'
         )
     content["sites"] = [read_site(folder, name).model_dump() for name in names]
     return validated(Scenario, content, path)
@@ -423,7 +389,7 @@ def _fault_line(model: type[BaseModel], error: Any) -> str:
         return f"{place!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
     given = error.get("input")
-    shown = "" if isinstance(given, dict) else f"; given {given!r}"
+    shown = "" if isinstance(given, dict) else f"; given {shortened(repr(given))}"
     return f"{place}: {message}{shown}"
 
 

@@ -6,6 +6,7 @@ What must also outlive a power cut, or stay secret while it is written, `policy.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,24 @@ def write_text(path: Path, text: str) -> None:
     """Put `text` at `path` (UTF-8, lines as they are). Raises OSError."""
     with whole(path) as draft:
         draft.write_text(text, encoding="utf-8", newline="")
+
+
+def obstacle(folder: Path) -> str:
+    """Why no file can be written in `folder`, empty if one can. Tried with a file that has no name: permissions say nothing of
+    a disk that is mounted read-only."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as fault:
+        return fault.strerror or type(fault).__name__
+
+
+def require_writable(run: Path) -> None:
+    """Raises FolderError if a command that writes into the run folder `run` cannot; called before it takes its time."""
+    if why := obstacle(run):
+        raise FolderError(
+            f"{run} cannot be written ({why}), and this command writes into it; copy the folder to a disk that can be written"
+        )
 
 
 def deliver(path: Path, content: str | bytes) -> Path:

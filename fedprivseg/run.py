@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from fedprivseg.compute import arithmetic_name
+from fedprivseg.cache import cache_folder, require_cache
+from fedprivseg.compute import arithmetic_name, require_gpus
 from fedprivseg.config import Scenario, read_scenario
 from fedprivseg.data.mnms import Fault, Release, read_release, warnings_of_masks
 from fedprivseg.data.phantom import CENTRES, write_phantom
@@ -37,16 +38,17 @@ from fedprivseg.protections import resolve as resolve_protection
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
 from fedprivseg.results import Result, Row, Scores, SiteResult, metric_rows, read_result
 from fedprivseg.site.notes import PARTICIPANTS, Notes
+from fedprivseg.toml_text import Setting
 from fedprivseg.withdrawal import read_withdrawals
 
 _ROOM_BYTES = 256 * 2**20
 """Free space without which a run does not start."""
 
 
-def load_scenario(path: Path | str, settings: Sequence[str] = (), *, sites_folder: Path | None = None) -> Scenario:
+def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_folder: Path | None = None) -> Scenario:
     """The scenario of a file, completely resolved: sites read, method known, its variant's parameters written out.
 
-    settings: ``key=value`` texts as after ``--set``. Raises ScenarioError.
+    settings: ``key=value`` texts as after ``--set``, or pairs of a dotted key and a value. Raises ScenarioError.
     """
     scenario = read_scenario(Path(path), settings, sites_folder=sites_folder)
     method = resolve(scenario.method)
@@ -93,6 +95,8 @@ def simulate(
     resumed = _check_folder(folder, scenario)
     if (folder / "result.json").exists():
         return read_result(folder)
+    require_gpus(scenario.resources.gpus)
+    require_cache()
     release = release_folder(scenario)
     try:
         found = read_release(release)
@@ -120,11 +124,6 @@ def simulate(
     )
     result.write(folder)
     return result
-
-
-def cache_folder() -> Path:
-    """Where phantoms and gridded images are kept between runs: ``$FEDPRIVSEG_CACHE`` or ``~/.cache/fedprivseg``."""
-    return Path(os.environ.get("FEDPRIVSEG_CACHE") or Path.home() / ".cache" / "fedprivseg")
 
 
 def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | None = None) -> Path:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "fedprivseg"
 
 # Lower layers first. A module may import from lower layers and from its own part, never from a neighbour or above.
 LAYERS = (
-    {"records", "errors", "seeds", "compute", "progress", "files", "pages"},
+    {"records", "errors", "seeds", "cache", "compute", "progress", "files", "pages", "toml_text"},
     {"config", "data", "nets", "policy", "measures", "protections", "results", "findings"},
     {"methods", "attacks", "messages"},
     {"site", "server"},
@@ -49,7 +49,10 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("benchmark", "report"),
     ("benchmark", "run"),
     ("breach", "hospitals"),
+    ("cache", "files"),
+    ("cache", "errors"),
     ("compliance", "disposal"),
+    ("compute", "errors"),
     ("compliance", "evidence"),
     ("compliance", "withdrawal"),
     ("data", "config"),
@@ -74,6 +77,7 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("safekeeping", "hospitals"),
     ("safekeeping", "notices"),
     ("safekeeping", "withdrawal"),
+    ("toml_text", "errors"),
     ("trace", "hospitals"),
     ("trace", "withdrawal"),
     ("withdrawal", "hospitals"),

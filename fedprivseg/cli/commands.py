@@ -1,4 +1,4 @@
-"""The command line. Exit status: 0 done, 1 the run failed, 2 the request was wrong, 3 ended without quorum, 130 Ctrl-C.
+"""The commands of a run; `process` says how they end.
 
 Heavy modules are imported inside the commands, so that `fedprivseg --help` answers at once.
 """
@@ -6,22 +6,21 @@ Heavy modules are imported inside the commands, so that `fedprivseg --help` answ
 from __future__ import annotations
 
 import json
-import os
-import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from click.exceptions import Abort, ClickException
 
 import fedprivseg
 from fedprivseg.cli import access, archive, deidentify, destroy, ledger, lifecycle, policy, trace, vault
 from fedprivseg.cli import data as data_commands
 from fedprivseg.cli.terminal import bar, open_console, print_missing, print_result, print_table
-from fedprivseg.errors import DataError, FedprivsegError, FolderError, QuorumError, RequestError
+from fedprivseg.errors import DataError, FolderError, QuorumError, RequestError
 from fedprivseg.files import deliver
+
+if TYPE_CHECKING:
+    from fedprivseg.toml_text import Setting
 
 app = typer.Typer(
     help="Simulate, compare and audit how hospitals segment images together without sharing them.",
@@ -43,8 +42,6 @@ app.command(rich_help_panel=_RULES)(lifecycle.retention)
 app.command(rich_help_panel=_RULES)(lifecycle.drill)
 app.command(rich_help_panel=_RULES)(trace.trace)
 app.command(rich_help_panel=_RULES)(deidentify.deidentify)
-
-_INTERRUPTED = 130
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -80,12 +77,12 @@ def run(
     from fedprivseg.config import read_scenario
     from fedprivseg.engines import begun
 
-    chosen = list(settings or [])
-    chosen += [] if data is None else [f"data.source={_toml(data)}"]
-    chosen += [] if engine is None else [f"engine={_toml(engine)}"]
-    chosen += [] if seed is None else [f"seed={seed}"]
+    chosen: list[Setting] = [*(settings or [])]
+    options = {"data.source": data, "engine": engine, "seed": seed}
+    chosen += [(key, value) for key, value in options.items() if value is not None]
     asked = read_scenario(scenario, chosen)
     folder = out or asked.folder
+    finished = (folder / "result.json").exists()  # then nothing need be written: it may lie on a read-only disk
     console = open_console(stderr=as_json)
     with begun(asked, folder) as carry_out:
         from fedprivseg.cli.display import Display
@@ -98,8 +95,9 @@ def run(
                 f"seed {resolved.seed}, engine {resolved.engine} -> {folder}",
                 highlight=False,
             )
-        with bar("drawing the phantom", console) as progress:
-            release_folder(resolved, progress)
+        if not finished:
+            with bar("drawing the phantom", console) as progress:
+                release_folder(resolved, progress)
         display = Display(folder, [site.name for site in resolved.sites], console)
         try:
             result = simulate(resolved, folder, display=display, carry_out=carry_out)
@@ -109,9 +107,11 @@ def run(
             write_compliance(folder)
             ended = str(fault).rstrip(".")
             raise QuorumError(f"{ended}. Which rules were kept until then: {folder / COMPLIANCE}") from None
-        from fedprivseg.report.page import write_report  # while the engine takes its leave
+        report = folder / "report.html"
+        if not (finished and report.exists()):
+            from fedprivseg.report.page import write_report  # while the engine takes its leave
 
-        report = write_report(folder)
+            write_report(folder)
     if as_json:
         print_missing(result, console)
         typer.echo(json.dumps({**result.model_dump(mode="json", exclude={"metrics"}), "report": str(report)}))
@@ -298,7 +298,7 @@ def benchmark(
 
     console = open_console()
     target = out or Path("runs") / folder.name
-    chosen = [*(settings or []), *([] if data is None else [f"data.source={_toml(data)}"])]
+    chosen: list[Setting] = [*(settings or []), *([] if data is None else [("data.source", data)])]
 
     def show(run_folder: Path, names: list[str]) -> Display:
         console.print(f"{run_folder}", highlight=False)
@@ -446,34 +446,7 @@ def phantom(
     typer.echo(folder)
 
 
-def main() -> None:
-    """The console script: errors become one line on stderr and an exit status."""
-    status = 0
-    try:
-        status = app(standalone_mode=False) or 0
-    except FedprivsegError as fault:
-        print(f"fedprivseg: {fault}", file=sys.stderr)
-        status = fault.status
-    except ClickException as fault:
-        fault.show()
-        status = fault.exit_code
-    except (KeyboardInterrupt, Abort):
-        status = _INTERRUPTED
-    if status == _INTERRUPTED:  # typer turns Ctrl-C into this status without a word
-        print("fedprivseg: interrupted; the same command goes on where it stopped", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
-        # The server's thread of a run that ended early may still wait or compute; nothing it does matters any more.
-        os._exit(status)
-    sys.exit(status)
-
-
 def _span(low: Sequence[float], high: Sequence[float], form: str = "d") -> str:
     """The range along each axis; one number where both ends read the same."""
     ends = [(format(a, form), format(b, form)) for a, b in zip(low, high, strict=True)]
     return " x ".join(a if a == b else f"{a}-{b}" for a, b in ends)
-
-
-def _toml(text: str) -> str:
-    return json.dumps(text)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """Where commands print."""
+    """Where commands print: what is printed is text, never rich's markup, since paths and names may hold brackets."""
     from rich.console import Console
 
-    return Console(stderr=stderr, soft_wrap=True)
+    return Console(stderr=stderr, soft_wrap=True, markup=False, emoji=False)
 
 
 def bar(title: str, console: Console) -> Any:
@@ -24,12 +24,19 @@ def bar(title: str, console: Console) -> Any:
     stages are named."""
     from contextlib import contextmanager
 
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
 
     @contextmanager
     def shown() -> Any:
         begun = ""
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(title, total=None)
 
             def step(done: int, total: int, stage: str = "") -> None:

@@ -148,7 +148,7 @@ def write_phantom(
             release.rename(folder)  # an empty folder gives way to a full one in one step
     except OSError as fault:
         raise FolderError(
-            f"the folder for the phantom cannot be written ({type(fault).__name__}): check rights and free space"
+            f"the folder for the phantom cannot be written ({fault.strerror or type(fault).__name__}); check rights and room"
         ) from fault
     return folder
 

@@ -215,7 +215,7 @@ def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         raise RequestError(
             f"the policy file {path.name} cannot be read ({type(fault).__name__}). Nothing is decided without it: "

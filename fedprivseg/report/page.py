@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from fedprivseg.compliance import write_compliance
 from fedprivseg.config import Scenario, validated
 from fedprivseg.errors import FedprivsegError, FolderError, LedgerError, RequestError
-from fedprivseg.files import deliver
+from fedprivseg.files import deliver, require_writable
 from fedprivseg.findings import Leakage, What, read_leakage
 from fedprivseg.pages.frame import render
 from fedprivseg.policy import ledger
@@ -112,6 +112,7 @@ def write_report(folder: Path) -> Path:
     Raises FolderError if the run has no result or the report cannot be written, ScenarioError if its scenario is none.
     """
     result = read_result(folder)
+    require_writable(folder)
     scenario = validated(Scenario, result.scenario, folder / "result.json")
     images = _images(result)
     hospitals = _hospitals(folder, result, scenario, images)

@@ -12,7 +12,13 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
+from commands import call, refused, tree
 from conftest import ROOT, tiny_settings
+from disk import read_only
+from typer.testing import CliRunner
+
+from fedprivseg.cli import app
+from fedprivseg.errors import FedprivsegError
 
 BRIEF = [
     "method.parameters.image_steps=3",
@@ -263,3 +269,70 @@ def test_a_wrong_attack_is_refused(finished, words, says):
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class _EnoughError(FedprivsegError):
+    """The command came as far as the test looks."""
+
+
+@pytest.fixture
+def data_of(monkeypatch):
+    """The data folder with which a command would run."""
+    asked = []
+
+    def stop(scenario, *_, **__):
+        asked.append(scenario.data.source)
+        raise _EnoughError
+
+    monkeypatch.setattr("fedprivseg.run.simulate", stop)
+    monkeypatch.setattr("fedprivseg.benchmark.simulate", stop)
+
+    def call(*words):
+        with pytest.raises(_EnoughError):
+            CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+        return asked.pop()
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["数据𠮷野", 'a"b', "[/red]", "1", "x\ny = 2", "a\\u0041"])
+def test_a_data_folder_is_taken_as_it_is_called(data_of, quickstart, tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    for command in (["run", quickstart, "--engine", "inline"], ["benchmark", ROOT / "simulations"]):
+        assert data_of(*command, "--data", folder, "-o", tmp_path / "out") == str(folder)
+        assert data_of(*command, "--set", f"data.source={folder}", "-o", tmp_path / "out") == str(folder)
+
+
+def test_a_folder_that_is_not_utf8_is_refused(quickstart, tmp_path):
+    done = _call("run", quickstart, "--data", os.fsencode(tmp_path).decode() + "/\udcff", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no text in UTF-8" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_on_a_read_only_disk_is_read(finished, phantom, quickstart, tmp_path, monkeypatch):
+    folder = finished[0]
+    words = [word for setting in [*tiny_settings(phantom), *BRIEF] for word in ("--set", setting)]
+    image = next(phantom.glob("Testing/*/*_sa.nii.gz"))
+    before = tree(folder)
+    monkeypatch.setenv("FEDPRIVSEG_CACHE", "/dev/null/cache")  # it is not needed either
+    with read_only(folder):
+        assert f"report: {folder / 'report.html'}" in call("run", quickstart, "--out", folder, *words)
+        assert json.loads(call("run", quickstart, "--out", folder, *words, "--json"))["mean_dice"] is not None
+        assert "written: " in call("compare", folder, "-o", tmp_path / "compare.html")
+        assert "centre1: " in call("ledger", "verify", folder)
+        assert "release" in call("ledger", "query", folder)
+        call("predict", folder, image, "--site", "centre1", "-o", tmp_path / "mask.nii.gz")
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    "words", [["report"], ["attack"], ["compare", "-o", "{run}/c.html"]], ids=lambda words: words[0]
+)
+def test_what_must_write_says_at_once_that_it_cannot(finished, words):
+    folder = finished[0]
+    with read_only(folder):
+        said = refused(words[0], folder, *(word.format(run=folder) for word in words[1:]))
+    assert str(folder) in said
+    assert "cannot be written (Read-only file system)" in said

@@ -33,7 +33,8 @@ def _ray_processes() -> set[str]:
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(word.endswith((b"raylet", b"gcs_server")) or word.startswith(b"ray::") for word in words[:1]):
+        # Its agents and monitors are Python: the interpreter, perhaps an option, then a file of Ray's.
+        if words[0].startswith(b"ray::") or any(b"/site-packages/ray/" in word for word in words[:3]):
             found.add(path.parent.name)
     return found
 
@@ -142,13 +143,16 @@ def test_a_dead_site_ends_the_run_with_its_name(tmp_path, phantom, quickstart):
     assert _gone(before)
 
 
-def test_ctrl_c_ends_with_130_and_nothing_left(tmp_path, phantom, quickstart):
+@pytest.mark.parametrize(
+    ("number", "status", "says"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")]
+)
+def test_a_signal_ends_in_one_sentence_and_nothing_left(tmp_path, phantom, quickstart, number, status, says):
     before = _ray_processes()
     process, _ = _start(tmp_path / "run", quickstart, phantom)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "same command goes on" in errors
+    assert process.returncode == status, errors
+    assert errors == f"fedprivseg: {says}; the same command goes on where it stopped\n"
     assert _gone(before)
 
 

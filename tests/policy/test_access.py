@@ -1348,6 +1348,12 @@ def test_own_policies_that_do_not_hold_grant_nothing(tmp_path: Path, way: str) -
     assert "nothing is granted" in ruling.decision.reason
 
 
+def test_a_hospitals_policy_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    plain = CedarAuthorizer([house(tmp_path, FORBID_ALL)])
+    marked = CedarAuthorizer([house(tmp_path, b"\xef\xbb\xbf" + FORBID_ALL.encode())])
+    assert marked.sha256 == plain.sha256
+
+
 def test_the_hash_names_the_policies(tmp_path: Path) -> None:
     one = CedarAuthorizer([house(tmp_path, FORBID_ALL)])
     other = CedarAuthorizer([house(tmp_path, FORBID_ALL.replace("rule 2", "rule 9"), "other.cedar")])
