@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from pydantic import Field
 from safetensors.numpy import load_file, save_file
-from torch import nn
 
 from fedprivseg.files import whole
 from fedprivseg.methods.memory import recall, remember
@@ -48,9 +47,12 @@ from fedprivseg.methods.training import (
     segment_as_kept,
     unpacked,
 )
-from fedprivseg.nets.baseline import Weights, load_weights, weights_of
-from fedprivseg.nets.local_training import train_round
 from fedprivseg.records import CrossSite, CurvePoint, Kind, Order, Payload
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
 
 ALONE = "alone"
 """The memory of a site that trains alone: its weights, loss and number after a round."""
@@ -66,6 +68,9 @@ class LocalOnlyParameters(StepsParameters):
 
 def train_alone(method: LocalOnly, site: Site, order: Order) -> Payload:
     """Round `order.number` of this site, from where its own last round ended."""
+    from fedprivseg.nets.baseline import load_weights, weights_of
+    from fedprivseg.nets.local_training import train_round
+
     p, slices, number = method.parameters, site.training(), order.number
     kept = recall(site, ALONE, number + 1)
     if not kept or int(kept[_ROUND][0]) != number:  # else an earlier attempt did this round
@@ -107,6 +112,8 @@ def send_weights(method: LocalOnly, site: Site, order: Order) -> Payload:
 
 def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
     """Measure another site's network on this site's test subjects; its predictions are not kept."""
+    from fedprivseg.nets.baseline import load_weights
+
     net = build(method.parameters, site)
     load_weights(net, unpacked(order)[0])
     scores = segment(net, site, site.testing(), method.parameters)
@@ -151,6 +158,8 @@ class LocalOnly(Method):
 
     def _cross(self, federation: Federation, measured: Mapping[str, Payload]) -> None:
         """Fill the cross-site matrix: rows where a network was trained, columns where it was measured."""
+        from fedprivseg.nets.baseline import weights_of
+
         forms = {
             NET + name: Array("float32", v.shape) for name, v in weights_of(build(self.parameters, federation)).items()
         }
@@ -232,6 +241,9 @@ class Pooled(Method):
         self, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]
     ) -> dict[str, np.ndarray]:
         """The network's weights, trained or found again as an earlier attempt left them."""
+        from fedprivseg.nets.baseline import weights_of
+        from fedprivseg.nets.local_training import train_round
+
         path = federation.folder / "model.safetensors"
         if not path.exists():
             net, p = build(self.parameters, federation), self.parameters
@@ -260,6 +272,8 @@ def _weights(kept: Weights) -> dict[str, np.ndarray]:
 
 
 def _own(method: LocalOnly, site: Site) -> nn.Module:
+    from fedprivseg.nets.baseline import load_weights
+
     net = build(method.parameters, site)
     load_weights(net, _weights(recall(site, ALONE, method.parameters.rounds + 1)))
     return net

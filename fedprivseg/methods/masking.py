@@ -24,7 +24,6 @@ from fedprivseg.errors import QuorumError
 from fedprivseg.methods.local import Trained, run_round
 from fedprivseg.methods.method import Action, Array, Expected, Federation, Site
 from fedprivseg.methods.training import SummableParameters, numbered, packed, under
-from fedprivseg.nets.baseline import Weights
 from fedprivseg.protections.secagg import (
     SECRET_BYTES,
     SHARE_BYTES,
@@ -40,6 +39,9 @@ from fedprivseg.protections.secagg import (
     unseal,
 )
 from fedprivseg.records import Kind, Order, Payload
+
+if TYPE_CHECKING:
+    from fedprivseg.nets.baseline import Weights
 
 if TYPE_CHECKING:
     from fedprivseg.methods.rounds import Rounds

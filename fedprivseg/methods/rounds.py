@@ -14,12 +14,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from torch import nn
 
 from fedprivseg.errors import QuorumError
 from fedprivseg.files import whole
@@ -43,10 +42,14 @@ from fedprivseg.methods.training import (
     segment_as_kept,
     under,
 )
-from fedprivseg.nets.baseline import Weights, statistics_names, weights_of
-from fedprivseg.nets.local_training import Work
 from fedprivseg.records import Budget, CurvePoint, Kind, Order, Payload
 from fedprivseg.seeds import numpy_generator
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
+    from fedprivseg.nets.local_training import Work
 
 NUMBERS = "numbers"
 """The array of a WEIGHTS payload that holds (weight, steps, mean loss)."""
@@ -109,6 +112,8 @@ def glance(method: Rounds, site: Site, order: Order) -> Payload:
 
 def measure(method: Rounds, site: Site, order: Order) -> Payload:
     """Keep the final network at the site, segment the test slices with it and measure them there."""
+    from fedprivseg.nets.baseline import weights_of
+
     net = received_net(method, site, order)
     site.vault.save("final", weights_of(net))
     return site.measure(segment(net, site, site.testing(), method.parameters))
@@ -176,6 +181,8 @@ class Rounds(Method):
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Rounds of broadcast, local training and aggregation; then every site measures with the last net."""
+        from fedprivseg.nets.baseline import statistics_names
+
         p = self.parameters
         net, path = build(self.parameters, federation), federation.folder / "model.safetensors"
         aggregation = self.aggregation(len(federation.sites), statistics_names(net), federation.seed)
@@ -234,6 +241,8 @@ class Rounds(Method):
 
     def _resume(self, path: Path, aggregation: Aggregation, net: nn.Module) -> tuple[int, dict[str, np.ndarray]]:
         """The last finished round and its arrays; round 0 has the initial weights."""
+        from fedprivseg.nets.baseline import weights_of
+
         if path.exists():
             number, arrays, state = _load(path)
             aggregation.restore(state)
