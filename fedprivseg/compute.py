@@ -33,3 +33,10 @@ def device(gpus: float) -> str:
             "the scenario gives gpus, but torch sees none; set resources.gpus = 0 or install a CUDA build"
         )
     return "cuda"
+
+
+def gpus_seen() -> int:
+    """How many GPUs torch can use."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

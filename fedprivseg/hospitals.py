@@ -20,9 +20,9 @@ from fedprivseg.data.splits import Cohort
 from fedprivseg.errors import RequestError
 from fedprivseg.files import write_text
 from fedprivseg.policy.access import HOUSE
-from fedprivseg.policy.agreement import BreachPlan
+from fedprivseg.policy.agreement import BreachPlan, read_agreement
 from fedprivseg.policy.consent import Consent, Duo, write_register
-from fedprivseg.policy.foresight import draw_up, effective
+from fedprivseg.policy.foresight import Parties, draw_up, effective
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 from fedprivseg.policy.response import RESPONSE, default_plan
@@ -107,6 +107,21 @@ def ledger_of(home: Path, site: str) -> Ledger:
     """The ledger of the hospital whose folder is `home`, open for appending; its key is made if it has none. Raises
     LedgerError, RequestError."""
     return Ledger(home / "ledger.jsonl", _key(home / "vault" / KEY), site)
+
+
+def keys_of(run: Path, site: str) -> tuple[SiteKey, SiteKey]:
+    """The keys with which the simulated hospital `site` and its server sign; made if there are none yet."""
+    return _key(station_folder(run, site) / "vault" / KEY), _key(run / "server" / KEY)
+
+
+def parties_in(run: Path, scenario: Scenario) -> dict[str, Parties]:
+    """By site, the agreement that lies in the run folder `run` and the keys of who signs it; sites without one are left out.
+    Raises RequestError for an agreement that cannot be read."""
+    found = {}
+    for site in scenario.sites:
+        if agreement := read_agreement(station_folder(run, site.name) / AGREEMENT):
+            found[site.name] = Parties(*keys_of(run, site.name), agreement)
+    return found
 
 
 def _key(path: Path) -> SiteKey:

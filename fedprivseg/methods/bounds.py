@@ -16,6 +16,7 @@ from pydantic import Field
 from safetensors.numpy import load_file, save_file
 
 from fedprivseg.files import whole
+from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import (
     MEASURED,
@@ -47,7 +48,7 @@ from fedprivseg.methods.training import (
     segment_as_kept,
     unpacked,
 )
-from fedprivseg.records import CrossSite, CurvePoint, Kind, Order, Payload
+from fedprivseg.records import CrossSite, CurvePoint, Grid, Kind, Order, Payload
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,6 +136,13 @@ class LocalOnly(Method):
         action.__name__: action for action in (train_alone, glance_alone, measure_alone, send_weights, measure_foreign)
     }
 
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of the U-Net at every site; other nets were not measured."""
+        p = self.parameters
+        if p.net != "unet":
+            return None
+        return Effort(training_s(UNET_S, p.rounds * p.local_steps, p.batch, grid), 0.0)
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Train alone, measure at home; then carry each network to every other site."""
         p = self.parameters
@@ -217,6 +225,11 @@ class Pooled(Method):
     parameters: PooledParameters
     actions: ClassVar[Mapping[str, Action]] = {action.__name__: action for action in (send_images, send_masks, measure)}
     sends = (Sent("send_images", "images", "train"), Sent("send_masks", "masks", "train"))
+
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of the U-Net at the server; other nets were not measured."""
+        p = self.parameters
+        return Effort(0.0, training_s(UNET_S, p.steps, p.batch, grid)) if p.net == "unet" else None
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Collect, train, and let every site measure with the one network."""

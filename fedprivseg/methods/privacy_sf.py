@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 from safetensors import safe_open
 
 from fedprivseg.files import whole
+from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
 from fedprivseg.methods.method import (
     MEASURED,
     Action,
@@ -37,7 +38,7 @@ from fedprivseg.methods.method import (
     part_of,
 )
 from fedprivseg.nets.choices import VIEWS
-from fedprivseg.records import STRUCTURES, Kind, Order, Payload
+from fedprivseg.records import STRUCTURES, Grid, Kind, Order, Payload
 from fedprivseg.seeds import building, torch_generator
 
 if TYPE_CHECKING:
@@ -291,6 +292,13 @@ class PrivacySF(CodedMethod):
         Sent("send_image_codes", "images", "train"),
         Sent("send_mask_codes", "masks", "train"),
     )
+
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of both encoders at a site, and of the segmentation network at the server."""
+        p = self.parameters
+        image = IMAGE_CODEC_S if p.encoder == "reconstruction" else TASK_ENCODER_S
+        site = training_s(image, p.image_steps, p.batch, grid) + training_s(MASK_CODEC_S, p.mask_steps, p.batch, grid)
+        return Effort(site, training_s(MAPPING_S, p.mapping_steps, p.batch, grid))
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Sections 2.4 and 2.5: fit encoders at the sites, send codes, train the mapping, infer, decode, measure."""

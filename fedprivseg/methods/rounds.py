@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 
 from fedprivseg.errors import QuorumError
 from fedprivseg.files import whole
+from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.local import LocalRule, Trained, received_net, run_round, spent
 from fedprivseg.methods.masking import MASKING, in_fixed_point, masked_round, mean_of
 from fedprivseg.methods.method import MEASURED, Action, Array, Expected, Federation, Method, Parameters, Site
@@ -42,7 +43,7 @@ from fedprivseg.methods.training import (
     segment_as_kept,
     under,
 )
-from fedprivseg.records import Budget, CurvePoint, Kind, Order, Payload
+from fedprivseg.records import Budget, CurvePoint, Grid, Kind, Order, Payload
 from fedprivseg.seeds import numpy_generator
 
 if TYPE_CHECKING:
@@ -178,6 +179,14 @@ class Rounds(Method):
         p = self.parameters
         masked = isinstance(p, SummableParameters) and p.summation == "secure"
         return self.exports - ({Kind.WEIGHTS} if masked else {Kind.MASKED, Kind.SHARE})
+
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of the U-Net at the sites, by how many of them take part; other nets and DP-SGD were not measured."""
+        p = self.parameters
+        if p.net != "unet" or p.dp is not None:
+            return None
+        steps = p.local_steps if p.local_epochs is None else max(1, round(p.local_epochs * slices / p.batch))
+        return Effort(p.fraction * training_s(UNET_S, p.rounds * steps, p.batch, grid), 0.0)
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Rounds of broadcast, local training and aggregation; then every site measures with the last net."""
