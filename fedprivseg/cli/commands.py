@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Simulate, compare and audit how hospitals segment images together without sharing them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 data_app = data_commands.app
@@ -464,7 +463,7 @@ def main() -> None:
     """The console script: errors become one line on stderr and an exit status."""
     status = 0
     try:
-        status = app(standalone_mode=False) or 0
+        status = app(prog_name="fedprivseg", standalone_mode=False) or 0
     except FedprivsegError as fault:
         print(f"fedprivseg: {fault}", file=sys.stderr)
         status = fault.status

@@ -63,8 +63,8 @@ def check(
     parties = parties_in(folder, asked) if ours else {}
     found = foresee(asked, resolve(asked.method).declared, techniques_of(asked), parties)
     refused = [each for each in found if not each.decision.allowed]
-    out = sorted({each.site for each in refused})
-    remain = len(asked.sites) - len(out)
+    blocked = sorted({each.site for each in refused})
+    remain = len(asked.sites) - len(blocked)
     if as_json:
         entries = [
             {
@@ -76,7 +76,7 @@ def check(
             }
             for each in found
         ]
-        typer.echo(json.dumps({"withheld": out, "remain": remain, "quorum": asked.quorum, "decisions": entries}))
+        typer.echo(json.dumps({"withheld": blocked, "remain": remain, "quorum": asked.quorum, "decisions": entries}))
     else:
         if refused:
             print_table("refused", ["site", "what", "rule", "clause", "reason"], _grouped(refused))
@@ -87,7 +87,7 @@ def check(
                 graded,
             )
         console = open_console()
-        names = ", ".join(out) or "no site"
+        names = ", ".join(blocked) or "no site"
         console.print(
             f"{asked.method.name}: {names} would be withheld; {remain} of {len(asked.sites)} remain", highlight=False
         )
