@@ -42,4 +42,4 @@ def __getattr__(name: str) -> _Any:
 
 def __dir__() -> list[str]:
     # What is imported on use is there, too.
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__} - {"annotations"})

@@ -352,8 +352,11 @@ def validated(model: type[Model], content: Mapping[str, Any], where: Path | str)
 
 
 def apply_settings(content: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """`content` with ``key=value`` settings applied; keys are dotted (``grid.height=160``), values TOML or text."""
-    for setting in settings:
+    """`content` with ``key=value`` settings applied; keys are dotted (``grid.height=160``), values TOML or text.
+
+    Another ``method.name`` takes variant and parameters of the file's own method away, which mean nothing to it.
+    """
+    for setting in sorted(settings, key=lambda each: each.partition("=")[0].strip() != "method.name"):
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
             raise ScenarioError(f"--set wants key=value, such as grid.height=160; given {setting!r}")
@@ -367,6 +370,8 @@ def apply_settings(content: dict[str, Any], settings: Sequence[str]) -> dict[str
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 raise ScenarioError(f"--set {setting}: {part!r} is a value, not a table")
+        if [*tables, last] == ["method", "name"] and value != table.get(last):
+            table.clear()
         table[last] = value
     return content
 

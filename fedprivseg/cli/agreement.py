@@ -37,10 +37,12 @@ def new(
     as_json: AsJson = False,
 ) -> None:
     """Draft an agreement between each site and the server, in the folder of the run that it is for."""
-    from fedprivseg.agreements import draft
     from fedprivseg.scenarios import load_scenario
 
     asked = load_scenario(scenario, settings or [])
+
+    from fedprivseg.agreements import draft  # loads more than a wrong request should wait for
+
     folder = out or asked.folder
     files = draft(folder, asked, _day(start, "--start"), _day(end, "--end"))
     if as_json:

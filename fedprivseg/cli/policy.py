@@ -49,14 +49,16 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """What would be refused, at which site, by which rule. Exit status 3 if fewer sites than the quorum would remain."""
-    from fedprivseg.hospitals import parties_in
+    from fedprivseg.scenarios import load_scenario
+
+    asked = load_scenario(scenario, settings or [])
+
+    from fedprivseg.hospitals import parties_in  # loads more than a wrong request should wait for
     from fedprivseg.methods import resolve
     from fedprivseg.policy.foresight import foresee
     from fedprivseg.results import read_scenario
-    from fedprivseg.scenarios import load_scenario
     from fedprivseg.site.techniques import techniques_of
 
-    asked = load_scenario(scenario, settings or [])
     folder = out or asked.folder
     # Agreements of another scenario say nothing about this one.
     ours = (folder / "scenario.json").exists() and read_scenario(folder).sha256 == asked.sha256
@@ -65,6 +67,7 @@ def check(
     refused = [each for each in found if not each.decision.allowed]
     blocked = sorted({each.site for each in refused})
     remain = len(asked.sites) - len(blocked)
+    next_step = _next_step({each.decision.rule for each in refused}, folder)
     if as_json:
         entries = [
             {
@@ -92,8 +95,10 @@ def check(
             f"{asked.method.name}: {names} would be withheld; {remain} of {len(asked.sites)} remain", highlight=False
         )
     if remain < asked.quorum:
-        next_step = _next_step({each.decision.rule for each in refused}, folder)
-        raise QuorumError(f"{remain} sites would remain, the quorum is {asked.quorum}{next_step}")
+        ended = f"{remain} sites would remain, the quorum is {asked.quorum}"
+        raise QuorumError("; ".join([ended, *next_step]))
+    if next_step and not as_json:
+        typer.echo(f"next: {next_step[0]}")
 
 
 @app.command()
@@ -118,13 +123,13 @@ def diff(
         typer.echo(sentence)
 
 
-def _next_step(rules: set[str], folder: Path) -> str:
-    """Which command mends what an agreement lacks."""
+def _next_step(rules: set[str], folder: Path) -> list[str]:
+    """Which command mends what an agreement lacks, if it is that."""
     if "agreement.absent" in rules:
-        return "; `fedprivseg agreement new SCENARIO` drafts the agreements, with the same --set and --out"
+        return ["`fedprivseg agreement new SCENARIO` drafts the agreements; give it the same --set and --out"]
     if "agreement.unsigned" in rules:
-        return f"; `fedprivseg agreement sign {folder} --as site` and `--as server` sign what was drafted"
-    return ""
+        return [f"`fedprivseg agreement sign {folder} --as site`, and `--as server`, sign what was drafted"]
+    return []
 
 
 def _grouped(refused: list[Foreseen]) -> list[list[str]]:

@@ -104,7 +104,7 @@ def announced(subjects: int, seed: int, centres: Sequence[int]) -> tuple[Subject
         Subject(
             person.code,
             person.centre,
-            CENTRES[person.centre].vendor,
+            CENTRES[person.centre].name,
             SPLITS[person.folder][0],
             person.labelled,
             person.ed,
