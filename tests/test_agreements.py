@@ -126,6 +126,26 @@ def test_agreements_of_another_scenario_do_not_count(drafted, words):
     refused("policy", "check", SCENARIO, "--out", drafted, *words, "--set", "seed=5", status=3)
 
 
+def test_an_agreement_that_cannot_be_read_is_said_to_block_that_site(drafted, words):
+    call("agreement", "sign", drafted, "--as", "site")
+    call("agreement", "sign", drafted, "--as", "server")
+    (drafted / "sites/centre2/agreement.json").write_text("{")
+    found = json.loads(call("policy", "check", SCENARIO, "--out", drafted, "--json", *words))
+    assert (found["withheld"], found["next"]) == (["centre2"], [])
+    rules = {each["rule"] for each in found["decisions"] if each["site"] == "centre2"}
+    assert rules == {"agreement.unreadable"}
+
+
+def test_a_lost_key_is_not_made_anew_by_a_look_ahead(drafted, words):
+    call("agreement", "sign", drafted, "--as", "site")
+    call("agreement", "sign", drafted, "--as", "server")
+    key = drafted / "sites/centre1/vault/key.pem"
+    key.unlink()
+    found = json.loads(call("run", SCENARIO, "--out", drafted, "--dry-run", "--json", *words))
+    assert {each["rule"] for each in found["sites"][0]["blocked"]} == {"agreement.parties"}
+    assert not key.exists()
+
+
 def test_nothing_to_show_says_what_to_do(tmp_path, strict_run):
     assert "no run" in refused("agreement", "show", tmp_path)
     assert "unknown site 'centre9'" in refused("agreement", "show", strict_run, "centre9")

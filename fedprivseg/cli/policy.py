@@ -79,7 +79,11 @@ def check(
             }
             for each in found
         ]
-        typer.echo(json.dumps({"withheld": blocked, "remain": remain, "quorum": asked.quorum, "decisions": entries}))
+        typer.echo(
+            json.dumps(
+                {"withheld": blocked, "remain": remain, "quorum": asked.quorum, "next": next_step, "decisions": entries}
+            )
+        )
     else:
         if refused:
             print_table("refused", ["site", "what", "rule", "clause", "reason"], _grouped(refused))

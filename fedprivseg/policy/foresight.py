@@ -8,7 +8,6 @@ from datetime import date
 from types import MappingProxyType
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedprivseg.config import AgreementConfig, Scenario, SiteConfig
@@ -65,11 +64,13 @@ def effective(scenario: Scenario, site: SiteConfig) -> SitePolicy | None:
 
 @dataclass(frozen=True)
 class Parties:
-    """Whose data-use agreement it is at one site: both parties with their keys, and what they agreed on, if they did."""
+    """Whose data-use agreement it is at one site: both parties with their keys, and what they agreed on, if they did.
+    unreadable: there is one, and it cannot be read."""
 
     site: SiteKey
     server: SiteKey
     agreement: Agreement | None
+    unreadable: bool = False
 
 
 def terms_of(config: AgreementConfig, scenario: Scenario, site: str, exports: frozenset[Kind], keys: Parties) -> Terms:
@@ -115,7 +116,7 @@ def foresee(
     found = []
     encryption = EncryptionKey(X25519PrivateKey.generate())
     for site in scenario.sites:
-        own, server = (SiteKey(Ed25519PrivateKey.generate()) for _ in range(2))
+        own, server = SiteKey.new(), SiteKey.new()
         there = parties.get(site.name) or Parties(own, server, draw_up(scenario, site.name, exports, own, server))
         policy = effective(scenario, site)
         standing = Standing(
@@ -124,6 +125,7 @@ def foresee(
             site_key=there.site.public_hex,
             server_key=there.server.public_hex,
             agreement=there.agreement,
+            unreadable="agreement" if there.unreadable else "",
             protections=tuple(
                 InForce(kind, config.name, config.parameters) for config in scenario.protections for kind in config.of
             ),
