@@ -13,25 +13,19 @@ from fedprivseg.hospitals import keys_of
 from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.keys import SiteKey
 
-SCENARIO = ROOT / "simulations/policy-open.toml"
+SCENARIO = ROOT / "simulations/policy-agreement.toml"
 
 
 @pytest.fixture
 def words(phantom):
-    settings = [
-        *tiny_settings(phantom),
-        *BRIEF,
-        'sites=["centre1", "centre2"]',
-        'policy.restrict.all={profile="scgs-313008"}',
-        "study.today=2026-03-01",
-        "study.consent={}",
-    ]
+    settings = [*tiny_settings(phantom), *BRIEF, 'sites=["centre1", "centre2"]']
     return [word for setting in settings for word in ("--set", setting)]
 
 
 def test_from_a_refusal_to_a_run(words, tmp_path):
-    """What a newcomer does under the standard's profile, step by step."""
+    """What a newcomer does under the standard's profile, step by step, and what the scenario's header says."""
     run = tmp_path / "run"
+    assert "agreement.absent" in refused("run", SCENARIO, "--out", tmp_path / "alone", *words, status=3)
     assert "`fedprivseg agreement new SCENARIO`" in refused("policy", "check", SCENARIO, "--out", run, *words, status=3)
     said = call("agreement", "new", SCENARIO, "--out", run, *words)
     assert said.count("drafted, not signed") == 2
@@ -146,6 +140,10 @@ def test_a_lost_key_is_not_made_anew_by_a_look_ahead(drafted, words):
     assert not key.exists()
 
 
-def test_nothing_to_show_says_what_to_do(tmp_path, strict_run):
+def test_nothing_to_show_says_what_to_do(tmp_path, drafted):
     assert "no run" in refused("agreement", "show", tmp_path)
-    assert "unknown site 'centre9'" in refused("agreement", "show", strict_run, "centre9")
+    assert "unknown site 'centre9'" in refused("agreement", "show", drafted, "centre9")
+    (drafted / "sites/centre1/agreement.json").unlink()
+    assert "holds no agreement of centre1" in refused("agreement", "show", drafted, "centre1", "centre2")
+    (drafted / "sites/centre2/agreement.json").unlink()
+    assert "`fedprivseg agreement new SCENARIO` drafts one" in refused("agreement", "show", drafted)
