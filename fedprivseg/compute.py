@@ -28,21 +28,32 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def require_gpus(gpus: float) -> None:
-    """Raises RequestError if the scenario gives more GPUs (``resources.gpus``) than torch sees on this machine. For 0, torch is
-    not imported."""
-    if not gpus:
-        return
+def gpus_seen() -> int:
+    """How many GPUs torch can use."""
     import torch
 
-    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if gpus > seen:
-        build = "" if torch.version.cuda else f" (torch {torch.__version__} is a build without CUDA)"
-        allowed = f"to at most {seen}" if seen else "to 0 for the CPU alone"
-        raise RequestError(
-            f"the scenario gives gpus = {gpus:g}, and torch sees {seen or 'none'} here{build}; set resources.gpus {allowed}, "
-            "or use a machine that has them"
-        )
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def lacking_gpus(gpus: float) -> str | None:
+    """What is wrong, in a sentence, if the scenario gives more GPUs (``resources.gpus``) than torch sees on this machine. For
+    0, torch is not imported."""
+    if not gpus or gpus <= (seen := gpus_seen()):
+        return None
+    import torch
+
+    build = "" if torch.version.cuda else f" (torch {torch.__version__} is a build without CUDA)"
+    allowed = f"to at most {seen}" if seen else "to 0 for the CPU alone"
+    return (
+        f"the scenario gives gpus = {gpus:g}, and torch sees {seen or 'none'} here{build}; set resources.gpus {allowed}, "
+        "or use a machine that has them"
+    )
+
+
+def require_gpus(gpus: float) -> None:
+    """Raises RequestError as `lacking_gpus` says."""
+    if lacking := lacking_gpus(gpus):
+        raise RequestError(lacking)
 
 
 def device(gpus: float) -> str:

@@ -290,9 +290,19 @@ class Scenario(_Frozen):
         return self
 
     @property
+    def run_name(self) -> str:
+        """What a folder of its run is called: name, method, variant and seed. What the name or the method says already is not
+        said again: ``quickstart-privacy-sf-improved-0``, but ``fedavg-0`` and ``coded-paper-privacy-sf-0``."""
+        said: list[str] = self.name.split("-")
+        for words in (self.method.name.split("-"), self.method.variant.split("-")):
+            if words not in ([""], ["default"]) and not _within(words, said):
+                said += words
+        return "-".join([*said, str(self.seed)])
+
+    @property
     def folder(self) -> Path:
         """Where its run goes if nobody says otherwise."""
-        return Path("runs") / f"{self.name}-{self.seed}"
+        return Path("runs") / self.run_name
 
     @property
     def sha256(self) -> str:
@@ -300,6 +310,11 @@ class Scenario(_Frozen):
         # Who may look at a record at a site changes no result.
         content = self.model_dump(mode="json", exclude={"engine": True, "sites": {"__all__": {"cedar"}}})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _within(words: Sequence[str], said: Sequence[str]) -> bool:
+    """Whether `words` stand one after the other in `said`."""
+    return any(list(said[start : start + len(words)]) == list(words) for start in range(len(said)))
 
 
 def read_site(folder: Path, name: str) -> SiteConfig:

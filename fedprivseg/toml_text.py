@@ -57,9 +57,10 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 
 def apply_settings(content: dict[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
     """`content` with `settings` applied; keys are dotted (``grid.height=160``). After ``=`` stands a TOML value, or else text
-    as it is. Raises ScenarioError as `parse_toml` does, and for a setting without a key."""
+    as it is. Another ``method.name`` takes variant and parameters of the file's own method away, which mean nothing to it.
+    Raises ScenarioError as `parse_toml` does, and for a setting without a key."""
     pairs = [_parted(setting) if isinstance(setting, str) else setting for setting in settings]
-    for key, value in pairs:
+    for key, value in sorted(pairs, key=lambda each: each[0] != "method.name"):
         table = content
         *tables, last = key.split(".")
         if len(tables) >= MOST_DEEP:
@@ -68,6 +69,8 @@ def apply_settings(content: dict[str, Any], settings: Sequence[Setting]) -> dict
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 raise ScenarioError(f"--set {shortened(key)}: {part!r} is a value, not a table")
+        if key == "method.name" and value != table.get(last):
+            table.clear()
         table[last] = value
         _check({key: value}, f"the setting {shortened(key)}")
     return content

@@ -152,3 +152,40 @@ def test_grid_sizes_are_multiples_of_sixteen(size):
 def test_settings_are_toml_literals_or_text():
     content = apply_settings({}, ["a.b=1", "a.c=[1, 2]", "a.d=plain text", 'e="1"', "f=true"])
     assert content == {"a": {"b": 1, "c": [1, 2], "d": "plain text"}, "e": "1", "f": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "variant", "folder"),
+    [
+        ("quickstart", "privacy-sf", "improved", "quickstart-privacy-sf-improved-7"),
+        ("quickstart", "privacy-sf", "paper", "quickstart-privacy-sf-paper-7"),
+        ("quickstart", "fedavg", "default", "quickstart-fedavg-7"),
+        ("quickstart", "fedavg", "", "quickstart-fedavg-7"),
+        ("fedavg", "fedavg", "default", "fedavg-7"),
+        ("coded-paper", "privacy-sf", "paper", "coded-paper-privacy-sf-7"),  # the name says the variant already
+        ("privacy-sf-paper", "privacy-sf", "paper", "privacy-sf-paper-7"),
+        ("no-fedavgm", "fedavg", "default", "no-fedavgm-fedavg-7"),  # part of a word says nothing
+    ],
+)
+def test_a_run_folder_is_named_after_scenario_method_variant_and_seed(name, method, variant, folder):
+    content = {
+        "name": name,
+        "seed": 7,
+        "sites": [{"name": "a", "centre": 1}],
+        "method": {"name": method, "variant": variant},
+    }
+    scenario = Scenario.model_validate(content)
+    assert scenario.run_name == folder
+    assert str(scenario.folder) == f"runs/{folder}"
+
+
+def test_another_method_takes_the_files_variant_and_parameters_away():
+    settings = ["method.parameters.rounds=3", "method.name=fedavg"]  # in whatever order
+    scenario = load_scenario(ROOT / "simulations/quickstart.toml", settings)
+    assert (scenario.method.name, scenario.method.variant, scenario.method.parameters["rounds"]) == (
+        "fedavg",
+        "default",
+        3,
+    )
+    same = load_scenario(ROOT / "simulations/quickstart.toml", ["method.name=privacy-sf"])
+    assert (same.method.variant, same.method.parameters["views"]) == ("improved", 6)

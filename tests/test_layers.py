@@ -19,6 +19,7 @@ LAYERS = (
     {"site", "server"},
     {"engines"},
     {
+        "agreements",
         "archiving",
         "benchmark",
         "breach",
@@ -32,10 +33,12 @@ LAYERS = (
         "inventory",
         "leakage",
         "notices",
+        "preflight",
         "prediction",
         "report",
         "run",
         "safekeeping",
+        "scenarios",
         "thresholds",
         "trace",
         "wards",
@@ -45,9 +48,13 @@ LAYERS = (
 )
 FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("attacks", "policy"), ("server", "data")}
 NEIGHBOURS = {  # within a layer: who may use whom, besides itself
+    ("agreements", "hospitals"),
+    ("agreements", "run"),
     ("archiving", "hospitals"),
+    ("benchmark", "preflight"),
     ("benchmark", "report"),
     ("benchmark", "run"),
+    ("benchmark", "scenarios"),
     ("breach", "hospitals"),
     ("cache", "files"),
     ("cache", "errors"),
@@ -73,6 +80,8 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("report", "withdrawal"),
     ("results", "config"),
     ("run", "hospitals"),
+    ("run", "preflight"),
+    ("run", "scenarios"),
     ("run", "withdrawal"),
     ("safekeeping", "hospitals"),
     ("safekeeping", "notices"),

@@ -79,7 +79,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path, scenario,
 
 def test_a_folder_of_another_scenario_is_refused(finished, quickstart, phantom):
     other = load_scenario(quickstart, [*tiny_settings(phantom), *BRIEF, "seed=7"])
-    with pytest.raises(FolderError, match="differ in: seed") as caught:
+    with pytest.raises(FolderError, match="another scenario: seed is 0 there and 7 here; choose another") as caught:
         simulate(other, finished[0])
     assert caught.value.status == 2
 

@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands, so that `fedprivseg --help` answ
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,19 +14,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import fedprivseg
-from fedprivseg.cli import access, archive, deidentify, destroy, ledger, lifecycle, policy, trace, vault
+from fedprivseg.cli import access, agreement, archive, deidentify, destroy, ledger, lifecycle, policy, trace, vault
 from fedprivseg.cli import data as data_commands
-from fedprivseg.cli.terminal import bar, open_console, print_missing, print_result, print_table
+from fedprivseg.cli.terminal import (
+    bar,
+    open_console,
+    print_missing,
+    print_preflight,
+    print_result,
+    print_table,
+    print_warnings,
+)
 from fedprivseg.errors import DataError, FolderError, QuorumError, RequestError
 from fedprivseg.files import deliver
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fedprivseg.config import Scenario
     from fedprivseg.toml_text import Setting
 
 app = typer.Typer(
     help="Simulate, compare and audit how hospitals segment images together without sharing them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 data_app = data_commands.app
@@ -34,6 +45,7 @@ _RULES = "Data governance at a site"
 app.add_typer(data_app, name="data")
 app.add_typer(ledger.app, name="ledger", rich_help_panel=_RULES)
 app.add_typer(policy.app, name="policy", rich_help_panel=_RULES)
+app.add_typer(agreement.app, name="agreement", rich_help_panel=_RULES)
 app.add_typer(access.app, name="access", rich_help_panel=_RULES)
 app.add_typer(vault.app, name="vault", rich_help_panel=_RULES)
 app.add_typer(archive.app, name="archive", rich_help_panel=_RULES)
@@ -65,42 +77,44 @@ def _root(
 def run(
     scenario: Annotated[Path, typer.Argument(help="A scenario file, such as simulations/quickstart.toml.")],
     data: Annotated[str | None, typer.Option(help="Folder of an M&Ms release, or 'phantom'.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; default runs/<name>-<seed>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Run folder; default runs/<name>-<method>-<variant>-<seed>.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="ray or inline.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root seed of every random draw.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one scenario value; may be repeated.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what lies ahead (subjects, room, time, policy), and write nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario to a finished result and report. The same command goes on with an interrupted run."""
-    from fedprivseg.config import read_scenario
     from fedprivseg.engines import begun
+    from fedprivseg.scenarios import load_scenario
 
     chosen: list[Setting] = [*(settings or [])]
     options = {"data.source": data, "engine": engine, "seed": seed}
     chosen += [(key, value) for key, value in options.items() if value is not None]
-    asked = read_scenario(scenario, chosen)
+    asked = load_scenario(scenario, chosen)
     folder = out or asked.folder
     finished = (folder / "result.json").exists()  # then nothing need be written: it may lie on a read-only disk
     console = open_console(stderr=as_json)
+    if dry_run or not (folder / "result.json").exists():
+        _look_ahead(asked, folder, console, dry_run=dry_run, as_json=as_json)
+    if dry_run:
+        return
     with begun(asked, folder) as carry_out:
         from fedprivseg.cli.display import Display
-        from fedprivseg.run import load_scenario, release_folder, simulate
+        from fedprivseg.run import release_folder, simulate
 
-        resolved = load_scenario(scenario, chosen)
-        if not as_json:
-            console.print(
-                f"{resolved.name}: {resolved.method.name} ({resolved.method.variant}), {len(resolved.sites)} sites, "
-                f"seed {resolved.seed}, engine {resolved.engine} -> {folder}",
-                highlight=False,
-            )
         if not finished:
             with bar("drawing the phantom", console) as progress:
-                release_folder(resolved, progress)
-        display = Display(folder, [site.name for site in resolved.sites], console)
+                release_folder(asked, progress)
+        display = Display(folder, [site.name for site in asked.sites], console)
         try:
-            result = simulate(resolved, folder, display=display, carry_out=carry_out)
+            result = simulate(asked, folder, display=display, carry_out=carry_out)
         except QuorumError as fault:
             from fedprivseg.compliance import COMPLIANCE, write_compliance
 
@@ -118,6 +132,29 @@ def run(
         return
     print_result(result, console)
     console.print(f"report: {report}", highlight=False)
+
+
+def _look_ahead(asked: Scenario, folder: Path, console: Console, *, dry_run: bool, as_json: bool) -> None:
+    """The pre-flight of `run`: what is warned of, and with `dry_run` all that is known. Raises what it refuses."""
+    from fedprivseg.preflight import refuse
+    from fedprivseg.run import preflight
+
+    ahead = preflight(asked, folder)
+    if dry_run and as_json:
+        typer.echo(ahead.model_dump_json())
+    elif dry_run:
+        print_preflight(ahead, console)
+    elif not as_json:
+        variant = f" ({ahead.variant})" if ahead.variant != "default" else ""
+        console.print(
+            f"{ahead.scenario}: {ahead.method}{variant}, {len(ahead.sites)} sites, seed {ahead.seed}, engine {ahead.engine} "
+            f"-> {folder}",
+            highlight=False,
+            markup=False,
+        )
+    if not dry_run:
+        print_warnings(ahead.warnings, console)
+    refuse(ahead)
 
 
 @app.command()
@@ -304,7 +341,10 @@ def benchmark(
         console.print(f"{run_folder}", highlight=False)
         return Display(run_folder, names, console)
 
-    folders = run_all(folder, target, _numbers_of(seeds), chosen, show)
+    def warn(run_folder: Path, warnings: Sequence[str]) -> None:
+        print_warnings([f"{run_folder}: {each}" for each in warnings], console)
+
+    folders = run_all(folder, target, _numbers_of(seeds), chosen, show, warn)
     comparison = put_side_by_side(folders)
     write_page(comparison, target / "compare.html")
     deliver(target / "compare.csv", as_csv(comparison))
@@ -374,6 +414,7 @@ def init(folder: Annotated[Path, typer.Argument(help="Where sites/ and simulatio
 
     for path in copy_starter(folder):
         typer.echo(path)
+    typer.echo(f"next: fedprivseg run {shlex.quote(str(folder / 'simulations' / 'quickstart.toml'))}")
 
 
 @data_app.command()

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from fedprivseg.preflight import Preflight
     from fedprivseg.results import Result, Scores
 
 
@@ -71,9 +74,50 @@ def print_missing(result: Result, console: Console) -> None:
     """Each site that left the run, and why: a line of its own that nobody overlooks."""
     for name, site in result.sites.items():
         if site.status != "ok":
-            console.print(
-                f"MISSING: site {name} {site.status}", style="bold red", highlight=False, markup=False, emoji=False
-            )
+            console.print(f"MISSING: site {name} {site.status}", style="bold red", highlight=False)
+
+
+def print_warnings(warnings: Sequence[str], console: Console) -> None:
+    """What to know before a run, a line each."""
+    for each in warnings:
+        console.print(f"warning: {each}", highlight=False, markup=False, style="yellow")
+
+
+def print_preflight(ahead: Preflight, console: Console) -> None:
+    """What lies ahead of a run."""
+    console.print(
+        f"{ahead.scenario}: {ahead.method} ({ahead.variant}), seed {ahead.seed}, engine {ahead.engine} -> {ahead.folder}",
+        highlight=False,
+        markup=False,
+    )
+    rows = [
+        [
+            site.name,
+            str(site.train),
+            str(site.test),
+            str(site.slices),
+            ", ".join(dict.fromkeys(each.kind for each in site.blocked)) or "nothing",
+        ]
+        for site in ahead.sites
+    ]
+    print_table("", ["site", "train", "test", "slices", "its gate would block"], rows)
+    memory = "unknown" if ahead.memory_available is None else f"{ahead.memory_available / 1e9:.1f} GB available"
+    gpu = f"{ahead.gpus:g} asked for, torch sees {ahead.gpus_seen}" if ahead.gpus else "none asked for"
+    time = "not known" if ahead.seconds is None else f"about {_duration(ahead.seconds)}"
+    for line in (
+        f"GPU: {gpu}",
+        f"disk: {ahead.disk_free / 1e9:.1f} GB free, about {ahead.disk_needed / 1e9:.1f} GB needed",
+        f"memory: {memory}, about {ahead.memory_needed / 1e9:.1f} GB needed",
+        f"time: {time} ({ahead.basis})",
+    ):
+        console.print(line, highlight=False, markup=False)
+    print_warnings(ahead.warnings, console)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def print_result(result: Result, console: Console) -> None:
@@ -99,8 +143,11 @@ def print_result(result: Result, console: Console) -> None:
     stayed = len(result.finished)
     over = "" if stayed == len(result.sites) else f" over {stayed} of {len(result.sites)} sites"
     console.print(f"mean Dice {mean}{over}, wall time {result.wall_s:.0f} s", highlight=False)
+    for failure in result.failures:
+        console.print(f"WARNING: {failure}", highlight=False, style="bold red")
     for note in result.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, emoji=False)
+        if note not in result.failures:
+            console.print(f"note: {note}", highlight=False)
     for name, site in result.sites.items():
         for note in site.notes:
             console.print(f"note: {name}: {note}", highlight=False, markup=False, emoji=False)

@@ -23,7 +23,9 @@ from scipy.spatial.transform import Rotation
 
 from fedprivseg.data import anatomy, bssfp
 from fedprivseg.data.heart import PATHOLOGIES, draw_heart
+from fedprivseg.data.mnms import SPLITS
 from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.records import Subject
 from fedprivseg.seeds import numpy_generator
 
 TABLE = "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
@@ -93,6 +95,26 @@ class Person:
     female: bool
     height: float
     weight: float
+
+
+def announced(subjects: int, seed: int, centres: Sequence[int]) -> tuple[Subject, ...]:
+    """Whom `write_phantom` would write with these arguments, without drawing anybody; their files do not exist."""
+    frames = FEWEST_FRAMES
+    return tuple(
+        Subject(
+            person.code,
+            person.centre,
+            CENTRES[person.centre].name,
+            SPLITS[person.folder][0],
+            person.labelled,
+            person.ed,
+            person.es,
+            Path(person.folder),
+            Path(person.folder) if person.labelled else None,
+        )
+        for centre in sorted(set(centres))
+        for person in _people(seed, centre, subjects, frames)
+    )
 
 
 def write_phantom(

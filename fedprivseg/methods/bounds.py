@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from pydantic import Field
 from safetensors.numpy import load_file, save_file
-from torch import nn
 
 from fedprivseg.files import whole
+from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import (
     MEASURED,
@@ -51,9 +51,12 @@ from fedprivseg.methods.training import (
     segment_as_kept,
     unpacked,
 )
-from fedprivseg.nets.baseline import Weights, load_weights, weights_of
-from fedprivseg.nets.local_training import train_round
-from fedprivseg.records import STRUCTURES, CrossSite, CurvePoint, Kind, Order, Payload
+from fedprivseg.records import STRUCTURES, CrossSite, CurvePoint, Grid, Kind, Order, Payload
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
 
 ALONE = "alone"
 """The memory of a site that trains alone: its weights, loss and number after a round."""
@@ -69,6 +72,9 @@ class LocalOnlyParameters(StepsParameters):
 
 def train_alone(method: LocalOnly, site: Site, order: Order) -> Payload:
     """Round `order.number` of this site, from where its own last round ended."""
+    from fedprivseg.nets.baseline import load_weights, weights_of
+    from fedprivseg.nets.local_training import train_round
+
     p, slices, number = method.parameters, site.training(), order.number
     kept = recall(site, ALONE, number + 1)
     if not kept or int(kept[_ROUND][0]) != number:  # else an earlier attempt did this round
@@ -110,6 +116,8 @@ def send_weights(method: LocalOnly, site: Site, order: Order) -> Payload:
 
 def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
     """Measure another site's network on this site's test subjects; its predictions are not kept."""
+    from fedprivseg.nets.baseline import load_weights
+
     net = build(method.parameters, site)
     load_weights(net, unpacked(order)[0])
     scores = segment(net, site, site.testing(), method.parameters)
@@ -130,6 +138,13 @@ class LocalOnly(Method):
     actions: ClassVar[Mapping[str, Action]] = {
         action.__name__: action for action in (train_alone, glance_alone, measure_alone, send_weights, measure_foreign)
     }
+
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of the U-Net at every site; other nets were not measured."""
+        p = self.parameters
+        if p.net != "unet":
+            return None
+        return Effort(training_s(UNET_S, p.rounds * p.local_steps, p.batch, grid), 0.0)
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Train alone, measure at home; then carry each network to every other site."""
@@ -154,6 +169,8 @@ class LocalOnly(Method):
 
     def _cross(self, federation: Federation, measured: Mapping[str, Payload]) -> None:
         """Fill the cross-site matrix: rows where a network was trained, columns where it was measured."""
+        from fedprivseg.nets.baseline import weights_of
+
         forms = forms_of(weights_of(build(self.parameters, federation)), NET)
         nets = federation.ask("send_weights", Expected(Kind.WEIGHTS, "measure", forms))
         for number, (origin, net) in enumerate(nets.items()):
@@ -210,6 +227,11 @@ class Pooled(Method):
     actions: ClassVar[Mapping[str, Action]] = {action.__name__: action for action in (send_images, send_masks, measure)}
     sends = (Sent("send_images", "images", "train"), Sent("send_masks", "masks", "train"))
 
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of the U-Net at the server; other nets were not measured."""
+        p = self.parameters
+        return Effort(0.0, training_s(UNET_S, p.steps, p.batch, grid)) if p.net == "unet" else None
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Collect, train, and let every site measure with the one network."""
         shape = None, federation.grid.height, federation.grid.width
@@ -231,6 +253,9 @@ class Pooled(Method):
         self, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]
     ) -> dict[str, np.ndarray]:
         """The network's weights, trained or found again as an earlier attempt left them."""
+        from fedprivseg.nets.baseline import weights_of
+        from fedprivseg.nets.local_training import train_round
+
         path = federation.folder / "model.safetensors"
         if not path.exists():
             net, p = build(self.parameters, federation), self.parameters
@@ -259,6 +284,8 @@ def _weights(kept: Weights) -> dict[str, np.ndarray]:
 
 
 def _own(method: LocalOnly, site: Site) -> nn.Module:
+    from fedprivseg.nets.baseline import load_weights
+
     net = build(method.parameters, site)
     load_weights(net, _weights(recall(site, ALONE, method.parameters.rounds + 1)))
     return net

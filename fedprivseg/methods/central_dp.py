@@ -8,19 +8,20 @@ the noise has nothing to hide in: expect it to cost nearly everything. Flower's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
-from flwr.serverapp import strategy as flower
 from pydantic import Field
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.rounds import Aggregation, Rounds, Update
 from fedprivseg.methods.training import RoundsParameters
-from fedprivseg.nets.baseline import Norm, Weights
-from fedprivseg.nets.private_training import epsilon_spent, noise_for
+from fedprivseg.nets.choices import Norm
 from fedprivseg.records import Budget
+
+if TYPE_CHECKING:
+    from fedprivseg.nets.baseline import Weights
 
 
 @final
@@ -31,6 +32,8 @@ class NoisyMean(Aggregation):
     """
 
     def __init__(self, noise: float, clip: float, delta: float, sites: int, seed: int) -> None:
+        from flwr.serverapp import strategy as flower
+
         self.noise, self.delta = noise, delta
         self.wrapped = flower.DifferentialPrivacyServerSideFixedClipping(
             flower.FedAvg(**ANY_NUMBER), noise_multiplier=noise, clipping_norm=clip, num_sampled_clients=sites
@@ -61,6 +64,8 @@ class NoisyMean(Aggregation):
 
     def spent(self) -> Budget | None:
         """The Gaussian mechanism composed over the releases, without amplification by sampling."""
+        from fedprivseg.nets.private_training import epsilon_spent
+
         epsilon = epsilon_spent(self.noise, self.delta, 1.0, self.releases)
         return Budget("", "noise at the server, which sees every update", "site", epsilon, self.delta, self.noise)
 
@@ -97,6 +102,8 @@ class CentralDP(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's server-side fixed clipping around its FedAvg, with the noise that fits the budget."""
+        from fedprivseg.nets.private_training import noise_for
+
         p = self.parameters
         taking_part = max(1, round(p.fraction * sites))
         return NoisyMean(noise_for(p.epsilon, p.delta, 1.0, p.rounds), p.site_clip, p.delta, taking_part, seed)

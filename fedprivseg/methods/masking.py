@@ -24,7 +24,6 @@ from fedprivseg.errors import PayloadError, QuorumError, ServerError
 from fedprivseg.methods.local import Trained, run_round
 from fedprivseg.methods.method import MOST_LOSS, MOST_WEIGHT, Action, Array, Expected, Federation, Site
 from fedprivseg.methods.training import SummableParameters, numbered, packed, under, weight_of
-from fedprivseg.nets.baseline import Weights
 from fedprivseg.protections.secagg import (
     SECRET_BYTES,
     SHARE_BYTES,
@@ -41,6 +40,9 @@ from fedprivseg.protections.secagg import (
     usable,
 )
 from fedprivseg.records import Kind, Order, Payload
+
+if TYPE_CHECKING:
+    from fedprivseg.nets.baseline import Weights
 
 if TYPE_CHECKING:
     from fedprivseg.methods.rounds import Rounds

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from fedprivseg.methods.effort import Effort
 from fedprivseg.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
 
 if TYPE_CHECKING:
@@ -318,6 +319,10 @@ class Method(ABC):
     def declared(self) -> frozenset[Kind]:
         """The kinds that may leave a site under this method's own parameters: `exports`, or fewer."""
         return self.exports
+
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """About how long training takes at a site of `slices` training slices and at the server; None: nobody measured it."""
+        return None
 
     @abstractmethod
     def conduct(self, federation: Federation) -> dict[str, Payload]:

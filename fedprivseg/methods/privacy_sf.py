@@ -16,16 +16,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from fedprivseg.compute import Half
 from fedprivseg.files import whole
+from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
 from fedprivseg.methods.method import (
     MEASURED,
     MOST_CODE,
@@ -43,29 +42,16 @@ from fedprivseg.methods.method import (
     in_parts,
     part_of,
 )
-from fedprivseg.nets.augment import Augmentation, augment
-from fedprivseg.nets.codec import Codec, Decoder, Encoder, code_shape
-from fedprivseg.nets.descent import Schedule, arithmetic
-from fedprivseg.nets.fitting import (
-    ATTEMPTS,
-    AnswerEncoder,
-    Fitting,
-    TaskEncoder,
-    encode,
-    fit_answer_encoder,
-    fit_image_codec,
-    fit_mask_codec,
-    fit_task_encoder,
-    pictures_of,
-    scores,
-    sound,
-)
-from fedprivseg.nets.fitting_mapping import SiteMapping, build_mapping, fit_mapping
-from fedprivseg.nets.segmentation import as_picture, lost_structures
-from fedprivseg.nets.unet import UNet
-from fedprivseg.nets.views import VIEWS, overlaid, together, view
-from fedprivseg.records import STRUCTURES, Kind, Order, Payload
+from fedprivseg.nets.choices import VIEWS
+from fedprivseg.records import STRUCTURES, Grid, Kind, Order, Payload
 from fedprivseg.seeds import building, torch_generator
+
+if TYPE_CHECKING:
+    import torch
+
+    from fedprivseg.nets.codec import Codec, Encoder
+    from fedprivseg.nets.fitting import AnswerEncoder, Fitting, TaskEncoder
+    from fedprivseg.nets.fitting_mapping import SiteMapping
 
 
 class PrivacySFParameters(Parameters):
@@ -144,6 +130,8 @@ class PrivacySFParameters(Parameters):
 
 def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Train both encoding networks on this site's slices alone (section 2.4, step 1). Says which structures were lost."""
+    from fedprivseg.nets.fitting import sound
+
     if not site.vault.has("image-codec"):
         _keep(site, "image-codec", *sound(partial(_fit_image, method, site), partial(_lost_by_image, method, site)))
     if not site.vault.has("mask-codec"):
@@ -154,6 +142,8 @@ def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 def send_image_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     """One shard of the image codes of the training slices, view by view (section 2.4, step 2)."""
+    from fedprivseg.nets.fitting import encode
+
     images, _, shards = _view(method, site, order.number)
     codes = encode(_image_encoder(method, site), images[:, None], site.device, method.parameters.half)
     return _codes(Kind.IMAGE_CODE, site, "train", codes, order.number, shards, ("view", "image encoder", "float16"))
@@ -161,6 +151,11 @@ def send_image_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     """The mask codes of the same slices, in the same views, as shard `order.number` of the image codes."""
+    import torch
+
+    from fedprivseg.nets.fitting import encode
+    from fedprivseg.nets.segmentation import as_picture
+
     _, masks, shards = _view(method, site, order.number)
     pictures = as_picture(torch.from_numpy(masks)).numpy()
     codes = encode(_mask_codec(method, site).encoder, pictures, site.device, method.parameters.half)
@@ -169,6 +164,9 @@ def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     """One shard of the image codes of the test slices, view by view. A site without test slices sends none."""
+    from fedprivseg.nets.fitting import encode
+    from fedprivseg.nets.views import view
+
     p, images = method.parameters, site.testing()
     index, places, parts = part_of(order.number, len(images), p.shard_slices)
     chosen = images[places]
@@ -181,6 +179,8 @@ def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 def decode(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Decode one answer of the server with the site's own mask decoder; the scores stay in the vault."""
+    from fedprivseg.nets.fitting import scores
+
     assert order.answer is not None, "decode needs an answer"
     decoder = _mask_codec(method, site).decoder
     values = scores(decoder, order.answer.arrays["codes"].astype(np.float32), site.device, method.parameters.half)
@@ -191,6 +191,9 @@ def decode(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 def measure(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Average the views and measure against the site's masks, at the site."""
+    from fedprivseg.nets.fitting import encode
+    from fedprivseg.nets.views import together
+
     images = site.testing()
     if not len(images):
         return site.measure(np.zeros((0, len(STRUCTURES) + 1, *images.shape[1:]), np.float32))
@@ -252,6 +255,13 @@ class PrivacySF(CodedMethod):
         Sent("send_mask_codes", "masks", "train"),
     )
 
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of both encoders at a site, and of the segmentation network at the server."""
+        p = self.parameters
+        image = IMAGE_CODEC_S if p.encoder == "reconstruction" else TASK_ENCODER_S
+        site = training_s(image, p.image_steps, p.batch, grid) + training_s(MASK_CODEC_S, p.mask_steps, p.batch, grid)
+        return Effort(site, training_s(MAPPING_S, p.mapping_steps, p.batch, grid))
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Sections 2.4 and 2.5: fit encoders at the sites, send codes, train the mapping, infer, decode, measure."""
         p = self.parameters
@@ -286,6 +296,9 @@ class PrivacySF(CodedMethod):
 
     def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1: encode, map, decode, average the views."""
+        from fedprivseg.nets.fitting import encode, scores
+        from fedprivseg.nets.views import together, view
+
         p = self.parameters
         mapping = self._load(server_folder / "mapping.safetensors")
         encoder, decoder = _image_encoder(self, site), _mask_codec(self, site).decoder
@@ -298,11 +311,16 @@ class PrivacySF(CodedMethod):
 
     def encode_pictures(self, site: Site, what: What, pictures: np.ndarray) -> np.ndarray:
         """See `CodedMethod`."""
+        from fedprivseg.nets.fitting import encode
+
         encoder = _image_encoder(self, site) if what == "images" else _mask_codec(self, site).encoder
         return encode(encoder, pictures, site.device, self.parameters.half)
 
     def decode_pictures(self, site: Site, what: What, codes: np.ndarray) -> np.ndarray | None:
         """See `CodedMethod`. A task encoder without a share of the image has no image decoder."""
+        from fedprivseg.nets.codec import Decoder
+        from fedprivseg.nets.fitting import pictures_of, scores
+
         p = self.parameters
         if what == "masks":
             return scores(_mask_codec(self, site).decoder, codes.astype(np.float32), site.device, p.half)[:, 1:]
@@ -321,10 +339,14 @@ class PrivacySF(CodedMethod):
 
     def overlaid(self, pictures: np.ndarray, count: int) -> np.ndarray:
         """See `CodedMethod`."""
+        from fedprivseg.nets.views import overlaid
+
         return overlaid(pictures, count)
 
     def architecture(self, what: What) -> torch.nn.Module:
         """See `CodedMethod`."""
+        from fedprivseg.nets.codec import Encoder
+
         p = self.parameters
         if what == "masks":
             return Encoder(len(STRUCTURES), p.mask_depth, p.mask_channels, p.mask_folds)
@@ -332,16 +354,24 @@ class PrivacySF(CodedMethod):
 
     def image_code(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of an image code."""
+        from fedprivseg.nets.codec import code_shape
+
         p = self.parameters
         channels = len(STRUCTURES) if p.encoder == "answer" else p.image_channels
         return code_shape(height, width, p.image_depth, channels)
 
     def mask_code(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of a mask code."""
+        from fedprivseg.nets.codec import code_shape
+
         return code_shape(height, width, self.parameters.mask_depth, self.parameters.mask_channels)
 
     def fitting(self, site: Site, stage: str, steps: int, rate: float, attempt: int) -> Fitting:
         """How this site trains one of its networks; randomness from the run's seed, the site, the stage and the attempt."""
+        from fedprivseg.nets.augment import Augmentation
+        from fedprivseg.nets.descent import Schedule
+        from fedprivseg.nets.fitting import Fitting
+
         p = self.parameters
         again = (attempt,) if attempt else ()
         return Fitting(
@@ -355,6 +385,11 @@ class PrivacySF(CodedMethod):
 
     def _mapping(self, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]) -> SiteMapping:
         """The segmentation network, trained or found again as an earlier attempt left it."""
+        from safetensors.torch import save_file
+
+        from fedprivseg.nets.descent import Schedule
+        from fedprivseg.nets.fitting_mapping import fit_mapping
+
         p, path = self.parameters, federation.folder / "mapping.safetensors"
         if path.exists():
             found = self._load(path)
@@ -387,6 +422,8 @@ class PrivacySF(CodedMethod):
         return mapping.eval()
 
     def _build(self, sites: tuple[str, ...], seed: int) -> SiteMapping:
+        from fedprivseg.nets.fitting_mapping import build_mapping
+
         p = self.parameters
         image_channels, mask_channels = self.image_code(16, 16)[0], self.mask_code(16, 16)[0]
         with building(seed, "server", "mapping"):
@@ -402,6 +439,8 @@ class PrivacySF(CodedMethod):
 
 
 def _fit_image(method: PrivacySF, site: Site, attempt: int) -> TaskEncoder | AnswerEncoder | Codec:
+    from fedprivseg.nets.fitting import fit_answer_encoder, fit_image_codec, fit_task_encoder
+
     p, slices = method.parameters, site.training()
     fitting = method.fitting(site, "image encoder", p.image_steps, p.image_rate, attempt)
     if p.encoder == "task":
@@ -424,6 +463,10 @@ def _fit_image(method: PrivacySF, site: Site, attempt: int) -> TaskEncoder | Ans
 
 
 def _lost_by_image(method: PrivacySF, site: Site, net: TaskEncoder | AnswerEncoder | Codec) -> tuple[str, ...]:
+    from fedprivseg.nets.codec import Codec
+    from fedprivseg.nets.fitting import TaskEncoder
+    from fedprivseg.nets.segmentation import lost_structures
+
     if isinstance(net, Codec):
         return ()  # it was not trained to segment
     segment = net if isinstance(net, TaskEncoder) else net.encoder
@@ -434,6 +477,8 @@ def _lost_by_image(method: PrivacySF, site: Site, net: TaskEncoder | AnswerEncod
 
 
 def _fit_mask(method: PrivacySF, site: Site, attempt: int) -> Codec:
+    from fedprivseg.nets.fitting import fit_mask_codec
+
     p = method.parameters
     fitting = method.fitting(site, "mask encoder", p.mask_steps, p.mask_rate, attempt)
     return fit_mask_codec(
@@ -447,6 +492,10 @@ def _fit_mask(method: PrivacySF, site: Site, attempt: int) -> Codec:
 
 
 def _lost_by_mask(method: PrivacySF, site: Site, codec: Codec) -> tuple[str, ...]:
+    import torch
+
+    from fedprivseg.nets.segmentation import as_picture, lost_structures
+
     slices = site.training()
     pictures = as_picture(torch.from_numpy(slices.masks)).numpy()
     return lost_structures(lambda _: _labels(codec, pictures, site, method.parameters), slices.images, slices.masks)
@@ -455,6 +504,10 @@ def _lost_by_mask(method: PrivacySF, site: Site, codec: Codec) -> tuple[str, ...
 def _view(method: PrivacySF, site: Site, number: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Images, masks of shard `number`, and how many shards there are. View 0 is the slices as they are; each further one
     is drawn from (seed, site, view, part), so that image codes and mask codes of a shard show the same pictures."""
+    import torch
+
+    from fedprivseg.nets.augment import Augmentation, augment
+
     p, slices = method.parameters, site.training()
     copy, places, parts = part_of(number, len(slices.images), p.shard_slices)
     images, masks = slices.images[places], slices.masks[places]
@@ -483,6 +536,8 @@ def _keep(site: Site, name: str, net: torch.nn.Module, lost: tuple[str, ...]) ->
 
 
 def _weights(site: Site, name: str, prefix: str = "") -> dict[str, torch.Tensor]:
+    import torch
+
     kept = site.vault.load(name)
     return {
         key.removeprefix(prefix): torch.from_numpy(kept[key])
@@ -492,12 +547,20 @@ def _weights(site: Site, name: str, prefix: str = "") -> dict[str, torch.Tensor]
 
 
 def _untrained(p: PrivacySFParameters) -> Encoder | AnswerEncoder:
+    from fedprivseg.nets.codec import Encoder
+    from fedprivseg.nets.fitting import AnswerEncoder
+    from fedprivseg.nets.unet import UNet
+
     if p.encoder == "answer":
         return AnswerEncoder(UNet(1, len(STRUCTURES)), p.image_depth)
     return Encoder(1, p.image_depth, p.image_channels, p.image_folds)
 
 
 def _image_encoder(method: PrivacySF, site: Site) -> torch.nn.Module:
+    import torch
+
+    from fedprivseg.nets.fitting import AnswerEncoder
+
     with building(0, "weights follow"):
         net = _untrained(method.parameters)
     # What was trained besides, a decoder or a head, is kept under other names; the answer of an `AnswerEncoder` is all of it.
@@ -507,6 +570,10 @@ def _image_encoder(method: PrivacySF, site: Site) -> torch.nn.Module:
 
 
 def _mask_codec(method: PrivacySF, site: Site) -> Codec:
+    import torch
+
+    from fedprivseg.nets.codec import Codec
+
     p = method.parameters
     with building(0, "weights follow"):
         codec = Codec(len(STRUCTURES), len(STRUCTURES), p.mask_depth, p.mask_channels, p.mask_folds)
@@ -515,14 +582,19 @@ def _mask_codec(method: PrivacySF, site: Site) -> Codec:
 
 
 def _labels(net: torch.nn.Module, pictures: np.ndarray, site: Site, p: PrivacySFParameters) -> np.ndarray:
+    from fedprivseg.nets.fitting import scores
+
     return scores(net, pictures, site.device, p.half).argmax(axis=1).astype(np.uint8)
 
 
-@torch.no_grad()
 def _answer(mapping: SiteMapping, site: str, codes: np.ndarray, device: str, half: Half) -> np.ndarray:
     """Predicted mask codes (n, C, h, w) float16 of image codes (n, c, h, w)."""
+    import torch
+
+    from fedprivseg.nets.descent import arithmetic
+
     mapping = mapping.to(device).eval()
-    with arithmetic(torch.device(device), half):
+    with torch.no_grad(), arithmetic(torch.device(device), half):
         answer: torch.Tensor = mapping(site, torch.from_numpy(codes.astype(np.float32)).to(device))
     return answer.half().cpu().contiguous().numpy()
 
@@ -538,6 +610,8 @@ def _decoded(answers: Mapping[str, Payload]) -> Check:
 
 
 def _note_lost(federation: Federation, site: str, lost: np.ndarray) -> None:
+    from fedprivseg.nets.fitting import ATTEMPTS
+
     for row, net in enumerate(("image", "mask")):
         names = [name for name, gone in zip(STRUCTURES, lost[row], strict=True) if gone]
         if names:

@@ -14,15 +14,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from torch import nn
 
 from fedprivseg.errors import QuorumError
 from fedprivseg.files import whole
+from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.local import LocalRule, Trained, received_net, run_round, spent
 from fedprivseg.methods.masking import MASKING, in_fixed_point, masked_round, mean_of
 from fedprivseg.methods.method import (
@@ -57,11 +57,15 @@ from fedprivseg.methods.training import (
     under,
     weight_of,
 )
-from fedprivseg.nets.baseline import Weights, statistics_names, weights_of
-from fedprivseg.nets.local_training import Work
 from fedprivseg.protections.secagg import LARGEST
-from fedprivseg.records import Budget, CurvePoint, Kind, Order, Payload
+from fedprivseg.records import Budget, CurvePoint, Grid, Kind, Order, Payload
 from fedprivseg.seeds import numpy_generator
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
+    from fedprivseg.nets.local_training import Work
 
 NUMBERS = "numbers"
 """The array of a WEIGHTS payload that holds (weight, steps, mean loss)."""
@@ -130,6 +134,8 @@ def glance(method: Rounds, site: Site, order: Order) -> Payload:
 
 def measure(method: Rounds, site: Site, order: Order) -> Payload:
     """Keep the final network at the site, segment the test slices with it and measure them there."""
+    from fedprivseg.nets.baseline import weights_of
+
     net = received_net(method, site, order)
     site.vault.save("final", weights_of(net))
     return site.measure(segment(net, site, site.testing(), method.parameters))
@@ -196,8 +202,18 @@ class Rounds(Method):
         masked = isinstance(p, SummableParameters) and p.summation == "secure"
         return self.exports - ({Kind.WEIGHTS} if masked else {Kind.MASKED, Kind.SHARE})
 
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of the U-Net at the sites, by how many of them take part; other nets and DP-SGD were not measured."""
+        p = self.parameters
+        if p.net != "unet" or p.dp is not None:
+            return None
+        steps = p.local_steps if p.local_epochs is None else max(1, round(p.local_epochs * slices / p.batch))
+        return Effort(p.fraction * training_s(UNET_S, p.rounds * steps, p.batch, grid), 0.0)
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Rounds of broadcast, local training and aggregation; then every site measures with the last net."""
+        from fedprivseg.nets.baseline import statistics_names
+
         p = self.parameters
         net, path = build(self.parameters, federation), federation.folder / "model.safetensors"
         aggregation = self.aggregation(len(federation.sites), statistics_names(net), federation.seed)
@@ -260,6 +276,8 @@ class Rounds(Method):
 
     def _resume(self, path: Path, aggregation: Aggregation, net: nn.Module) -> tuple[int, dict[str, np.ndarray]]:
         """The last finished round and its arrays; round 0 has the initial weights."""
+        from fedprivseg.nets.baseline import weights_of
+
         if path.exists():
             number, arrays, state = _load(path)
             aggregation.restore(state)

@@ -14,10 +14,9 @@ reported as such: with the paper's settings the noise obscures single values, an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
-from flwr.serverapp import strategy as flower
 from pydantic import Field
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
@@ -35,9 +34,12 @@ from fedprivseg.methods.rounds import (
     numbers_of,
 )
 from fedprivseg.methods.training import RoundsParameters, numbered, packed, unpacked
-from fedprivseg.nets.baseline import Norm, Weights
+from fedprivseg.nets.choices import Norm
 from fedprivseg.records import Budget, Kind, Order, Payload
 from fedprivseg.seeds import numpy_generator
+
+if TYPE_CHECKING:
+    from fedprivseg.nets.baseline import Weights
 
 
 class SelectiveParameters(RoundsParameters):
@@ -146,6 +148,8 @@ class SparseMean(Aggregation):
     """FedAvg's mean, and the account of what the sites' selections cost."""
 
     def __init__(self, p: SelectiveParameters) -> None:
+        from flwr.serverapp import strategy as flower
+
         self.p = p
         self.mean = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
         self.rounds = 0

@@ -7,10 +7,9 @@ The momentum starts anew each round, as a site that is not always chosen cannot 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import nn
 from fedprivseg.compute import Half
 from fedprivseg.errors import RunError
 from fedprivseg.nets.baseline import heads
+from fedprivseg.nets.correction import Correction, NoCorrection
 from fedprivseg.nets.descent import Progress, arithmetic, shuffled
 from fedprivseg.nets.segmentation import segmentation_loss
 from fedprivseg.nets.steps import Steps
@@ -56,22 +56,6 @@ class Work:
         """The learning rate at step `step` of this round."""
         done = (self.first + step) / max(self.total, self.first + self.steps)
         return float(self.rate * (1 - done) ** POWER)
-
-
-class Correction(ABC):
-    """What an algorithm does to the gradient of every step, after it was clipped and before it is taken."""
-
-    @abstractmethod
-    def apply(self, net: nn.Module) -> None:
-        """Change ``.grad`` of the parameters of `net` in place."""
-
-
-@final
-class NoCorrection(Correction):
-    """Plain training."""
-
-    def apply(self, net: nn.Module) -> None:
-        """Nothing."""
 
 
 def train_round(

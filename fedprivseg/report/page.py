@@ -307,7 +307,9 @@ def _curve(result: Result, hospitals: Sequence[Hospital]) -> str:
 
 def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, str, str]]:
     """What a reader must know first: ("bad" | "note", about whom, a sentence)."""
-    found = [("note", "Data", note) for note in result.notes]
+    failures = result.failures
+    found = [("bad", "Result", failure) for failure in failures]
+    found += [("note", "Data", note) for note in result.notes if note not in failures]
     for hospital in hospitals:
         if hospital.result.status != "ok":
             found.append(("bad", hospital.label, f"did not take part to the end: {hospital.result.status}"))

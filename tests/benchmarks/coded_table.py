@@ -27,10 +27,11 @@ from fedprivseg.data.splits import Cohort, cohort
 from fedprivseg.data.volumes import from_grid, gridded, gridded_slices
 from fedprivseg.measures import dice, hd95_mm
 from fedprivseg.nets.augment import Augmentation
+from fedprivseg.nets.choices import VIEWS
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting import Fitting, fit_unet, scores
 from fedprivseg.nets.unet import UNet
-from fedprivseg.nets.views import VIEWS, together, view
+from fedprivseg.nets.views import together, view
 from fedprivseg.run import cache_folder, load_scenario, simulate
 
 ROOT = Path(__file__).parents[2]
