@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from fedprivseg.files import write_text
 from fedprivseg.records import PHASES, STRUCTURES, Budget, CrossSite, CurvePoint
 
 SCHEMA_VERSION = 1
+
+NO_DICE = 0.05
+"""A mean Dice below it counts as none: a structure that was not learned."""
 
 
 class _Frozen(BaseModel):
@@ -94,6 +97,16 @@ class Result(_Frozen):
     budgets: tuple[Budget, ...] = ()
     metrics: tuple[Row, ...] = ()
 
+    @property
+    def finished(self) -> tuple[str, ...]:
+        """The names of the sites that took part to the end."""
+        return tuple(name for name, site in self.sites.items() if site.status == "ok")
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What makes the run of no use for segmenting, in sentences; also the first of its `notes`."""
+        return failures(self.sites)
+
     def rows(self) -> list[dict[str, Any]]:
         """Per-subject, per-phase, per-structure metrics as flat dictionaries: ``pandas.DataFrame(result.rows())``."""
         return [row.model_dump() for row in self.metrics]
@@ -106,6 +119,25 @@ class Result(_Frozen):
         lines += [",".join("" if v is None else str(v) for v in row.model_dump().values()) for row in self.metrics]
         for name, text in (("metrics.csv", "\n".join(lines) + "\n"), ("result.json", body + "\n")):
             write_text(folder / name, text)
+
+
+def failures(sites: Mapping[str, SiteResult]) -> tuple[str, ...]:
+    """That nothing was segmented, or a structure at no site, or nothing measured: what `sites` show, in sentences."""
+    measured = [site.dice for site in sites.values() if site.dice.mean is not None]
+    if not measured:
+        return ("Nothing was measured: no site that went on to the end has a test subject.",)
+    mean = sum(each.mean for each in measured if each.mean is not None) / len(measured)
+    advice = "train longer, or see the notes on what was lost in training; do not predict with this run"
+    if mean < NO_DICE:
+        return (f"This run segments nothing: mean Dice {mean:.3f} over {len(measured)} sites; {advice}.",)
+    lost = []
+    for structure in STRUCTURES:
+        known = [value for each in measured if (value := getattr(each, structure)) is not None]
+        if known and max(known) < NO_DICE:
+            lost.append(structure)
+    if lost:
+        return (f"This run lost {', '.join(lost)}: Dice below {NO_DICE} at every site; {advice}.",)
+    return ()
 
 
 def read_result(folder: Path) -> Result:

@@ -21,55 +21,25 @@ from typing import Any
 
 import numpy as np
 
-from fedprivseg.config import Scenario, read_scenario
-from fedprivseg.data.mnms import Fault, read_release
-from fedprivseg.data.phantom import CENTRES, write_phantom
-from fedprivseg.data.splits import COHORT, Cohort, cohort
+from fedprivseg.cache import cache_folder, require_cache
+from fedprivseg.compute import arithmetic_name, require_gpus
+from fedprivseg.config import Scenario
+from fedprivseg.data.mnms import Fault, Release, read_release, warnings_of_masks
+from fedprivseg.data.phantom import CENTRES, announced, write_phantom
+from fedprivseg.data.splits import COHORT, Cohort
 from fedprivseg.engines import Engine, engine
-from fedprivseg.errors import DataError, FolderError, RunError, ScenarioError
+from fedprivseg.errors import DataError, FolderError, RunError
 from fedprivseg.files import write_text
-from fedprivseg.hospitals import settle
+from fedprivseg.hospitals import parties_in, settle
 from fedprivseg.methods import resolve
-from fedprivseg.methods.method import CodedMethod
-from fedprivseg.policy.foresight import effective
-from fedprivseg.protections import resolve as resolve_protection
+from fedprivseg.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
-from fedprivseg.results import Result, Row, Scores, SiteResult, metric_rows, read_result
+from fedprivseg.results import Result, Row, Scores, SiteResult, failures, metric_rows, read_result
+from fedprivseg.scenarios import load_scenario, what_differs
 from fedprivseg.site.notes import PARTICIPANTS, Notes
 from fedprivseg.withdrawal import read_withdrawals
 
-_ROOM_BYTES = 256 * 2**20
-"""Free space without which a run does not start."""
-
-
-def load_scenario(path: Path | str, settings: Sequence[str] = (), *, sites_folder: Path | None = None) -> Scenario:
-    """The scenario of a file, completely resolved: sites read, method known, its variant's parameters written out.
-
-    settings: ``key=value`` texts as after ``--set``. Raises ScenarioError.
-    """
-    scenario = read_scenario(Path(path), settings, sites_folder=sites_folder)
-    method = resolve(scenario.method)
-    parameters = method.parameters.model_dump(mode="json")
-    resolved = scenario.method.model_copy(update={"variant": method.variant, "parameters": parameters})
-    protections = tuple(
-        config.model_copy(update={"parameters": resolve_protection(config).parameters.model_dump(mode="json")})
-        for config in scenario.protections
-    )
-    for site in scenario.sites:
-        effective(
-            scenario, site
-        )  # a policy that cannot be read is a fault of the request, found here and not at a gate
-    for at in scenario.study.consent.withdraws.values() if scenario.study.consent else ():
-        if at not in method.actions:
-            raise ScenarioError(
-                f"study.consent.withdraws: {at!r}; the orders of {method.name} are: {', '.join(sorted(method.actions))}"
-            )
-    if protections and not issubclass(type(method), CodedMethod):
-        raise ScenarioError(
-            f"protections are for codes, and method {method.name!r} sends none; take them out, or see its own parameters "
-            "(dp, summation)"
-        )
-    return scenario.model_copy(update={"method": resolved, "protections": protections})
+__all__ = ["cache_folder", "check_folder", "load_scenario", "preflight", "release_folder", "simulate"]
 
 
 def simulate(
@@ -79,7 +49,7 @@ def simulate(
     display: AbstractContextManager[object] | None = None,
     carry_out: Engine | None = None,
 ) -> Result:
-    """Run `scenario` into the folder `out` (default ``runs/<name>-<seed>``) and return what was measured.
+    """Run `scenario` into the folder `out` (default ``runs/<name>-<method>-<variant>-<seed>``) and return what was measured.
 
     A finished run of the same scenario is read, not repeated; an interrupted one goes on after its last finished step and
     ends with the same numbers. `display`: entered while the run is under way (the command line's progress). `carry_out`:
@@ -89,15 +59,16 @@ def simulate(
     """
     folder = Path(out) if out is not None else scenario.folder
     resolve(scenario.method)
-    resumed = _check_folder(folder, scenario)
+    resumed = check_folder(folder, scenario) and (folder / "run-id").exists()
     if (folder / "result.json").exists():
         return read_result(folder)
+    require_gpus(scenario.resources.gpus)
+    require_cache()
     release = release_folder(scenario)
-    try:
-        found = read_release(release)
-    except DataError as fault:
-        raise DataError(f"{release}: {fault}") from None
-    cohorts = {site.name: cohort(found.subjects, site.centre, scenario.data) for site in scenario.sites}
+    found = _read(release)
+    cohorts = cohorts_of(scenario, found.subjects)
+    ahead = examine(scenario, folder, cohorts, _depths(found), parties_in(folder, scenario))
+    refuse(ahead)
     _prepare(folder, scenario, release, cohorts)
     start = time.perf_counter()
     try:
@@ -114,20 +85,47 @@ def simulate(
         scenario,
         time.perf_counter() - start,
         resumed,
-        (*_left_out(found.faults), *_withdrawn(folder)),
+        (
+            *_left_out(found.faults),
+            *_warned(found, cohorts),
+            *_withdrawn(folder),
+            *([no_test_note(ahead)] if ahead.no_test else []),
+        ),
         _fingerprint(folder, cohorts),
     )
     result.write(folder)
     return result
 
 
-def cache_folder() -> Path:
-    """Where phantoms and gridded images are kept between runs: ``$FEDPRIVSEG_CACHE`` or ``~/.cache/fedprivseg``."""
-    return Path(os.environ.get("FEDPRIVSEG_CACHE") or Path.home() / ".cache" / "fedprivseg")
+def preflight(scenario: Scenario, out: Path | str | None = None) -> Preflight:
+    """What can be known of a run of `scenario` into the folder `out` before it begins; writes nothing, not even the phantom.
+
+    Raises RequestError if the folder holds something else, or the data are no release.
+    """
+    folder = Path(out) if out is not None else scenario.folder
+    check_folder(folder, scenario)
+    release = _release_place(scenario)
+    if scenario.data.source == "phantom" and not release.exists():
+        subjects = announced(scenario.data.subjects, scenario.data.seed, [site.centre for site in scenario.sites])
+        depths: dict[str, int] = {}
+    else:
+        found = _read(release)
+        subjects, depths = found.subjects, _depths(found)
+    parties = parties_in(folder, scenario)
+    return examine(scenario, folder, cohorts_of(scenario, subjects), depths, parties)
 
 
 def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | None = None) -> Path:
     """The folder of the scenario's images; the phantom is drawn on first use, half a second a subject."""
+    folder, data = _release_place(scenario), scenario.data
+    if data.source == "phantom" and not folder.exists():
+        centres = sorted({site.centre for site in scenario.sites})
+        write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
+    return folder.resolve()
+
+
+def _release_place(scenario: Scenario) -> Path:
+    """Where the scenario's images are, or the phantom will be. Raises DataError for a centre that the phantom lacks."""
     data = scenario.data
     if data.source != "phantom":
         return Path(data.source).resolve()
@@ -135,10 +133,19 @@ def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | No
     if unknown := sorted(set(centres) - set(CENTRES)):
         raise DataError(f"the phantom has no centre {unknown[0]}; it has {', '.join(map(str, CENTRES))}")
     name = f"phantom-{version('fedprivseg')}-{data.subjects}-{data.seed}-{'-'.join(map(str, centres))}"
-    folder = cache_folder() / name
-    if not folder.exists():
-        write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
-    return folder.resolve()
+    return cache_folder() / name
+
+
+def _read(release: Path) -> Release:
+    try:
+        return read_release(release)
+    except DataError as fault:
+        raise DataError(f"{release}: {fault}") from None
+
+
+def _depths(release: Release) -> dict[str, int]:
+    """How many slices the stack of each subject has."""
+    return {code: scan.shape[2] for code, scan in release.scans.items()}
 
 
 def _fingerprint(folder: Path, cohorts: dict[str, Cohort]) -> str:
@@ -152,7 +159,7 @@ def _fingerprint(folder: Path, cohorts: dict[str, Cohort]) -> str:
     return hashlib.sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()
 
 
-def _check_folder(folder: Path, scenario: Scenario) -> bool:
+def check_folder(folder: Path, scenario: Scenario) -> bool:
     """Whether `folder` holds an attempt at this scenario. Raises FolderError if it holds anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
@@ -160,18 +167,10 @@ def _check_folder(folder: Path, scenario: Scenario) -> bool:
         raise FolderError(f"{folder} is no run folder and not empty; choose another with --out")
     other = Scenario.model_validate_json((folder / "scenario.json").read_text(encoding="utf-8"))
     if other.sha256 != scenario.sha256:
-        changed = ", ".join(_differences(other.model_dump(mode="json"), scenario.model_dump(mode="json")))
         raise FolderError(
-            f"{folder} holds a run of another scenario (they differ in: {changed}); choose another with --out"
+            f"{folder} holds a run of another scenario: {what_differs(other, scenario)}; choose another with --out"
         )
     return True
-
-
-def _differences(one: object, other: object, place: str = "") -> list[str]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = sorted(set(one) | set(other))
-        return [d for key in keys for d in _differences(one.get(key), other.get(key), f"{place}.{key}".lstrip("."))]
-    return [] if one == other or place == "engine" else [place]
 
 
 def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str, Cohort]) -> None:
@@ -179,10 +178,6 @@ def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str,
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (free := shutil.disk_usage(folder).free) < _ROOM_BYTES:
-            raise FolderError(
-                f"only {free // 2**20} MiB are free at {folder}; a run needs at least {_ROOM_BYTES // 2**20}"
-            )
         if not (folder / "run-id").exists():
             write_text(folder / "run-id", secrets.token_hex(8))
         settle(folder, scenario, resolve(scenario.method).declared, release, cache_folder().resolve() / "grid", cohorts)
@@ -202,6 +197,16 @@ def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
     kinds = Counter(fault.code for fault in faults)
     listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
     return (f"faults found in the release, faulty subjects left out: {listed}; `fedprivseg data check` lists them",)
+
+
+def _warned(release: Release, cohorts: dict[str, Cohort]) -> tuple[str, ...]:
+    """What looks wrong in the release and in the masks of those who take part, by kind and without any subject's code."""
+    people = {subject.mask: subject for each in cohorts.values() for subject in (*each.train, *each.test)}
+    kinds = Counter(each.code for each in (*release.warnings, *warnings_of_masks(release.folder, [*people.values()])))
+    if not kinds:
+        return ()
+    listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
+    return (f"warnings about the release, nobody left out for them: {listed}; `fedprivseg data check` lists them",)
 
 
 def _withdrawn(folder: Path) -> tuple[str, ...]:
@@ -255,8 +260,8 @@ def _gather(
         wall_s=wall_s,
         resumed=resumed,
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        environment=_environment(),
-        notes=notes,
+        environment=_environment(scenario),
+        notes=(*failures(sites), *notes),
         split_sha256=split_sha256,
         curve=_entries(accounts, CurvePoint),
         cross_site=_entries(accounts, CrossSite),
@@ -294,11 +299,13 @@ def _scores(values: np.ndarray | None) -> Scores:
     return Scores(LV=each[0], MYO=each[1], RV=each[2], mean=float(np.mean(known)), missing=missing)
 
 
-def _environment() -> dict[str, str]:
+def _environment(scenario: Scenario) -> dict[str, str]:
+    half = scenario.method.parameters.get("half", False)
     packages = ("fedprivseg", "flwr", "monai", "nibabel", "numpy", "ray", "safetensors", "torch")
     return {
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",
         "cpus": str(os.cpu_count()),
+        "arithmetic": arithmetic_name("cuda" if scenario.resources.gpus else "cpu", half),
         **{name: version(name) for name in packages},
     }

@@ -18,7 +18,7 @@ from fedprivseg.attacks.attack import FULL, SMALL, Progress
 from fedprivseg.compute import threads
 from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError, RequestError
-from fedprivseg.files import whole, write_text
+from fedprivseg.files import require_writable, whole, write_text
 from fedprivseg.findings import Budget, Leakage
 from fedprivseg.leakage.codes import attack_codes
 from fedprivseg.leakage.part import Drafts, Part
@@ -54,6 +54,7 @@ def attack_run(
     if len(names) < 2:
         raise RequestError("the run has one site; attackers here use what other sites have, so there must be another")
     drawers, tellers, inverts = choose(attacks)
+    require_writable(run)
     victims = list(sites) or (names if budget == "full" else names[:1])
     method = resolve(scenario.method)
     benches = {name: Bench(Station.read(station_folder(run, name) / "station.json"), scenario) for name in names}

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from pydantic import Field
 from safetensors.numpy import load_file, save_file
-from torch import nn
 
-from fedprivseg.expected import Array, Expected
+from fedprivseg.expected import MOST_LOSS, Array, Expected
 from fedprivseg.files import whole
+from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import (
     MEASURED,
@@ -29,6 +29,7 @@ from fedprivseg.methods.method import (
     Method,
     Sent,
     Site,
+    in_parts,
     part_of,
 )
 from fedprivseg.methods.rounds import measure
@@ -51,9 +52,12 @@ from fedprivseg.methods.training import (
     travelling,
     unpacked,
 )
-from fedprivseg.nets.baseline import Weights, load_weights, weights_of
-from fedprivseg.nets.local_training import train_round
 from fedprivseg.records import STRUCTURES, CrossSite, CurvePoint, Grid, Kind, Order, Payload
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
 
 ALONE = "alone"
 """The memory of a site that trains alone: its weights, loss and number after a round."""
@@ -69,6 +73,9 @@ class LocalOnlyParameters(StepsParameters):
 
 def train_alone(method: LocalOnly, site: Site, order: Order) -> Payload:
     """Round `order.number` of this site, from where its own last round ended."""
+    from fedprivseg.nets.baseline import load_weights, weights_of
+    from fedprivseg.nets.local_training import train_round
+
     p, slices, number = method.parameters, site.training(), order.number
     kept = recall(site, ALONE, number + 1)
     if not kept or int(kept[_ROUND][0]) != number:  # else an earlier attempt did this round
@@ -110,7 +117,7 @@ def send_weights(method: LocalOnly, site: Site, order: Order) -> Payload:
 
 _ALONE = ("trained alone",)
 
-TRAINED = Expected(Kind.STATUS, "train", {_LOSS: Array("float64", (1,))})
+TRAINED = Expected(Kind.STATUS, "train", {_LOSS: Array("float64", (1,), 0, MOST_LOSS)})
 """What `train_alone` sends."""
 
 
@@ -121,6 +128,8 @@ def sent_weights(method: LocalOnly, grid: Grid, order: Order) -> Expected:
 
 def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
     """Measure another site's network on this site's test subjects; its predictions are not kept."""
+    from fedprivseg.nets.baseline import load_weights
+
     net = build(method.parameters, site)
     load_weights(net, unpacked(order)[0])
     scores = segment(net, site, site.testing(), method.parameters)
@@ -154,6 +163,13 @@ class LocalOnly(Method):
         "send_weights": sent_weights,
         "measure_foreign": FOREIGN,
     }
+
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of the U-Net at every site; other nets were not measured."""
+        p = self.parameters
+        if p.net != "unet":
+            return None
+        return Effort(training_s(UNET_S, p.rounds * p.local_steps, p.batch, grid), 0.0)
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Train alone, measure at home; then carry each network to every other site."""
@@ -220,13 +236,17 @@ def _raw(method: Pooled, site: Site, order: Order, name: str, slices: np.ndarray
 
 def sent_images(method: Pooled, grid: Grid, order: Order) -> Expected:
     """What `send_images` sends."""
-    return Expected(Kind.RAW, "train", {"images": Array("float32", (None, grid.height, grid.width))}, views=1)
+    return _raw_declared(method, "images", Array("float32", (None, grid.height, grid.width), 0, 1))
 
 
 def sent_masks(method: Pooled, grid: Grid, order: Order) -> Expected:
     """What `send_masks` sends."""
-    form = Array("uint8", (None, grid.height, grid.width), least=0, most=len(STRUCTURES))
-    return Expected(Kind.RAW, "train", {"masks": form}, views=1)
+    return _raw_declared(method, "masks", Array("uint8", (None, grid.height, grid.width), 0, len(STRUCTURES)))
+
+
+def _raw_declared(method: Pooled, name: str, form: Array) -> Expected:
+    every = in_parts("train", 1, method.parameters.shard_slices)
+    return Expected(Kind.RAW, "train", {name: form}, views=1, check=every)
 
 
 @final
@@ -248,6 +268,11 @@ class Pooled(Method):
     }
     sends = (Sent("send_images", "images", "train"), Sent("send_masks", "masks", "train"))
 
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of the U-Net at the server; other nets were not measured."""
+        p = self.parameters
+        return Effort(0.0, training_s(UNET_S, p.steps, p.batch, grid)) if p.net == "unet" else None
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Collect, train, and let every site measure with the one network."""
         with federation.stage("send raw data"):
@@ -265,6 +290,9 @@ class Pooled(Method):
         self, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]
     ) -> dict[str, np.ndarray]:
         """The network's weights, trained or found again as an earlier attempt left them."""
+        from fedprivseg.nets.baseline import weights_of
+        from fedprivseg.nets.local_training import train_round
+
         path = federation.folder / "model.safetensors"
         if not path.exists():
             net, p = build(self.parameters, federation), self.parameters
@@ -293,6 +321,8 @@ def _weights(kept: Weights) -> dict[str, np.ndarray]:
 
 
 def _own(method: LocalOnly, site: Site) -> nn.Module:
+    from fedprivseg.nets.baseline import load_weights
+
     net = build(method.parameters, site)
     load_weights(net, _weights(recall(site, ALONE, method.parameters.rounds + 1)))
     return net

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from fedprivseg.expected import Array, Expected
+from fedprivseg.expected import MOST_MM, Array, Check, Expected
+from fedprivseg.methods.effort import Effort
 from fedprivseg.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
 
 if TYPE_CHECKING:
@@ -117,12 +118,26 @@ class Site(Protocol):
 _CELLS = (None, 2, len(STRUCTURES))
 _MOST_MM = 10_000.0  # no scanner is longer
 
+
+def _measured(payload: Payload, facts: Mapping[str, int]) -> str | None:
+    """One row for each test subject, in every array; 0 where a measure is not known."""
+    subjects = facts["subjects_test"]
+    for name in MEASURES:
+        value, known = payload.arrays[name], payload.arrays[f"{name}_known"]
+        if not len(value) == len(known) == subjects:
+            return f"{name!r} has {len(value)} rows, and {len(known)} of what is known, for {subjects} test subjects"
+        if value[known == 0].any():
+            return f"{name!r} has values where it says that none is known"
+    return None
+
+
 MEASURED = Expected(
     Kind.METRIC,
     "measure",
-    {name: Array("float64", _CELLS, least=0, most=1 if name == "dice" else _MOST_MM) for name in MEASURES}
-    | {f"{name}_known": Array("uint8", _CELLS, least=0, most=1) for name in MEASURES},
+    {name: Array("float64", _CELLS, 0, 1 if name == "dice" else MOST_MM) for name in MEASURES}
+    | {f"{name}_known": Array("uint8", _CELLS, 0, 1) for name in MEASURES},
     ("measure",),
+    check=_measured,
 )
 """What `Site.measure` sends: a row for each test subject."""
 
@@ -161,7 +176,7 @@ class Federation(Protocol):
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Sites still taking part, sorted; a refused site leaves it."""
+        """Sites still taking part, sorted; one that failed or was excluded is not among them."""
 
     def ask(
         self,
@@ -172,9 +187,8 @@ class Federation(Protocol):
         answers: Mapping[str, Payload] | None = None,
         sites: Sequence[str] | None = None,
     ) -> dict[str, Payload]:
-        """Order `action` of every site (or `sites`) and wait. Refused payloads are left out and their site with them.
-
-        `expected`: what the action declares; see `Method.ask`."""
+        """Order `action` of every site (or `sites`) and wait. Sites that fail, are blocked, or send what is not as `expected`
+        are left out, and take no part any more. `expected`: what the action declares; see `Method.ask`."""
 
     def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
         """Fetch all shards of `action` from every site into the code store. Shards already stored are not asked for."""
@@ -235,6 +249,28 @@ def part_of(number: int, count: int, most: int) -> tuple[int, slice, int]:
     return view, slice(part * most, min((part + 1) * most, count)), parts
 
 
+def in_parts(side: Literal["train", "test"], views: int, most: int) -> Check:
+    """The check of a stream of `views` views of a site's slices of one side, at most `most` in a shard: every shard holds the
+    rows that `part_of` gives it, for as many slices as the site told of in the roll call. Streams of the same slices then have
+    equally many rows. A site without training slices has nothing to send for training."""
+
+    def check(payload: Payload, facts: Mapping[str, int]) -> str | None:
+        count = facts[f"slices_{side}"]
+        if side == "train" and not count:
+            return "it told of no training slices, and sends some"
+        _, places, _ = part_of(payload.shard, count, most)
+        shards, rows = shards_of(count, most, views), max(0, places.stop - places.start)
+        (array,) = payload.arrays.values()
+        if (len(array), payload.shards) == (rows, shards):
+            return None
+        return (
+            f"shard {payload.shard} of {payload.shards} holds {len(array)} rows; of {count} slices in {views} views it is one "
+            f"of {shards} and holds {rows}"
+        )
+
+    return check
+
+
 class Method(ABC):
     """A way of segmenting together. Final subclasses only; one file each; listed in `METHODS`."""
 
@@ -290,6 +326,10 @@ class Method(ABC):
         if expected is None:
             raise ValueError(f"{self.name} does not declare what answers {order.action!r}")
         return expected
+
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """About how long training takes at a site of `slices` training slices and at the server; None: nobody measured it."""
+        return None
 
     @abstractmethod
     def conduct(self, federation: Federation) -> dict[str, Payload]:

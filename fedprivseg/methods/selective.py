@@ -15,21 +15,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
-from flwr.serverapp import strategy as flower
 from pydantic import Field
 
-from fedprivseg.expected import Array, Expected
+from fedprivseg.expected import Array, Check, Expected
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.local import LocalRule, run_round, trained_history
 from fedprivseg.methods.method import MEASURED, Action, Declaration, Federation, Site
-from fedprivseg.methods.rounds import NUMBERS, SPENT, Aggregation, Rounds, Update, account, glance, measure
+from fedprivseg.methods.rounds import (
+    NUMBERS,
+    NUMBERS_FORM,
+    SPENT,
+    Aggregation,
+    Rounds,
+    Update,
+    account,
+    glance,
+    measure,
+    numbers_of,
+)
 from fedprivseg.methods.training import GLANCED, RoundsParameters, numbered, outline, packed, unpacked
-from fedprivseg.nets.baseline import Norm, Weights, shapes_of
+from fedprivseg.nets.choices import Norm
 from fedprivseg.records import Budget, Grid, Kind, Order, Payload
 from fedprivseg.seeds import numpy_generator
+
+if TYPE_CHECKING:
+    from fedprivseg.nets.baseline import Weights
 
 
 class SelectiveParameters(RoundsParameters):
@@ -80,15 +93,18 @@ def train_selected(method: SelectiveSharing, site: Site, order: Order) -> Payloa
 
 def selected(method: SelectiveSharing, grid: Grid, order: Order) -> Expected:
     """What `train_selected` sends: places and values of at most a share of the network's values."""
+    from fedprivseg.nets.baseline import shapes_of
+
     p = method.parameters
     count = sum(math.prod(shape) for shape in shapes_of(outline(p, grid)).values())
-    most, largest = _most(p, count), float(np.float32(p.gamma))  # values are clipped, and then sent as float32
+    most = _most(p, count)
+    largest = float(np.float32(p.gamma))  # as values are sent: what float32 has nearest to gamma may lie beyond it
     form = {
-        "indices": Array("int32", (None,), least=0, most=count - 1, longest=most),
-        "values": Array("float32", (None,), least=-largest, most=largest, longest=most),
-        NUMBERS: Array("float64", (3,)),
+        "indices": Array("int32", (None,), 0, count - 1, longest=most),
+        "values": Array("float32", (None,), -largest, largest, longest=most),
+        NUMBERS: NUMBERS_FORM,
     }
-    return Expected(Kind.WEIGHTS, "train", form, _history(p, count))
+    return Expected(Kind.WEIGHTS, "train", form, _history(p, count), check=_selection_of(method))
 
 
 def _history(p: SelectiveParameters, count: int) -> tuple[str, ...]:
@@ -104,12 +120,25 @@ def exchange_selected(
     return {site: _rebuilt(payload, arrays) for site, payload in replies.items()}
 
 
+def _selection_of(method: Rounds) -> Check:
+    """The check of a selection: as many indices as values, each once and in order; and its numbers."""
+    numbers = numbers_of(method)
+
+    def check(payload: Payload, facts: Mapping[str, int]) -> str | None:
+        indices, values = payload.arrays["indices"], payload.arrays["values"]
+        if len(indices) != len(values):
+            return f"{len(indices)} indices and {len(values)} values came; it is as many of both"
+        if (np.diff(indices) <= 0).any():
+            return "its indices are not in order, or one comes twice"
+        return numbers(payload, facts)
+
+    return check
+
+
 def _rebuilt(payload: Payload, arrays: Weights) -> Update:
     weight, steps, loss = (float(value) for value in payload.arrays[NUMBERS])
     change = np.zeros(sum(value.size for value in arrays.values()), np.float32)
-    # Clipped, so that an index from outside cannot write elsewhere; a site that sends one spoils its own update only.
-    places = np.clip(payload.arrays["indices"], 0, len(change) - 1)
-    change[places[: len(payload.arrays["values"])]] = payload.arrays["values"][: len(places)] * steps
+    change[payload.arrays["indices"]] = payload.arrays["values"] * steps
     rebuilt, start = {}, 0
     for name in sorted(arrays):
         part = change[start : start + arrays[name].size].reshape(arrays[name].shape)
@@ -128,6 +157,8 @@ class SparseMean(Aggregation):
     """FedAvg's mean, and the account of what the sites' selections cost."""
 
     def __init__(self, p: SelectiveParameters) -> None:
+        from flwr.serverapp import strategy as flower
+
         self.p = p
         self.mean = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
         self.rounds = 0

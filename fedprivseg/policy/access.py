@@ -25,6 +25,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, final
 
 from fedprivseg.errors import RequestError
+from fedprivseg.files import is_companion
 from fedprivseg.policy.cedar_terms import HOUSE, context_of, entities, seconds, uid
 from fedprivseg.policy.roles import Request, aware
 from fedprivseg.records import Decision
@@ -202,7 +203,8 @@ def site_authorizer(
 
 def _house(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.casefold() == ".cedar")
+        files = (path for path in folder.iterdir() if path.suffix.casefold() == ".cedar")
+        return sorted(path for path in files if not is_companion(path))
     except FileNotFoundError:
         return []
     except OSError as fault:
@@ -215,7 +217,7 @@ def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         raise RequestError(
             f"the policy file {path.name} cannot be read ({type(fault).__name__}). Nothing is decided without it: "

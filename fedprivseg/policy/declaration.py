@@ -73,8 +73,8 @@ def _arrays(payload: Payload, expected: Expected) -> Decision | None:
             f"{unknown} of the arrays have names that are not declared, and {absent} that are declared are missing."
         )
         return _refused("names", f"{reason} Declared are {len(expected.arrays)}: {names or 'none'}.")
-    for place, (name, form) in enumerate(sorted(expected.arrays.items()), start=1):
-        found, which = payload.arrays[name], f"Array {place} of {len(expected.arrays)}, in the order of their names,"
+    for name, form in sorted(expected.arrays.items()):
+        found, which = payload.arrays[name], f"Array {name!r}"  # the name is one of those declared
         if found.dtype.name != form.dtype:
             return _refused("dtype", f"{which} is of another type than {form.dtype}, as is declared.")
         if not _fits(form, found.shape):

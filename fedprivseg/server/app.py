@@ -26,7 +26,7 @@ POLL_S = 0.02
 def main(grid: Grid, context: Context) -> None:
     """Conduct the scenario's method; each site's METRIC payload ends in ``server/metrics/<site>.safetensors``."""
     folder = Path(str(context.run_config["run-folder"]))
-    scenario = Scenario.model_validate_json((folder / "scenario.json").read_text())
+    scenario = Scenario.model_validate_json((folder / "scenario.json").read_text(encoding="utf-8"))
     method = resolve(scenario.method)
     run_id = (folder / "run-id").read_text()
     metrics = folder / "server" / "metrics"

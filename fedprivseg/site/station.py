@@ -64,7 +64,7 @@ class Station:
     @classmethod
     def read(cls, path: Path) -> Station:
         """The station of a ``station.json``."""
-        content = StationFile.model_validate_json(path.read_text(encoding="utf-8"))
+        content = StationFile.model_validate_json(path.read_text(encoding="utf-8-sig"))
         return cls(
             content.site,
             content.data,

@@ -9,7 +9,7 @@ import pytest
 from fakes import FakeFederation, FakeSite, blocks
 
 from fedprivseg.config import MethodConfig, ProtectionConfig
-from fedprivseg.expected import LONGEST, Array, Expected
+from fedprivseg.expected import LONGEST, MOST_WEIGHT, Array, Expected
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.training import NET, TrainingParameters, outline, travelling
 from fedprivseg.nets.baseline import build_net, weights_of
@@ -110,7 +110,11 @@ def test_only_lengths_that_count_slices_or_chosen_values_are_free(answers):
 def test_an_outline_has_the_arrays_of_the_net(net, norm):
     forms = travelling(outline(TrainingParameters(net=net, norm=norm), GRID))
     real = weights_of(build_net(net, norm, 32, 0, "weights"))
-    assert forms == {NET + name: Array("float32", value.shape) for name, value in real.items()}
+    assert {name: (form.dtype, form.shape) for name, form in forms.items()} == {
+        NET + name: ("float32", value.shape) for name, value in real.items()
+    }
+    assert all(form.least == (0 if name.endswith("running_var") else -MOST_WEIGHT) for name, form in forms.items())
+    assert all(form.most == MOST_WEIGHT for form in forms.values())
     assert all(value.dtype == np.float32 for value in real.values())
 
 

@@ -12,7 +12,7 @@ from fedprivseg.policy.keys import SiteKey, statement
 from fedprivseg.records import Kind, Order, Payload, digest
 from fedprivseg.server.intake import Intake
 
-EXPECTED = Expected(Kind.IMAGE_CODE, "train", {"codes": Array("float16", (None, 2, 4))})
+EXPECTED = Expected(Kind.IMAGE_CODE, "train", {"codes": Array("float16", (None, 2, 4), -1, 1)}, ("encoder",), views=1)
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def _payload(**changes):
         "site": "a",
         "purpose": "train",
         "arrays": {"codes": _codes()},
+        "history": ("encoder",),
         "shard": 1,
         "shards": 3,
     }
@@ -52,18 +53,22 @@ def test_the_right_payload_is_accepted_again_and_again(key):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"kind": Kind.MASK_CODE}, "wrong kind"),
-        ({"kind": Kind.RAW}, "wrong kind"),
-        ({"purpose": "infer"}, "wrong kind"),
+        ({"kind": Kind.MASK_CODE}, "declares that 'image-code' answers this order, not 'mask-code'"),
+        ({"kind": Kind.RAW}, "not 'raw'"),
+        ({"purpose": "infer"}, "something else than 'train'"),
         ({"site": "b"}, "another site"),
-        ({"shard": 2}, "shard 2 of 3 came for order number 1"),
-        ({"shards": 1}, "shard 1 of 1"),
-        ({"shards": 10**9}, "shard 1 of 1000000000"),
-        ({"arrays": {}}, "were expected"),
-        ({"arrays": {"codes": _codes(), "more": _codes()}}, "were expected"),
-        ({"arrays": {"codes": _codes(dtype=np.float32)}}, "float32, expected float16"),
-        ({"arrays": {"codes": _codes()[:, :, :3]}}, "has shape"),
-        ({"arrays": {"codes": _codes()[None]}}, "has shape"),
+        ({"level": 9}, "levels are 1 to 5"),
+        ({"shard": 2}, "another number than the order's, which is 1"),
+        ({"shards": 1}, "from 2 to 100000"),
+        ({"shards": 10**9}, "from 2 to 100000"),
+        ({"history": ()}, "history is not the one of 1 steps"),
+        ({"history": ("encoder", "noise")}, "history is not the one of 1 steps"),
+        ({"arrays": {}}, "Declared are 1: codes"),
+        ({"arrays": {"codes": _codes(), "more": _codes()}}, "1 of the arrays have names that are not declared"),
+        ({"arrays": {"codes": _codes(dtype=np.float32)}}, "another type than float16"),
+        ({"arrays": {"codes": _codes()[:, :, :3]}}, "another shape"),
+        ({"arrays": {"codes": _codes()[None]}}, "another shape"),
+        ({"arrays": {"codes": _codes(value=2)}}, "beyond what is declared, from -1 to 1"),
         ({"arrays": {"codes": _codes(value=np.nan)}}, "NaN or infinity"),
         ({"arrays": {"codes": _codes(value=np.inf)}}, "NaN or infinity"),
     ],
