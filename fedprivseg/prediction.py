@@ -9,11 +9,11 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 from fedprivseg.compute import threads
-from fedprivseg.config import Scenario
 from fedprivseg.data.volumes import to_grid, write_mask
-from fedprivseg.errors import DataError, FolderError, RequestError
+from fedprivseg.errors import DataError, RequestError
 from fedprivseg.methods import resolve
 from fedprivseg.records import Volume
+from fedprivseg.results import read_result, read_scenario
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.station import Station, station_folder
 
@@ -23,9 +23,8 @@ def predict_image(run: Path, image: Path, site: str, out: Path) -> tuple[int, ..
 
     Labels: 0 background, 1 LV, 2 MYO, 3 RV, uint8. Raises RequestError if the run, the site, the image or `out` is wrong.
     """
-    if not (run / "result.json").exists():
-        raise FolderError(f"{run} holds no finished run (no result.json); run the scenario into it first")
-    scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+    read_result(run)
+    scenario = read_scenario(run)
     names = [each.name for each in scenario.sites]
     if site not in names:
         raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")

@@ -25,21 +25,38 @@ from fedprivseg.config import Scenario, read_scenario
 from fedprivseg.data.mnms import Fault, read_release
 from fedprivseg.data.phantom import CENTRES, write_phantom
 from fedprivseg.data.splits import COHORT, Cohort, cohort
+from fedprivseg.documents import damaged, read_document
 from fedprivseg.engines import Engine, engine
-from fedprivseg.errors import DataError, FolderError, RunError, ScenarioError
+from fedprivseg.errors import DataError, FolderError, RequestError, RunError, ScenarioError
 from fedprivseg.files import write_text
 from fedprivseg.hospitals import settle
+from fedprivseg.lock import LOCK, alone
 from fedprivseg.methods import resolve
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.policy.foresight import effective
 from fedprivseg.protections import resolve as resolve_protection
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
-from fedprivseg.results import Result, Row, Scores, SiteResult, metric_rows, read_result
+from fedprivseg.results import (
+    RUN_ID,
+    SCENARIO,
+    Result,
+    Row,
+    Scores,
+    SiteResult,
+    metric_rows,
+    read_result,
+    read_run_id,
+    write_scenario,
+)
+from fedprivseg.results import read_scenario as read_resolved
 from fedprivseg.site.notes import PARTICIPANTS, Notes
 from fedprivseg.withdrawal import read_withdrawals
 
 _ROOM_BYTES = 256 * 2**20
 """Free space without which a run does not start."""
+
+_BEFORE = {LOCK, f".{SCENARIO}.draft"}
+"""What whoever was killed before the scenario was written leaves in an empty folder."""
 
 
 def load_scenario(path: Path | str, settings: Sequence[str] = (), *, sites_folder: Path | None = None) -> Scenario:
@@ -85,11 +102,12 @@ def simulate(
     ends with the same numbers. `display`: entered while the run is under way (the command line's progress). `carry_out`:
     the scenario's engine, if it was begun already (`engines.begun`).
 
-    Raises RequestError (folder, data or scenario wrong; nothing written), RunError, QuorumError.
+    One process at a time works in a folder. Raises RequestError (folder, data or scenario wrong; nothing written), RunError,
+    QuorumError.
     """
     folder = Path(out) if out is not None else scenario.folder
     resolve(scenario.method)
-    resumed = _check_folder(folder, scenario)
+    _check_folder(folder, scenario)
     if (folder / "result.json").exists():
         return read_result(folder)
     release = release_folder(scenario)
@@ -98,7 +116,34 @@ def simulate(
     except DataError as fault:
         raise DataError(f"{release}: {fault}") from None
     cohorts = {site.name: cohort(found.subjects, site.centre, scenario.data) for site in scenario.sites}
-    _prepare(folder, scenario, release, cohorts)
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
+    with alone(folder):
+        resumed = _check_folder(folder, scenario)  # somebody may have worked there until now
+        if (folder / "result.json").exists():
+            return read_result(folder)
+        try:
+            _prepare(folder, scenario, release, cohorts)
+        except RequestError:
+            if new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return _carried_out(folder, scenario, cohorts, found.faults, resumed, display, carry_out)
+
+
+def _carried_out(
+    folder: Path,
+    scenario: Scenario,
+    cohorts: dict[str, Cohort],
+    faults: Sequence[Fault],
+    resumed: bool,
+    display: AbstractContextManager[object] | None,
+    carry_out: Engine | None,
+) -> Result:
+    """What an engine makes of the run that was prepared in `folder`."""
     start = time.perf_counter()
     try:
         with display or nullcontext():
@@ -114,10 +159,10 @@ def simulate(
         scenario,
         time.perf_counter() - start,
         resumed,
-        (*_left_out(found.faults), *_withdrawn(folder)),
+        (*_left_out(faults), *_withdrawn(folder)),
         _fingerprint(folder, cohorts),
     )
-    result.write(folder)
+    result.write(folder, [folder / RUN_ID, *_participants(folder, scenario)])
     return result
 
 
@@ -137,7 +182,11 @@ def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | No
     name = f"phantom-{version('fedprivseg')}-{data.subjects}-{data.seed}-{'-'.join(map(str, centres))}"
     folder = cache_folder() / name
     if not folder.exists():
-        write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
+        try:
+            write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
+        except FolderError:
+            if not folder.exists():  # otherwise another process has drawn the same meanwhile
+                raise
     return folder.resolve()
 
 
@@ -154,11 +203,11 @@ def _fingerprint(folder: Path, cohorts: dict[str, Cohort]) -> str:
 
 def _check_folder(folder: Path, scenario: Scenario) -> bool:
     """Whether `folder` holds an attempt at this scenario. Raises FolderError if it holds anything else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= _BEFORE):
         return False
-    if not folder.is_dir() or not (folder / "scenario.json").exists():
-        raise FolderError(f"{folder} is no run folder and not empty; choose another with --out")
-    other = Scenario.model_validate_json((folder / "scenario.json").read_text(encoding="utf-8"))
+    if not folder.is_dir() or not (folder / SCENARIO).exists():
+        raise FolderError(f"{folder} is no run folder and not empty (it has no {SCENARIO}); choose another with --out")
+    other = read_resolved(folder)
     if other.sha256 != scenario.sha256:
         changed = ", ".join(_differences(other.model_dump(mode="json"), scenario.model_dump(mode="json")))
         raise FolderError(
@@ -175,24 +224,31 @@ def _differences(one: object, other: object, place: str = "") -> list[str]:
 
 
 def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str, Cohort]) -> None:
-    """Write the scenario, the run's id and each simulated hospital's folder. All or nothing for a new folder."""
-    new = not folder.exists()
+    """Write the scenario, the run's id and each simulated hospital's folder, as far as they are not there.
+
+    The scenario comes first: by it the same command knows its folder again, whenever it was killed.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(folder).free) < _ROOM_BYTES:
             raise FolderError(
                 f"only {free // 2**20} MiB are free at {folder}; a run needs at least {_ROOM_BYTES // 2**20}"
             )
-        if not (folder / "run-id").exists():
-            write_text(folder / "run-id", secrets.token_hex(8))
+        if not (folder / SCENARIO).exists():
+            write_scenario(folder, scenario)
+        if not (folder / RUN_ID).exists():
+            if (folder / "server").exists():  # what was signed in this run was signed under its id
+                raise damaged(folder / RUN_ID, "is missing")
+            write_text(folder / RUN_ID, secrets.token_hex(8))
+        read_run_id(folder)
         settle(folder, scenario, resolve(scenario.method).declared, release, cache_folder().resolve() / "grid", cohorts)
-        write_text(folder / "scenario.json", scenario.model_dump_json(indent=1))
-    except (OSError, FolderError) as fault:
-        if new:
-            shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(fault, FolderError):
-            raise
+    except OSError as fault:
         raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
+
+
+def _participants(folder: Path, scenario: Scenario) -> list[Path]:
+    """Each site's own record of who takes part, where it has one."""
+    paths = [Notes(folder / "sites" / site.name).path(PARTICIPANTS) for site in scenario.sites]
+    return [path for path in paths if path.exists()]
 
 
 def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
@@ -216,7 +272,7 @@ def _withdrawn(folder: Path) -> tuple[str, ...]:
 def _gather(
     folder: Path, scenario: Scenario, wall_s: float, resumed: bool, notes: tuple[str, ...], split_sha256: str
 ) -> Result:
-    accounts = json.loads((folder / "server" / "accounts.json").read_text(encoding="utf-8"))
+    accounts = read_document(folder / "server" / "accounts.json")
     sites: dict[str, SiteResult] = {}
     rows: list[Row] = []
     means: list[float] = []

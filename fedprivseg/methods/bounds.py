@@ -13,10 +13,9 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 from pydantic import Field
-from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from fedprivseg.files import whole
+from fedprivseg.arrays import load_arrays, save_arrays
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import (
     MEASURED,
@@ -246,9 +245,8 @@ class Pooled(Method):
                 device=federation.device,
                 progress=lambda _, done, total: federation.progress("train pooled", done, total),
             )
-            with whole(path) as draft:
-                save_file(weights_of(net), draft)
-        return load_file(path)
+            save_arrays(path, weights_of(net))
+        return load_arrays(path)
 
 
 def _all(rows: Codes) -> np.ndarray:

@@ -20,10 +20,8 @@ from typing import Any, ClassVar, Literal, Self, final
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from fedprivseg.files import whole
+from fedprivseg.arrays import load_with_facts, save_arrays
 from fedprivseg.methods.method import (
     MEASURED,
     Action,
@@ -398,15 +396,14 @@ class PrivacySF(CodedMethod):
             device=federation.device,
             progress=lambda _, done, total: federation.progress("train mapping", done, total),
         )
-        state = {name: value.cpu().contiguous() for name, value in mapping.state_dict().items()}
-        with whole(path) as draft:
-            save_file(state, draft, metadata={"sites": " ".join(mapping.sites)})
+        state = {name: value.cpu().numpy() for name, value in mapping.state_dict().items()}
+        save_arrays(path, state, {"sites": " ".join(mapping.sites)})
         return mapping
 
     def _load(self, path: Path) -> SiteMapping:
-        with safe_open(path, framework="pt") as file:
-            mapping = self._build(tuple(file.metadata()["sites"].split()), 0)
-            mapping.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        state, facts = load_with_facts(path)
+        mapping = self._build(tuple(facts["sites"].split()), 0)
+        mapping.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
         return mapping.eval()
 
     def _build(self, sites: tuple[str, ...], seed: int) -> SiteMapping:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,17 +14,20 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedprivseg.config import Scenario
+from fedprivseg.documents import read_document, write_document
 from fedprivseg.errors import LedgerError, PayloadError, QuorumError, SiteError
-from fedprivseg.files import write_text
 from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, Reply, read_reply, write_order
 from fedprivseg.methods.method import Array, Codes, Expected
+from fedprivseg.policy import ledger
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Fact, Ledger
 from fedprivseg.policy.transport import Card, EncryptionKey
 from fedprivseg.policy.witness import SERVER, Head
 from fedprivseg.progress import ProgressFile
 from fedprivseg.records import Budget, CrossSite, CurvePoint, Entry, Kind, Order, Payload, digest
+from fedprivseg.server.identities import IDENTITIES, read_identities, write_identities
 from fedprivseg.server.intake import Intake
+from fedprivseg.server.receipts import SENT, Receipts
 from fedprivseg.server.store import Store
 
 DESCRIBE = "describe"
@@ -79,14 +81,17 @@ class GridFederation:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.progress = ProgressFile(folder / "progress.json")
-        self.store = Store(folder / "codes")
         self.accounts = {site.name: Account() for site in scenario.sites}
         self.stages: dict[str, float] = {}
         self.entries: dict[str, dict[str, dict[str, Any]]] = {}
-        self._recall()
         key, opener = folder / "key.pem", folder / "encryption.pem"
         identity = SiteKey.load(key) if key.exists() else SiteKey.create(key)
         self._ledger = Ledger(folder / "ledger.jsonl", identity, SERVER)
+        ledger.verify(self._ledger.path, public_hex=identity.public_hex)
+        self._receipts = Receipts(ledger.read(self._ledger.path))
+        self._sent: dict[str, int] = {}
+        self.store = Store(folder / "codes", self._receipts.digests)
+        self._recall()
         self._key = EncryptionKey.load(opener) if opener.exists() else EncryptionKey.create(opener)
         self._card = Card.issue(identity, self._key).text()
         self._seen: dict[str, int] = {}
@@ -125,7 +130,6 @@ class GridFederation:
                 )
             if isinstance(reply, Released):
                 account = self.accounts[site]
-                account.bytes_up += len(reply.body)
                 account.seconds += reply.seconds
                 account.peak_rss_mb = max(account.peak_rss_mb, reply.peak_rss_mb)
             if (payload := self._receive(site, orders[site], expected, reply)) is None:
@@ -232,10 +236,9 @@ class GridFederation:
 
     def _identities(self, presented: dict[str, str]) -> dict[str, str]:
         """The keys first presented in this run; a site that later presents another is caught by its signatures."""
-        path = self.folder / "identities.json"
-        known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-        merged = {**presented, **known}
-        write_text(path, json.dumps(merged, sort_keys=True, indent=1))
+        spoken = self._receipts.orders or (self.folder / IDENTITIES).exists()
+        merged = {**presented, **(read_identities(self.folder) if spoken else {})}
+        write_identities(self.folder, merged)
         return merged
 
     def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
@@ -243,8 +246,7 @@ class GridFederation:
         messages, head = [], self._ledger.head()
         for site, order in orders.items():
             envelope = Envelope(order, self._run_id, self._scenario_json, head, self._card)
-            if order.answer is not None:
-                self.accounts[site].bytes_down += len(order.answer.encode())
+            self._sent[site] = 0 if order.answer is None else len(order.answer.encode())
             messages.append(Message(write_order(envelope), self._nodes[site], MESSAGE_TYPE))
         replies: dict[str, Reply] = {}
         dead: dict[str, int] = {}
@@ -277,7 +279,7 @@ class GridFederation:
             self._turn_away(site, order, fault)
             return None
         if isinstance(reply, Refused):
-            self._ledger.append("receipt", {**facts, "rule": reply.rule})
+            self._note({**facts, "rule": reply.rule})
             if reply.rule == LAPSED:
                 self._forget(site)
             self._leave(site, f"withheld by its gate in {order.action!r} ({reply.rule}): {reply.reason}")
@@ -286,15 +288,22 @@ class GridFederation:
         try:
             body = self._intake.opened(site, order, expected, reply)
         except PayloadError as fault:
-            self._ledger.append("receipt", {**facts, "digest": digest(reply.body)})
+            self._note({**facts, "digest": digest(reply.body)})
             self._turn_away(site, order, fault)
             return None
-        self._ledger.append("receipt", {**facts, "digest": digest(body)})
+        self._note({**facts, "digest": digest(body)})
         try:
             return self._intake.checked(site, order, expected, body)
         except PayloadError as fault:
             self._turn_away(site, order, fault)
             return None
+
+    def _note(self, facts: Mapping[str, Fact]) -> None:
+        """Write the receipt into the server's ledger, and count it."""
+        site = str(facts["site"])
+        sent = {SENT: self._sent[site]} if self._sent.get(site) else {}
+        self._receipts.note(self._ledger.append("receipt", {**facts, **sent}))
+        self.accounts[site].bytes_up, self.accounts[site].bytes_down = self._receipts.size(site)
 
     def _turn_away(self, site: str, order: Order, fault: Exception) -> None:
         self._leave(site, f"refused at the intake in {order.action!r}: {fault}")
@@ -329,14 +338,16 @@ class GridFederation:
     def _save(self) -> None:
         sites = {name: vars(account) for name, account in self.accounts.items()}
         content = {"stages": self.stages, "sites": sites, "entries": self.entries}
-        write_text(self.folder / "accounts.json", json.dumps(content, indent=1, sort_keys=True))
+        write_document(self.folder / "accounts.json", content)
 
     def _recall(self) -> None:
-        """Go on with the accounts of an interrupted attempt: what was sent then was sent."""
+        """Go on with the accounts of an interrupted attempt: what was sent then was sent. They are saved after each order, so
+        that they may be missing in the midst of the first alone."""
         path = self.folder / "accounts.json"
-        if not path.exists():
-            return
-        content = json.loads(path.read_text())
-        self.stages, self.entries = content["stages"], content["entries"]
-        for name, values in content["sites"].items():
-            self.accounts[name] = Account(**{**values, "status": "ok"})
+        if path.exists() or len(self._receipts.orders) > 1:
+            content = read_document(path)
+            self.stages, self.entries = content["stages"], content["entries"]
+            for name, values in content["sites"].items():
+                self.accounts[name] = Account(**{**values, "status": "ok"})
+        for name, account in self.accounts.items():
+            account.bytes_up, account.bytes_down = self._receipts.size(name)
