@@ -12,13 +12,20 @@ from fedprivseg.server import identities
 from fedprivseg.site.station import Station, station_folder
 
 
+_RECEIPT = b'"event":"receipt"'
+"""Stands in the server's ledger as soon as a site has answered; its record of the sites' keys is written before."""
+
+
 def read_identities(run: Path) -> dict[str, str]:
-    """Each site's public key (hex) as the server of a run noted it; nobody's where there is no server's folder.
+    """Each site's public key (hex) as the server of a run noted it; nobody's where nobody has spoken to a server yet.
 
     Raises LedgerError if the server's record of them is gone or damaged.
     """
     folder = run / SERVER
-    return identities.read_identities(folder) if folder.is_dir() else {}
+    book = folder / "ledger.jsonl"
+    if not (folder / identities.IDENTITIES).exists() and not (book.exists() and _RECEIPT in book.read_bytes()):
+        return {}
+    return identities.read_identities(folder)
 
 
 def known_keys(run: Path) -> dict[str, str]:

@@ -229,6 +229,7 @@ def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str,
     The scenario comes first: by it the same command knows its folder again, whenever it was killed.
     """
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(folder).free) < _ROOM_BYTES:
             raise FolderError(
                 f"only {free // 2**20} MiB are free at {folder}; a run needs at least {_ROOM_BYTES // 2**20}"

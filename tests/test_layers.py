@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "fedprivseg"
 
 # Lower layers first. A module may import from lower layers and from its own part, never from a neighbour or above.
 LAYERS = (
-    {"records", "errors", "seeds", "compute", "progress", "files"},
+    {"records", "errors", "seeds", "compute", "progress", "files", "documents", "arrays", "lock"},
     {"config", "data", "nets", "policy", "measures", "protections", "results", "findings"},
     {"methods", "attacks", "messages"},
     {"site", "server"},
@@ -46,6 +46,8 @@ LAYERS = (
 FORBIDDEN = {("methods", "data"), ("methods", "policy"), ("attacks", "data"), ("attacks", "policy"), ("server", "data")}
 NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("archiving", "hospitals"),
+    ("arrays", "documents"),
+    ("arrays", "files"),
     ("benchmark", "report"),
     ("benchmark", "run"),
     ("breach", "hospitals"),
@@ -57,16 +59,20 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("disposal", "hospitals"),
     ("disposal", "inventory"),
     ("disposal", "notices"),
+    ("documents", "errors"),
+    ("documents", "files"),
     ("files", "errors"),
     ("findings", "config"),
     ("hospitals", "wards"),
     ("inventory", "hospitals"),
+    ("lock", "errors"),
     ("notices", "hospitals"),
     ("policy", "config"),
     ("progress", "files"),
     ("protections", "config"),
     ("records", "errors"),
     ("report", "compliance"),
+    ("report", "evidence"),
     ("report", "thresholds"),
     ("report", "withdrawal"),
     ("results", "config"),
@@ -75,6 +81,7 @@ NEIGHBOURS = {  # within a layer: who may use whom, besides itself
     ("safekeeping", "hospitals"),
     ("safekeeping", "notices"),
     ("safekeeping", "withdrawal"),
+    ("trace", "evidence"),
     ("trace", "hospitals"),
     ("trace", "report"),
     ("trace", "withdrawal"),

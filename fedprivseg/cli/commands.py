@@ -21,6 +21,7 @@ from fedprivseg.cli import data as data_commands
 from fedprivseg.cli.terminal import bar, open_console, print_result, print_table
 from fedprivseg.errors import DataError, FedprivsegError, FolderError, QuorumError, RequestError
 from fedprivseg.files import deliver
+from fedprivseg.lock import check_free
 
 app = typer.Typer(
     help="Simulate, compare and audit how hospitals segment images together without sharing them.",
@@ -85,6 +86,7 @@ def run(
     chosen += [] if seed is None else [f"seed={seed}"]
     asked = read_scenario(scenario, chosen)
     folder = out or asked.folder
+    check_free(folder)
     console = open_console(stderr=as_json)
     with begun(asked, folder) as carry_out:
         from fedprivseg.cli.display import Display

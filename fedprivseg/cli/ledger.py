@@ -51,6 +51,11 @@ def verify(run_folder: Run) -> None:
         typer.echo(
             f"{site}: MISSING: it has shown its key in this run, and its ledger is gone. Put back a copy, and verify it."
         )
+    for site in _unknown(run_folder, keys) if not broken else ():
+        broken = True
+        typer.echo(
+            f"{site}: UNKNOWN: the server had payloads of it, and its record of the sites' keys does not name it."
+        )
     if not broken:
         for sentence in _contradictions(run_folder):
             broken = True
@@ -89,6 +94,17 @@ def _missing(run_folder: Path, keys: Mapping[str, str]) -> list[str]:
     """Whose ledger must be there and is not: a site that the server knows by its key, and the server that has a folder."""
     expected = {*keys} - {"server"} | ({"server"} if (run_folder / "server").is_dir() else set())
     return sorted(expected - {path.parent.name for path in _ledgers(run_folder)})
+
+
+def _unknown(run_folder: Path, keys: Mapping[str, str]) -> list[str]:
+    """The sites whose payloads the server had, and whose keys it does not know any more."""
+    from fedprivseg.policy.ledger import read
+
+    path = run_folder / "server" / "ledger.jsonl"
+    came = [
+        line for line in (read(path) if path.exists() else ()) if line.event == "receipt" and "digest" in line.facts
+    ]
+    return sorted({str(line.facts.get("site")) for line in came} - keys.keys())
 
 
 def _said(line: Line) -> list[str]:

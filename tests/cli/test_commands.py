@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny_settings
 
+from fedprivseg.documents import read_document
+
 BRIEF = [
     "method.parameters.image_steps=3",
     "method.parameters.mask_steps=3",
@@ -195,7 +197,7 @@ def test_attack_prints_tables_or_one_document(finished):
     assert not list(folder.glob("*.draft"))
     content = json.loads(done.stdout)
     assert {one["attack"] for one in content["redrawn"]} == {"data-free"}
-    assert json.loads((folder / "attacks.json").read_text()) == content
+    assert read_document(folder / "attacks.json") == content
 
 
 @pytest.mark.parametrize(
