@@ -11,7 +11,6 @@ from fedprivseg.policy.witness import SERVER
 from fedprivseg.server import identities
 from fedprivseg.site.station import Station, station_folder
 
-
 _RECEIPT = b'"event":"receipt"'
 """Stands in the server's ledger as soon as a site has answered; its record of the sites' keys is written before."""
 

@@ -301,7 +301,7 @@ def test_without_images_no_picture_is_opened(tmp_path: Path, monkeypatch: pytest
     def forbidden(path: Path) -> None:
         raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr(report, "load_file", forbidden)
+    monkeypatch.setattr(report, "load_arrays", forbidden)
     monkeypatch.setattr(report, "open_vault", forbidden)
     text = written(run)
     page = Page(text)
