@@ -34,10 +34,11 @@ def test_no_byte_can_change_without_notice(path):
         for byte in (whole[place] ^ 1, ord("9"), 0):
             path.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
             try:
-                # A digest under another name is none: what it stood for still has to be the same.
-                assert {key: value for key, value in read_document(path).items() if key in CONTENT} == CONTENT
-            except FolderError as fault:
-                assert str(path) in str(fault)
+                found = read_document(path)
+            except FolderError:
+                continue
+            # A digest under another name is none; what it stood for still has to be the same.
+            assert {key: value for key, value in found.items() if key in CONTENT} == CONTENT
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,15 @@ def test_a_second_thread_is_refused_too_and_the_lock_goes_with_an_error(tmp_path
             pass
         said.append("refused")
 
-    with pytest.raises(ValueError, match="broken"), alone(tmp_path):
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-        raise ValueError("broken")
+    def broken():
+        with alone(tmp_path):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        broken()
     assert said == ["refused"]
     with alone(tmp_path):
         pass
