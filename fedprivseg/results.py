@@ -148,10 +148,15 @@ def read_result(folder: Path) -> Result:
         raise damaged(path, f"and {_TABLE} beside it are no result that this release reads", _AGAIN) from None
 
 
-def check_files(folder: Path) -> None:
-    """Check every file of a finished run whose digest stands in its result. Raises FolderError that names the first that is
-    missing or was changed, and as `read_result`."""
-    _check(folder, _document(folder))
+def check_files(folder: Path, *, gone: bool = False) -> None:
+    """Check every file of a finished run whose digest stands in its result.
+
+    gone: whether files may be missing, as a site's after the destruction of what it held. Raises FolderError that names the
+    first that was changed, or is missing, and as `read_result`.
+    """
+    content = _document(folder)
+    there = [name for name in content.get(DIGESTS, {}) if not gone or (folder / name).exists()]
+    _check(folder, content, *there)
 
 
 def _document(folder: Path) -> dict[str, Any]:
@@ -162,10 +167,11 @@ def _document(folder: Path) -> dict[str, Any]:
 
 
 def _check(folder: Path, content: dict[str, Any], *names: str) -> None:
-    """Check the files `names`, or all. A site's folder may be elsewhere by now: it is the site's."""
+    """Check those of the files `names` whose digests stand in the result's `content`. A site's folder may be elsewhere by now:
+    it is the site's."""
     for name, sha256 in content.get(DIGESTS, {}).items():
         path = folder / name
-        if (names and name not in names) or (not names and not path.parent.exists()):
+        if name not in names or not path.parent.exists():
             continue
         content_of(path, _AGAIN)
         if _sha256(path) != sha256:

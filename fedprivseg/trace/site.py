@@ -36,7 +36,7 @@ def trace_subject(run: Path, name: str, *, site: str = "", with_code: bool = Fal
     """
     scenario = read_scenario(run)
     if (run / "result.json").exists():
-        check_files(run)
+        check_files(run, gone=True)
     home, pseudonym, subject = _find(run, sorted(each.name for each in scenario.sites), name, site)
     key = SiteKey.load(home / "vault" / KEY)
     own = verified(home / "ledger.jsonl", key.public_hex)

@@ -31,12 +31,21 @@ STATES = ("trace", "trace at the server")
 DEAR = ("run again", "report", "attack")
 """These take a second when they are not refused, and are called for two damages of the four."""
 
+WRITERS = (*DEAR, "access ask", "access query", "destroy order", "vault show")
+"""After these all of the run is put back, after the others the file that was damaged."""
+
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory, phantom):
     """The folder of a finished run, a folder to work in, and the words of every command that reads a run's folder, by name."""
     place = tmp_path_factory.mktemp("damaged")
-    settings = [*tiny_settings(phantom), *BRIEF, "method.parameters.half=false", "report.images=false"]
+    settings = [
+        *tiny_settings(phantom),
+        *BRIEF,
+        "method.parameters.half=false",
+        "method.parameters.shard_slices=512",
+        "report.images=false",
+    ]
     path = ROOT / "simulations" / "quickstart.toml"
     simulate(load_scenario(path, settings), place / "whole")
     run = place / "run"
@@ -147,11 +156,13 @@ def test_a_damaged_file_gives_the_same_numbers_or_one_plain_sentence(commands, n
     status, said, files = read_by(words[name], run, whole)
     assert status == 0
     right = numbers(name, run, said)
+    restore(whole, run)
     for path in sorted(filter(chosen, files)):
         for damage, body in damages((whole / path).read_bytes()):
             if name in DEAR and damage in ("empty", "cut"):
                 continue
-            restore(whole, run)
+            if name == "run again" and path.parent != Path():
+                continue  # all else it reads for the report, which is a command of its own
             (run / path).unlink()
             if body is not None:
                 (run / path).write_bytes(body)
@@ -161,6 +172,11 @@ def test_a_damaged_file_gives_the_same_numbers_or_one_plain_sentence(commands, n
             assert status in (0, 1, 2), what
             if status == 0 and name not in STATES and path.name not in PAPERS:
                 assert numbers(name, run, said) == right, what
+            if name in WRITERS:
+                restore(whole, run)
+            else:
+                (run / path).unlink(missing_ok=True)
+                shutil.copy2(whole / path, run / path)
 
 
 def test_every_file_of_a_finished_run_is_read_by_some_command_or_by_none_for_a_reason(commands):
@@ -168,8 +184,9 @@ def test_every_file_of_a_finished_run_is_read_by_some_command_or_by_none_for_a_r
     whole, run, words = commands
     found = set()
     for name in NAMES:
-        restore(whole, run)
-        found |= read_by(words[name], run, whole)[2]
+        if name != "run again":  # which reads what `report` reads
+            restore(whole, run)
+            found |= read_by(words[name], run, whole)[2]
     unread = {str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file()} - {
         str(path) for path in found
     }
