@@ -25,7 +25,7 @@ SITE = "centre1"
 PAPERS = ("policy.toml", "staff.toml", "records.jsonl", "accounts.jsonl", "response.toml", "station.json")
 """The hospital's own: what they say may change, and what follows from it with it."""
 
-STATES = ("trace", "trace at the server")
+STATES = ("trace", "trace at the server", "destroy order")
 """These commands say which files are there, so that what they print follows from it."""
 
 DEAR = ("run again", "report", "attack")
@@ -52,6 +52,7 @@ def commands(tmp_path_factory, phantom):
     subject = json.loads((place / "whole/sites" / SITE / "cohort.json").read_text())["train"][0]["code"]
     image = next(phantom.rglob("*_sa.nii.gz"))
     home = run / "sites" / SITE
+    reasons = ("--reason", "The study has ended.", "--media", "The storage team shreds the disk in June.")
     words = {
         "run again": ["run", path, "-o", run, *(word for each in settings for word in ("--set", each))],
         "report": ["report", run],
@@ -69,7 +70,7 @@ def commands(tmp_path_factory, phantom):
         "access query": ["access", "query", run, SITE, "--as", "patient-001", "--signed-in", "1"],
         "access list": ["access", "list", home],
         "destroy verify": ["destroy", "verify", run, SITE],
-        "destroy order": ["destroy", "order", run, SITE, "--as", "data-manager-1", "--reason", "The study has ended."],
+        "destroy order": ["destroy", "order", run, SITE, "--as", "data-manager-1", *reasons],
         "policy diff": ["policy", "diff", home / "policy.toml", "open-research"],
         "vault show": ["vault", "show", run, SITE, "intake.json", "--as", "data-manager-1"],
     }
