@@ -19,7 +19,7 @@ _HOMES = {
     "FedprivsegError": "errors",
     "Result": "results",
     "Scenario": "config",
-    "load_scenario": "run",
+    "load_scenario": "scenarios",
     "simulate": "run",
 }
 
@@ -29,7 +29,8 @@ if _TYPE_CHECKING:
     from fedprivseg.config import Scenario
     from fedprivseg.errors import FedprivsegError
     from fedprivseg.results import Result
-    from fedprivseg.run import load_scenario, simulate
+    from fedprivseg.run import simulate
+    from fedprivseg.scenarios import load_scenario
 
 
 def __getattr__(name: str) -> _Any:
@@ -37,3 +38,8 @@ def __getattr__(name: str) -> _Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(_import_module(f"fedprivseg.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    # What is imported on use is there, too.
+    return sorted({*globals(), *__all__} - {"annotations"})

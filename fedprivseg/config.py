@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -19,7 +18,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from fedprivseg.errors import ScenarioError
-from fedprivseg.records import Grid
+from fedprivseg.files import is_companion
+from fedprivseg.records import STRUCTURES, Grid
+from fedprivseg.toml_text import Setting, apply_settings, read_toml, shortened
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
 
@@ -42,6 +43,9 @@ class SiteConfig(_Frozen):
     it into its simulated hospital's folder, where the gate reads it. A real hospital's gate reads the hospital's own file.
     ``domain``: the security domain of the hospital's network (T/SCGS 313008-2024 clause 5.3.2-c), empty if none is stated.
     ``cedar``: the files of its folder ``cedar/`` by name, the hospital's own policies on access (`policy.access`), likewise.
+    ``labels``: what the labels in the hospital's mask files stand for, ``{ 1 = "RV", 2 = "MYO", 3 = "LV" }`` for masks in the
+    order of ACDC; empty for the order of M&Ms. It is about what is read: masks that are written, predictions too, have the
+    order of M&Ms, 1 LV, 2 MYO, 3 RV.
     """
 
     name: Name
@@ -49,8 +53,25 @@ class SiteConfig(_Frozen):
     title: str = ""
     vendor: str = ""
     domain: Name | Literal[""] = ""
+    labels: dict[int, str] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
     cedar: dict[CedarFile, str] = Field(default_factory=dict)
+
+    @field_validator("labels")
+    @classmethod
+    def _complete(cls, value: dict[int, str]) -> dict[int, str]:
+        numbers = range(1, len(STRUCTURES) + 1)
+        if value and (sorted(value) != list(numbers) or sorted(value.values()) != sorted(STRUCTURES)):
+            raise ValueError(
+                f"must name each of {', '.join(STRUCTURES)} once, for the labels {', '.join(map(str, numbers))}, such as "
+                '{ 1 = "RV", 2 = "MYO", 3 = "LV" }'
+            )
+        return value
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """What the labels 1, 2, 3 in the hospital's mask files stand for (`records.Subject.order`)."""
+        return tuple(self.labels[label] for label in sorted(self.labels)) or STRUCTURES
 
 
 class DataConfig(_Frozen):
@@ -240,7 +261,9 @@ class Scenario(_Frozen):
     question: str = ""
     seed: int = Field(default=0, ge=0, lt=2**31)
     engine: Literal["ray", "inline"] = "ray"
-    quorum: int = Field(default=1, ge=1, description="fewest sites with which the run goes on when others are refused")
+    quorum: int = Field(
+        default=1, ge=1, description="fewest sites with which the run goes on when others fail or are excluded"
+    )
     deadline_s: float = Field(default=86_400.0, gt=0, description="longest wait for one answer of a site, in seconds")
     sites: tuple[SiteConfig, ...] = Field(min_length=1)
     data: DataConfig = DataConfig()
@@ -267,9 +290,19 @@ class Scenario(_Frozen):
         return self
 
     @property
+    def run_name(self) -> str:
+        """What a folder of its run is called: name, method, variant and seed. What the name or the method says already is not
+        said again: ``quickstart-privacy-sf-improved-0``, but ``fedavg-0`` and ``coded-paper-privacy-sf-0``."""
+        said: list[str] = self.name.split("-")
+        for words in (self.method.name.split("-"), self.method.variant.split("-")):
+            if words not in ([""], ["default"]) and not _within(words, said):
+                said += words
+        return "-".join([*said, str(self.seed)])
+
+    @property
     def folder(self) -> Path:
         """Where its run goes if nobody says otherwise."""
-        return Path("runs") / f"{self.name}-{self.seed}"
+        return Path("runs") / self.run_name
 
     @property
     def sha256(self) -> str:
@@ -279,18 +312,9 @@ class Scenario(_Frozen):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises ScenarioError if it is absent or does not parse."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ScenarioError(f"no such file: {path}") from None
-    except IsADirectoryError:
-        raise ScenarioError(f"{path} is a folder; give a TOML file") from None
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ScenarioError(f"{path} cannot be read: {type(fault).__name__}") from None
-    except tomllib.TOMLDecodeError as fault:
-        raise ScenarioError(f"{path} is not valid TOML: {fault}") from None
+def _within(words: Sequence[str], said: Sequence[str]) -> bool:
+    """Whether `words` stand one after the other in `said`."""
+    return any(list(said[start : start + len(words)]) == list(words) for start in range(len(said)))
 
 
 def read_site(folder: Path, name: str) -> SiteConfig:
@@ -308,16 +332,35 @@ def read_site(folder: Path, name: str) -> SiteConfig:
     if "cedar" in content:
         raise ScenarioError(f"{path}: a site's policies on access stand in files of their own, cedar/*.cedar beside it")
     rules = path.with_name("policy.toml")
-    own = {each.name: _text(each) for each in sorted(path.with_name("cedar").glob("*.cedar"))}
+    own = {each.name: _text(each) for each in sorted(path.with_name("cedar").glob("*.cedar")) if not is_companion(each)}
     site = validated(SiteConfig, {**content, "policy": read_toml(rules) if rules.exists() else {}, "cedar": own}, path)
     if site.name != name:
         raise ScenarioError(f"{path}: name is {site.name!r}, but its folder is {name!r}; make them equal")
     return site
 
 
+def read_sites(folder: Path) -> tuple[SiteConfig, ...]:
+    """All sites of a folder of sites, by name. Raises ScenarioError, also for a folder without a site."""
+    names = site_names(folder)
+    if not names:
+        raise ScenarioError(f"{folder} holds no site; give a folder of sites, each a folder with a site.toml")
+    return tuple(read_site(folder, name) for name in names)
+
+
+def label_orders(sites: Sequence[SiteConfig]) -> dict[int, tuple[str, ...]]:
+    """Centre -> what the labels in its masks stand for. Raises ScenarioError if two sites of one centre differ in it."""
+    orders: dict[int, tuple[str, ...]] = {}
+    for site in sites:
+        if orders.setdefault(site.centre, site.order) != site.order:
+            raise ScenarioError(
+                f"sites of centre {site.centre} state different labels; one release is read in one order"
+            )
+    return orders
+
+
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         raise ScenarioError(f"{path} cannot be read: {type(fault).__name__}") from None
 
@@ -336,27 +379,7 @@ def validated(model: type[Model], content: Mapping[str, Any], where: Path | str)
         raise ScenarioError(f"{where}: " + "; ".join(lines)) from None
 
 
-def apply_settings(content: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """`content` with ``key=value`` settings applied; keys are dotted (``grid.height=160``), values TOML or text."""
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
-            raise ScenarioError(f"--set wants key=value, such as grid.height=160; given {setting!r}")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        table = content
-        *tables, last = key.strip().split(".")
-        for part in tables:
-            table = table.setdefault(part, {})
-            if not isinstance(table, dict):
-                raise ScenarioError(f"--set {setting}: {part!r} is a value, not a table")
-        table[last] = value
-    return content
-
-
-def read_scenario(path: Path, settings: Sequence[str] = (), *, sites_folder: Path | None = None) -> Scenario:
+def read_scenario(path: Path, settings: Sequence[Setting] = (), *, sites_folder: Path | None = None) -> Scenario:
     """The scenario of a file, with settings applied and its sites read. Raises ScenarioError."""
     content = apply_settings(read_toml(path), settings)
     # Beside the scenario's folder; a folder of scenarios may itself lie in simulations/.
@@ -365,7 +388,7 @@ def read_scenario(path: Path, settings: Sequence[str] = (), *, sites_folder: Pat
     names = content.get("sites", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
         raise ScenarioError(
-            f'{path}: sites must be a list of site names, such as ["centre1", "centre2"]; given {names!r}'
+            f'{path}: sites must be a list of site names, such as ["centre1", "centre2"]; given {shortened(repr(names))}'
         )
     content["sites"] = [read_site(folder, name).model_dump() for name in names]
     return validated(Scenario, content, path)
@@ -381,7 +404,7 @@ def _fault_line(model: type[BaseModel], error: Any) -> str:
         return f"{place!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
     given = error.get("input")
-    shown = "" if isinstance(given, dict) else f"; given {given!r}"
+    shown = "" if isinstance(given, dict) else f"; given {shortened(repr(given))}"
     return f"{place}: {message}{shown}"
 
 

@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
+from fedprivseg.data.geometry import moved
 from fedprivseg.errors import DataError, FolderError, RequestError
 from fedprivseg.policy import deidentify_counts as counts
 from fedprivseg.policy import deidentify_images as images
@@ -177,9 +178,15 @@ def _picture(
     operation = choose(PICTURES, technique, parameters, secret)
     try:
         image = nib.nifti1.Nifti1Image.from_filename(source)
+        if image.get_data_dtype().kind not in "iuf":
+            raise ValueError
         voxels = np.asarray(image.dataobj, np.float32)
+        # A header of its own: the source's geometry comes along, and no text.
+        header = moved(image.header, _placed(operation))
     except (ImageFileError, OSError, EOFError, ValueError) as fault:
-        raise DataError(f"{source.name!r} is no readable NIfTI image ({type(fault).__name__}).") from None
+        raise DataError(
+            f"{source.name!r} is no readable NIfTI-1 image of integers or floats ({type(fault).__name__})."
+        ) from None
     if voxels.ndim not in (3, 4):
         raise DataError(f"{source.name!r} has {voxels.ndim} axes; (X, Y, Z) and (X, Y, Z, T) are allowed.")
     slices = np.ascontiguousarray(
@@ -200,20 +207,20 @@ def _picture(
     else:
         raise _irreversible(operation)
     back = value.transpose(value.ndim - 2, value.ndim - 1, *range(value.ndim - 2))
-    # A header of its own: no text of the source's comes along.
-    body = nib.nifti1.Nifti1Image(back, _placed(image.affine, operation)).to_bytes()
+    header.set_data_dtype(back.dtype)
+    body = nib.nifti1.Nifti1Image(back, None, header).to_bytes()
     return (gzip.compress(body, 6, mtime=0) if target.suffix == ".gz" else body), history
 
 
-def _placed(affine: np.ndarray, operation: Operation) -> np.ndarray:
-    """Where the first pixel lies now, and how far the pixels are apart."""
+def _placed(operation: Operation) -> np.ndarray:
+    """Where in the source the first pixel lies now, and how far the pixels are apart, (4, 4)."""
     change = np.eye(4)
     if isinstance(operation, images.Crop):
         change[:2, 3] = operation.rows[0], operation.columns[0]
     if isinstance(operation, images.Generalisation):
         change[:2, 3] = (operation.block - 1) / 2
         change[0, 0] = change[1, 1] = operation.block
-    return np.asarray(affine @ change)
+    return change
 
 
 def _table(

@@ -6,7 +6,7 @@
     │   ├── DataError         a data folder that is absent, empty or no release; a site without subjects
     │   └── FolderError       a run folder that cannot be written, or belongs to another scenario
     ├── RunError              the run failed: exit status 1
-    │   ├── SiteError         a site died or answered with an error (its name, the error's type, a log id)
+    │   ├── SiteError         every site died or answered with an error (their names, the errors' types, log ids)
     │   └── ServerError       the server half failed
     ├── QuorumError           too few sites remain: exit status 3
     ├── PayloadError          bytes that are no acceptable payload (refused at the intake)
@@ -45,7 +45,7 @@ class RunError(FedprivsegError):
 
 
 class SiteError(RunError):
-    """A site died or answered with an error."""
+    """Every site died, was silent or answered with an error. Of some of them a run does without, while its quorum holds."""
 
 
 class ServerError(RunError):

@@ -21,9 +21,9 @@ from fedprivseg.documents import damaged
 from fedprivseg.errors import FolderError, LedgerError, RequestError
 from fedprivseg.files import write_text
 from fedprivseg.policy.access import HOUSE
-from fedprivseg.policy.agreement import BreachPlan
+from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.consent import Consent, Duo, write_register
-from fedprivseg.policy.foresight import draw_up, effective
+from fedprivseg.policy.foresight import Parties, draw_up, effective
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 from fedprivseg.policy.response import RESPONSE, default_plan
@@ -110,7 +110,7 @@ def _write_papers(
         scenario.study.today or date.today(),
         scenario.data.seed,
     )
-    consent, terms = scenario.study.consent, scenario.study.agreement
+    consent = scenario.study.consent
     if consent is not None and not (home / REGISTER).exists():
         codes = [one.code for one in (*cohort.train, *cohort.test)]
         write_register(home / REGISTER, _signed_by_patients(codes, consent, site.name, scenario.study.data))
@@ -119,7 +119,8 @@ def _write_papers(
         if agreement is not None:
             write_text(home / AGREEMENT, agreement.model_dump_json(indent=1))
     if not (home / RESPONSE).exists():
-        plan = default_plan(site.name, None if terms is None else BreachPlan(**terms.breach.model_dump()))
+        stated = read_agreement(home / AGREEMENT)
+        plan = default_plan(site.name, None if stated is None else stated.terms.breach)
         write_text(home / RESPONSE, tomli_w.dumps(plan.model_dump(mode="json")))
 
 
@@ -168,6 +169,30 @@ def ledger_of(home: Path, site: str) -> Ledger:
     """The ledger of the hospital whose folder is `home`, open for appending; its key is made if it has none. Raises
     LedgerError, RequestError."""
     return Ledger(home / "ledger.jsonl", _key(home / "vault" / KEY), site)
+
+
+def keys_of(run: Path, site: str) -> tuple[SiteKey, SiteKey]:
+    """The keys with which the simulated hospital `site` and its server sign; made if there are none yet."""
+    return _key(station_folder(run, site) / "vault" / KEY), _key(run / "server" / KEY)
+
+
+def parties_in(run: Path, scenario: Scenario) -> dict[str, Parties]:
+    """By site, the agreement that lies in the run folder `run` and the keys of who signs it; sites without one are left out.
+    Nothing is written: a party whose key is not there could sign nothing, and stands with a key of no other use."""
+    found = {}
+    for site in scenario.sites:
+        home = station_folder(run, site.name)
+        if not (home / AGREEMENT).exists():
+            continue
+        agreement, unreadable = None, False
+        try:
+            agreement = read_agreement(home / AGREEMENT)
+        except RequestError:  # its gate refuses everything then, and says so
+            unreadable = True
+        paths = home / "vault" / KEY, run / "server" / KEY
+        own, server = (SiteKey.load(path) if path.exists() else SiteKey.new() for path in paths)
+        found[site.name] = Parties(own, server, agreement, unreadable)
+    return found
 
 
 def _key(path: Path) -> SiteKey:

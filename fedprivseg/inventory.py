@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedprivseg.config import Scenario
 from fedprivseg.data.mnms import read_release
+from fedprivseg.data.splits import own_subjects
 from fedprivseg.data.volumes import gridded_file
 from fedprivseg.hospitals import KEY
 from fedprivseg.records import digest
@@ -59,8 +60,8 @@ def cached(station: Station, scenario: Scenario, subject: str | None = None) -> 
         return []
     found = [
         gridded_file(one, scenario.grid.grid(), station.cache)
-        for one in read_release(station.release).subjects
-        if one.centre == station.site.centre and subject in (None, one.code)
+        for one in own_subjects(read_release(station.release).subjects, station.site)
+        if subject in (None, one.code)
     ]
     return sorted(path for path in set(found) if path.exists())
 

@@ -2,59 +2,121 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 
 from fedprivseg.compute import threads
+from fedprivseg.data.geometry import FileFault, Geometry
+from fedprivseg.data.nifti import intensities, opened
 from fedprivseg.data.volumes import to_grid, write_mask
 from fedprivseg.errors import DataError, RequestError
 from fedprivseg.methods import resolve
-from fedprivseg.records import Volume
+from fedprivseg.records import STRUCTURES, Volume
 from fedprivseg.results import read_result, read_scenario
 from fedprivseg.site.bench import Bench
+from fedprivseg.site.likeness import PROFILE, numbers, unlike
 from fedprivseg.site.station import Station, station_folder
 
+NEAR_ZERO = 0.1
+"""A test Dice below this is that of a network which does not find the structure."""
 
-def predict_image(run: Path, image: Path, site: str, out: Path) -> tuple[int, ...]:
-    """Write the mask of `image` (NIfTI, (X, Y, Z) or (X, Y, Z, T)) to `out`, on its grid and affine; returns its shape.
 
-    Labels: 0 background, 1 LV, 2 MYO, 3 RV, uint8. Raises RequestError if the run, the site, the image or `out` is wrong.
+@final
+@dataclass(frozen=True)
+class Warned:
+    """One reason not to trust a mask. code: ``unlike-training``, ``no-profile``, ``untested``, ``near-zero-dice`` or
+    ``empty-mask``. text: a sentence."""
+
+    code: str
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class Prediction:
+    """What was written. mask: the file. shape: its voxels along each axis, as the image's. warnings: why not to trust it."""
+
+    mask: Path
+    shape: tuple[int, ...]
+    warnings: tuple[Warned, ...]
+
+
+def predict_image(run: Path, image: Path, site: str, out: Path) -> Prediction:
+    """Write the mask of `image` to `out`, with the image's own geometry: transforms, codes, units, order of axes.
+
+    run: the folder of a finished run.
+    image: a single-file NIfTI, (X, Y, Z) or (X, Y, Z, T). What `data check` calls a fault of an image is refused.
+    site: at which site; its vault encodes and decodes.
+    out: a .nii or .nii.gz; never the image itself, by whatever name. Labels are uint8: 0 background, 1 LV, 2 MYO, 3 RV.
+
+    Raises RequestError if the run, the site, the image or `out` is wrong; then nothing is written.
     """
     read_result(run)
     scenario = read_scenario(run)
     names = [each.name for each in scenario.sites]
     if site not in names:
         raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
+    if site not in (finished := read_result(run).finished):
+        raise RequestError(
+            f"site {site!r} left the run and has no network of it; the sites that finished are: {', '.join(finished)}"
+        )
     if not out.name.endswith((".nii", ".nii.gz")):
         raise RequestError(f"the mask's file name {out.name!r} must end in .nii or .nii.gz")
-    frames, affine, flat = _read(image)
+    if not image.is_file():
+        raise DataError(f"no such image: {image}")
+    if out.exists() and out.samefile(image):
+        raise RequestError(f"{out} is the image itself, which the mask would replace; choose another file with --out")
+    frames, geometry, is_3d = _read(image)
     method = resolve(scenario.method)
     bench = Bench(Station.read(station_folder(run, site) / "station.json"), scenario)
-    masks = []
+    volumes = [Volume(frame, None, geometry.affine) for frame in frames]
+    gridded = [to_grid(volume, bench.grid)[0] for volume in volumes]
     with threads(scenario.resources.cpus):
-        for frame in np.moveaxis(frames, -1, 0):
-            volume = Volume(np.ascontiguousarray(frame), None, affine)
-            slices, _ = to_grid(volume, bench.grid)
-            masks.append(bench.labels(volume, method.predict(bench, run / "server", slices)))
-    labels = masks[0] if flat else np.stack(masks, axis=-1)
-    write_mask(out, labels, affine)
-    return labels.shape
+        masks = [
+            bench.labels(volume, method.predict(bench, run / "server", slices))
+            for volume, slices in zip(volumes, gridded, strict=True)
+        ]
+    labels = geometry.stored(masks[0] if is_3d else np.stack(masks, axis=-1))
+    warnings = (
+        *_unlike(bench, geometry, np.concatenate(gridded)),
+        *_untrustworthy(run, site),
+        *([] if labels.any() else [Warned("empty-mask", "nothing was segmented: no voxel of the mask has a label")]),
+    )
+    write_mask(out, labels, geometry.header)
+    return Prediction(out, labels.shape, warnings)
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The image as (X, Y, Z, T) float32, its affine, and whether it was 3-D."""
+def _read(path: Path) -> tuple[list[np.ndarray], Geometry, bool]:
+    """The frames (X, Y, Z) float32 of an image, where they lie, and whether the file has three axes."""
     try:
-        image = nib.nifti1.Nifti1Image.from_filename(path)
-        values = np.asarray(image.dataobj, np.float32)
-    except FileNotFoundError:
-        raise DataError(f"no such image: {path}") from None
-    except (ImageFileError, OSError, EOFError, ValueError) as fault:
-        raise DataError(f"{path} is no readable NIfTI image ({type(fault).__name__})") from None
-    if values.ndim not in (3, 4) or 0 in values.shape:
-        raise DataError(f"{path} has shape {values.shape}; allowed are (X, Y, Z) and (X, Y, Z, T)")
-    if not np.isfinite(values).all():
-        raise DataError(f"{path} holds NaN or infinity; repair it first")
-    return values if values.ndim == 4 else values[..., None], image.affine, values.ndim == 3
+        with opened(path) as file:
+            frames = [intensities(file.frame(number)) for number in range(file.frames)]
+            file.read_to_the_end()
+    except FileFault as fault:
+        raise DataError(f"{path} has the fault {fault.code!r}: {fault.what}") from None
+    return frames, file.geometry, file.is_3d
+
+
+def _unlike(bench: Bench, geometry: Geometry, slices: np.ndarray) -> list[Warned]:
+    """What of an image is unlike the site's training images."""
+    if not bench.vault.has(PROFILE):
+        text = f"{bench.name} keeps no record of what its training images are like, so this image was not compared with them"
+        return [Warned("no-profile", text)]
+    found = unlike(numbers(geometry, slices), bench.vault.load(PROFILE))
+    start = f"the image is unlike the training images of {bench.name}: "
+    return [Warned("unlike-training", start + "; ".join(found))] if found else []
+
+
+def _untrustworthy(run: Path, site: str) -> list[Warned]:
+    """What the run's own test says against it."""
+    dice = read_result(run).sites[site].dice
+    if dice.mean is None:
+        return [Warned("untested", f"{site} had nobody to test on: how well this run segments there is not known")]
+    lost = {name: value for name in STRUCTURES if (value := getattr(dice, name)) is not None and value < NEAR_ZERO}
+    if not lost:
+        return []
+    told = ", ".join(f"{name} {value:.3f}" for name, value in lost.items())
+    return [Warned("near-zero-dice", f"this run does not find every structure: its test Dice at {site} is {told}")]

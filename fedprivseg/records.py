@@ -36,7 +36,8 @@ class Subject:
     """One patient of a release: where the files are and what the table says. Never leaves a site.
 
     ``ed`` and ``es`` are 0-based frame indices; ``mask`` is None when the subject has no labels; ``split`` is one of
-    ``train``, ``val``, ``test``.
+    ``train``, ``val``, ``test``. ``order``: the structures for which the labels 1, 2, 3 stand in the mask's file; in memory
+    every mask has the order of `STRUCTURES`.
     """
 
     code: str
@@ -51,6 +52,7 @@ class Subject:
     pathology: str = ""
     sex: str = ""
     age: float | None = None
+    order: tuple[str, ...] = STRUCTURES
 
 
 @dataclass(frozen=True)

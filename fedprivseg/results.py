@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ SCENARIO, RUN_ID = "scenario.json", "run-id"
 
 _TABLE = "metrics.csv"
 _AGAIN = "Put back a copy of it, or run the scenario again into another folder"
+NO_DICE = 0.05
+"""A mean Dice below it counts as none: a structure that was not learned."""
 
 
 class _Frozen(BaseModel):
@@ -108,6 +110,16 @@ class Result(_Frozen):
     budgets: tuple[Budget, ...] = ()
     metrics: tuple[Row, ...] = ()
 
+    @property
+    def finished(self) -> tuple[str, ...]:
+        """The names of the sites that took part to the end."""
+        return tuple(name for name, site in self.sites.items() if site.status == "ok")
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What makes the run of no use for segmenting, in sentences; also the first of its `notes`."""
+        return failures(self.sites)
+
     def rows(self) -> list[dict[str, Any]]:
         """Per-subject, per-phase, per-structure metrics as flat dictionaries: ``pandas.DataFrame(result.rows())``."""
         return [row.model_dump() for row in self.metrics]
@@ -123,6 +135,25 @@ class Result(_Frozen):
         write_text(folder / _TABLE, "\n".join(lines) + "\n")
         digests = {str(path.relative_to(folder)): _sha256(path) for path in (folder / _TABLE, *beside)}
         write_document(folder / "result.json", {**self.model_dump(mode="json", exclude={"metrics"}), DIGESTS: digests})
+
+
+def failures(sites: Mapping[str, SiteResult]) -> tuple[str, ...]:
+    """That nothing was segmented, or a structure at no site, or nothing measured: what `sites` show, in sentences."""
+    measured = [site.dice for site in sites.values() if site.dice.mean is not None]
+    if not measured:
+        return ("Nothing was measured: no site that went on to the end has a test subject.",)
+    mean = sum(each.mean for each in measured if each.mean is not None) / len(measured)
+    advice = "train longer, or see the notes on what was lost in training; do not predict with this run"
+    if mean < NO_DICE:
+        return (f"This run segments nothing: mean Dice {mean:.3f} over {len(measured)} sites; {advice}.",)
+    lost = []
+    for structure in STRUCTURES:
+        known = [value for each in measured if (value := getattr(each, structure)) is not None]
+        if known and max(known) < NO_DICE:
+            lost.append(structure)
+    if lost:
+        return (f"This run lost {', '.join(lost)}: Dice below {NO_DICE} at every site; {advice}.",)
+    return ()
 
 
 def read_result(folder: Path) -> Result:

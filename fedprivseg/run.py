@@ -21,20 +21,20 @@ from typing import Any
 
 import numpy as np
 
-from fedprivseg.config import Scenario, read_scenario
-from fedprivseg.data.mnms import Fault, read_release
-from fedprivseg.data.phantom import CENTRES, write_phantom
-from fedprivseg.data.splits import COHORT, Cohort, cohort
+from fedprivseg.cache import cache_folder, require_cache
+from fedprivseg.compute import arithmetic_name, require_gpus
+from fedprivseg.config import Scenario
+from fedprivseg.data.mnms import Fault, Release, read_release, warnings_of_masks
+from fedprivseg.data.phantom import CENTRES, announced, write_phantom
+from fedprivseg.data.splits import COHORT, Cohort
 from fedprivseg.documents import damaged, read_document
 from fedprivseg.engines import Engine, engine
-from fedprivseg.errors import DataError, FolderError, RequestError, RunError, ScenarioError
+from fedprivseg.errors import DataError, FolderError, RequestError, RunError
 from fedprivseg.files import write_text
-from fedprivseg.hospitals import settle
+from fedprivseg.hospitals import parties_in, settle
 from fedprivseg.lock import LOCK, alone
 from fedprivseg.methods import resolve
-from fedprivseg.methods.method import CodedMethod
-from fedprivseg.policy.foresight import effective
-from fedprivseg.protections import resolve as resolve_protection
+from fedprivseg.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
 from fedprivseg.results import (
     RUN_ID,
@@ -43,50 +43,22 @@ from fedprivseg.results import (
     Row,
     Scores,
     SiteResult,
+    failures,
     metric_rows,
     read_result,
     read_run_id,
     write_scenario,
 )
 from fedprivseg.results import read_scenario as read_resolved
+from fedprivseg.scenarios import load_scenario, what_differs
 from fedprivseg.site.notes import PARTICIPANTS, Notes
+from fedprivseg.site.past import LEDGER
 from fedprivseg.withdrawal import read_withdrawals
 
-_ROOM_BYTES = 256 * 2**20
-"""Free space without which a run does not start."""
+__all__ = ["cache_folder", "check_folder", "load_scenario", "preflight", "release_folder", "simulate"]
 
 _BEFORE = {LOCK, f".{SCENARIO}.draft"}
 """What whoever was killed before the scenario was written leaves in an empty folder."""
-
-
-def load_scenario(path: Path | str, settings: Sequence[str] = (), *, sites_folder: Path | None = None) -> Scenario:
-    """The scenario of a file, completely resolved: sites read, method known, its variant's parameters written out.
-
-    settings: ``key=value`` texts as after ``--set``. Raises ScenarioError.
-    """
-    scenario = read_scenario(Path(path), settings, sites_folder=sites_folder)
-    method = resolve(scenario.method)
-    parameters = method.parameters.model_dump(mode="json")
-    resolved = scenario.method.model_copy(update={"variant": method.variant, "parameters": parameters})
-    protections = tuple(
-        config.model_copy(update={"parameters": resolve_protection(config).parameters.model_dump(mode="json")})
-        for config in scenario.protections
-    )
-    for site in scenario.sites:
-        effective(
-            scenario, site
-        )  # a policy that cannot be read is a fault of the request, found here and not at a gate
-    for at in scenario.study.consent.withdraws.values() if scenario.study.consent else ():
-        if at not in method.actions:
-            raise ScenarioError(
-                f"study.consent.withdraws: {at!r}; the orders of {method.name} are: {', '.join(sorted(method.actions))}"
-            )
-    if protections and not issubclass(type(method), CodedMethod):
-        raise ScenarioError(
-            f"protections are for codes, and method {method.name!r} sends none; take them out, or see its own parameters "
-            "(dp, summation)"
-        )
-    return scenario.model_copy(update={"method": resolved, "protections": protections})
 
 
 def simulate(
@@ -96,7 +68,7 @@ def simulate(
     display: AbstractContextManager[object] | None = None,
     carry_out: Engine | None = None,
 ) -> Result:
-    """Run `scenario` into the folder `out` (default ``runs/<name>-<seed>``) and return what was measured.
+    """Run `scenario` into the folder `out` (default ``runs/<name>-<method>-<variant>-<seed>``) and return what was measured.
 
     A finished run of the same scenario is read, not repeated; an interrupted one goes on after its last finished step and
     ends with the same numbers. `display`: entered while the run is under way (the command line's progress). `carry_out`:
@@ -107,22 +79,26 @@ def simulate(
     """
     folder = Path(out) if out is not None else scenario.folder
     resolve(scenario.method)
-    _check_folder(folder, scenario)
+    check_folder(folder, scenario)
     if (folder / "result.json").exists():
         return read_result(folder)
+    require_gpus(scenario.resources.gpus)
+    require_cache()
     release = release_folder(scenario)
-    try:
-        found = read_release(release)
-    except DataError as fault:
-        raise DataError(f"{release}: {fault}") from None
-    cohorts = {site.name: cohort(found.subjects, site.centre, scenario.data) for site in scenario.sites}
+    found = _read(release)
+    cohorts = cohorts_of(scenario, found.subjects)
+    ahead = examine(scenario, folder, cohorts, _depths(found), parties_in(folder, scenario))
+    refuse(ahead)
+    notes = (*_left_out(found.faults), *_warned(found, cohorts), *([no_test_note(ahead)] if ahead.no_test else []))
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
     with alone(folder):
-        resumed = _check_folder(folder, scenario)  # somebody may have worked there until now
+        resumed = (
+            check_folder(folder, scenario) and (folder / RUN_ID).exists()
+        )  # somebody may have worked there until now
         if (folder / "result.json").exists():
             return read_result(folder)
         try:
@@ -131,19 +107,19 @@ def simulate(
             if new:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        return _carried_out(folder, scenario, cohorts, found.faults, resumed, display, carry_out)
+        return _carried_out(folder, scenario, cohorts, notes, resumed, display, carry_out)
 
 
 def _carried_out(
     folder: Path,
     scenario: Scenario,
     cohorts: dict[str, Cohort],
-    faults: Sequence[Fault],
+    notes: tuple[str, ...],
     resumed: bool,
     display: AbstractContextManager[object] | None,
     carry_out: Engine | None,
 ) -> Result:
-    """What an engine makes of the run that was prepared in `folder`."""
+    """What an engine makes of the run that was prepared in `folder`. notes: what the result says of its data."""
     start = time.perf_counter()
     try:
         with display or nullcontext():
@@ -159,20 +135,46 @@ def _carried_out(
         scenario,
         time.perf_counter() - start,
         resumed,
-        (*_left_out(faults), *_withdrawn(folder)),
+        (*notes, *_withdrawn(folder)),
         _fingerprint(folder, cohorts),
     )
     result.write(folder, [folder / RUN_ID, *_participants(folder, scenario)])
     return result
 
 
-def cache_folder() -> Path:
-    """Where phantoms and gridded images are kept between runs: ``$FEDPRIVSEG_CACHE`` or ``~/.cache/fedprivseg``."""
-    return Path(os.environ.get("FEDPRIVSEG_CACHE") or Path.home() / ".cache" / "fedprivseg")
+def preflight(scenario: Scenario, out: Path | str | None = None) -> Preflight:
+    """What can be known of a run of `scenario` into the folder `out` before it begins; writes nothing, not even the phantom.
+
+    Raises RequestError if the folder holds something else, or the data are no release.
+    """
+    folder = Path(out) if out is not None else scenario.folder
+    check_folder(folder, scenario)
+    release = _release_place(scenario)
+    if scenario.data.source == "phantom" and not release.exists():
+        subjects = announced(scenario.data.subjects, scenario.data.seed, [site.centre for site in scenario.sites])
+        depths: dict[str, int] = {}
+    else:
+        found = _read(release)
+        subjects, depths = found.subjects, _depths(found)
+    parties = parties_in(folder, scenario)
+    return examine(scenario, folder, cohorts_of(scenario, subjects), depths, parties)
 
 
 def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | None = None) -> Path:
     """The folder of the scenario's images; the phantom is drawn on first use, half a second a subject."""
+    folder, data = _release_place(scenario), scenario.data
+    if data.source == "phantom" and not folder.exists():
+        centres = sorted({site.centre for site in scenario.sites})
+        try:
+            write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
+        except FolderError:
+            if not folder.exists():  # otherwise another process has drawn the same meanwhile
+                raise
+    return folder.resolve()
+
+
+def _release_place(scenario: Scenario) -> Path:
+    """Where the scenario's images are, or the phantom will be. Raises DataError for a centre that the phantom lacks."""
     data = scenario.data
     if data.source != "phantom":
         return Path(data.source).resolve()
@@ -180,14 +182,19 @@ def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | No
     if unknown := sorted(set(centres) - set(CENTRES)):
         raise DataError(f"the phantom has no centre {unknown[0]}; it has {', '.join(map(str, CENTRES))}")
     name = f"phantom-{version('fedprivseg')}-{data.subjects}-{data.seed}-{'-'.join(map(str, centres))}"
-    folder = cache_folder() / name
-    if not folder.exists():
-        try:
-            write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
-        except FolderError:
-            if not folder.exists():  # otherwise another process has drawn the same meanwhile
-                raise
-    return folder.resolve()
+    return cache_folder() / name
+
+
+def _read(release: Path) -> Release:
+    try:
+        return read_release(release)
+    except DataError as fault:
+        raise DataError(f"{release}: {fault}") from None
+
+
+def _depths(release: Release) -> dict[str, int]:
+    """How many slices the stack of each subject has."""
+    return {code: scan.shape[2] for code, scan in release.scans.items()}
 
 
 def _fingerprint(folder: Path, cohorts: dict[str, Cohort]) -> str:
@@ -201,7 +208,7 @@ def _fingerprint(folder: Path, cohorts: dict[str, Cohort]) -> str:
     return hashlib.sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()
 
 
-def _check_folder(folder: Path, scenario: Scenario) -> bool:
+def check_folder(folder: Path, scenario: Scenario) -> bool:
     """Whether `folder` holds an attempt at this scenario. Raises FolderError if it holds anything else."""
     if not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= _BEFORE):
         return False
@@ -209,18 +216,10 @@ def _check_folder(folder: Path, scenario: Scenario) -> bool:
         raise FolderError(f"{folder} is no run folder and not empty (it has no {SCENARIO}); choose another with --out")
     other = read_resolved(folder)
     if other.sha256 != scenario.sha256:
-        changed = ", ".join(_differences(other.model_dump(mode="json"), scenario.model_dump(mode="json")))
         raise FolderError(
-            f"{folder} holds a run of another scenario (they differ in: {changed}); choose another with --out"
+            f"{folder} holds a run of another scenario: {what_differs(other, scenario)}; choose another with --out"
         )
     return True
-
-
-def _differences(one: object, other: object, place: str = "") -> list[str]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = sorted(set(one) | set(other))
-        return [d for key in keys for d in _differences(one.get(key), other.get(key), f"{place}.{key}".lstrip("."))]
-    return [] if one == other or place == "engine" else [place]
 
 
 def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str, Cohort]) -> None:
@@ -230,14 +229,10 @@ def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str,
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (free := shutil.disk_usage(folder).free) < _ROOM_BYTES:
-            raise FolderError(
-                f"only {free // 2**20} MiB are free at {folder}; a run needs at least {_ROOM_BYTES // 2**20}"
-            )
         if not (folder / SCENARIO).exists():
             write_scenario(folder, scenario)
         if not (folder / RUN_ID).exists():
-            if (folder / "server").exists():  # what was signed in this run was signed under its id
+            if (folder / "server" / LEDGER).exists():  # what was signed in this run was signed under its id
                 raise damaged(folder / RUN_ID, "is missing")
             write_text(folder / RUN_ID, secrets.token_hex(8))
         read_run_id(folder)
@@ -259,6 +254,16 @@ def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
     kinds = Counter(fault.code for fault in faults)
     listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
     return (f"faults found in the release, faulty subjects left out: {listed}; `fedprivseg data check` lists them",)
+
+
+def _warned(release: Release, cohorts: dict[str, Cohort]) -> tuple[str, ...]:
+    """What looks wrong in the release and in the masks of those who take part, by kind and without any subject's code."""
+    people = {subject.mask: subject for each in cohorts.values() for subject in (*each.train, *each.test)}
+    kinds = Counter(each.code for each in (*release.warnings, *warnings_of_masks(release.folder, [*people.values()])))
+    if not kinds:
+        return ()
+    listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
+    return (f"warnings about the release, nobody left out for them: {listed}; `fedprivseg data check` lists them",)
 
 
 def _withdrawn(folder: Path) -> tuple[str, ...]:
@@ -312,8 +317,8 @@ def _gather(
         wall_s=wall_s,
         resumed=resumed,
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        environment=_environment(),
-        notes=notes,
+        environment=_environment(scenario),
+        notes=(*failures(sites), *notes),
         split_sha256=split_sha256,
         curve=_entries(accounts, CurvePoint),
         cross_site=_entries(accounts, CrossSite),
@@ -351,11 +356,13 @@ def _scores(values: np.ndarray | None) -> Scores:
     return Scores(LV=each[0], MYO=each[1], RV=each[2], mean=float(np.mean(known)), missing=missing)
 
 
-def _environment() -> dict[str, str]:
+def _environment(scenario: Scenario) -> dict[str, str]:
+    half = scenario.method.parameters.get("half", False)
     packages = ("fedprivseg", "flwr", "monai", "nibabel", "numpy", "ray", "safetensors", "torch")
     return {
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",
         "cpus": str(os.cpu_count()),
+        "arithmetic": arithmetic_name("cuda" if scenario.resources.gpus else "cpu", half),
         **{name: version(name) for name in packages},
     }

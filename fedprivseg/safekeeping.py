@@ -172,7 +172,12 @@ def export(run: Path, site: str, target: Path, passphrase: str | None = None, *,
             for name, file in there.items():
                 kept = vault.load(name)
                 (part,) = parts_of(file)
-                write_mask(draft / part, kept["mask"], kept["affine"])
+                if "header" not in kept:
+                    raise RequestError(
+                        "the predictions were made by an earlier version, which kept no header of the images. Run the scenario "
+                        "again into a new folder."
+                    )
+                write_mask(draft / part, kept["mask"], kept["header"].tobytes())
                 (draft / part).chmod(0o600)
             book.append("access", _opened("predictions", len(there), who, role))
             os.replace(draft, target)

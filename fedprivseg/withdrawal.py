@@ -48,6 +48,7 @@ from fedprivseg.policy.ledger import Ledger
 from fedprivseg.policy.sealing import SealError
 from fedprivseg.records import digest
 from fedprivseg.results import read_scenario
+from fedprivseg.server.accounts import begin_again
 from fedprivseg.site.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.site.rules import REGISTER
 from fedprivseg.site.station import Station, station_folder
@@ -55,7 +56,7 @@ from fedprivseg.site.station import Station, station_folder
 WITHDRAWALS = "withdrawals.json"
 """In a run's folder: every withdrawal that was carried out there."""
 
-OWN_SLICES = ("training-slices", "training-owners", "testing-slices", "testing-owners")
+OWN_SLICES = ("training-slices", "training-owners", "testing-slices", "testing-owners", "training-profile")
 """What a vault holds of its own images alone, and whose they are; everything else in it has been taught by a method."""
 
 
@@ -122,6 +123,7 @@ def _withdraw(run: Path, site: str, home: Path, subject: str) -> Withdrawal:
         path.unlink()
     for path in [each for pattern in (*NUMBERS, *SHOWN) for each in run.glob(pattern)]:
         path.unlink()
+    begin_again(run / "server")
     pseudonym = key.pseudonym(subject)
     line = Ledger(home / "ledger.jsonl", key, site).append(
         "withdrawal",

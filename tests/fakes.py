@@ -6,10 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from flwr.app import Message
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedprivseg.measures import dice
-from fedprivseg.records import MEASURES, Grid, Kind, Order, Payload, Slices
+from fedprivseg.messages import Released, read_order, write_reply
+from fedprivseg.policy.keys import SiteKey, statement
+from fedprivseg.policy.ledger import Ledger
+from fedprivseg.records import MEASURES, Grid, Kind, Order, Payload, Slices, digest
 from fedprivseg.seeds import numpy_generator
 from fedprivseg.site.vault import Vault
 
@@ -67,6 +71,13 @@ class FakeSite:
         return Payload(Kind.METRIC, self.name, "measure", {**cells, **known}, level=2)
 
 
+def facts_of(site: FakeSite) -> dict[str, int]:
+    """What a fake site says in the roll call; it measures one test subject."""
+    slices = site.training()
+    counts = {"slices_train": len(slices.images), "subjects_train": len(np.unique(slices.subjects))}
+    return {**counts, "slices_test": len(site.testing()), "subjects_test": 1}
+
+
 class FakeFederation:
     """A `methods.method.Federation` over fake sites. lost: (action, site) pairs at which a site drops out for good."""
 
@@ -102,6 +113,9 @@ class FakeFederation:
                 assert payload.arrays[key].dtype.name == form.dtype, (action, key)
                 shape = payload.arrays[key].shape
                 assert all(want in (None, have) for want, have in zip(form.shape, shape, strict=True)), (action, key)
+                assert form.low is None or (payload.arrays[key] >= form.low).all(), (action, key)
+                assert form.high is None or (payload.arrays[key] <= form.high).all(), (action, key)
+            assert expected.check(payload, self.facts(name)) is None, action
             self.got.append((action, name, payload))
             replies[name] = payload
         return replies
@@ -110,8 +124,7 @@ class FakeFederation:
         return Payload(kind, site, "answer", arrays, shard=shard, shards=shard + 1)
 
     def facts(self, site):
-        slices = self.all[site].training()
-        return {"slices_train": len(slices.images), "subjects_train": len(np.unique(slices.subjects))}
+        return facts_of(self.all[site])
 
     def sent(self, site):
         return 0
@@ -125,3 +138,62 @@ class FakeFederation:
     @contextmanager
     def stage(self, name):
         yield
+
+
+class FakeGrid:
+    """A grid whose nodes are fake sites that know no gate: each carries out its order by the method's action and signs.
+
+    tamper: ``(site, order, reply, sign) -> contents``, what goes out in the place of a right reply: a list of record
+    dictionaries and Flower errors; ``sign(payload or bytes, **fields)`` makes a release with that signature and those fields.
+    """
+
+    def __init__(self, method, sites, folder: Path, run_id: str = "run", tamper=None) -> None:
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+        self.method, self.run_id, self.tamper = method, run_id, tamper
+        self.nodes = dict(enumerate(sites, start=2))
+        self.keys, self.ledgers, self.asked = {}, {}, []
+        for site in sites:
+            home = folder / site.name
+            home.mkdir(parents=True, exist_ok=True)
+            path = home / "key.pem"
+            self.keys[site.name] = SiteKey.load(path) if path.exists() else SiteKey.create(path)
+            self.ledgers[site.name] = Ledger(home / "ledger.jsonl", self.keys[site.name], site.name)
+
+    def get_node_ids(self):
+        return list(self.nodes)
+
+    def send_and_receive(self, messages, *, timeout=None):
+        return [reply for message in messages for reply in self._answers(message)]
+
+    def _answers(self, message):
+        node = message.metadata.dst_node_id
+        message.metadata.__dict__["_message_id"] = f"{node}"
+        site, order = self.nodes[node], read_order(message.content).order
+        self.asked.append((order.action, order.number, site.name))
+
+        def sign(payload, **fields):
+            return self._release(site.name, order, payload, **fields)
+
+        reply = sign(self._carry_out(site, order))
+        contents = [write_reply(reply)]
+        if self.tamper is not None:
+            contents = self.tamper(site.name, order, reply, sign)
+        answers = []
+        for content in contents:
+            answer = Message(content, reply_to=message)
+            answer.metadata.__dict__["_message_id"] = f"reply-{node}"
+            answers.append(answer)
+        return answers
+
+    def _carry_out(self, site, order) -> Payload:
+        if order.action == "describe":
+            counts = {name: np.array([value]) for name, value in facts_of(site).items()}
+            return Payload(Kind.STATUS, site.name, "describe", counts)
+        return self.method.actions[order.action](self.method, site, order)
+
+    def _release(self, name, order, payload, **fields) -> Released:
+        body = payload if isinstance(payload, bytes) else payload.encode()
+        key = self.keys[name]
+        signature = key.sign(statement(self.run_id, name, order.action, order.number, digest(body)))
+        right = {"head": self.ledgers[name].head(), "seconds": 0.5, "peak_rss_mb": 100.0, "site": name}
+        return Released(body, signature, key.public_hex, **{**right, **fields})

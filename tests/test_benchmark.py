@@ -11,6 +11,7 @@ from conftest import ROOT, tiny_settings
 
 from fedprivseg.benchmark import run_all
 from fedprivseg.errors import RequestError, ScenarioError
+from fedprivseg.scenarios import load_scenario
 
 SCENARIO = """
 name = "{name}"
@@ -54,6 +55,21 @@ def test_a_mistake_in_the_last_scenario_is_found_before_the_first_runs(folder, t
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_setting_that_changes_the_method_goes_into_folders_of_its_own(folder, tmp_path):
+    """Two methods of one scenario never meet in one folder, so the second does not stop at what the first left."""
+    plain = load_scenario(folder / "fedavg.toml", ["seed=4"])
+    other = load_scenario(folder / "fedavg.toml", ["seed=4", "method.name=fedprox"])
+    assert (plain.run_name, other.run_name) == ("fedavg-4", "fedavg-fedprox-4")
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(RequestError, match="no scenario"):
         run_all(tmp_path, tmp_path / "runs", [0])
+
+
+def test_companion_files_of_macos_are_no_scenarios(folder, tmp_path):
+    for path in folder.glob("*.toml"):
+        path.rename(path.with_name(f"._{path.name}"))
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07\xff")
+    with pytest.raises(RequestError, match="no scenario"):
+        run_all(folder, tmp_path / "runs", [0])

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprivseg import protections
-from fedprivseg.config import GridConfig, Scenario, apply_settings, read_scenario
+from fedprivseg.config import GridConfig, Scenario, SiteConfig, apply_settings, label_orders, read_scenario, read_sites
 from fedprivseg.errors import ScenarioError
+from fedprivseg.records import STRUCTURES
 from fedprivseg.run import load_scenario
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +78,61 @@ def test_a_site_folder_must_carry_its_own_name(tmp_path):
         read_scenario(scenario)
 
 
+def sites_with(tmp_path, labels):
+    home = tmp_path / "north"
+    home.mkdir(exist_ok=True)
+    (home / "site.toml").write_text(f'name = "north"\ncentre = 1\nlabels = {labels}\n')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("labels", "order"),
+    [
+        ("{}", STRUCTURES),
+        ('{ 1 = "LV", 2 = "MYO", 3 = "RV" }', STRUCTURES),
+        ('{ 1 = "RV", 2 = "MYO", 3 = "LV" }', ("RV", "MYO", "LV")),
+        ('{ 3 = "LV", 1 = "MYO", 2 = "RV" }', ("MYO", "RV", "LV")),
+    ],
+)
+def test_a_site_states_what_its_labels_are(tmp_path, labels, order):
+    (site,) = read_sites(sites_with(tmp_path, labels))
+    assert site.order == order
+    assert label_orders([site]) == {1: order}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        '{ 1 = "RV", 2 = "MYO" }',
+        '{ 1 = "RV", 2 = "MYO", 3 = "RV" }',
+        '{ 1 = "RV", 2 = "MYO", 4 = "LV" }',
+        '{ 0 = "RV", 1 = "MYO", 2 = "LV" }',
+        '{ 1 = "RV", 2 = "MYO", 3 = "LV", 4 = "LA" }',
+        '{ 1 = "rv", 2 = "MYO", 3 = "LV" }',
+        '{ one = "RV", 2 = "MYO", 3 = "LV" }',
+        '["RV", "MYO", "LV"]',
+    ],
+)
+def test_labels_name_every_structure_once(tmp_path, labels):
+    with pytest.raises(ScenarioError, match="labels") as caught:
+        read_sites(sites_with(tmp_path, labels))
+    assert caught.value.status == 2
+
+
+def test_an_incomplete_statement_is_told_what_is_allowed(tmp_path):
+    with pytest.raises(ScenarioError, match=r"each of LV, MYO, RV once, for the labels 1, 2, 3, such as"):
+        read_sites(sites_with(tmp_path, '{ 1 = "RV", 2 = "RV", 3 = "LV" }'))
+
+
+def test_sites_of_one_centre_agree_on_labels(tmp_path):
+    one = SiteConfig(name="north", centre=1)
+    other = SiteConfig(name="south", centre=1, labels={1: "RV", 2: "MYO", 3: "LV"})
+    with pytest.raises(ScenarioError, match="sites of centre 1 state different labels"):
+        label_orders([one, other])
+    with pytest.raises(ScenarioError, match="holds no site"):
+        read_sites(tmp_path / "nowhere")
+
+
 def test_the_hash_names_the_question_not_the_engine():
     one, other = load_scenario(QUICKSTART), load_scenario(QUICKSTART, ["engine=inline"])
     assert one.sha256 == other.sha256
@@ -96,3 +152,40 @@ def test_grid_sizes_are_multiples_of_sixteen(size):
 def test_settings_are_toml_literals_or_text():
     content = apply_settings({}, ["a.b=1", "a.c=[1, 2]", "a.d=plain text", 'e="1"', "f=true"])
     assert content == {"a": {"b": 1, "c": [1, 2], "d": "plain text"}, "e": "1", "f": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "variant", "folder"),
+    [
+        ("quickstart", "privacy-sf", "improved", "quickstart-privacy-sf-improved-7"),
+        ("quickstart", "privacy-sf", "paper", "quickstart-privacy-sf-paper-7"),
+        ("quickstart", "fedavg", "default", "quickstart-fedavg-7"),
+        ("quickstart", "fedavg", "", "quickstart-fedavg-7"),
+        ("fedavg", "fedavg", "default", "fedavg-7"),
+        ("coded-paper", "privacy-sf", "paper", "coded-paper-privacy-sf-7"),  # the name says the variant already
+        ("privacy-sf-paper", "privacy-sf", "paper", "privacy-sf-paper-7"),
+        ("no-fedavgm", "fedavg", "default", "no-fedavgm-fedavg-7"),  # part of a word says nothing
+    ],
+)
+def test_a_run_folder_is_named_after_scenario_method_variant_and_seed(name, method, variant, folder):
+    content = {
+        "name": name,
+        "seed": 7,
+        "sites": [{"name": "a", "centre": 1}],
+        "method": {"name": method, "variant": variant},
+    }
+    scenario = Scenario.model_validate(content)
+    assert scenario.run_name == folder
+    assert str(scenario.folder) == f"runs/{folder}"
+
+
+def test_another_method_takes_the_files_variant_and_parameters_away():
+    settings = ["method.parameters.rounds=3", "method.name=fedavg"]  # in whatever order
+    scenario = load_scenario(ROOT / "simulations/quickstart.toml", settings)
+    assert (scenario.method.name, scenario.method.variant, scenario.method.parameters["rounds"]) == (
+        "fedavg",
+        "default",
+        3,
+    )
+    same = load_scenario(ROOT / "simulations/quickstart.toml", ["method.name=privacy-sf"])
+    assert (same.method.variant, same.method.parameters["views"]) == ("improved", 6)

@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -114,6 +115,42 @@ def test_a_crop_and_coarser_pixels_stay_where_they_were(place):
     assert np.allclose(coarse.get_fdata()[0, 0], VOXELS[:2, :2].mean(axis=(0, 1)))
     # The centre of the first block of 2 x 2 lies half a pixel from that of the first pixel: 1 mm and 1.5 mm.
     assert np.allclose(coarse.affine[:3, 3], [-10 + 1, 5 + 1.5, 1])
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_a_picture_lies_where_an_independent_reader_puts_its_source(place, codes):
+    image = nib.Nifti1Image(VOXELS[..., 0], None)
+    scaled = np.diag([1e-3, 1e-3, 1e-3, 1]) @ AFFINE
+    image.header.set_qform(scaled, 1)
+    image.header.set_sform(scaled, 1)
+    image.header["qform_code"], image.header["sform_code"] = codes
+    image.header.set_xyzt_units("meter")
+    nib.Nifti1Image(VOXELS[..., 0], None, image.header).to_filename(place / "metres.nii")
+    done(place, "metres.nii", "same.nii", "occlusion", "--set", "rows=[0,4]", "--set", "columns=[0,6]")
+    done(place, "metres.nii", "crop.nii", "truncation", "--set", "rows=[2,6]", "--set", "columns=[3,12]")
+    done(place, "metres.nii", "coarse.nii", "generalisation", "--set", "block=2")
+    source, same, crop, coarse = (
+        SimpleITK.ReadImage(place / f"{name}.nii") for name in ("metres", "same", "crop", "coarse")
+    )
+    assert (same.GetOrigin(), same.GetSpacing()) == (source.GetOrigin(), source.GetSpacing())
+    assert source.GetSpacing() == pytest.approx((2, 3, 8))
+    assert coarse.GetSpacing() == pytest.approx((4, 6, 8))
+    for image in (same, crop, coarse):
+        assert image.GetDirection() == source.GetDirection()
+    if any(codes):  # without a place there is nothing to move
+        assert crop.GetOrigin() == pytest.approx(source.TransformIndexToPhysicalPoint((2, 3, 0)), abs=1e-4)
+        there = source.TransformContinuousIndexToPhysicalPoint((0.5, 0.5, 0.0))
+        assert coarse.GetOrigin() == pytest.approx(there, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["complex", "RGB"])
+def test_what_has_no_intensities_is_refused(place, kind):
+    voxels = VOXELS[..., 0].astype(np.complex64)
+    if kind == "RGB":
+        voxels = np.zeros(voxels.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.Nifti1Image(voxels, AFFINE).to_filename(place / "other.nii")
+    words = ("occlusion", "--set", "rows=[0,4]", "--set", "columns=[0,6]")
+    assert "of integers or floats" in refused(place, "other.nii", "out.nii", *words)
 
 
 @pytest.mark.parametrize("technique", ["rearrangement", "permutation", "data transformation"])

@@ -313,6 +313,21 @@ def test_raw_images_of_a_head_do_not_leave_even_where_raw_data_may(phantom, head
     assert result.sites["centre2"].status == "ok"
 
 
+def test_a_record_may_begin_with_a_byte_order_mark(phantom, head, tmp_path):
+    text = written(phantom, head["HEART"])[0]
+    (tmp_path / IMPORTED).write_text(text, encoding="utf-8")
+    plain = read_imported(tmp_path)
+    (tmp_path / IMPORTED).write_text(text, encoding="utf-8-sig")
+    assert read_imported(tmp_path) == plain
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, '{"format": ' + "1" * 5000 + "}"])
+def test_a_record_of_wild_text_is_refused(tmp_path, text):
+    (tmp_path / IMPORTED).write_text(text)
+    with pytest.raises(DataError, match="not what an import writes"):
+        read_imported(tmp_path)
+
+
 def test_a_record_that_cannot_be_read_counts_as_the_worst(phantom, tmp_path):
     with pytest.raises(Exception, match="level.above"):
         run_with(phantom, tmp_path, '{"subjects": {"Weiming": 3}}')

@@ -19,8 +19,9 @@ from fedprivseg.policy.inquiry import Desk
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 from fedprivseg.policy.roles import Action, Context, Purpose
-from fedprivseg.records import Kind, Subject
+from fedprivseg.records import STRUCTURES, Kind, Subject
 from fedprivseg.server.identities import write_identities
+from fedprivseg.site.station import Station
 
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 CLOSED = (
@@ -148,3 +149,20 @@ def test_a_hospital_that_has_worked_does_not_get_its_station_anew(settled):
     (home / "station.json").unlink()
     with pytest.raises(FolderError, match=r"station\.json is missing"):
         settle(*words)
+
+
+def test_the_order_of_labels_that_a_site_states_reaches_its_station(sites, tmp_path):
+    site = sites / "centre2/site.toml"
+    site.write_text(site.read_text() + '\nlabels = { 1 = "RV", 2 = "MYO", 3 = "LV" }\n')
+    scenario, run = resolved(sites), tmp_path / "run"
+    assert type(scenario).model_validate_json(scenario.model_dump_json()) == scenario
+    assert scenario.sha256 != resolved(ROOT / "sites").sha256  # the same masks are other structures
+    cohorts = {each.name: Cohort((), ()) for each in scenario.sites}
+    settle(run, scenario, frozenset(Kind), tmp_path / "release", tmp_path / "cache", cohorts)
+    orders = {each.name: Station.read(run / "sites" / each.name / "station.json").site.order for each in scenario.sites}
+    assert orders == {"centre1": STRUCTURES, "centre2": ("RV", "MYO", "LV"), "centre3": STRUCTURES}
+
+
+def test_companion_files_of_macos_are_no_policies_on_access(sites):
+    (sites / "centre1/cedar/._closed.cedar").write_bytes(b"\x00\x05\x16\x07\xff")
+    assert list(resolved(sites).sites[0].cedar) == ["closed.cedar"]

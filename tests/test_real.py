@@ -46,7 +46,7 @@ def test_six_genuine_subjects_run_and_predict(six, quickstart, tmp_path):
     assert result.sites["centre2"].dice.mean is None
     assert result.mean_dice is not None
     image = next(six.glob("Testing/*/*_sa.nii.gz"))
-    shape = predict_image(tmp_path / "run", image, "centre4", tmp_path / "mask.nii.gz")
+    shape = predict_image(tmp_path / "run", image, "centre4", tmp_path / "mask.nii.gz").shape
     source, mask = nib.load(image), nib.load(tmp_path / "mask.nii.gz")
     assert shape == source.shape == mask.shape
     np.testing.assert_allclose(mask.affine, source.affine, atol=1e-4)

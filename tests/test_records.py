@@ -68,7 +68,7 @@ def test_orders_and_replies_survive_flower_records():
     assert back.order.answer.encode() == answer.encode()
     assert read_order(write_order(Envelope(Order("fit"), "run", "{}", ""))).order.answer is None
     for reply in (
-        Released(b"x", b"y", "00", "head", 1.5, 2.5),
+        Released(b"x", bytes(64), "0" * 64, "head", 1.5, 2.5, site="a"),
         Refused("a", "rule", "why", "head"),
         Failed("a", "ValueError", "1f"),
     ):

@@ -8,19 +8,22 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from conftest import BRIEF, ROOT, STRICT, tiny_settings
 
+from fedprivseg.config import DataConfig, SiteConfig
 from fedprivseg.data.mnms import read_release
-from fedprivseg.errors import DataError, FedprivsegError, FolderError, QuorumError, RunError
+from fedprivseg.data.splits import cohort
+from fedprivseg.errors import DataError, FedprivsegError, FolderError, QuorumError, RunError, SiteError
 from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.records import Payload
 from fedprivseg.results import check_files, read_result
-from fedprivseg.run import _scores, _withdrawn, load_scenario, simulate
+from fedprivseg.run import _scores, _warned, _withdrawn, load_scenario, simulate
 from fedprivseg.server.store import Store
 from fedprivseg.withdrawal import withdraw
 
@@ -345,7 +348,7 @@ def test_a_result_of_an_earlier_release_has_no_digests_and_is_read(tmp_path, fin
 
 def test_a_folder_of_another_scenario_is_refused(finished, quickstart, phantom):
     other = load_scenario(quickstart, [*tiny_settings(phantom), *BRIEF, "seed=7"])
-    with pytest.raises(FolderError, match="differ in: seed") as caught:
+    with pytest.raises(FolderError, match="another scenario: seed is 0 there and 7 here; choose another") as caught:
         simulate(other, finished[0])
     assert caught.value.status == 2
 
@@ -466,3 +469,33 @@ def test_a_withdrawal_that_was_asked_for_twice_is_of_one_subject(tmp_path):
         "centre1: consent of 1 subject",
         "centre2: consent of 2 subjects",
     ]
+
+
+def test_warnings_about_the_release_are_counted_without_any_code(finished, phantom):
+    """A site that states ACDC's order of labels for masks that have the order of M&Ms: each of its three is warned of at ED and
+    at ES. A sound release has no note."""
+    assert finished[1].notes == ()
+    release = read_release(phantom)
+    wrong = SiteConfig(name="centre1", centre=1, labels={1: "RV", 2: "MYO", 3: "LV"})
+    right = SiteConfig(name="centre2", centre=2)
+    cohorts = {site.name: cohort(release.subjects, site, DataConfig()) for site in (wrong, right)}
+    (note,) = _warned(release, cohorts)
+    assert "label-order (6)" in note
+    assert "`fedprivseg data check`" in note
+    assert not any(subject.code in note for subject in release.subjects)
+
+
+def test_a_frame_without_signal_trains_nobody(tmp_path, phantom, quickstart):
+    """Its site cannot take part, as with any other fault of a frame: the type of the error leaves it, and its own log names the
+    fault."""
+    release = tmp_path / "release"
+    shutil.copytree(phantom, release)
+    subject = next(s for s in read_release(release).subjects if s.centre == 2 and s.split == "train")
+    image = nib.load(subject.image)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[..., subject.es] = 0
+    nib.Nifti1Image(voxels, image.affine).to_filename(subject.image)
+    with pytest.raises(SiteError, match="site 'centre2' failed in 'describe': DataError") as caught:
+        simulate(load_scenario(quickstart, [*tiny_settings(release), *BRIEF]), tmp_path / "run")
+    assert subject.code not in str(caught.value)
+    assert "no-signal" in (tmp_path / "run/sites/centre2/errors.log").read_text()

@@ -1,5 +1,5 @@
 """``python -m fedprivseg.cli``."""
 
-from fedprivseg.cli.commands import main
+from fedprivseg.cli.process import main
 
 main()

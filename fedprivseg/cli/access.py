@@ -123,7 +123,7 @@ def _stated(kind: type[Any], path: Path) -> Any:
     from fedprivseg.config import read_toml
 
     try:
-        return kind.model_validate_json(json.dumps(read_toml(path)))
+        return kind.model_validate_json(json.dumps(read_toml(path), default=str))
     except ValidationError as fault:
         places = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'file'}: {each['msg']}" for each in fault.errors())
         raise RequestError(f"{path.name}: {places}") from None

@@ -1,4 +1,4 @@
-"""The command line. Exit status: 0 done, 1 the run failed, 2 the request was wrong, 3 ended without quorum, 130 Ctrl-C.
+"""The commands of a run; `process` says how they end.
 
 Heavy modules are imported inside the commands, so that `fedprivseg --help` answers at once.
 """
@@ -6,27 +6,38 @@ Heavy modules are imported inside the commands, so that `fedprivseg --help` answ
 from __future__ import annotations
 
 import json
-import os
-import sys
-import threading
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from click.exceptions import Abort, ClickException
 
 import fedprivseg
-from fedprivseg.cli import access, archive, deidentify, destroy, ledger, lifecycle, policy, trace, vault
+from fedprivseg.cli import access, agreement, archive, deidentify, destroy, ledger, lifecycle, policy, trace, vault
 from fedprivseg.cli import data as data_commands
-from fedprivseg.cli.terminal import bar, open_console, print_result, print_table
-from fedprivseg.errors import DataError, FedprivsegError, FolderError, QuorumError, RequestError
+from fedprivseg.cli.terminal import (
+    bar,
+    open_console,
+    print_missing,
+    print_preflight,
+    print_result,
+    print_table,
+    print_warnings,
+)
+from fedprivseg.errors import DataError, FolderError, QuorumError, RequestError
 from fedprivseg.files import deliver
 from fedprivseg.lock import check_free
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fedprivseg.config import Scenario
+    from fedprivseg.toml_text import Setting
 
 app = typer.Typer(
     help="Simulate, compare and audit how hospitals segment images together without sharing them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 data_app = data_commands.app
@@ -35,6 +46,7 @@ _RULES = "Data governance at a site"
 app.add_typer(data_app, name="data")
 app.add_typer(ledger.app, name="ledger", rich_help_panel=_RULES)
 app.add_typer(policy.app, name="policy", rich_help_panel=_RULES)
+app.add_typer(agreement.app, name="agreement", rich_help_panel=_RULES)
 app.add_typer(access.app, name="access", rich_help_panel=_RULES)
 app.add_typer(vault.app, name="vault", rich_help_panel=_RULES)
 app.add_typer(archive.app, name="archive", rich_help_panel=_RULES)
@@ -43,8 +55,6 @@ app.command(rich_help_panel=_RULES)(lifecycle.retention)
 app.command(rich_help_panel=_RULES)(lifecycle.drill)
 app.command(rich_help_panel=_RULES)(trace.trace)
 app.command(rich_help_panel=_RULES)(deidentify.deidentify)
-
-_INTERRUPTED = 130
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -68,56 +78,85 @@ def _root(
 def run(
     scenario: Annotated[Path, typer.Argument(help="A scenario file, such as simulations/quickstart.toml.")],
     data: Annotated[str | None, typer.Option(help="Folder of an M&Ms release, or 'phantom'.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; default runs/<name>-<seed>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Run folder; default runs/<name>-<method>-<variant>-<seed>.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="ray or inline.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root seed of every random draw.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one scenario value; may be repeated.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what lies ahead (subjects, room, time, policy), and write nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario to a finished result and report. The same command goes on with an interrupted run."""
-    from fedprivseg.config import read_scenario
     from fedprivseg.engines import begun
+    from fedprivseg.scenarios import load_scenario
 
-    chosen = list(settings or [])
-    chosen += [] if data is None else [f"data.source={_toml(data)}"]
-    chosen += [] if engine is None else [f"engine={_toml(engine)}"]
-    chosen += [] if seed is None else [f"seed={seed}"]
-    asked = read_scenario(scenario, chosen)
+    chosen: list[Setting] = [*(settings or [])]
+    options = {"data.source": data, "engine": engine, "seed": seed}
+    chosen += [(key, value) for key, value in options.items() if value is not None]
+    asked = load_scenario(scenario, chosen)
     folder = out or asked.folder
     check_free(folder)
+    finished = (folder / "result.json").exists()  # then nothing need be written: it may lie on a read-only disk
     console = open_console(stderr=as_json)
+    if dry_run or not (folder / "result.json").exists():
+        _look_ahead(asked, folder, console, dry_run=dry_run, as_json=as_json)
+    if dry_run:
+        return
     with begun(asked, folder) as carry_out:
         from fedprivseg.cli.display import Display
-        from fedprivseg.run import load_scenario, release_folder, simulate
+        from fedprivseg.run import release_folder, simulate
 
-        resolved = load_scenario(scenario, chosen)
-        if not as_json:
-            console.print(
-                f"{resolved.name}: {resolved.method.name} ({resolved.method.variant}), {len(resolved.sites)} sites, "
-                f"seed {resolved.seed}, engine {resolved.engine} -> {folder}",
-                highlight=False,
-            )
-        with bar("drawing the phantom", console) as progress:
-            release_folder(resolved, progress)
-        display = Display(folder, [site.name for site in resolved.sites], console)
+        if not finished:
+            with bar("drawing the phantom", console) as progress:
+                release_folder(asked, progress)
+        display = Display(folder, [site.name for site in asked.sites], console)
         try:
-            result = simulate(resolved, folder, display=display, carry_out=carry_out)
+            result = simulate(asked, folder, display=display, carry_out=carry_out)
         except QuorumError as fault:
             from fedprivseg.compliance import COMPLIANCE, write_compliance
 
             write_compliance(folder)
             ended = str(fault).rstrip(".")
             raise QuorumError(f"{ended}. Which rules were kept until then: {folder / COMPLIANCE}") from None
-        from fedprivseg.report.page import write_report  # while the engine takes its leave
+        report = folder / "report.html"
+        if not (finished and report.exists()):
+            from fedprivseg.report.page import write_report  # while the engine takes its leave
 
-        report = write_report(folder)
+            write_report(folder)
     if as_json:
+        print_missing(result, console)
         typer.echo(json.dumps({**result.model_dump(mode="json", exclude={"metrics"}), "report": str(report)}))
         return
     print_result(result, console)
     console.print(f"report: {report}", highlight=False)
+
+
+def _look_ahead(asked: Scenario, folder: Path, console: Console, *, dry_run: bool, as_json: bool) -> None:
+    """The pre-flight of `run`: what is warned of, and with `dry_run` all that is known. Raises what it refuses."""
+    from fedprivseg.preflight import refuse
+    from fedprivseg.run import preflight
+
+    ahead = preflight(asked, folder)
+    if dry_run and as_json:
+        typer.echo(ahead.model_dump_json())
+    elif dry_run:
+        print_preflight(ahead, console)
+    elif not as_json:
+        variant = f" ({ahead.variant})" if ahead.variant != "default" else ""
+        console.print(
+            f"{ahead.scenario}: {ahead.method}{variant}, {len(ahead.sites)} sites, seed {ahead.seed}, engine {ahead.engine} "
+            f"-> {folder}",
+            highlight=False,
+            markup=False,
+        )
+    if not dry_run:
+        print_warnings(ahead.warnings, console)
+    refuse(ahead)
 
 
 @app.command()
@@ -126,12 +165,22 @@ def predict(
     image: Annotated[Path, typer.Argument(help="A NIfTI image, 3-D or 4-D.")],
     site: Annotated[str, typer.Option(help="At which site: its vault encodes and decodes.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the mask goes (.nii or .nii.gz).")],
+    as_json: AsJson = False,
 ) -> None:
-    """Segment one image with a site's vault and the server's net; the mask lies on the image's own grid."""
+    """Segment one image with a site's vault and the server's net; the mask lies on the image's own grid.
+
+    Warns where the image is unlike the site's training images, and where the run's own test says that it does not segment.
+    """
     from fedprivseg.prediction import predict_image
 
-    shape = predict_image(run_folder, image, site, out)
-    open_console().print(f"{out}: mask of {' x '.join(map(str, shape))} voxels", highlight=False)
+    done = predict_image(run_folder, image, site, out)
+    for warned in done.warnings:
+        typer.echo(f"warning: {warned.text}", err=True)
+    if as_json:
+        warnings = [vars(warned) for warned in done.warnings]
+        typer.echo(json.dumps({"mask": str(done.mask), "shape": done.shape, "warnings": warnings}))
+        return
+    typer.echo(f"{out}: mask of {' x '.join(map(str, done.shape))} voxels")
 
 
 @app.command(rich_help_panel=_RULES)
@@ -246,7 +295,9 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Put finished runs side by side: Dice, HD95, intervals, paired differences, cost. Refuses runs on different data."""
-    from fedprivseg.comparison.page import write_page, write_picture, write_privacy_picture
+    from fedprivseg.comparison.figures import picture as draw
+    from fedprivseg.comparison.figures import privacy_picture
+    from fedprivseg.comparison.page import write_page
     from fedprivseg.comparison.runs import compare as put_side_by_side
     from fedprivseg.comparison.tables import as_csv, as_latex, as_markdown, as_rows
 
@@ -255,8 +306,8 @@ def compare(
     written += [deliver(csv, as_csv(comparison))] if csv else []
     written += [deliver(latex, as_latex(comparison))] if latex else []
     written += [deliver(markdown, as_markdown(comparison))] if markdown else []
-    written += [write_privacy_picture(comparison, privacy)] if privacy else []
-    written += [write_picture(comparison, picture)] if picture else []
+    written += [deliver(privacy, privacy_picture(comparison))] if privacy else []
+    written += [deliver(picture, draw(comparison))] if picture else []
     header, rows = as_rows(comparison)
     if as_json:
         table = [dict(zip(header, row, strict=True)) for row in rows]
@@ -279,23 +330,27 @@ def benchmark(
     """Run every scenario of a folder with every seed, then compare them. Finished runs are not repeated."""
     from fedprivseg.benchmark import run_all
     from fedprivseg.cli.display import Display
-    from fedprivseg.comparison.page import write_page, write_picture
+    from fedprivseg.comparison.figures import picture
+    from fedprivseg.comparison.page import write_page
     from fedprivseg.comparison.runs import compare as put_side_by_side
     from fedprivseg.comparison.tables import as_csv, as_rows
 
     console = open_console()
     target = out or Path("runs") / folder.name
-    chosen = [*(settings or []), *([] if data is None else [f"data.source={_toml(data)}"])]
+    chosen: list[Setting] = [*(settings or []), *([] if data is None else [("data.source", data)])]
 
     def show(run_folder: Path, names: list[str]) -> Display:
         console.print(f"{run_folder}", highlight=False)
         return Display(run_folder, names, console)
 
-    folders = run_all(folder, target, _numbers_of(seeds), chosen, show)
+    def warn(run_folder: Path, warnings: Sequence[str]) -> None:
+        print_warnings([f"{run_folder}: {each}" for each in warnings], console)
+
+    folders = run_all(folder, target, _numbers_of(seeds), chosen, show, warn)
     comparison = put_side_by_side(folders)
     write_page(comparison, target / "compare.html")
     deliver(target / "compare.csv", as_csv(comparison))
-    write_picture(comparison, target / "compare.png")
+    deliver(target / "compare.png", picture(comparison))
     header, rows = as_rows(comparison)
     print_table("", header, rows)
     typer.echo(f"written: {target / 'compare.html'}, compare.csv, compare.png")
@@ -361,23 +416,36 @@ def init(folder: Annotated[Path, typer.Argument(help="Where sites/ and simulatio
 
     for path in copy_starter(folder):
         typer.echo(path)
+    typer.echo(f"next: fedprivseg run {shlex.quote(str(folder / 'simulations' / 'quickstart.toml'))}")
 
 
 @data_app.command()
-def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")], as_json: AsJson = False) -> None:
-    """Print a table per centre and split and every fault found. Exit status 1 if there are faults."""
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")],
+    sites: Annotated[
+        Path | None,
+        typer.Option(help="Folder of sites: masks are read in the order of labels that a site.toml states."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a table per centre and split, and every fault and warning found. Exit status 1 if there are faults.
+
+    A subject with a fault is left out; a warning says what looks wrong by the anatomy or the files, and leaves out nobody.
+    """
+    from fedprivseg.config import label_orders, read_sites
     from fedprivseg.data.cohort import summarise
     from fedprivseg.data.mnms import check_release
 
+    orders = {} if sites is None else label_orders(read_sites(sites))
     try:
         with bar("reading subjects", open_console(stderr=True)) as progress:
-            release = check_release(folder, progress)
+            release = check_release(folder, progress, orders)
     except DataError as fault:
         raise DataError(f"{folder}: {fault}") from None
     rows = summarise(release)
     if as_json:
-        faults = [vars(fault) for fault in release.faults]
-        typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults}))
+        faults, warnings = ([vars(each) for each in found] for found in (release.faults, release.warnings))
+        typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults, "warnings": warnings}))
     else:
         print_table(
             str(folder),
@@ -389,7 +457,7 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release
                     str(row.subjects),
                     str(row.labelled),
                     ", ".join(row.vendors),
-                    " x ".join(f"{value:.2f}" for value in row.spacing_median),
+                    _span(row.spacing_min, row.spacing_max, ".2f"),
                     _span(row.matrix_min, row.matrix_max),
                     _span((row.slices_min,), (row.slices_max,)),
                     " ".join(map(str, row.labels or ())),
@@ -399,7 +467,10 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release
         )
         for found in release.faults:
             typer.echo(f"fault: {found.code}: {found.what} ({found.file})")
-        typer.echo(f"{len(release.subjects)} subjects usable, {len(release.faults)} faults")
+        for warned in release.warnings:
+            typer.echo(f"warning: {warned.code}: {warned.what} ({warned.file})")
+        counts = f"{len(release.faults)} faults, {len(release.warnings)} warnings"
+        typer.echo(f"{len(release.subjects)} subjects usable, {counts}")
     if release.faults:
         raise typer.Exit(1)
 
@@ -418,32 +489,7 @@ def phantom(
     typer.echo(folder)
 
 
-def main() -> None:
-    """The console script: errors become one line on stderr and an exit status."""
-    status = 0
-    try:
-        status = app(standalone_mode=False) or 0
-    except FedprivsegError as fault:
-        print(f"fedprivseg: {fault}", file=sys.stderr)
-        status = fault.status
-    except ClickException as fault:
-        fault.show()
-        status = fault.exit_code
-    except (KeyboardInterrupt, Abort):
-        status = _INTERRUPTED
-    if status == _INTERRUPTED:  # typer turns Ctrl-C into this status without a word
-        print("fedprivseg: interrupted; the same command goes on where it stopped", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
-        # The server's thread of a run that ended early may still wait or compute; nothing it does matters any more.
-        os._exit(status)
-    sys.exit(status)
-
-
-def _span(low: tuple[int, ...], high: tuple[int, ...]) -> str:
-    return " x ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(low, high, strict=True))
-
-
-def _toml(text: str) -> str:
-    return json.dumps(text)
+def _span(low: Sequence[float], high: Sequence[float], form: str = "d") -> str:
+    """The range along each axis; one number where both ends read the same."""
+    ends = [(format(a, form), format(b, form)) for a, b in zip(low, high, strict=True)]
+    return " x ".join(a if a == b else f"{a}-{b}" for a, b in ends)

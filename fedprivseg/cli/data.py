@@ -70,10 +70,13 @@ def scrub(
     with bar("scrubbing", open_console(stderr=True)) as progress:
         done = scrub_folder(source, out, progress)
     if as_json:
-        typer.echo(json.dumps({"files": done.files, "cleared": dict(done.cleared), "left_out": done.left_out}))
+        counts = {"files": done.files, "left_out": done.left_out, "companions": done.companions}
+        typer.echo(json.dumps({**counts, "cleared": dict(done.cleared)}))
         return
     print_table("", ["header field", "cleared in files"], [[name, str(count)] for name, count in done.cleared.items()])
     typer.echo(f"{out}: {done.files} files without text in their headers; {done.left_out} other files left out")
+    if done.companions:
+        typer.echo(f"{done.companions} files that macOS wrote beside others (._*) ignored")
 
 
 def _tell(done: Imported, out: Path) -> None:

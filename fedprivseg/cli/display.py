@@ -56,10 +56,10 @@ class Display:
 
     def _live(self) -> None:
         columns = (
-            TextColumn("{task.fields[party]:<10}", style="bold"),
+            TextColumn("{task.fields[party]:<10}", style="bold", markup=False),
             BarColumn(bar_width=32),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.description}", style="cyan"),
+            TextColumn("{task.percentage:>3.0f} %", markup=False),
+            TextColumn("{task.description}", style="cyan", markup=False),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._console, transient=True) as progress:

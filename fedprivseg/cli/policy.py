@@ -43,19 +43,31 @@ def profiles(as_json: AsJson = False) -> None:
 def check(
     scenario: Annotated[Path, typer.Argument(help="A scenario file, such as simulations/quickstart.toml.")],
     settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Run folder whose agreements count; default as for `run`.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What would be refused, at which site, by which rule. Exit status 3 if fewer sites than the quorum would remain."""
-    from fedprivseg.methods import resolve
-    from fedprivseg.policy.foresight import foresee
-    from fedprivseg.run import load_scenario
-    from fedprivseg.site.techniques import techniques_of
+    from fedprivseg.scenarios import load_scenario
 
     asked = load_scenario(scenario, settings or [])
-    found = foresee(asked, resolve(asked.method).declared, techniques_of(asked))
+
+    from fedprivseg.hospitals import parties_in  # loads more than a wrong request should wait for
+    from fedprivseg.methods import resolve
+    from fedprivseg.policy.foresight import foresee
+    from fedprivseg.results import read_scenario
+    from fedprivseg.site.techniques import techniques_of
+
+    folder = out or asked.folder
+    # Agreements of another scenario say nothing about this one.
+    ours = (folder / "scenario.json").exists() and read_scenario(folder).sha256 == asked.sha256
+    parties = parties_in(folder, asked) if ours else {}
+    found = foresee(asked, resolve(asked.method).declared, techniques_of(asked), parties)
     refused = [each for each in found if not each.decision.allowed]
-    out = sorted({each.site for each in refused})
-    remain = len(asked.sites) - len(out)
+    blocked = sorted({each.site for each in refused})
+    remain = len(asked.sites) - len(blocked)
+    next_step = _next_step({each.decision.rule for each in refused}, folder)
     if as_json:
         entries = [
             {
@@ -67,7 +79,11 @@ def check(
             }
             for each in found
         ]
-        typer.echo(json.dumps({"withheld": out, "remain": remain, "quorum": asked.quorum, "decisions": entries}))
+        typer.echo(
+            json.dumps(
+                {"withheld": blocked, "remain": remain, "quorum": asked.quorum, "next": next_step, "decisions": entries}
+            )
+        )
     else:
         if refused:
             print_table("refused", ["site", "what", "rule", "clause", "reason"], _grouped(refused))
@@ -78,12 +94,15 @@ def check(
                 graded,
             )
         console = open_console()
-        names = ", ".join(out) or "no site"
+        names = ", ".join(blocked) or "no site"
         console.print(
             f"{asked.method.name}: {names} would be withheld; {remain} of {len(asked.sites)} remain", highlight=False
         )
     if remain < asked.quorum:
-        raise QuorumError(f"{remain} sites would remain, the quorum is {asked.quorum}")
+        ended = f"{remain} sites would remain, the quorum is {asked.quorum}"
+        raise QuorumError("; ".join([ended, *next_step]))
+    if next_step and not as_json:
+        typer.echo(f"next: {next_step[0]}")
 
 
 @app.command()
@@ -106,6 +125,15 @@ def diff(
         return
     for sentence in sentences or ["Nothing changes."]:
         typer.echo(sentence)
+
+
+def _next_step(rules: set[str], folder: Path) -> list[str]:
+    """Which command mends what an agreement lacks, if it is that."""
+    if "agreement.absent" in rules:
+        return ["`fedprivseg agreement new SCENARIO` drafts the agreements; give it the same --set and --out"]
+    if "agreement.unsigned" in rules:
+        return [f"`fedprivseg agreement sign {folder} --as site`, and `--as server`, sign what was drafted"]
+    return []
 
 
 def _grouped(refused: list[Foreseen]) -> list[list[str]]:
@@ -162,7 +190,7 @@ def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: Sit
     """What a site under `before` would do in the scenario that it would not under `after`, and the other way round."""
     from fedprivseg.methods import resolve
     from fedprivseg.policy.foresight import foresee
-    from fedprivseg.run import load_scenario
+    from fedprivseg.scenarios import load_scenario
     from fedprivseg.site.techniques import techniques_of
 
     asked = load_scenario(scenario, settings)

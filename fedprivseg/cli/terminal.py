@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from fedprivseg.preflight import Preflight
     from fedprivseg.results import Result, Scores
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """Where commands print."""
+    """Where commands print: what is printed is text, never rich's markup, since paths and names may hold brackets."""
     from rich.console import Console
 
-    return Console(stderr=stderr, soft_wrap=True)
+    return Console(stderr=stderr, soft_wrap=True, markup=False, emoji=False)
 
 
 def bar(title: str, console: Console) -> Any:
@@ -24,12 +27,19 @@ def bar(title: str, console: Console) -> Any:
     stages are named."""
     from contextlib import contextmanager
 
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
 
     @contextmanager
     def shown() -> Any:
         begun = ""
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(title, total=None)
 
             def step(done: int, total: int, stage: str = "") -> None:
@@ -47,6 +57,7 @@ def bar(title: str, console: Console) -> Any:
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table on a terminal, tab-separated lines in a pipe."""
     from rich.table import Table
+    from rich.text import Text
 
     console = open_console()
     if not console.is_terminal:
@@ -55,8 +66,58 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         return
     drawn = Table(*columns, title=title, title_justify="left", box=None, header_style="bold")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(Text, row))  # a cell may hold what a site said
     console.print(drawn)
+
+
+def print_missing(result: Result, console: Console) -> None:
+    """Each site that left the run, and why: a line of its own that nobody overlooks."""
+    for name, site in result.sites.items():
+        if site.status != "ok":
+            console.print(f"MISSING: site {name} {site.status}", style="bold red", highlight=False)
+
+
+def print_warnings(warnings: Sequence[str], console: Console) -> None:
+    """What to know before a run, a line each."""
+    for each in warnings:
+        console.print(f"warning: {each}", highlight=False, markup=False, style="yellow")
+
+
+def print_preflight(ahead: Preflight, console: Console) -> None:
+    """What lies ahead of a run."""
+    console.print(
+        f"{ahead.scenario}: {ahead.method} ({ahead.variant}), seed {ahead.seed}, engine {ahead.engine} -> {ahead.folder}",
+        highlight=False,
+        markup=False,
+    )
+    rows = [
+        [
+            site.name,
+            str(site.train),
+            str(site.test),
+            str(site.slices),
+            ", ".join(dict.fromkeys(each.kind for each in site.blocked)) or "nothing",
+        ]
+        for site in ahead.sites
+    ]
+    print_table("", ["site", "train", "test", "slices", "its gate would block"], rows)
+    memory = "unknown" if ahead.memory_available is None else f"{ahead.memory_available / 1e9:.1f} GB available"
+    gpu = f"{ahead.gpus:g} asked for, torch sees {ahead.gpus_seen}" if ahead.gpus else "none asked for"
+    time = "not known" if ahead.seconds is None else f"about {_duration(ahead.seconds)}"
+    for line in (
+        f"GPU: {gpu}",
+        f"disk: {ahead.disk_free / 1e9:.1f} GB free, about {ahead.disk_needed / 1e9:.1f} GB needed",
+        f"memory: {memory}, about {ahead.memory_needed / 1e9:.1f} GB needed",
+        f"time: {time} ({ahead.basis})",
+    ):
+        console.print(line, highlight=False, markup=False)
+    print_warnings(ahead.warnings, console)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def print_result(result: Result, console: Console) -> None:
@@ -77,13 +138,19 @@ def print_result(result: Result, console: Console) -> None:
     ]
     columns = ["site", "train", "test", "Dice LV", "MYO", "RV", "mean", "HD95 mm", "MB up", "MB down", "s", "status"]
     print_table("", columns, rows)
+    print_missing(result, console)
     mean = "-" if result.mean_dice is None else f"{result.mean_dice:.3f}"
-    console.print(f"mean Dice {mean}, wall time {result.wall_s:.0f} s", highlight=False)
+    stayed = len(result.finished)
+    over = "" if stayed == len(result.sites) else f" over {stayed} of {len(result.sites)} sites"
+    console.print(f"mean Dice {mean}{over}, wall time {result.wall_s:.0f} s", highlight=False)
+    for failure in result.failures:
+        console.print(f"WARNING: {failure}", highlight=False, style="bold red")
     for note in result.notes:
-        console.print(f"note: {note}", highlight=False)
+        if note not in result.failures:
+            console.print(f"note: {note}", highlight=False)
     for name, site in result.sites.items():
         for note in site.notes:
-            console.print(f"note: {name}: {note}", highlight=False)
+            console.print(f"note: {name}: {note}", highlight=False, markup=False, emoji=False)
 
 
 def _numbers(scores: Scores, digits: int) -> list[str]:

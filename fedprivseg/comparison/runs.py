@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedprivseg.comparison.names import names_of
 from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.findings import Leakage, read_leakage
 from fedprivseg.measures import bootstrap_interval
@@ -48,6 +49,7 @@ class Difference:
 class Entry:
     """One method in the table.
 
+    label: what tells it from the others, the same everywhere. scenario: the name of its (first) scenario.
     sites: site -> mean Dice over seeds. dice: over sites, a value a seed. dice_interval: 95 % bootstrap over subjects, seeds
     averaged. hd95_mm: mean over sites and seeds where it is defined. undefined: how many of the (subject, phase, structure)
     cells of all seeds have no distance. up, down: MB a site. minutes: wall. compute_minutes: the sites' own clocks, summed.
@@ -57,6 +59,7 @@ class Entry:
     """
 
     label: str
+    scenario: str
     method: str
     variant: str
     seeds: tuple[int, ...]
@@ -119,15 +122,13 @@ def run_folders(folders: Sequence[Path]) -> list[Path]:
 def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison:
     """Read finished runs and put them side by side, best mean Dice first; a method that policy forbids stands last.
 
-    reference: a label; the default is the first entry that policy allows. Raises RequestError for runs on different
-    subjects, splits, sites or grids (naming what differs) and for an unknown reference.
+    reference: a label, or the name of a scenario that one entry alone has; the default is the first entry that policy
+    allows. Raises RequestError for runs on different subjects, splits, sites or grids (naming what differs) and for an unknown
+    reference.
     """
     runs = [(folder, read_result(folder)) for folder in run_folders(folders)]
     _check_alike(runs)
-    groups: dict[str, list[Result]] = {}
-    for _, result in runs:
-        groups.setdefault(_identity(result), []).append(result)
-    labels = _labels(list(groups.values()))
+    labels = _labels(runs)
     leaks = {id(result): read_leakage(folder) for folder, result in runs}
     entries = [
         _entry(label, sorted(group, key=lambda r: r.seed), [leaks[id(result)] for result in group])
@@ -135,9 +136,7 @@ def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison
     ]
     entries.sort(key=lambda entry: (entry.forbidden, -entry.mean))
     names = [entry.label for entry in entries]
-    if reference is not None and reference not in names:
-        raise RequestError(f"there is no run {reference!r} to compare with; there are: {', '.join(names)}")
-    chosen = reference or names[0]
+    chosen = _chosen(reference, entries) if reference is not None else names[0]
     base = _subject_dice(labels[chosen])
     differences = {name: _difference(_subject_dice(labels[name]), base) for name in names if name != chosen}
     corrected = _holm({name: d.p for name, d in differences.items() if d.p is not None})
@@ -160,9 +159,11 @@ def _entry(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None])
     sites = {name: _mean([run.sites[name].dice.mean for run in group]) for name in first.sites}
     distances = _subject_values(group, "hd95_mm")
     parameters = first.scenario["method"]["parameters"]
-    draws = numpy_generator(0, "comparison", label)
+    # Not from the label: that depends on what else is compared, and an interval must not.
+    draws = numpy_generator(0, "comparison", str(first.scenario["name"]))
     return Entry(
         label=label,
+        scenario=str(first.scenario["name"]),
         method=first.method,
         variant=first.variant,
         seeds=tuple(run.seed for run in group),
@@ -296,18 +297,33 @@ def _identity(result: Result) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _labels(groups: Sequence[Sequence[Result]]) -> dict[str, Sequence[Result]]:
-    """A label for each group: its scenario's name, with a number where two groups share one."""
-    labelled: dict[str, Sequence[Result]] = {}
-    for group in groups:
-        name, count = str(group[0].scenario["name"]), 1
-        while (label := name if count == 1 else f"{name} ({count})") in labelled:
-            count += 1
-        seeds = [run.seed for run in group]
-        if len(set(seeds)) < len(seeds):
-            raise RequestError(f"two runs of {name!r} have the same seed; give each run once")
-        labelled[label] = group
-    return labelled
+def _labels(runs: Sequence[tuple[Path, Result]]) -> dict[str, list[Result]]:
+    """The runs by what they are called; those that differ in their seed alone stand together."""
+    groups: dict[str, list[tuple[Path, Result]]] = {}
+    for folder, result in runs:
+        groups.setdefault(_identity(result), []).append((folder, result))
+    labels = names_of([(group[0][1].scenario, group[0][0]) for group in groups.values()])
+    for label, group in zip(labels, groups.values(), strict=True):
+        first: dict[int, Path] = {}
+        for folder, result in group:
+            if result.seed in first:
+                raise RequestError(
+                    f"{first[result.seed]} and {folder} are the same run ({label}) with the same seed, {result.seed}; "
+                    "give one of them"
+                )
+            first[result.seed] = folder
+    return {label: [result for _, result in group] for label, group in zip(labels, groups.values(), strict=True)}
+
+
+def _chosen(reference: str, entries: Sequence[Entry]) -> str:
+    """The label of the entry that is called `reference`, or of the only one whose scenario is. Raises RequestError."""
+    found = [entry.label for entry in entries if entry.label == reference]
+    found = found or [entry.label for entry in entries if entry.scenario == reference]
+    if len(found) != 1:
+        names = ", ".join(entry.label for entry in entries)
+        what = f"there are {len(found)} runs" if found else "there is no run"
+        raise RequestError(f"{what} {reference!r} to compare with; there are: {names}")
+    return found[0]
 
 
 def _facts(result: Result) -> tuple[tuple[str, str], ...]:

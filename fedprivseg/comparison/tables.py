@@ -23,6 +23,7 @@ def as_csv(comparison: Comparison) -> str:
 def _csv_row(e: Entry) -> dict[str, Any]:
     row = {
         "label": e.label,
+        "scenario": e.scenario,
         "method": e.method,
         "variant": e.variant,
         "seeds": len(e.seeds),

@@ -1,7 +1,8 @@
 """The DICOM images of a folder, by patient and series.
 
 Nothing in the folder is trusted. File names are neither used nor told, links are not followed, and one file that is no DICOM
-image refuses the whole folder: what cannot be read cannot be vouched for.
+image refuses the whole folder: what cannot be read cannot be vouched for. Only companion files of macOS (``._*``) are passed
+over: nothing of them is read or written.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fedprivseg.data.dicom_concerns import Concern, concerns
 from fedprivseg.data.dicom_library import library
 from fedprivseg.data.dicom_record import Record, header_record
 from fedprivseg.errors import DataError
+from fedprivseg.files import is_companion
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ def _files(source: Path) -> Iterator[Path]:
         return
     for folder, folders, names in os.walk(source, onerror=unreadable, followlinks=False):
         links = [name for name in folders if Path(folder, name).is_symlink()]
-        for name in [*names, *links]:
-            yield Path(folder, name)
+        for path in (Path(folder, name) for name in [*names, *links]):
+            if not is_companion(path):
+                yield path
 
 
 def _image(path: Path, stated: str | None) -> Image | str:

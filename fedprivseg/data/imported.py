@@ -62,7 +62,7 @@ def read_imported(folder: Path) -> Imported | None:
     """The file in `folder`; None if there is none. Raises DataError if there is one that cannot be read."""
     path = folder / IMPORTED
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as fault:

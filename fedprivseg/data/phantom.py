@@ -23,7 +23,9 @@ from scipy.spatial.transform import Rotation
 
 from fedprivseg.data import anatomy, bssfp
 from fedprivseg.data.heart import PATHOLOGIES, draw_heart
+from fedprivseg.data.mnms import SPLITS
 from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.records import Subject
 from fedprivseg.seeds import numpy_generator
 
 TABLE = "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
@@ -95,6 +97,26 @@ class Person:
     weight: float
 
 
+def announced(subjects: int, seed: int, centres: Sequence[int]) -> tuple[Subject, ...]:
+    """Whom `write_phantom` would write with these arguments, without drawing anybody; their files do not exist."""
+    frames = FEWEST_FRAMES
+    return tuple(
+        Subject(
+            person.code,
+            person.centre,
+            CENTRES[person.centre].name,
+            SPLITS[person.folder][0],
+            person.labelled,
+            person.ed,
+            person.es,
+            Path(person.folder),
+            Path(person.folder) if person.labelled else None,
+        )
+        for centre in sorted(set(centres))
+        for person in _people(seed, centre, subjects, frames)
+    )
+
+
 def write_phantom(
     folder: Path,
     subjects: int,
@@ -148,7 +170,7 @@ def write_phantom(
             release.rename(folder)  # an empty folder gives way to a full one in one step
     except OSError as fault:
         raise FolderError(
-            f"the folder for the phantom cannot be written ({type(fault).__name__}): check rights and free space"
+            f"the folder for the phantom cannot be written ({fault.strerror or type(fault).__name__}); check rights and room"
         ) from fault
     return folder
 

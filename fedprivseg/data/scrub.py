@@ -26,6 +26,7 @@ from nibabel.wrapstruct import WrapStructError
 
 from fedprivseg.data.new_folder import new_folder
 from fedprivseg.errors import DataError, FolderError
+from fedprivseg.files import is_companion
 
 TEXT_FIELDS = ("descrip", "aux_file", "db_name", "intent_name", "data_type", "unused_str")
 """Fields of free text; NIfTI-1 has no ``unused_str``, NIfTI-2 neither ``db_name`` nor ``data_type``."""
@@ -78,11 +79,13 @@ def scrub_file(source: Path, target: Path) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Scrubbed:
     """What came of a folder. files: NIfTI files that were written. cleared: header field -> in how many of them it held text.
-    left_out: files that are no NIfTI by their names, and links; they were not taken along."""
+    left_out: files that are no NIfTI by their names, and links; they were not taken along. companions: files that macOS wrote
+    beside others (``._*``), whatever their names end in; they are no images and were not taken along either."""
 
     files: int
     cleared: Mapping[str, int]
     left_out: int
+    companions: int
 
 
 def scrub_folder(source: Path, target: Path, progress: Callable[[int, int], None] | None = None) -> Scrubbed:
@@ -95,7 +98,8 @@ def scrub_folder(source: Path, target: Path, progress: Callable[[int, int], None
     """
     if target.resolve().is_relative_to(source.resolve()):
         raise FolderError("the new folder lies in the one that is read; choose a place beside it.")
-    found = [path for path in sorted(source.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    listed = [path for path in sorted(source.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    found = [path for path in listed if not is_companion(path)]
     images = [path for path in found if path.name.endswith((".nii", ".nii.gz")) and not path.is_symlink()]
     if not images:
         raise DataError("the folder is absent, or holds no .nii and no .nii.gz files; give the folder of the images.")
@@ -110,7 +114,8 @@ def scrub_folder(source: Path, target: Path, progress: Callable[[int, int], None
                 raise DataError(f"{place.as_posix()!r}: {fault} Nothing was written.") from None
             if progress is not None:
                 progress(done, len(images))
-    return Scrubbed(len(images), MappingProxyType(dict(sorted(cleared.items()))), len(found) - len(images))
+    counts = MappingProxyType(dict(sorted(cleared.items())))
+    return Scrubbed(len(images), counts, len(found) - len(images), len(listed) - len(found))
 
 
 def _text(header: Header) -> tuple[str, ...]:

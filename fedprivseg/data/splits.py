@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
-from fedprivseg.config import DataConfig
+from fedprivseg.config import DataConfig, SiteConfig
 from fedprivseg.errors import DataError
 from fedprivseg.records import Subject
 from fedprivseg.seeds import numpy_generator
@@ -25,13 +25,20 @@ COHORT: TypeAdapter[Cohort] = TypeAdapter(Cohort)
 """A cohort as JSON, in a site's own folder."""
 
 
-def cohort(subjects: Sequence[Subject], centre: int, data: DataConfig) -> Cohort:
-    """The labelled subjects of `centre`, split as `data` says.
+def own_subjects(subjects: Sequence[Subject], site: SiteConfig) -> tuple[Subject, ...]:
+    """Those of `subjects` that are the site's, with the order of labels that it states, sorted by code."""
+    own = (replace(s, order=site.order) for s in subjects if s.centre == site.centre)
+    return tuple(sorted(own, key=lambda s: s.code))
+
+
+def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> Cohort:
+    """The labelled subjects of `site`, split as `data` says.
 
     A release's validation folder is used by neither side of ``split = "release"``. A split by patient leaves at least one
     subject to train on. Raises DataError if the centre has no labelled subject to train on.
     """
-    own = sorted((s for s in subjects if s.centre == centre and s.labelled), key=lambda s: s.code)
+    centre = site.centre
+    own = [s for s in own_subjects(subjects, site) if s.labelled]
     if data.split == "release":
         train = tuple(s for s in own if s.split == "train")
         test = tuple(s for s in own if s.split == "test")

@@ -24,13 +24,16 @@ from safetensors.numpy import load as read_safetensors
 from safetensors.numpy import save as write_safetensors
 from scipy.sparse import csr_array
 
+from fedprivseg.data.intensities import require_signal, stretched
 from fedprivseg.data.mnms import load_phases
 from fedprivseg.errors import DataError, FolderError, RunError
 from fedprivseg.records import PHASES, STRUCTURES, Grid, Slices, Subject, Volume
 
 CLASSES = len(STRUCTURES) + 1
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Raise it whenever `to_grid` or the file layout changes: entries of another format are never read."""
+
+_NO_EXTENSIONS = bytes(4)
 
 _log = logging.getLogger(__name__)
 
@@ -40,19 +43,19 @@ Gridded = tuple[np.ndarray, np.ndarray | None]
 def to_grid(volume: Volume, grid: Grid) -> Gridded:
     """`volume` on `grid`: image (Z, H, W) float32 in 0..1, mask (Z, H, W) uint8 in 0..3 or None. H along X, W along Y.
 
-    Intensities: the 1st to 99th percentile of the whole volume is stretched to 0..1 and clipped; a constant image gives
-    zeros. Image: linear interpolation, with a wider (anti-aliasing) triangle where the grid is coarser than the voxels.
+    Intensities: the 1st to 99th percentile of the whole volume is stretched to 0..1 and clipped.
+    Image: linear interpolation, with a wider (anti-aliasing) triangle where the grid is coarser than the voxels.
     Mask: the same on the one-hot classes, then the likeliest. Outside the volume: intensity 0, background.
+
+    Raises NoSignalError for an image of which a network would see a constant, as a whole or in one slice.
     """
     x_spacing, y_spacing, _ = volume.spacing
     rows = _weights(volume.image.shape[0], x_spacing, grid.height, grid.spacing)
     columns = _weights(volume.image.shape[1], y_spacing, grid.width, grid.spacing)
-    low, high = np.percentile(volume.image, (1, 99))
-    image = np.zeros_like(volume.image)
-    if high > low:
-        image = np.clip((volume.image - np.float32(low)) / np.float32(high - low), 0, 1)
-    # Weights sum to 1 only up to rounding, hence the second clip.
-    image = np.ascontiguousarray(np.clip(_resample(image, rows, columns), 0, 1).transpose(2, 0, 1))
+    # Weights sum to 1 only up to rounding, hence the clip.
+    image = np.clip(_resample(stretched(volume.image), rows, columns), 0, 1)
+    image = np.ascontiguousarray(image.transpose(2, 0, 1))
+    require_signal(image)
     if volume.mask is None:
         return image, None
     mask = _likeliest(_resample(_one_hot(volume.mask), rows, columns), rows, columns)
@@ -85,21 +88,29 @@ def from_grid(
     return _likeliest(_resample(scores, rows, columns), rows, columns)
 
 
-def write_mask(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
-    """Write `labels` (X, Y, Z[, T]) uint8 with the volume's own `affine` (4, 4) as NIfTI-1, gzipped if `path` ends in .gz.
+def write_mask(path: Path, mask: np.ndarray, geometry: bytes) -> None:
+    """Write `mask` as NIfTI, where the image lies that it belongs to; gzipped if `path` ends in .gz.
 
-    Atomic: `path` is either the whole new file or what it was. The same input gives the same bytes. Raises ValueError
-    for another shape or type, FolderError if the folder cannot be written.
+    Both transforms with their codes, voxel sizes and units are the image's own, as it stores them: whatever a program makes of
+    the image's header, it makes of the mask's. Atomic: `path` is either the whole new file or what it was. The same input gives
+    the same bytes.
+
+    mask: uint8 of three axes, or with frames of four, in the order of the image's file (`Geometry.stored`).
+    geometry: the header of a NIfTI-1 or NIfTI-2 with that geometry (`Geometry.header`); the mask is of the same version.
+
+    Raises ValueError for another shape or type, FolderError if the folder cannot be written.
     """
-    if labels.ndim not in (3, 4) or labels.dtype != np.uint8:
+    if mask.ndim not in (3, 4) or mask.dtype != np.uint8:
         raise ValueError(
-            f"labels of shape {labels.shape} and type {labels.dtype} were given; (X, Y, Z[, T]) uint8 is needed"
+            f"labels of shape {mask.shape} and type {mask.dtype} were given; (X, Y, Z[, T]) uint8 is needed"
         )
-    image = nib.Nifti1Image(labels, affine)
-    image.set_qform(affine, code="scanner")
-    image.set_sform(affine, code="scanner")
-    image.header.set_xyzt_units("mm")
-    body = image.to_bytes()
+    kind = nib.Nifti2Header if len(geometry) == nib.Nifti2Header.sizeof_hdr else nib.Nifti1Header
+    header = kind(geometry, check=False)  # checked where the image was read; a check would mend it
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(mask.shape)
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["vox_offset"] = header.single_vox_offset
+    body = bytes(header.binaryblock) + _NO_EXTENSIONS + mask.tobytes(order="F")
     _write(path, gzip.compress(body, compresslevel=6, mtime=0) if path.suffix == ".gz" else body)
 
 
@@ -107,8 +118,8 @@ def gridded(subject: Subject, grid: Grid, cache: Path | None) -> dict[str, Gridd
     """The annotated phases of `subject` on `grid`: phase -> (image, mask) as `to_grid` returns them.
 
     With a `cache` folder the arrays are kept there, under a name made from the content of the subject's files, its
-    frames, the grid and `CACHE_FORMAT`. An entry that does not match its own checksum is logged and made anew. Raises
-    DataError if the files have a fault, FolderError if the cache cannot be written.
+    frames and labels, the grid and `CACHE_FORMAT`. An entry that does not match its own checksum is logged and made anew.
+    Raises DataError if the files have a fault, FolderError if the cache cannot be written.
     """
     if cache is None:
         return {phase: to_grid(volume, grid) for phase, volume in load_phases(subject).items()}
@@ -185,11 +196,12 @@ def _likeliest(scores: np.ndarray, rows: csr_array, columns: csr_array) -> np.nd
 
 
 def _key(subject: Subject, grid: Grid) -> str:
-    """SHA-256 over all that decides the gridded arrays: file contents, frames, grid, format. No name or path."""
+    """SHA-256 over all that decides the gridded arrays: file contents, frames, labels, grid, format. No name or path."""
     parts: list[int | float | str] = [
         CACHE_FORMAT,
         subject.ed,
         subject.es,
+        *subject.order,
         grid.height,
         grid.width,
         float(grid.spacing),

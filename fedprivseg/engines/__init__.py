@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
+from fedprivseg.cache import require_cache
+from fedprivseg.compute import require_gpus
 from fedprivseg.config import Scenario
 
 ENGINES = ("inline", "ray")
@@ -24,9 +26,14 @@ def engine(name: str) -> Engine:
 @contextmanager
 def begun(scenario: Scenario, folder: Path) -> Iterator[Engine]:
     """The scenario's engine, with what takes it seconds under way in the background while the caller loads and checks the
-    rest; gone at the end of the block, whether it was used or not. A finished run needs no engine, nor one without data."""
+    rest; gone at the end of the block, whether it was used or not. A finished run needs no engine, nor one without data. Raises
+    RequestError before anything begins if an unfinished one lacks GPUs or a cache here."""
+    finished = (folder / "result.json").exists()
+    if not finished:
+        require_gpus(scenario.resources.gpus)
+        require_cache()
     data = scenario.data.source == "phantom" or Path(scenario.data.source).is_dir()
-    if scenario.engine != "ray" or not data or (folder / "result.json").exists():
+    if scenario.engine != "ray" or not data or finished:
         yield lambda folder, scenario: engine(scenario.engine)(folder, scenario)
         return
     from fedprivseg.engines.ray_cluster import Cluster

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any, final
@@ -49,6 +50,12 @@ class Cluster:
         self._there.wait()
         if self._fault is not None:
             raise RunError(f"Ray did not begin: {self._fault}") from self._fault
+        if (
+            threading.current_thread() is threading.main_thread()
+            and (before := signal.getsignal(signal.SIGTERM)) is not None
+        ):
+            # Ray's core puts itself before Python's handler, and prints its stack when the signal comes.
+            signal.signal(signal.SIGTERM, before)
 
     def leave(self) -> None:
         """Have Ray taken down in the background."""

@@ -16,6 +16,7 @@ from fedprivseg.attacks.attack import FULL, SMALL, Progress
 from fedprivseg.compute import threads
 from fedprivseg.documents import write_document
 from fedprivseg.errors import RequestError
+from fedprivseg.files import require_writable
 from fedprivseg.findings import Budget, Leakage
 from fedprivseg.leakage.codes import attack_codes
 from fedprivseg.leakage.part import Drafts, Part
@@ -58,6 +59,7 @@ def _attack(run: Path, budget: Budget, attacks: Sequence[str], sites: Sequence[s
     if len(names) < 2:
         raise RequestError("the run has one site; attackers here use what other sites have, so there must be another")
     drawers, tellers, inverts = choose(attacks)
+    require_writable(run)
     victims = list(sites) or (names if budget == "full" else names[:1])
     method = resolve(scenario.method)
     benches = {name: Bench(Station.read(station_folder(run, name) / "station.json"), scenario) for name in names}

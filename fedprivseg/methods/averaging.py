@@ -6,18 +6,18 @@ proximal term at the site; it is here.
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
-import torch
-from flwr.serverapp import strategy as flower
 from pydantic import Field
-from torch import nn
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.rounds import Aggregation, Rounds
 from fedprivseg.methods.training import RoundsParameters, SummableParameters
-from fedprivseg.nets.local_training import Correction
+from fedprivseg.nets.correction import Correction
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @final
@@ -32,6 +32,8 @@ class FedAvg(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedAvg."""
+        from flwr.serverapp import strategy as flower
+
         return FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
 
     def local(self) -> LocalRule:
@@ -57,6 +59,8 @@ class FedProx(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedProx, which averages as FedAvg does."""
+        from flwr.serverapp import strategy as flower
+
         return FlowerStrategy(flower.FedProx(proximal_mu=self.parameters.mu, **ANY_NUMBER))
 
     def local(self) -> LocalRule:
@@ -78,6 +82,8 @@ class Pull(Correction):
 
     def apply(self, net: nn.Module) -> None:
         """Add the term."""
+        import torch
+
         with torch.no_grad():
             for parameter, start in zip(net.parameters(), self.start, strict=True):
                 if parameter.grad is not None:
@@ -103,6 +109,8 @@ class FedAvgM(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedAvgM."""
+        from flwr.serverapp import strategy as flower
+
         p = self.parameters
         strategy = flower.FedAvgM(server_learning_rate=p.server_rate, server_momentum=p.server_momentum, **ANY_NUMBER)
         return FlowerStrategy(strategy, statistics)
@@ -133,6 +141,8 @@ class FedAdam(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedAdam."""
+        from flwr.serverapp import strategy as flower
+
         p = self.parameters
         strategy = flower.FedAdam(eta=p.server_rate, beta_1=p.beta_1, beta_2=p.beta_2, tau=p.tau, **ANY_NUMBER)
         return FlowerStrategy(strategy, statistics)
@@ -154,6 +164,8 @@ class FedYogi(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedYogi."""
+        from flwr.serverapp import strategy as flower
+
         p = self.parameters
         strategy = flower.FedYogi(eta=p.server_rate, beta_1=p.beta_1, beta_2=p.beta_2, tau=p.tau, **ANY_NUMBER)
         return FlowerStrategy(strategy, statistics)
@@ -175,6 +187,8 @@ class FedAdagrad(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedAdagrad."""
+        from flwr.serverapp import strategy as flower
+
         p = self.parameters
         return FlowerStrategy(flower.FedAdagrad(eta=p.server_rate, tau=p.tau, **ANY_NUMBER), statistics)
 
@@ -193,6 +207,8 @@ class FedMedian(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedMedian."""
+        from flwr.serverapp import strategy as flower
+
         return FlowerStrategy(flower.FedMedian(**ANY_NUMBER))
 
     def local(self) -> LocalRule:
@@ -218,6 +234,8 @@ class FedTrimmedAvg(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedTrimmedAvg."""
+        from flwr.serverapp import strategy as flower
+
         return FlowerStrategy(flower.FedTrimmedAvg(beta=self.parameters.beta, **ANY_NUMBER))
 
     def local(self) -> LocalRule:
@@ -243,6 +261,8 @@ class Krum(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's Krum."""
+        from flwr.serverapp import strategy as flower
+
         return FlowerStrategy(flower.Krum(num_malicious_nodes=self.parameters.malicious, **ANY_NUMBER))
 
     def local(self) -> LocalRule:
@@ -262,6 +282,8 @@ class Bulyan(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's Bulyan."""
+        from flwr.serverapp import strategy as flower
+
         return FlowerStrategy(flower.Bulyan(num_malicious_nodes=self.parameters.malicious, **ANY_NUMBER))
 
     def local(self) -> LocalRule:
@@ -289,6 +311,8 @@ class QFedAvg(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's QFedAvg; the local rate stands for the inverse of the Lipschitz constant, as the paper proposes."""
+        from flwr.serverapp import strategy as flower
+
         p = self.parameters
         return FlowerStrategy(flower.QFedAvg(client_learning_rate=p.rate, q=p.q, **ANY_NUMBER), statistics)
 

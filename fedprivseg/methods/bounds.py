@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from pydantic import Field
-from torch import nn
 
 from fedprivseg.arrays import load_arrays, save_arrays
+from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import (
     MEASURED,
+    MOST_LOSS,
     Action,
     Array,
     Codes,
@@ -27,6 +28,7 @@ from fedprivseg.methods.method import (
     Method,
     Sent,
     Site,
+    in_parts,
     part_of,
 )
 from fedprivseg.methods.rounds import measure
@@ -37,6 +39,7 @@ from fedprivseg.methods.training import (
     TrainingParameters,
     augmentation,
     build,
+    forms_of,
     glanced,
     marks,
     mean_dices,
@@ -47,9 +50,12 @@ from fedprivseg.methods.training import (
     segment_as_kept,
     unpacked,
 )
-from fedprivseg.nets.baseline import Weights, load_weights, weights_of
-from fedprivseg.nets.local_training import train_round
-from fedprivseg.records import CrossSite, CurvePoint, Kind, Order, Payload
+from fedprivseg.records import STRUCTURES, CrossSite, CurvePoint, Grid, Kind, Order, Payload
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
 
 ALONE = "alone"
 """The memory of a site that trains alone: its weights, loss and number after a round."""
@@ -65,6 +71,9 @@ class LocalOnlyParameters(StepsParameters):
 
 def train_alone(method: LocalOnly, site: Site, order: Order) -> Payload:
     """Round `order.number` of this site, from where its own last round ended."""
+    from fedprivseg.nets.baseline import load_weights, weights_of
+    from fedprivseg.nets.local_training import train_round
+
     p, slices, number = method.parameters, site.training(), order.number
     kept = recall(site, ALONE, number + 1)
     if not kept or int(kept[_ROUND][0]) != number:  # else an earlier attempt did this round
@@ -106,6 +115,8 @@ def send_weights(method: LocalOnly, site: Site, order: Order) -> Payload:
 
 def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
     """Measure another site's network on this site's test subjects; its predictions are not kept."""
+    from fedprivseg.nets.baseline import load_weights
+
     net = build(method.parameters, site)
     load_weights(net, unpacked(order)[0])
     scores = segment(net, site, site.testing(), method.parameters)
@@ -127,10 +138,17 @@ class LocalOnly(Method):
         action.__name__: action for action in (train_alone, glance_alone, measure_alone, send_weights, measure_foreign)
     }
 
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of the U-Net at every site; other nets were not measured."""
+        p = self.parameters
+        if p.net != "unet":
+            return None
+        return Effort(training_s(UNET_S, p.rounds * p.local_steps, p.batch, grid), 0.0)
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Train alone, measure at home; then carry each network to every other site."""
         p = self.parameters
-        trained = Expected(Kind.STATUS, "train", {_LOSS: Array("float64", (1,))})
+        trained = Expected(Kind.STATUS, "train", {_LOSS: Array("float64", (1,), 0.0, MOST_LOSS)})
         with federation.stage("train alone"):
             for number in range(1, p.rounds + 1):
                 replies = federation.ask("train_alone", trained, number=number)
@@ -150,9 +168,9 @@ class LocalOnly(Method):
 
     def _cross(self, federation: Federation, measured: Mapping[str, Payload]) -> None:
         """Fill the cross-site matrix: rows where a network was trained, columns where it was measured."""
-        forms = {
-            NET + name: Array("float32", v.shape) for name, v in weights_of(build(self.parameters, federation)).items()
-        }
+        from fedprivseg.nets.baseline import weights_of
+
+        forms = forms_of(weights_of(build(self.parameters, federation)), NET)
         nets = federation.ask("send_weights", Expected(Kind.WEIGHTS, "measure", forms))
         for number, (origin, net) in enumerate(nets.items()):
             sent = {
@@ -208,16 +226,19 @@ class Pooled(Method):
     actions: ClassVar[Mapping[str, Action]] = {action.__name__: action for action in (send_images, send_masks, measure)}
     sends = (Sent("send_images", "images", "train"), Sent("send_masks", "masks", "train"))
 
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of the U-Net at the server; other nets were not measured."""
+        p = self.parameters
+        return Effort(0.0, training_s(UNET_S, p.steps, p.batch, grid)) if p.net == "unet" else None
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Collect, train, and let every site measure with the one network."""
-        size = federation.grid.height, federation.grid.width
+        shape = None, federation.grid.height, federation.grid.width
+        pictures, labels = Array("float32", shape, 0.0, 1.0), Array("uint8", shape, 0, len(STRUCTURES))
+        every = in_parts("train", 1, self.parameters.shard_slices)
         with federation.stage("send raw data"):
-            images = federation.collect(
-                "send_images", Expected(Kind.RAW, "train", {"images": Array("float32", (None, *size))})
-            )
-            masks = federation.collect(
-                "send_masks", Expected(Kind.RAW, "train", {"masks": Array("uint8", (None, *size))})
-            )
+            images = federation.collect("send_images", Expected(Kind.RAW, "train", {"images": pictures}, every))
+            masks = federation.collect("send_masks", Expected(Kind.RAW, "train", {"masks": labels}, every))
         with federation.stage("train pooled"):
             weights = self._weights(federation, images, masks)
         with federation.stage("measure"):
@@ -231,6 +252,9 @@ class Pooled(Method):
         self, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]
     ) -> dict[str, np.ndarray]:
         """The network's weights, trained or found again as an earlier attempt left them."""
+        from fedprivseg.nets.baseline import weights_of
+        from fedprivseg.nets.local_training import train_round
+
         path = federation.folder / "model.safetensors"
         if not path.exists():
             net, p = build(self.parameters, federation), self.parameters
@@ -258,6 +282,8 @@ def _weights(kept: Weights) -> dict[str, np.ndarray]:
 
 
 def _own(method: LocalOnly, site: Site) -> nn.Module:
+    from fedprivseg.nets.baseline import load_weights
+
     net = build(method.parameters, site)
     load_weights(net, _weights(recall(site, ALONE, method.parameters.rounds + 1)))
     return net

@@ -8,19 +8,20 @@ the noise has nothing to hide in: expect it to cost nearly everything. Flower's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
-from flwr.serverapp import strategy as flower
 from pydantic import Field
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.rounds import Aggregation, Rounds, Update
 from fedprivseg.methods.training import RoundsParameters
-from fedprivseg.nets.baseline import Norm, Weights
-from fedprivseg.nets.private_training import epsilon_spent, noise_for
+from fedprivseg.nets.choices import Norm
 from fedprivseg.records import Budget
+
+if TYPE_CHECKING:
+    from fedprivseg.nets.baseline import Weights
 
 
 @final
@@ -31,11 +32,13 @@ class NoisyMean(Aggregation):
     """
 
     def __init__(self, noise: float, clip: float, delta: float, sites: int, seed: int) -> None:
+        from flwr.serverapp import strategy as flower
+
         self.noise, self.delta = noise, delta
-        wrapped = flower.DifferentialPrivacyServerSideFixedClipping(
+        self.wrapped = flower.DifferentialPrivacyServerSideFixedClipping(
             flower.FedAvg(**ANY_NUMBER), noise_multiplier=noise, clipping_norm=clip, num_sampled_clients=sites
         )
-        self.mean = FlowerStrategy(wrapped, seed=seed)
+        self.mean = FlowerStrategy(self.wrapped, seed=seed)
         self.releases = 0
 
     def broadcast(self, number: int, arrays: Weights) -> Weights:
@@ -44,7 +47,9 @@ class NoisyMean(Aggregation):
 
     def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
         """Clip, average with equal weights, add noise."""
-        equal = {site: Update(u.arrays, u.extra, 1.0, u.steps, u.loss) for site, u in updates.items()}
+        equal = {site: Update(_moved(u.arrays, arrays), u.extra, 1.0, u.steps, u.loss) for site, u in updates.items()}
+        # Where sites have left, the mean is over fewer, and one of them moves it further: the noise is for those who stayed.
+        self.wrapped.num_sampled_clients = len(equal)
         folded = self.mean.fold(number, arrays, equal)
         self.releases += 1
         return folded
@@ -59,8 +64,21 @@ class NoisyMean(Aggregation):
 
     def spent(self) -> Budget | None:
         """The Gaussian mechanism composed over the releases, without amplification by sampling."""
+        from fedprivseg.nets.private_training import epsilon_spent
+
         epsilon = epsilon_spent(self.noise, self.delta, 1.0, self.releases)
         return Budget("", "noise at the server, which sees every update", "site", epsilon, self.delta, self.noise)
+
+
+def _moved(update: Weights, start: Weights) -> Weights:
+    """`update`, or if a site sent back what it had received, that with one value moved by a millionth of a millionth of it:
+    Flower divides by the norm of the change."""
+    if any(not np.array_equal(update[name], start[name]) for name in start):
+        return update
+    name = min(start)
+    value = update[name].astype(np.float64)
+    value.flat[0] += 1e-12 * max(1.0, abs(value.flat[0]))
+    return {**update, name: value}
 
 
 class CentralDPParameters(RoundsParameters):
@@ -84,6 +102,8 @@ class CentralDP(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's server-side fixed clipping around its FedAvg, with the noise that fits the budget."""
+        from fedprivseg.nets.private_training import noise_for
+
         p = self.parameters
         taking_part = max(1, round(p.fraction * sites))
         return NoisyMean(noise_for(p.epsilon, p.delta, 1.0, p.rounds), p.site_clip, p.delta, taking_part, seed)

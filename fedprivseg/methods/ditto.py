@@ -7,11 +7,9 @@ lambda (v - w_received) added to the gradient; v never leaves, and is what the s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
-from flwr.serverapp import strategy as flower
 from pydantic import Field
-from torch import nn
 
 from fedprivseg.methods.averaging import Pull
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
@@ -20,15 +18,19 @@ from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import Action, Site
 from fedprivseg.methods.rounds import Aggregation, Rounds, glance, train
 from fedprivseg.methods.training import RoundsParameters, augmentation, build, segment, unpacked
-from fedprivseg.nets.baseline import load_weights, weights_of
-from fedprivseg.nets.local_training import train_round
 from fedprivseg.records import Order, Payload
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PERSONAL = "personal"
 
 
 def train_both(method: Ditto, site: Site, order: Order) -> Payload:
     """A round of the shared network, then as many steps of the personal one; only the shared one is sent."""
+    from fedprivseg.nets.baseline import load_weights, weights_of
+    from fedprivseg.nets.local_training import train_round
+
     payload = train(method, site, order)
     p, slices, number = method.parameters, site.training(), order.number
     received, _ = unpacked(order)
@@ -54,12 +56,16 @@ def train_both(method: Ditto, site: Site, order: Order) -> Payload:
 
 def measure_personal(method: Ditto, site: Site, order: Order) -> Payload:
     """Segment and measure with the personal network; a site that was never chosen has only the shared one."""
+    from fedprivseg.nets.baseline import weights_of
+
     net = _personal(method, site, order)
     site.vault.save("final", weights_of(net))
     return site.measure(segment(net, site, site.testing(), method.parameters))
 
 
 def _personal(method: Ditto, site: Site, order: Order) -> nn.Module:
+    from fedprivseg.nets.baseline import load_weights
+
     net = build(method.parameters, site)
     load_weights(net, recall(site, PERSONAL, method.parameters.rounds + 1) or unpacked(order)[0])
     return net
@@ -86,6 +92,8 @@ class Ditto(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedAvg of the shared network."""
+        from flwr.serverapp import strategy as flower
+
         return FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
 
     def local(self) -> LocalRule:

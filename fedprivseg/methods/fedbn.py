@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from typing import final
 
-from flwr.serverapp import strategy as flower
-
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.rounds import Aggregation, Rounds
 from fedprivseg.methods.training import SummableParameters
-from fedprivseg.nets.baseline import norm_names
 
 
 @final
@@ -28,8 +25,12 @@ class FedBN(Rounds):
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedAvg over what travels."""
+        from flwr.serverapp import strategy as flower
+
         return FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
 
     def local(self) -> LocalRule:
         """Normalisation layers stay home."""
+        from fedprivseg.nets.baseline import norm_names
+
         return LocalRule(stays_home=norm_names)

@@ -7,21 +7,22 @@ The server keeps h, the mean of all h_k, and moves the average by -h / alpha.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
-import torch
-from flwr.serverapp import strategy as flower
 from pydantic import Field
-from torch import nn
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.local import LocalRule, Start
 from fedprivseg.methods.rounds import Aggregation, Rounds, Update
 from fedprivseg.methods.training import RoundsParameters
-from fedprivseg.nets.baseline import Weights
-from fedprivseg.nets.local_training import Correction
+from fedprivseg.nets.correction import Correction
 from fedprivseg.records import Budget
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
 
 
 @final
@@ -29,6 +30,8 @@ class Dynamic(Aggregation):
     """Algorithm 1, lines 10 and 11. sites: m, all of them, also when not all take part. The plain mean, as the paper has it."""
 
     def __init__(self, sites: int, alpha: float, statistics: frozenset[str]) -> None:
+        from flwr.serverapp import strategy as flower
+
         self.sites = sites
         self.alpha = alpha
         self.statistics = statistics
@@ -71,12 +74,16 @@ class Regulariser(Correction):
     """Adds alpha (w - w_received) - h_k to every gradient."""
 
     def __init__(self, net: nn.Module, alpha: float, kept: Weights) -> None:
+        import torch
+
         self.alpha = alpha
         self.start = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
         self.h = {name: torch.from_numpy(value) for name, value in kept.items()}
 
     def apply(self, net: nn.Module) -> None:
         """The gradient of the two terms."""
+        import torch
+
         with torch.no_grad():
             for name, parameter in net.named_parameters():
                 if parameter.grad is not None:

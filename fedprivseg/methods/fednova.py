@@ -7,19 +7,20 @@ more steps than a small one, which is when this matters; with equal local_steps 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
-from flwr.serverapp import strategy as flower
 from pydantic import Field
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.rounds import Aggregation, Rounds, Update
 from fedprivseg.methods.training import RoundsParameters
-from fedprivseg.nets.baseline import Weights
-from fedprivseg.nets.local_training import Work
 from fedprivseg.records import Budget
+
+if TYPE_CHECKING:
+    from fedprivseg.nets.baseline import Weights
+    from fedprivseg.nets.local_training import Work
 
 
 @final
@@ -30,6 +31,8 @@ class Normalised(Aggregation):
     """
 
     def __init__(self, size: Callable[[int, int], float], statistics: frozenset[str]) -> None:
+        from flwr.serverapp import strategy as flower
+
         self.size = size
         self.statistics = statistics
         self.average = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))

@@ -11,18 +11,20 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Strategy
 
-from fedprivseg.errors import ServerError
+from fedprivseg.errors import QuorumError
 from fedprivseg.methods.rounds import Aggregation, Update
-from fedprivseg.nets.baseline import Weights
 from fedprivseg.records import Budget
 from fedprivseg.seeds import derive
+
+if TYPE_CHECKING:
+    from flwr.app import ArrayRecord, Message
+    from flwr.serverapp.strategy import Strategy
+
+    from fedprivseg.nets.baseline import Weights
 
 ANY_NUMBER: Mapping[str, Any] = MappingProxyType(
     {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
@@ -54,7 +56,9 @@ class FlowerStrategy(Aggregation):
         return {}
 
     def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
-        """One round of the strategy. Raises ServerError if it returns no arrays."""
+        """One round of the strategy. Raises QuorumError if it returns no arrays, which it does for too few updates."""
+        from flwr.serverapp.strategy import FedAvg
+
         stepped = [name for name in arrays if name not in self.averaged]
         folded = self._run(self.strategy, number, arrays, updates, stepped)
         if self.averaged:
@@ -66,13 +70,19 @@ class FlowerStrategy(Aggregation):
     def _run(
         self, strategy: Strategy, number: int, arrays: Weights, updates: Mapping[str, Update], names: list[str]
     ) -> dict[str, np.ndarray]:
+        from flwr.app import ConfigRecord
+
+        from fedprivseg.methods.flower_nodes import Nodes
+
         with _own_randomness(derive(self.seed, "server", "strategy", number)):
             record = _record(arrays, names)
-            list(strategy.configure_train(number, record, ConfigRecord(), _Nodes(len(updates))))
+            list(strategy.configure_train(number, record, ConfigRecord(), Nodes(len(updates))))
             replies = [_reply(node, update, names) for node, update in enumerate(updates.values(), start=1)]
             folded, _ = strategy.aggregate_train(number, replies)
         if folded is None:
-            raise ServerError(f"{type(strategy).__name__} returned no weights for {len(updates)} updates")
+            raise QuorumError(
+                f"{type(strategy).__name__} cannot aggregate the updates of {len(updates)} sites; it needs more"
+            )
         return {name: folded[name].numpy().astype(np.float32) for name in names}
 
     def state(self) -> dict[str, np.ndarray]:
@@ -105,43 +115,18 @@ class FlowerStrategy(Aggregation):
 
 def _record(arrays: Weights, names: list[str]) -> ArrayRecord:
     """Flower computes in the type that it is given: double, so that a mean is rounded once."""
+    from flwr.app import Array, ArrayRecord
+
     return ArrayRecord({name: Array(arrays[name].astype(np.float64)) for name in names})
 
 
 def _reply(node: int, update: Update, names: list[str]) -> Message:
+    from flwr.app import Message, MetricRecord, RecordDict
+
     arrays = _record(update.arrays, names)
     metrics = MetricRecord({WEIGHT: update.weight, LOSS: update.loss})
     content = RecordDict({"arrays": arrays, "metrics": metrics})
     return Message(content=content, dst_node_id=node, message_type="train")
-
-
-class _Nodes(Grid):
-    """As much of a grid as a strategy asks for while it configures a round: how many nodes there are."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def get_node_ids(self) -> Iterable[int]:
-        return list(range(1, self._count + 1))
-
-    def set_run(self, run: Any) -> None:
-        raise NotImplementedError("a strategy does not set runs")
-
-    @property
-    def run(self) -> Any:
-        raise NotImplementedError("a strategy does not ask for the run")
-
-    def create_message(self, *_: Any, **__: Any) -> Message:
-        raise NotImplementedError("a strategy does not create messages by the grid")
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        raise NotImplementedError("the federation sends, not the strategy")
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        raise NotImplementedError("the federation receives, not the strategy")
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        raise NotImplementedError("the federation sends and receives, not the strategy")
 
 
 @contextmanager

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import numpy as np
-from torch import nn
 
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import Site
 from fedprivseg.methods.training import LocalDP, RoundsParameters, augmentation, build, unpacked
-from fedprivseg.nets.baseline import Weights, load_weights, weights_of
-from fedprivseg.nets.local_training import Correction, NoCorrection, Work, train_round
-from fedprivseg.nets.private_training import Mechanism, epsilon_spent, noise_for, train_private_round
+from fedprivseg.nets.correction import Correction, NoCorrection
 from fedprivseg.records import Order, Slices
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
+    from fedprivseg.nets.local_training import Work
+    from fedprivseg.nets.private_training import Mechanism
 
 HOME, RULE, SPENT, NOISE = "home", "rule", "privacy", "privacy-noise"
 """What a site keeps: arrays of the network that stay there, what its rule keeps, the private steps it took, and their noise."""
@@ -79,6 +83,8 @@ class Trained:
 
 def run_round(method: Learner, site: Site, order: Order) -> Trained:
     """Train the received weights on this site's slices for one round."""
+    from fedprivseg.nets.baseline import load_weights, weights_of
+
     p, rule, slices, number = method.parameters, method.local(), site.training(), order.number
     received, extra = unpacked(order)
     net = build(p, site)
@@ -101,6 +107,8 @@ def run_round(method: Learner, site: Site, order: Order) -> Trained:
 
 def received_net(method: Learner, site: Site, order: Order) -> nn.Module:
     """The network as this site uses it: the arrays that `order` brings, and its own where arrays stay home."""
+    from fedprivseg.nets.baseline import load_weights
+
     assert order.answer is not None, "weights are needed"
     net = build(method.parameters, site)
     load_weights(net, {**recall(site, HOME, order.answer.shard + 1), **unpacked(order)[0]})
@@ -109,6 +117,8 @@ def received_net(method: Learner, site: Site, order: Order) -> nn.Module:
 
 def spent(method: Learner, site: Site) -> dict[str, np.ndarray]:
     """The site's privacy account over all rounds: epsilon, delta and noise multiplier, float64 of shape (1,) each."""
+    from fedprivseg.nets.private_training import epsilon_spent
+
     p = method.parameters
     assert p.dp is not None, "without differential privacy there is no account"
     steps = recall(site, SPENT, p.rounds + 1).get("steps", np.zeros(1, np.int64))
@@ -121,6 +131,9 @@ def spent(method: Learner, site: Site) -> dict[str, np.ndarray]:
 def _train(
     method: Learner, site: Site, net: nn.Module, slices: Slices, work: Work, correction: Correction, number: int
 ) -> float:
+    from fedprivseg.nets.local_training import train_round
+    from fedprivseg.nets.private_training import train_private_round
+
     p, names = method.parameters, (site.name, "round", number)
 
     def progress(_: str, done: int, total: int) -> None:
@@ -160,6 +173,8 @@ def _train(
 
 def mechanism_of(method: Learner, dp: LocalDP, site: Site) -> Mechanism:
     """The noise that fits the budget, were this site to take part in every round. Found once a run: it takes a search."""
+    from fedprivseg.nets.private_training import Mechanism, noise_for
+
     slices = site.training()
     patients = len(np.unique(slices.subjects))
     batch = method.parameters.batch

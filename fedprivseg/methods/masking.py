@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedprivseg.errors import QuorumError
+from fedprivseg.errors import PayloadError, QuorumError, ServerError
 from fedprivseg.methods.local import Trained, run_round
-from fedprivseg.methods.method import Action, Array, Expected, Federation, Site
-from fedprivseg.methods.training import SummableParameters, numbered, packed, under
-from fedprivseg.nets.baseline import Weights
+from fedprivseg.methods.method import MOST_LOSS, MOST_WEIGHT, Action, Array, Expected, Federation, Site
+from fedprivseg.methods.training import SummableParameters, numbered, packed, under, weight_of
 from fedprivseg.protections.secagg import (
     SECRET_BYTES,
     SHARE_BYTES,
@@ -38,8 +37,12 @@ from fedprivseg.protections.secagg import (
     to_fixed,
     unmask,
     unseal,
+    usable,
 )
 from fedprivseg.records import Kind, Order, Payload
+
+if TYPE_CHECKING:
+    from fedprivseg.nets.baseline import Weights
 
 if TYPE_CHECKING:
     from fedprivseg.methods.rounds import Rounds
@@ -142,10 +145,8 @@ def masked_round(
             )
         return dict(present)
 
-    halves = {"public": Array("uint8", (2, SECRET_BYTES))}
-    published = enough(
-        federation.ask("masked_keys", expect(Kind.SHARE, halves), number=number, sites=chosen), "masked_keys"
-    )
+    halves = Expected(Kind.SHARE, "train", {"public": Array("uint8", (2, SECRET_BYTES))}, _keys)
+    published = enough(federation.ask("masked_keys", halves, number=number, sites=chosen), "masked_keys")
     public = {name: payload.arrays["public"] for name, payload in published.items()}
     directory = {_KEYS + name: value for name, value in public.items()}
     everyone = {name: federation.answer(Kind.SHARE, name, directory, number) for name in published}
@@ -192,7 +193,28 @@ def masked_round(
         for gone in sorted(set(shared) - set(masked))
         for there in masked
     ]
-    return mean_of(unmask(total, own, leftover), arrays)
+    return _believed(mean_of(unmask(total, own, leftover), arrays), federation, number, sorted(masked), parameters)
+
+
+def _keys(payload: Payload, facts: Mapping[str, int]) -> str | None:
+    """The check of published keys: with one that nobody can agree with, every other site would fail."""
+    return None if all(usable(half.tobytes()) for half in payload.arrays["public"]) else "a public key of its is none"
+
+
+def _believed(
+    mean: Trained, federation: Federation, number: int, senders: Sequence[str], parameters: SummableParameters
+) -> Trained:
+    """`mean` if it can be one: its weight is what the senders' counts come to, its values are in range. Raises ServerError
+    otherwise: masks hide who sent something else, so nobody can be excluded for it."""
+    due = sum(weight_of(parameters, federation.facts(site)) for site in senders)
+    largest = max((float(np.abs(value).max(initial=0)) for value in mean.arrays.values()), default=0.0)
+    if mean.weight == due and largest <= MOST_WEIGHT and 0 <= mean.loss <= MOST_LOSS:
+        return mean
+    raise ServerError(
+        f"the sum of round {number} is no mean of weights: its weight is {mean.weight:g}, where the sites' counts give "
+        f"{due}, and its largest value {largest:g}. One of {', '.join(senders)} sent something else, and secure summation "
+        'hides which; summation = "fixed-point" shows it'
+    )
 
 
 def threshold_of(parameters: Any, sites: int) -> int:
@@ -211,21 +233,27 @@ def mean_of(total: np.ndarray, arrays: Weights) -> Trained:
     """The sum of such vectors as the weighted mean of those who sent them. arrays: names and shapes."""
     values = from_fixed(total)
     weight, loss = (float(value) for value in values[-_BEYOND:])
+    divisor = weight or math.nan  # a weight of 0 has no mean
     mean, start = {}, 0
     for name in sorted(arrays):
-        part = values[start : start + arrays[name].size] / weight
+        part = values[start : start + arrays[name].size] / divisor
         mean[name] = part.reshape(arrays[name].shape).astype(np.float32)
         start += arrays[name].size
-    return Trained(mean, {}, weight, 0, loss / weight, ("mean of an exact sum",))
+    return Trained(mean, {}, weight, 0, loss / divisor, ("mean of an exact sum",))
 
 
 def _combined(holders: list[str], shared: list[str], opened: Mapping[str, Payload]) -> dict[str, bytes]:
     """The secret of every site that shared one, from the shares that were opened. holders: who got the shares, in order."""
     places = {name: place for place, name in enumerate(holders, start=1)}
-    return {
-        owner: combine({places[name]: payload.arrays[_TO + owner].tobytes() for name, payload in opened.items()})
-        for owner in shared
-    }
+    try:
+        return {
+            owner: combine({places[name]: payload.arrays[_TO + owner].tobytes() for name, payload in opened.items()})
+            for owner in shared
+        }
+    except PayloadError as fault:
+        raise ServerError(
+            f"the sum cannot be opened: {fault}. One of {', '.join(sorted(opened))} sent a wrong share, and nothing tells which"
+        ) from None
 
 
 def _public(order: Order) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from fedprivseg.methods.effort import Effort
 from fedprivseg.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
 
 if TYPE_CHECKING:
@@ -106,28 +107,69 @@ class Site(Protocol):
 
 @dataclass(frozen=True)
 class Array:
-    """What the server expects of one array: its dtype name, and its shape with None where any length will do."""
+    """What the server expects of one array: its dtype name, its shape with None where any length will do, and the range in
+    which every value lies, bounds included; None where the type alone is the bound."""
 
     dtype: str
     shape: tuple[int | None, ...]
+    low: float | None = None
+    high: float | None = None
+
+
+Check = Callable[[Payload, Mapping[str, int]], str | None]
+"""``check(payload, facts)``: what is wrong with a payload whose arrays are all as expected, in words, or None. facts: what its
+site said in the roll call (`Federation.facts`). For what no array shows by itself: counts that have to agree."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the server expects of a payload: anything else is refused at the intake."""
+    """What the server expects of a payload: anything else is refused at the intake, and its site leaves the run.
+
+    A method declares here whatever its server half relies on, so that no site can send what would stop the run of the others.
+    """
 
     kind: Kind
     purpose: str
     arrays: Mapping[str, Array]
+    check: Check = lambda payload, facts: None
 
+
+MOST_CODE = 2.0**15
+"""Largest size of a value of a code: half of what float16 holds, so that a predicted code on a site's own scale has room in it.
+Codes pass a batch norm and lie below 100; the noise of a protection may be a few thousand."""
+
+MOST_WEIGHT = 1e6
+"""Largest size of a value of an update: weights, running variances, mean gradients. Trained ones lie far below. With it the
+squared distance of two updates of 10 million values is at most 4e19, which float32 holds, so no sum, norm or distance
+overflows at the server."""
+
+MOST_LOSS = 1e6
+"""Largest mean loss. A cross-entropy of logits beyond that is that of a network that cannot be used."""
+
+MOST_MM = 1e4
+"""Largest distance in mm: ten metres, more than any scanner's field of view."""
 
 _CELLS = (None, 2, len(STRUCTURES))
+
+
+def _measured(payload: Payload, facts: Mapping[str, int]) -> str | None:
+    """One row for each test subject, in every array; 0 where a measure is not known."""
+    subjects = facts["subjects_test"]
+    for name in MEASURES:
+        value, known = payload.arrays[name], payload.arrays[f"{name}_known"]
+        if not len(value) == len(known) == subjects:
+            return f"{name!r} has {len(value)} rows, and {len(known)} of what is known, for {subjects} test subjects"
+        if value[known == 0].any():
+            return f"{name!r} has values where it says that none is known"
+    return None
+
 
 MEASURED = Expected(
     Kind.METRIC,
     "measure",
-    {name: Array("float64", _CELLS) for name in MEASURES}
-    | {f"{name}_known": Array("uint8", _CELLS) for name in MEASURES},
+    {name: Array("float64", _CELLS, 0.0, 1.0 if name == "dice" else MOST_MM) for name in MEASURES}
+    | {f"{name}_known": Array("uint8", _CELLS, 0, 1) for name in MEASURES},
+    _measured,
 )
 """What `Site.measure` sends."""
 
@@ -166,7 +208,7 @@ class Federation(Protocol):
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Sites still taking part, sorted; a refused site leaves it."""
+        """Sites still taking part, sorted; one that failed or was excluded is not among them."""
 
     def ask(
         self,
@@ -177,7 +219,8 @@ class Federation(Protocol):
         answers: Mapping[str, Payload] | None = None,
         sites: Sequence[str] | None = None,
     ) -> dict[str, Payload]:
-        """Order `action` of every site (or `sites`) and wait. Refused payloads are left out and their site with them."""
+        """Order `action` of every site (or `sites`) and wait. Sites that fail, are blocked, or send what is not as `expected`
+        are left out, and take no part any more."""
 
     def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
         """Fetch all shards of `action` from every site into the code store. Shards already stored are not asked for."""
@@ -229,6 +272,28 @@ def part_of(number: int, count: int, most: int) -> tuple[int, slice, int]:
     return view, slice(part * most, min((part + 1) * most, count)), parts
 
 
+def in_parts(side: Literal["train", "test"], views: int, most: int) -> Check:
+    """The check of a stream of `views` views of a site's slices of one side, at most `most` in a shard: every shard holds the
+    rows that `part_of` gives it, for as many slices as the site told of in the roll call. Streams of the same slices then have
+    equally many rows. A site without training slices has nothing to send for training."""
+
+    def check(payload: Payload, facts: Mapping[str, int]) -> str | None:
+        count = facts[f"slices_{side}"]
+        if side == "train" and not count:
+            return "it told of no training slices, and sends some"
+        _, places, parts = part_of(payload.shard, count, most)
+        shards, rows = parts * (views if count else 1), max(0, places.stop - places.start)
+        (array,) = payload.arrays.values()
+        if (len(array), payload.shards) == (rows, shards):
+            return None
+        return (
+            f"shard {payload.shard} of {payload.shards} holds {len(array)} rows; of {count} slices in {views} views it is one "
+            f"of {shards} and holds {rows}"
+        )
+
+    return check
+
+
 class Method(ABC):
     """A way of segmenting together. Final subclasses only; one file each; listed in `METHODS`."""
 
@@ -254,6 +319,10 @@ class Method(ABC):
     def declared(self) -> frozenset[Kind]:
         """The kinds that may leave a site under this method's own parameters: `exports`, or fewer."""
         return self.exports
+
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """About how long training takes at a site of `slices` training slices and at the server; None: nobody measured it."""
+        return None
 
     @abstractmethod
     def conduct(self, federation: Federation) -> dict[str, Payload]:

@@ -14,18 +14,22 @@ little off; and every site has its own entrance and exit around one shared trunk
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 
 from fedprivseg.arrays import load_with_facts, save_arrays
+from fedprivseg.compute import Half
+from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
 from fedprivseg.methods.method import (
     MEASURED,
+    MOST_CODE,
     Action,
     Array,
+    Check,
     CodedMethod,
     Codes,
     Expected,
@@ -34,29 +38,19 @@ from fedprivseg.methods.method import (
     Sent,
     Site,
     What,
+    in_parts,
     part_of,
 )
-from fedprivseg.nets.augment import Augmentation, augment
-from fedprivseg.nets.codec import Codec, Decoder, Encoder, code_shape
-from fedprivseg.nets.descent import Schedule
-from fedprivseg.nets.fitting import (
-    AnswerEncoder,
-    Fitting,
-    TaskEncoder,
-    encode,
-    fit_answer_encoder,
-    fit_image_codec,
-    fit_mask_codec,
-    fit_task_encoder,
-    pictures_of,
-    scores,
-)
-from fedprivseg.nets.fitting_mapping import SiteMapping, build_mapping, fit_mapping
-from fedprivseg.nets.segmentation import as_picture, lost_structures
-from fedprivseg.nets.unet import UNet
-from fedprivseg.nets.views import VIEWS, overlaid, together, view
-from fedprivseg.records import STRUCTURES, Kind, Order, Payload
+from fedprivseg.nets.choices import VIEWS
+from fedprivseg.records import STRUCTURES, Grid, Kind, Order, Payload
 from fedprivseg.seeds import building, torch_generator
+
+if TYPE_CHECKING:
+    import torch
+
+    from fedprivseg.nets.codec import Codec, Encoder
+    from fedprivseg.nets.fitting import AnswerEncoder, Fitting, TaskEncoder
+    from fedprivseg.nets.fitting_mapping import SiteMapping
 
 
 class PrivacySFParameters(Parameters):
@@ -104,7 +98,9 @@ class PrivacySFParameters(Parameters):
     mapping_averaging: float = Field(0.0, ge=0, lt=1, description="moving average of its weights; 0: none")
     test_views: int = Field(1, ge=1, le=len(VIEWS), description="views of a test slice that are sent and averaged")
     batch: int = Field(16, ge=2, description="slices a step (open)")
-    half: bool = Field(True, description="bfloat16 arithmetic where torch deems it safe (open)")
+    half: Half = Field(
+        "auto", description="bfloat16 arithmetic; auto: where the hardware has instructions for it (open)"
+    )
     shard_slices: int = Field(256, ge=1, description="most slices in one shard")
 
     @model_validator(mode="after")
@@ -133,51 +129,20 @@ class PrivacySFParameters(Parameters):
 
 def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Train both encoding networks on this site's slices alone (section 2.4, step 1). Says which structures were lost."""
-    net: TaskEncoder | AnswerEncoder | Codec
-    p, slices = method.parameters, site.training()
-    lost = np.zeros((2, len(STRUCTURES)), np.uint8)
+    from fedprivseg.nets.fitting import sound
+
     if not site.vault.has("image-codec"):
-        fitting = method.fitting(site, "image encoder", p.image_steps, p.image_rate)
-        if p.encoder == "task":
-            net = fit_task_encoder(
-                slices.images,
-                slices.masks,
-                fitting,
-                depth=p.image_depth,
-                channels=method.image_code(16, 16)[0],
-                folds=p.image_folds,
-                levels=_levels(slices.images.shape[1] >> p.image_depth, slices.images.shape[2] >> p.image_depth),
-                reconstruction=p.image_reconstruction,
-                noise=p.image_noise,
-                opposition=p.opposition,
-                attributes=site.attributes() if p.opposition else {},
-            )
-        elif p.encoder == "answer":
-            net = fit_answer_encoder(slices.images, slices.masks, fitting, depth=p.image_depth)
-        else:
-            net = fit_image_codec(slices.images, fitting, depth=p.image_depth, channels=p.image_channels)
-        if not isinstance(net, Codec):
-            segment = net if isinstance(net, TaskEncoder) else net.encoder
-            found = lost_structures(
-                lambda images: _labels(segment, images[:, None], site, p), slices.images, slices.masks
-            )
-            lost[0] = [name in found for name in STRUCTURES]
-        _keep(site, "image-codec", net, lost[0])
+        _keep(site, "image-codec", *sound(partial(_fit_image, method, site), partial(_lost_by_image, method, site)))
     if not site.vault.has("mask-codec"):
-        fitting = method.fitting(site, "mask encoder", p.mask_steps, p.mask_rate)
-        codec = fit_mask_codec(
-            slices.masks, fitting, depth=p.mask_depth, channels=p.mask_channels, folds=p.mask_folds, noise=p.mask_noise
-        )
-        pictures = as_picture(torch.from_numpy(slices.masks)).numpy()
-        found = lost_structures(lambda _: _labels(codec, pictures, site, p), slices.images, slices.masks)
-        lost[1] = [name in found for name in STRUCTURES]
-        _keep(site, "mask-codec", codec, lost[1])
+        _keep(site, "mask-codec", *sound(partial(_fit_mask, method, site), partial(_lost_by_mask, method, site)))
     lost = np.stack([site.vault.load(f"{name}-codec")["lost"] for name in ("image", "mask")])
     return Payload(Kind.STATUS, site.name, "train", {"lost": lost})
 
 
 def send_image_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     """One shard of the image codes of the training slices, view by view (section 2.4, step 2)."""
+    from fedprivseg.nets.fitting import encode
+
     images, _, shards = _view(method, site, order.number)
     codes = encode(_image_encoder(method, site), images[:, None], site.device, method.parameters.half)
     return _codes(Kind.IMAGE_CODE, site, "train", codes, order.number, shards, ("view", "image encoder", "float16"))
@@ -185,6 +150,11 @@ def send_image_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     """The mask codes of the same slices, in the same views, as shard `order.number` of the image codes."""
+    import torch
+
+    from fedprivseg.nets.fitting import encode
+    from fedprivseg.nets.segmentation import as_picture
+
     _, masks, shards = _view(method, site, order.number)
     pictures = as_picture(torch.from_numpy(masks)).numpy()
     codes = encode(_mask_codec(method, site).encoder, pictures, site.device, method.parameters.half)
@@ -193,6 +163,9 @@ def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     """One shard of the image codes of the test slices, view by view. A site without test slices sends none."""
+    from fedprivseg.nets.fitting import encode
+    from fedprivseg.nets.views import view
+
     p, images = method.parameters, site.testing()
     index, places, parts = part_of(order.number, len(images), p.shard_slices)
     chosen = images[places]
@@ -205,6 +178,8 @@ def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 def decode(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Decode one answer of the server with the site's own mask decoder; the scores stay in the vault."""
+    from fedprivseg.nets.fitting import scores
+
     assert order.answer is not None, "decode needs an answer"
     decoder = _mask_codec(method, site).decoder
     values = scores(decoder, order.answer.arrays["codes"].astype(np.float32), site.device, method.parameters.half)
@@ -215,6 +190,9 @@ def decode(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 def measure(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Average the views and measure against the site's masks, at the site."""
+    from fedprivseg.nets.fitting import encode
+    from fedprivseg.nets.views import together
+
     images = site.testing()
     if not len(images):
         return site.measure(np.zeros((0, len(STRUCTURES) + 1, *images.shape[1:]), np.float32))
@@ -276,23 +254,32 @@ class PrivacySF(CodedMethod):
         Sent("send_mask_codes", "masks", "train"),
     )
 
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of both encoders at a site, and of the segmentation network at the server."""
+        p = self.parameters
+        image = IMAGE_CODEC_S if p.encoder == "reconstruction" else TASK_ENCODER_S
+        site = training_s(image, p.image_steps, p.batch, grid) + training_s(MASK_CODEC_S, p.mask_steps, p.batch, grid)
+        return Effort(site, training_s(MAPPING_S, p.mapping_steps, p.batch, grid))
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Sections 2.4 and 2.5: fit encoders at the sites, send codes, train the mapping, infer, decode, measure."""
         p = self.parameters
         size = federation.grid.height, federation.grid.width
-        image_code = {"codes": Array("float16", (None, *self.image_code(*size)))}
-        mask_code = {"codes": Array("float16", (None, *self.mask_code(*size)))}
+        image_code = {"codes": Array("float16", (None, *self.image_code(*size)), -MOST_CODE, MOST_CODE)}
+        mask_code = {"codes": Array("float16", (None, *self.mask_code(*size)), -MOST_CODE, MOST_CODE)}
+        shown = in_parts("train", p.views, p.shard_slices)
+        asked = in_parts("test", p.test_views, p.shard_slices)
         with federation.stage("fit encoders"):
-            status = Expected(Kind.STATUS, "train", {"lost": Array("uint8", (2, len(STRUCTURES)))})
+            status = Expected(Kind.STATUS, "train", {"lost": Array("uint8", (2, len(STRUCTURES)), 0, 1)})
             for site, payload in federation.ask("fit_encoders", status).items():
                 _note_lost(federation, site, payload.arrays["lost"])
         with federation.stage("send codes"):
-            images = federation.collect("send_image_codes", Expected(Kind.IMAGE_CODE, "train", image_code))
-            masks = federation.collect("send_mask_codes", Expected(Kind.MASK_CODE, "train", mask_code))
+            images = federation.collect("send_image_codes", Expected(Kind.IMAGE_CODE, "train", image_code, shown))
+            masks = federation.collect("send_mask_codes", Expected(Kind.MASK_CODE, "train", mask_code, shown))
         with federation.stage("train mapping"):
             mapping = self._mapping(federation, images, masks)
         with federation.stage("infer"):
-            codes = federation.collect("send_test_codes", Expected(Kind.IMAGE_CODE, "infer", image_code))
+            codes = federation.collect("send_test_codes", Expected(Kind.IMAGE_CODE, "infer", image_code, asked))
             longest = max((len(codes[site]) for site in federation.sites), default=0)
             for number, start in enumerate(range(0, longest, p.shard_slices)):
                 answers = {}
@@ -301,13 +288,16 @@ class PrivacySF(CodedMethod):
                     if len(rows):
                         arrays = {"codes": _answer(mapping, site, codes[site].rows(rows), federation.device, p.half)}
                         answers[site] = federation.answer(Kind.MASK_CODE, site, arrays, number)
-                done = Expected(Kind.STATUS, "infer", {"slices": Array("int64", (1,))})
+                done = Expected(Kind.STATUS, "infer", {"slices": Array("int64", (1,))}, _decoded(answers))
                 federation.ask("decode", done, number=number, answers=answers, sites=list(answers))
         with federation.stage("measure"):
             return federation.ask("measure", MEASURED)
 
     def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1: encode, map, decode, average the views."""
+        from fedprivseg.nets.fitting import encode, scores
+        from fedprivseg.nets.views import together, view
+
         p = self.parameters
         mapping = self._load(server_folder / "mapping.safetensors")
         encoder, decoder = _image_encoder(self, site), _mask_codec(self, site).decoder
@@ -320,11 +310,16 @@ class PrivacySF(CodedMethod):
 
     def encode_pictures(self, site: Site, what: What, pictures: np.ndarray) -> np.ndarray:
         """See `CodedMethod`."""
+        from fedprivseg.nets.fitting import encode
+
         encoder = _image_encoder(self, site) if what == "images" else _mask_codec(self, site).encoder
         return encode(encoder, pictures, site.device, self.parameters.half)
 
     def decode_pictures(self, site: Site, what: What, codes: np.ndarray) -> np.ndarray | None:
         """See `CodedMethod`. A task encoder without a share of the image has no image decoder."""
+        from fedprivseg.nets.codec import Decoder
+        from fedprivseg.nets.fitting import pictures_of, scores
+
         p = self.parameters
         if what == "masks":
             return scores(_mask_codec(self, site).decoder, codes.astype(np.float32), site.device, p.half)[:, 1:]
@@ -343,10 +338,14 @@ class PrivacySF(CodedMethod):
 
     def overlaid(self, pictures: np.ndarray, count: int) -> np.ndarray:
         """See `CodedMethod`."""
+        from fedprivseg.nets.views import overlaid
+
         return overlaid(pictures, count)
 
     def architecture(self, what: What) -> torch.nn.Module:
         """See `CodedMethod`."""
+        from fedprivseg.nets.codec import Encoder
+
         p = self.parameters
         if what == "masks":
             return Encoder(len(STRUCTURES), p.mask_depth, p.mask_channels, p.mask_folds)
@@ -354,28 +353,41 @@ class PrivacySF(CodedMethod):
 
     def image_code(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of an image code."""
+        from fedprivseg.nets.codec import code_shape
+
         p = self.parameters
         channels = len(STRUCTURES) if p.encoder == "answer" else p.image_channels
         return code_shape(height, width, p.image_depth, channels)
 
     def mask_code(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of a mask code."""
+        from fedprivseg.nets.codec import code_shape
+
         return code_shape(height, width, self.parameters.mask_depth, self.parameters.mask_channels)
 
-    def fitting(self, site: Site, stage: str, steps: int, rate: float) -> Fitting:
-        """How this site trains one of its networks; randomness from the run's seed, the site and the stage."""
+    def fitting(self, site: Site, stage: str, steps: int, rate: float, attempt: int) -> Fitting:
+        """How this site trains one of its networks; randomness from the run's seed, the site, the stage and the attempt."""
+        from fedprivseg.nets.augment import Augmentation
+        from fedprivseg.nets.descent import Schedule
+        from fedprivseg.nets.fitting import Fitting
+
         p = self.parameters
+        again = (attempt,) if attempt else ()
         return Fitting(
             schedule=Schedule(steps, p.batch, rate, half=p.half),
             augmentation=Augmentation() if p.augmentation else None,
             seed=site.seed,
-            names=(site.name, stage),
+            names=(site.name, stage, *again),
             device=site.device,
-            progress=lambda _, done, total: site.progress(f"fit {stage}", done, total),
+            progress=lambda _, done, total: site.progress(f"fit {stage}" + ", again" * attempt, done, total),
         )
 
     def _mapping(self, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]) -> SiteMapping:
         """The segmentation network, trained or found again as an earlier attempt left it."""
+
+        from fedprivseg.nets.descent import Schedule
+        from fedprivseg.nets.fitting_mapping import fit_mapping
+
         p, path = self.parameters, federation.folder / "mapping.safetensors"
         if path.exists():
             found = self._load(path)
@@ -407,6 +419,8 @@ class PrivacySF(CodedMethod):
         return mapping.eval()
 
     def _build(self, sites: tuple[str, ...], seed: int) -> SiteMapping:
+        from fedprivseg.nets.fitting_mapping import build_mapping
+
         p = self.parameters
         image_channels, mask_channels = self.image_code(16, 16)[0], self.mask_code(16, 16)[0]
         with building(seed, "server", "mapping"):
@@ -421,9 +435,76 @@ class PrivacySF(CodedMethod):
             )
 
 
+def _fit_image(method: PrivacySF, site: Site, attempt: int) -> TaskEncoder | AnswerEncoder | Codec:
+    from fedprivseg.nets.fitting import fit_answer_encoder, fit_image_codec, fit_task_encoder
+
+    p, slices = method.parameters, site.training()
+    fitting = method.fitting(site, "image encoder", p.image_steps, p.image_rate, attempt)
+    if p.encoder == "task":
+        return fit_task_encoder(
+            slices.images,
+            slices.masks,
+            fitting,
+            depth=p.image_depth,
+            channels=method.image_code(16, 16)[0],
+            folds=p.image_folds,
+            levels=_levels(slices.images.shape[1] >> p.image_depth, slices.images.shape[2] >> p.image_depth),
+            reconstruction=p.image_reconstruction,
+            noise=p.image_noise,
+            opposition=p.opposition,
+            attributes=site.attributes() if p.opposition else {},
+        )
+    if p.encoder == "answer":
+        return fit_answer_encoder(slices.images, slices.masks, fitting, depth=p.image_depth)
+    return fit_image_codec(slices.images, fitting, depth=p.image_depth, channels=p.image_channels)
+
+
+def _lost_by_image(method: PrivacySF, site: Site, net: TaskEncoder | AnswerEncoder | Codec) -> tuple[str, ...]:
+    from fedprivseg.nets.codec import Codec
+    from fedprivseg.nets.fitting import TaskEncoder
+    from fedprivseg.nets.segmentation import lost_structures
+
+    if isinstance(net, Codec):
+        return ()  # it was not trained to segment
+    segment = net if isinstance(net, TaskEncoder) else net.encoder
+    slices = site.training()
+    return lost_structures(
+        lambda images: _labels(segment, images[:, None], site, method.parameters), slices.images, slices.masks
+    )
+
+
+def _fit_mask(method: PrivacySF, site: Site, attempt: int) -> Codec:
+    from fedprivseg.nets.fitting import fit_mask_codec
+
+    p = method.parameters
+    fitting = method.fitting(site, "mask encoder", p.mask_steps, p.mask_rate, attempt)
+    return fit_mask_codec(
+        site.training().masks,
+        fitting,
+        depth=p.mask_depth,
+        channels=p.mask_channels,
+        folds=p.mask_folds,
+        noise=p.mask_noise,
+    )
+
+
+def _lost_by_mask(method: PrivacySF, site: Site, codec: Codec) -> tuple[str, ...]:
+    import torch
+
+    from fedprivseg.nets.segmentation import as_picture, lost_structures
+
+    slices = site.training()
+    pictures = as_picture(torch.from_numpy(slices.masks)).numpy()
+    return lost_structures(lambda _: _labels(codec, pictures, site, method.parameters), slices.images, slices.masks)
+
+
 def _view(method: PrivacySF, site: Site, number: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Images, masks of shard `number`, and how many shards there are. View 0 is the slices as they are; each further one
     is drawn from (seed, site, view, part), so that image codes and mask codes of a shard show the same pictures."""
+    import torch
+
+    from fedprivseg.nets.augment import Augmentation, augment
+
     p, slices = method.parameters, site.training()
     copy, places, parts = part_of(number, len(slices.images), p.shard_slices)
     images, masks = slices.images[places], slices.masks[places]
@@ -445,12 +526,15 @@ def _levels(height: int, width: int) -> int:
     return next(levels for levels in (3, 2, 1, 0) if height % 2**levels == width % 2**levels == 0)
 
 
-def _keep(site: Site, name: str, net: torch.nn.Module, lost: np.ndarray) -> None:
+def _keep(site: Site, name: str, net: torch.nn.Module, lost: tuple[str, ...]) -> None:
     weights = {key: value.cpu().numpy() for key, value in net.state_dict().items()}
-    site.vault.save(name, {**weights, "lost": lost})
+    flags = np.array([structure in lost for structure in STRUCTURES], np.uint8)
+    site.vault.save(name, {**weights, "lost": flags})
 
 
 def _weights(site: Site, name: str, prefix: str = "") -> dict[str, torch.Tensor]:
+    import torch
+
     kept = site.vault.load(name)
     return {
         key.removeprefix(prefix): torch.from_numpy(kept[key])
@@ -460,12 +544,20 @@ def _weights(site: Site, name: str, prefix: str = "") -> dict[str, torch.Tensor]
 
 
 def _untrained(p: PrivacySFParameters) -> Encoder | AnswerEncoder:
+    from fedprivseg.nets.codec import Encoder
+    from fedprivseg.nets.fitting import AnswerEncoder
+    from fedprivseg.nets.unet import UNet
+
     if p.encoder == "answer":
         return AnswerEncoder(UNet(1, len(STRUCTURES)), p.image_depth)
     return Encoder(1, p.image_depth, p.image_channels, p.image_folds)
 
 
 def _image_encoder(method: PrivacySF, site: Site) -> torch.nn.Module:
+    import torch
+
+    from fedprivseg.nets.fitting import AnswerEncoder
+
     with building(0, "weights follow"):
         net = _untrained(method.parameters)
     # What was trained besides, a decoder or a head, is kept under other names; the answer of an `AnswerEncoder` is all of it.
@@ -475,6 +567,10 @@ def _image_encoder(method: PrivacySF, site: Site) -> torch.nn.Module:
 
 
 def _mask_codec(method: PrivacySF, site: Site) -> Codec:
+    import torch
+
+    from fedprivseg.nets.codec import Codec
+
     p = method.parameters
     with building(0, "weights follow"):
         codec = Codec(len(STRUCTURES), len(STRUCTURES), p.mask_depth, p.mask_channels, p.mask_folds)
@@ -483,20 +579,40 @@ def _mask_codec(method: PrivacySF, site: Site) -> Codec:
 
 
 def _labels(net: torch.nn.Module, pictures: np.ndarray, site: Site, p: PrivacySFParameters) -> np.ndarray:
+    from fedprivseg.nets.fitting import scores
+
     return scores(net, pictures, site.device, p.half).argmax(axis=1).astype(np.uint8)
 
 
-@torch.no_grad()
-def _answer(mapping: SiteMapping, site: str, codes: np.ndarray, device: str, half: bool) -> np.ndarray:
+def _answer(mapping: SiteMapping, site: str, codes: np.ndarray, device: str, half: Half) -> np.ndarray:
     """Predicted mask codes (n, C, h, w) float16 of image codes (n, c, h, w)."""
+    import torch
+
+    from fedprivseg.nets.descent import arithmetic
+
     mapping = mapping.to(device).eval()
-    with torch.autocast(device, torch.bfloat16, enabled=half):
+    with torch.no_grad(), arithmetic(torch.device(device), half):
         answer: torch.Tensor = mapping(site, torch.from_numpy(codes.astype(np.float32)).to(device))
     return answer.half().cpu().contiguous().numpy()
 
 
+def _decoded(answers: Mapping[str, Payload]) -> Check:
+    """That a site says it decoded as many codes as it was sent."""
+
+    def check(payload: Payload, facts: Mapping[str, int]) -> str | None:
+        said, sent = int(payload.arrays["slices"][0]), len(answers[payload.site].arrays["codes"])
+        return None if said == sent else f"it says that it decoded {said} codes of {sent}"
+
+    return check
+
+
 def _note_lost(federation: Federation, site: str, lost: np.ndarray) -> None:
+    from fedprivseg.nets.fitting import ATTEMPTS
+
     for row, net in enumerate(("image", "mask")):
         names = [name for name, gone in zip(STRUCTURES, lost[row], strict=True) if gone]
         if names:
-            federation.note(site, f"the {net} encoding network lost {', '.join(names)} in training (Dice below 0.05)")
+            federation.note(
+                site,
+                f"the {net} encoding network lost {', '.join(names)} in each of {ATTEMPTS} trainings (Dice below 0.05)",
+            )

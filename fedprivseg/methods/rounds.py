@@ -14,16 +14,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from torch import nn
 
 from fedprivseg.arrays import load_with_facts, save_arrays
 from fedprivseg.errors import QuorumError
+from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.local import LocalRule, Trained, received_net, run_round, spent
 from fedprivseg.methods.masking import MASKING, in_fixed_point, masked_round, mean_of
-from fedprivseg.methods.method import MEASURED, Action, Array, Expected, Federation, Method, Parameters, Site
+from fedprivseg.methods.method import (
+    MEASURED,
+    MOST_LOSS,
+    MOST_WEIGHT,
+    Action,
+    Array,
+    Check,
+    Expected,
+    Federation,
+    Method,
+    Parameters,
+    Site,
+)
 from fedprivseg.methods.training import (
     EXTRA,
     GLANCED,
@@ -31,6 +43,7 @@ from fedprivseg.methods.training import (
     RoundsParameters,
     SummableParameters,
     build,
+    forms_of,
     glanced,
     marks,
     mean_dices,
@@ -40,17 +53,29 @@ from fedprivseg.methods.training import (
     segment,
     segment_as_kept,
     under,
+    weight_of,
 )
-from fedprivseg.nets.baseline import Weights, statistics_names, weights_of
-from fedprivseg.nets.local_training import Work
-from fedprivseg.records import Budget, CurvePoint, Kind, Order, Payload
+from fedprivseg.protections.secagg import LARGEST
+from fedprivseg.records import Budget, CurvePoint, Grid, Kind, Order, Payload
 from fedprivseg.seeds import numpy_generator
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
+    from fedprivseg.nets.local_training import Work
 
 NUMBERS = "numbers"
 """The array of a WEIGHTS payload that holds (weight, steps, mean loss)."""
 
+NUMBERS_FORM = Array("float64", (3,), 0.0)
+"""What the server expects of it, beside `numbers_of`."""
+
 STATE = "state/"
 """Prefix of what an aggregation keeps, beside the arrays in ``model.safetensors``."""
+
+MOST_BUDGET = 1e9
+"""Largest epsilon or noise multiplier that a site may say it spent or drew."""
 
 EVERYBODY = "everybody"
 """Whose update a masked sum is."""
@@ -107,6 +132,8 @@ def glance(method: Rounds, site: Site, order: Order) -> Payload:
 
 def measure(method: Rounds, site: Site, order: Order) -> Payload:
     """Keep the final network at the site, segment the test slices with it and measure them there."""
+    from fedprivseg.nets.baseline import weights_of
+
     net = received_net(method, site, order)
     site.vault.save("final", weights_of(net))
     return site.measure(segment(net, site, site.testing(), method.parameters))
@@ -125,9 +152,10 @@ def exchange_weights(
     if isinstance(p, SummableParameters) and p.summation == "secure":
         total = masked_round(federation, number, arrays, chosen, p)
         return {EVERYBODY: Update(total.arrays, {}, total.weight, total.steps, total.loss)}
-    forms = {NET + name: Array("float32", value.shape) for name, value in arrays.items()}
-    forms |= {EXTRA + name: Array("float32", arrays[name].shape) for name in method.local().sends(arrays)}
-    expected = Expected(Kind.WEIGHTS, "train", {**forms, NUMBERS: Array("float64", (3,))})
+    forms = forms_of(arrays, NET)
+    for name in method.local().sends(arrays):
+        forms[EXTRA + name] = Array("float32", arrays[name].shape, -MOST_WEIGHT, MOST_WEIGHT)
+    expected = Expected(Kind.WEIGHTS, "train", {**forms, NUMBERS: NUMBERS_FORM}, numbers_of(method))
     sent = packed(federation, arrays, extra, number)
     replies = federation.ask("train", expected, number=number, answers=sent, sites=chosen)
     updates = {site: as_update(payload) for site, payload in replies.items()}
@@ -172,21 +200,34 @@ class Rounds(Method):
         masked = isinstance(p, SummableParameters) and p.summation == "secure"
         return self.exports - ({Kind.WEIGHTS} if masked else {Kind.MASKED, Kind.SHARE})
 
+    def effort(self, grid: Grid, slices: int) -> Effort | None:
+        """Steps of the U-Net at the sites, by how many of them take part; other nets and DP-SGD were not measured."""
+        p = self.parameters
+        if p.net != "unet" or p.dp is not None:
+            return None
+        steps = p.local_steps if p.local_epochs is None else max(1, round(p.local_epochs * slices / p.batch))
+        return Effort(p.fraction * training_s(UNET_S, p.rounds * steps, p.batch, grid), 0.0)
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Rounds of broadcast, local training and aggregation; then every site measures with the last net."""
+        from fedprivseg.nets.baseline import statistics_names
+
         p = self.parameters
         net, path = build(self.parameters, federation), federation.folder / "model.safetensors"
         aggregation = self.aggregation(len(federation.sites), statistics_names(net), federation.seed)
         done, arrays = self._resume(path, aggregation, net)
         with federation.stage("train in rounds"):
             for number in range(done + 1, p.rounds + 1):
-                chosen = chosen_sites(federation, number, p.fraction)
                 extra = aggregation.broadcast(number, arrays)
-                updates = self.exchange(federation, number, arrays, extra, chosen)
-                if not updates:
-                    raise QuorumError(
-                        f"no site was left in round {number}; sites.<name>.status in accounts.json says why"
-                    )
+                updates: Mapping[str, Update] = {}
+                while not updates:
+                    # All that were drawn may have left while others are there, who are drawn in their place.
+                    if not federation.sites:
+                        raise QuorumError(
+                            f"no site was left in round {number}; sites.<name>.status in accounts.json says why"
+                        )
+                    chosen = chosen_sites(federation, number, p.fraction)
+                    updates = self.exchange(federation, number, arrays, extra, chosen)
                 arrays = aggregation.fold(number, arrays, updates)
                 federation.progress("train in rounds", number, p.rounds)
                 dices: dict[str, float] = {}
@@ -220,7 +261,8 @@ class Rounds(Method):
         """Record what differential privacy was spent, by the sites or by the server."""
         dp = self.parameters.dp
         if dp is not None:
-            form = {name: Array("float64", (1,)) for name in ("epsilon", "delta", "noise")}
+            highest = {"epsilon": MOST_BUDGET, "delta": 1.0, "noise": MOST_BUDGET}
+            form = {name: Array("float64", (1,), 0.0, high) for name, high in highest.items()}
             for site, payload in federation.ask("account", Expected(Kind.STATUS, "measure", form)).items():
                 values = {name: float(value[0]) for name, value in payload.arrays.items()}
                 federation.record(Budget(site=site, mechanism="DP-SGD at the site", unit=dp.unit, **values))
@@ -232,6 +274,8 @@ class Rounds(Method):
 
     def _resume(self, path: Path, aggregation: Aggregation, net: nn.Module) -> tuple[int, dict[str, np.ndarray]]:
         """The last finished round and its arrays; round 0 has the initial weights."""
+        from fedprivseg.nets.baseline import weights_of
+
         if path.exists():
             number, arrays, state = _load(path)
             aggregation.restore(state)
@@ -246,6 +290,29 @@ def chosen_sites(federation: Federation, number: int, fraction: float) -> list[s
     draws = numpy_generator(federation.seed, "server", "chosen sites", number)
     places = draws.permutation(len(federation.sites))[:count]
     return [federation.sites[place] for place in sorted(places)]
+
+
+def numbers_of(method: Rounds) -> Check:
+    """The check of an update: its weight is what the site's own counts come to, its steps are those that were planned for as
+    many slices, its loss is one, and it fits into a fixed-point sum where there is one."""
+
+    def check(payload: Payload, facts: Mapping[str, int]) -> str | None:
+        p, (weight, steps, loss) = method.parameters, (float(value) for value in payload.arrays[NUMBERS])
+        slices = facts["slices_train"]
+        due = weight_of(p, facts)
+        planned_steps = method.work(payload.shard, slices).steps
+        if not due or (weight, steps) != (due, planned_steps):
+            return f"it says weight {weight:g} and {steps:g} steps; for its counts these are {due} and {planned_steps}"
+        if loss > MOST_LOSS:
+            return f"it says a mean loss of {loss:g}; at most {MOST_LOSS:g} can be"
+        largest = max(float(np.abs(value).max(initial=0)) for value in payload.arrays.values())
+        if isinstance(p, SummableParameters) and p.summation == "fixed-point" and largest * weight > LARGEST:
+            return (
+                f"it holds {largest:g} times weight {weight:g}, and beyond {LARGEST:g} nothing is summed in fixed point"
+            )
+        return None
+
+    return check
 
 
 def as_update(payload: Payload) -> Update:

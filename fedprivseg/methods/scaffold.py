@@ -9,19 +9,20 @@ rate, where the quotient is not (with momentum m it would be about 1 / (1 - m) t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
-import torch
-from flwr.serverapp import strategy as flower
-from torch import nn
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.local import LocalRule, Start
 from fedprivseg.methods.rounds import Aggregation, Rounds, Update
-from fedprivseg.nets.baseline import Weights
-from fedprivseg.nets.local_training import Correction
+from fedprivseg.nets.correction import Correction
 from fedprivseg.records import Budget
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
 
 
 @final
@@ -29,6 +30,8 @@ class ControlVariates(Aggregation):
     """Flower's FedAvg of the weights, and c + (share of sites that took part) * mean of the changes of c_i."""
 
     def __init__(self, sites: int) -> None:
+        from flwr.serverapp import strategy as flower
+
         self.sites = sites
         self.weights = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
         self.control: dict[str, np.ndarray] = {}
@@ -62,6 +65,8 @@ class Drift(Correction):
     """Adds c - c_i to every gradient, and remembers the mean of the gradients as they were."""
 
     def __init__(self, net: nn.Module, server: Weights, own: Weights) -> None:
+        import torch
+
         self.offset = {
             name: torch.from_numpy(server[name] - own.get(name, np.zeros_like(server[name])))
             for name, _ in net.named_parameters()
@@ -71,6 +76,8 @@ class Drift(Correction):
 
     def apply(self, net: nn.Module) -> None:
         """Algorithm 1, line 10."""
+        import torch
+
         self.steps += 1
         with torch.no_grad():
             for name, parameter in net.named_parameters():

@@ -14,20 +14,32 @@ reported as such: with the paper's settings the noise obscures single values, an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
-from flwr.serverapp import strategy as flower
 from pydantic import Field
 
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.local import LocalRule, run_round
-from fedprivseg.methods.method import Action, Array, Expected, Federation, Site
-from fedprivseg.methods.rounds import NUMBERS, Aggregation, Rounds, Update, account, glance, measure
+from fedprivseg.methods.method import Action, Array, Check, Expected, Federation, Site
+from fedprivseg.methods.rounds import (
+    NUMBERS,
+    NUMBERS_FORM,
+    Aggregation,
+    Rounds,
+    Update,
+    account,
+    glance,
+    measure,
+    numbers_of,
+)
 from fedprivseg.methods.training import RoundsParameters, numbered, packed, unpacked
-from fedprivseg.nets.baseline import Norm, Weights
+from fedprivseg.nets.choices import Norm
 from fedprivseg.records import Budget, Kind, Order, Payload
 from fedprivseg.seeds import numpy_generator
+
+if TYPE_CHECKING:
+    from fedprivseg.nets.baseline import Weights
 
 
 class SelectiveParameters(RoundsParameters):
@@ -81,18 +93,43 @@ def exchange_selected(
     method: Rounds, federation: Federation, number: int, arrays: Weights, extra: Weights, chosen: Sequence[str]
 ) -> dict[str, Update]:
     """Every chosen site sends indices and values; its update is the received weights with these changes, times steps."""
-    form = {"indices": Array("int32", (None,)), "values": Array("float32", (None,)), NUMBERS: Array("float64", (3,))}
+    p, size = method.parameters, sum(value.size for value in arrays.values())
+    assert isinstance(p, SelectiveParameters)
+    form = {
+        "indices": Array("int32", (None,), 0, size - 1),
+        "values": Array("float32", (None,), *_within(p.gamma)),
+        NUMBERS: NUMBERS_FORM,
+    }
+    expected = Expected(Kind.WEIGHTS, "train", form, _selection_of(method, _most(p, size)))
     sent = packed(federation, arrays, extra, number)
-    replies = federation.ask("train", Expected(Kind.WEIGHTS, "train", form), number=number, answers=sent, sites=chosen)
+    replies = federation.ask("train", expected, number=number, answers=sent, sites=chosen)
     return {site: _rebuilt(payload, arrays) for site, payload in replies.items()}
+
+
+def _selection_of(method: Rounds, most: int) -> Check:
+    """The check of a selection: as many indices as values, at most `most`, each once and in order; and its numbers."""
+    numbers = numbers_of(method)
+
+    def check(payload: Payload, facts: Mapping[str, int]) -> str | None:
+        indices, values = payload.arrays["indices"], payload.arrays["values"]
+        if not len(indices) == len(values) <= most:
+            return f"{len(indices)} indices and {len(values)} values came; it is as many of both, and at most {most}"
+        if (np.diff(indices) <= 0).any():
+            return "its indices are not in order, or one comes twice"
+        return numbers(payload, facts)
+
+    return check
+
+
+def _within(gamma: float) -> tuple[float, float]:
+    """The range to which values are clipped, as float32 has it: its nearest to gamma may lie beyond."""
+    return -float(np.float32(gamma)), float(np.float32(gamma))
 
 
 def _rebuilt(payload: Payload, arrays: Weights) -> Update:
     weight, steps, loss = (float(value) for value in payload.arrays[NUMBERS])
     change = np.zeros(sum(value.size for value in arrays.values()), np.float32)
-    # Clipped, so that an index from outside cannot write elsewhere; a site that sends one spoils its own update only.
-    places = np.clip(payload.arrays["indices"], 0, len(change) - 1)
-    change[places[: len(payload.arrays["values"])]] = payload.arrays["values"][: len(places)] * steps
+    change[payload.arrays["indices"]] = payload.arrays["values"] * steps
     rebuilt, start = {}, 0
     for name in sorted(arrays):
         part = change[start : start + arrays[name].size].reshape(arrays[name].shape)
@@ -111,6 +148,8 @@ class SparseMean(Aggregation):
     """FedAvg's mean, and the account of what the sites' selections cost."""
 
     def __init__(self, p: SelectiveParameters) -> None:
+        from flwr.serverapp import strategy as flower
+
         self.p = p
         self.mean = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
         self.rounds = 0

@@ -6,20 +6,21 @@ Half of it belongs to the site, half to the server; both halves of a method impo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
-from torch import nn
 
-from fedprivseg.methods.method import Array, Expected, Federation, Parameters, Site
-from fedprivseg.nets.augment import Augmentation, augment
-from fedprivseg.nets.augment_monai import augment_like_nnunet
-from fedprivseg.nets.baseline import NetName, Norm, Weights, build_net, load_weights
-from fedprivseg.nets.fitting import scores
-from fedprivseg.nets.local_training import Augment, Work
-from fedprivseg.nets.views import VIEWS, together, view
+from fedprivseg.compute import Half
+from fedprivseg.methods.method import MOST_WEIGHT, Array, Expected, Federation, Parameters, Site
+from fedprivseg.nets.choices import VIEWS, NetName, Norm
 from fedprivseg.records import STRUCTURES, Kind, Order, Payload
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
+    from fedprivseg.nets.local_training import Augment, Work
 
 NET, EXTRA = "net/", "extra/"
 """Prefixes of array names in a WEIGHTS payload: the network's own, and what an algorithm adds."""
@@ -41,7 +42,7 @@ class TrainingParameters(Parameters):
     augmentation: Literal["batched", "monai", "none"] = Field(
         "batched", description="batched: this package's own; monai: nnU-Net's, from MONAI's transforms; none"
     )
-    half: bool = Field(True, description="bfloat16 arithmetic where torch deems it safe")
+    half: Half = Field("auto", description="bfloat16 arithmetic; auto: where the hardware has instructions for it")
     test_views: int = Field(4, ge=1, le=len(VIEWS), description="mirrored and turned views averaged over a test slice")
 
 
@@ -95,9 +96,18 @@ class SummableParameters(RoundsParameters):
 GLANCED = Expected(
     Kind.METRIC,
     "measure",
-    {"dice": Array("float64", (len(STRUCTURES),)), "known": Array("uint8", (len(STRUCTURES),))},
+    {"dice": Array("float64", (len(STRUCTURES),), 0.0, 1.0), "known": Array("uint8", (len(STRUCTURES),), 0, 1)},
 )
 """What `glanced` sends."""
+
+
+def forms_of(arrays: Weights, prefix: str) -> dict[str, Array]:
+    """What the server expects of `arrays` when a site sends its own, under `prefix`: the same shapes, values within
+    `MOST_WEIGHT`, and no variance below 0, of which every other site's net would take the root."""
+    return {
+        prefix + name: Array("float32", value.shape, 0.0 if name.endswith("running_var") else -MOST_WEIGHT, MOST_WEIGHT)
+        for name, value in arrays.items()
+    }
 
 
 def packed(federation: Federation, arrays: Weights, extra: Weights, number: int) -> dict[str, Payload]:
@@ -118,8 +128,10 @@ def under(arrays: Weights, prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def glanced(net: nn.Module, site: Site, number: int, half: bool) -> Payload:
+def glanced(net: nn.Module, site: Site, number: int, half: Half) -> Payload:
     """Dice of `net` on the test slices, per structure: on the grid, all slices pooled, one view, nothing kept."""
+    from fedprivseg.nets.fitting import scores
+
     images = site.testing()
     values = np.full(len(STRUCTURES), np.nan)
     if len(images):
@@ -145,20 +157,33 @@ def marks(parameters: StepsParameters) -> frozenset[int]:
 
 def build(parameters: TrainingParameters, where: Site | Federation) -> nn.Module:
     """The untrained network: the same one, weight by weight, for the server and every site."""
+    from fedprivseg.nets.baseline import build_net
+
     side = min(where.grid.height, where.grid.width)
     private = isinstance(parameters, RoundsParameters) and parameters.dp is not None
     norm = "group" if private else parameters.norm  # batch norm mixes slices: no bound on what one of them does
     return build_net(parameters.net, norm, side, where.seed, "initial weights")
 
 
+def weight_of(parameters: RoundsParameters, facts: Mapping[str, int]) -> int:
+    """The weight of a site in an average, from the counts that it told of (`Federation.facts`)."""
+    weights = {"slices": facts["slices_train"], "subjects": facts["subjects_train"], "equal": 1}
+    return weights[parameters.weighting]
+
+
 def planned(parameters: TrainingParameters, first: int, steps: int, total: int) -> Work:
     """`steps` steps from number `first` on, of a run of `total`."""
+    from fedprivseg.nets.local_training import Work
+
     p = parameters
     return Work(first, steps, total, p.batch, p.optimiser, p.rate, p.momentum, p.decay, p.clip, p.half)
 
 
 def augmentation(parameters: TrainingParameters) -> Augment | None:
     """How slices are augmented, or None."""
+    from fedprivseg.nets.augment import Augmentation, augment
+    from fedprivseg.nets.augment_monai import augment_like_nnunet
+
     if parameters.augmentation == "monai":
         return augment_like_nnunet
     if parameters.augmentation == "none":
@@ -168,6 +193,9 @@ def augmentation(parameters: TrainingParameters) -> Augment | None:
 
 def segment(net: nn.Module, site: Site, images: np.ndarray, parameters: TrainingParameters) -> np.ndarray:
     """Class scores (N, 4, H, W) of slices (N, H, W), averaged over views."""
+    from fedprivseg.nets.fitting import scores
+    from fedprivseg.nets.views import together, view
+
     p = parameters
     if not len(images):
         return np.zeros((0, len(STRUCTURES) + 1, *images.shape[1:]), np.float32)
@@ -177,6 +205,8 @@ def segment(net: nn.Module, site: Site, images: np.ndarray, parameters: Training
 
 def segment_as_kept(site: Site, images: np.ndarray, parameters: TrainingParameters) -> np.ndarray:
     """The same with the network that the site kept when it measured."""
+    from fedprivseg.nets.baseline import load_weights
+
     net = build(parameters, site)
     load_weights(net, site.vault.load("final"))
     return segment(net, site, images, parameters)

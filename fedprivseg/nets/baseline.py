@@ -6,19 +6,16 @@ All answer with one logit per structure, (N, 3, H, W), as every network of this 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from fedprivseg.nets.choices import NetName, Norm
 from fedprivseg.nets.codec import WIDTH
 from fedprivseg.nets.unet import UNet
 from fedprivseg.records import STRUCTURES
 from fedprivseg.seeds import building
-
-NetName = Literal["unet", "unet-wide", "basic-unet", "nnunet"]
-Norm = Literal["batch", "group"]
 
 Weights = Mapping[str, np.ndarray]
 """Named float32 arrays of a network: parameters and the running statistics of its batch norms."""

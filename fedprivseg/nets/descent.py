@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fedprivseg.compute import Half, half_precision
 from fedprivseg.errors import RunError
 from fedprivseg.seeds import torch_generator
 
@@ -26,7 +27,7 @@ class Schedule:
 
     steps: optimiser steps. batch: slices a step. rate: the largest learning rate. decay: AdamW's weight decay. warmup:
     share of the steps in which the rate rises. averaging: decay of the moving average of the weights that is returned
-    instead of the last ones; 0 returns the last ones. half: bfloat16 arithmetic where torch deems it safe (autocast).
+    instead of the last ones; 0 returns the last ones. half: bfloat16 arithmetic (`compute.half_precision`).
     """
 
     steps: int
@@ -35,7 +36,7 @@ class Schedule:
     decay: float = 1e-2
     warmup: float = 0.15
     averaging: float = 0.0
-    half: bool = True
+    half: Half = "auto"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 2:
@@ -111,9 +112,9 @@ def shuffled(count: int, batch: int, generator: torch.Generator) -> Iterator[tor
 
 
 @contextmanager
-def arithmetic(device: torch.device, half: bool) -> Iterator[None]:
-    """bfloat16 autocast on `device` when `half`; weights stay float32."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+def arithmetic(device: torch.device, half: Half) -> Iterator[None]:
+    """bfloat16 autocast on `device` where `half` says so (`compute.half_precision`); weights stay float32."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=half_precision(device.type, half)):
         yield
 
 

@@ -15,17 +15,21 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fedprivseg.compute import Half
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.codec import Codec, Decoder, Encoder
 from fedprivseg.nets.descent import Progress, Schedule, arithmetic, descend
 from fedprivseg.nets.opponents import Opponents
-from fedprivseg.nets.segmentation import as_picture, probabilities, segmentation_loss
+from fedprivseg.nets.segmentation import as_picture, expect_background, probabilities, segmentation_loss
 from fedprivseg.nets.unet import UNet
 from fedprivseg.records import STRUCTURES
 from fedprivseg.seeds import building, torch_generator
 
 AT_ONCE = 32
 """Slices that go through a network together when nothing is learned."""
+
+ATTEMPTS = 3
+"""Trainings that a network gets to find every structure."""
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 """Indices of a batch -> its loss."""
@@ -120,6 +124,7 @@ def fit_mask_codec(
     """
     with building(fitting.seed, *fitting.names):
         codec = Codec(len(STRUCTURES), len(STRUCTURES), depth, channels, folds)
+    expect_background(codec.decoder.output)
     batches = _Batches(np.zeros(masks.shape, np.float32), masks, fitting)
     draws = torch_generator(fitting.seed, *fitting.names, "noise")
 
@@ -161,6 +166,7 @@ def fit_task_encoder(
     """
     with building(fitting.seed, *fitting.names):
         net = TaskEncoder(depth, channels, context, levels, folds, redraw=reconstruction > 0)
+    expect_background(net.decoder.output)
     opponents = None
     if opposition:
         with building(fitting.seed, *fitting.names, "opponents"):
@@ -193,6 +199,7 @@ def fit_unet(images: np.ndarray, masks: np.ndarray, fitting: Fitting) -> UNet:
     """The U-Net of the baselines, image to mask."""
     with building(fitting.seed, *fitting.names):
         net = UNet(1, len(STRUCTURES))
+    expect_background(net.output)
     batches = _Batches(images, masks, fitting)
 
     def loss(chosen: torch.Tensor) -> torch.Tensor:
@@ -209,17 +216,37 @@ def fit_answer_encoder(images: np.ndarray, masks: np.ndarray, fitting: Fitting, 
     return AnswerEncoder(fit_unet(images, masks, fitting), depth)
 
 
-def encode(encoder: nn.Module, pictures: np.ndarray, device: str = "cpu", half: bool = True) -> np.ndarray:
+def sound(fit: Callable[[int], Net], lost: Callable[[Net], tuple[str, ...]]) -> tuple[Net, tuple[str, ...]]:
+    """A fitted network that lost no structure, if one of `ATTEMPTS` is such: fits again, from another draw, until it is.
+
+    A small network can lose a class for good early in training (see `segmentation.lost_structures`); whether it does hangs
+    on its initial weights and on the order of the slices. fit: number of the attempt, from 0 -> a fitted network. lost:
+    network -> names of the structures that it lost. Returns the network that lost fewest, the earliest of them, and what
+    it lost.
+    """
+    best: tuple[Net, tuple[str, ...]] | None = None
+    for attempt in range(ATTEMPTS):
+        net = fit(attempt)
+        gone = lost(net)
+        if best is None or len(gone) < len(best[1]):
+            best = net, gone
+        if not gone:
+            break
+    assert best is not None
+    return best
+
+
+def encode(encoder: nn.Module, pictures: np.ndarray, device: str = "cpu", half: Half = "auto") -> np.ndarray:
     """Codes of pictures, as they are sent: (N, C, H, W) float32 -> (N, c, h, w) float16."""
     return _apply(encoder, pictures, device, half, torch.Tensor.half)
 
 
-def scores(net: nn.Module, inputs: np.ndarray, device: str = "cpu", half: bool = True) -> np.ndarray:
+def scores(net: nn.Module, inputs: np.ndarray, device: str = "cpu", half: Half = "auto") -> np.ndarray:
     """Class probabilities (N, 4, H, W) float32, background first, from a mask decoder or a U-Net and its inputs."""
     return _apply(net, inputs, device, half, probabilities)
 
 
-def pictures_of(decoder: nn.Module, codes: np.ndarray, device: str = "cpu", half: bool = True) -> np.ndarray:
+def pictures_of(decoder: nn.Module, codes: np.ndarray, device: str = "cpu", half: Half = "auto") -> np.ndarray:
     """What an image decoder draws: codes (N, C, h, w) -> (N, 1, H, W) float32, clipped to 0..1."""
     return _apply(decoder, codes, device, half, lambda drawn: drawn.float().clamp(0, 1))
 
@@ -259,7 +286,7 @@ def _disturbance(shape: torch.Size, draws: torch.Generator) -> torch.Tensor:
 
 @torch.no_grad()
 def _apply(
-    net: nn.Module, inputs: np.ndarray, device: str, half: bool, then: Callable[[torch.Tensor], torch.Tensor]
+    net: nn.Module, inputs: np.ndarray, device: str, half: Half, then: Callable[[torch.Tensor], torch.Tensor]
 ) -> np.ndarray:
     """`then` of `net` of (N, C, H, W) inputs, a bounded number at a time."""
     net = net.to(device).eval()

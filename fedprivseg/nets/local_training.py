@@ -7,17 +7,18 @@ The momentum starts anew each round, as a site that is not always chosen cannot 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from fedprivseg.compute import Half
 from fedprivseg.errors import RunError
 from fedprivseg.nets.baseline import heads
+from fedprivseg.nets.correction import Correction, NoCorrection
 from fedprivseg.nets.descent import Progress, arithmetic, shuffled
 from fedprivseg.nets.segmentation import segmentation_loss
 from fedprivseg.nets.steps import Steps
@@ -36,7 +37,8 @@ class Work:
 
     first, steps: which steps of the run these are: `steps` of them, from number `first` (0 is the run's first). total: steps
     of the whole run, for the decay. batch: slices a step. rate: learning rate at step 0. momentum: Nesterov momentum (sgd
-    only). decay: weight decay. clip: largest norm of a gradient. half: bfloat16 where torch deems it safe.
+    only). decay: weight decay. clip: largest norm of a gradient. half: bfloat16 arithmetic
+    (`compute.half_precision`).
     """
 
     first: int
@@ -48,28 +50,12 @@ class Work:
     momentum: float = 0.9
     decay: float = 3e-5
     clip: float = 12.0
-    half: bool = True
+    half: Half = "auto"
 
     def rate_at(self, step: int) -> float:
         """The learning rate at step `step` of this round."""
         done = (self.first + step) / max(self.total, self.first + self.steps)
         return float(self.rate * (1 - done) ** POWER)
-
-
-class Correction(ABC):
-    """What an algorithm does to the gradient of every step, after it was clipped and before it is taken."""
-
-    @abstractmethod
-    def apply(self, net: nn.Module) -> None:
-        """Change ``.grad`` of the parameters of `net` in place."""
-
-
-@final
-class NoCorrection(Correction):
-    """Plain training."""
-
-    def apply(self, net: nn.Module) -> None:
-        """Nothing."""
 
 
 def train_round(

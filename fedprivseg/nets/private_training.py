@@ -22,8 +22,9 @@ import torch
 from torch import nn
 
 from fedprivseg.nets.baseline import heads
+from fedprivseg.nets.correction import Correction, NoCorrection
 from fedprivseg.nets.descent import Progress
-from fedprivseg.nets.local_training import Augment, Correction, NoCorrection, Work
+from fedprivseg.nets.local_training import Augment, Work
 from fedprivseg.nets.segmentation import segmentation_loss
 from fedprivseg.seeds import torch_generator
 

@@ -6,12 +6,17 @@ classes); the background's logit is 0. This is the softmax with the background a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 
 from fedprivseg.records import STRUCTURES
+
+PRIOR = 0.02
+"""Share of a slice that an untrained network gives each structure: about what LV, MYO and RV each take of a cardiac slice."""
 
 
 def as_picture(masks: torch.Tensor) -> torch.Tensor:
@@ -24,6 +29,19 @@ def probabilities(logits: torch.Tensor) -> torch.Tensor:
     """Logits (N, 3, H, W) of the structures -> (N, 4, H, W) float32 probabilities, background first."""
     logits = logits.float()
     return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(dim=1)
+
+
+def expect_background(output: nn.Conv2d) -> None:
+    """Set the bias of a network's last layer, in place, so that untrained it expects every structure in `PRIOR` of the pixels.
+
+    After Lin et al., Focal loss for dense object detection, ICCV 2017, section 4.1. With torch's own start every class has a
+    quarter of the pixels, and the first steps go into unlearning three of them: a task encoder of 150 steps then ended with
+    a Dice of 0.05 for RV on its own training slices, and of 0.84 from this start (phantom, centre 1, one seed).
+
+    output: the convolution that gives the logits, one channel a structure, or a block of them where pixels are folded.
+    """
+    assert output.bias is not None, "without a bias it cannot expect anything"
+    nn.init.constant_(output.bias, math.log(PRIOR / (1 - len(STRUCTURES) * PRIOR)))
 
 
 def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

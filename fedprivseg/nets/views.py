@@ -13,10 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-VIEWS: tuple[tuple[tuple[int, ...], float], ...] = tuple(
-    (flip, angle) for angle in (0.0, 15.0, -15.0) for flip in ((), (2,), (1,), (1, 2))
-)
-"""(axes mirrored, degrees turned) of each view of slices (N, H, W)."""
+from fedprivseg.nets.choices import VIEWS
 
 
 def view(images: np.ndarray, index: int) -> np.ndarray:

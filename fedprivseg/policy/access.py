@@ -27,6 +27,7 @@ from typing import final
 import cedarpy
 
 from fedprivseg.errors import RequestError
+from fedprivseg.files import is_companion
 from fedprivseg.policy.cedar_terms import context_of, entities, seconds, uid
 from fedprivseg.policy.roles import Request, aware
 from fedprivseg.records import Decision
@@ -200,7 +201,8 @@ def site_authorizer(
 
 def _house(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.casefold() == ".cedar")
+        files = (path for path in folder.iterdir() if path.suffix.casefold() == ".cedar")
+        return sorted(path for path in files if not is_companion(path))
     except FileNotFoundError:
         return []
     except OSError as fault:
@@ -213,7 +215,7 @@ def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         raise RequestError(
             f"the policy file {path.name} cannot be read ({type(fault).__name__}). Nothing is decided without it: "

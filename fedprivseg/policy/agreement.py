@@ -97,7 +97,7 @@ class Agreement(_Frozen):
 def read_agreement(path: Path) -> Agreement | None:
     """The agreement in a JSON file, None if there is none. Raises RequestError if there is one that cannot be read."""
     try:
-        return Agreement.model_validate_json(path.read_bytes())
+        return Agreement.model_validate_json(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError, ValueError) as fault:

@@ -8,10 +8,9 @@ from datetime import date
 from types import MappingProxyType
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fedprivseg.config import Scenario, SiteConfig
+from fedprivseg.config import AgreementConfig, Scenario, SiteConfig
 from fedprivseg.policy.agreement import Agreement, BreachPlan, Terms
 from fedprivseg.policy.gate import Gate
 from fedprivseg.policy.grading import Judged
@@ -63,6 +62,36 @@ def effective(scenario: Scenario, site: SiteConfig) -> SitePolicy | None:
     return policy
 
 
+@dataclass(frozen=True)
+class Parties:
+    """Whose data-use agreement it is at one site: both parties with their keys, and what they agreed on, if they did.
+    unreadable: there is one, and it cannot be read."""
+
+    site: SiteKey
+    server: SiteKey
+    agreement: Agreement | None
+    unreadable: bool = False
+
+
+def terms_of(config: AgreementConfig, scenario: Scenario, site: str, exports: frozenset[Kind], keys: Parties) -> Terms:
+    """The terms between `site` and the server for `scenario`. exports: what the method declares, which is what may leave if
+    `config` names nothing else."""
+    return Terms(
+        site=site,
+        server="server",
+        site_key=keys.site.public_hex,
+        server_key=keys.server.public_hex,
+        study=scenario.question or scenario.name,
+        kinds=tuple(Kind(kind) for kind in config.kinds) or tuple(sorted(exports)),
+        purposes=("describe", "infer", "measure", "train"),
+        start=config.start,
+        end=config.end,
+        protections=config.protections,
+        duties=config.duties,
+        breach=BreachPlan(**config.breach.model_dump()),
+    )
+
+
 def draw_up(
     scenario: Scenario, site: str, exports: frozenset[Kind], site_key: SiteKey, server_key: SiteKey
 ) -> Agreement | None:
@@ -71,48 +100,39 @@ def draw_up(
     config = scenario.study.agreement
     if config is None:
         return None
-    kinds = tuple(Kind(kind) for kind in config.kinds) or tuple(sorted(exports))
-    terms = Terms(
-        site=site,
-        server="server",
-        site_key=site_key.public_hex,
-        server_key=server_key.public_hex,
-        study=scenario.question or scenario.name,
-        kinds=kinds,
-        purposes=("describe", "infer", "measure", "train"),
-        start=config.start,
-        end=config.end,
-        protections=config.protections,
-        duties=config.duties,
-        breach=BreachPlan(**config.breach.model_dump()),
-    )
+    terms = terms_of(config, scenario, site, exports, Parties(site_key, server_key, None))
     return Agreement(terms=terms).signed("site", site_key).signed("server", server_key)
 
 
 def foresee(
-    scenario: Scenario, exports: frozenset[Kind], techniques: Mapping[Kind, tuple[Technique, ...]]
+    scenario: Scenario,
+    exports: frozenset[Kind],
+    techniques: Mapping[Kind, tuple[Technique, ...]],
+    parties: Mapping[str, Parties] = MappingProxyType({}),
 ) -> tuple[Foreseen, ...]:
     """What every site's gate would say to every kind that the method declares, for each purpose. techniques: under which each
-    kind leaves. Where a register of consent
-    is needed, it is taken for granted that it covers somebody: only the site knows."""
+    kind leaves. parties: by site, the agreements that lie there already; elsewhere the scenario's is drawn up. Where a register
+    of consent is needed, it is taken for granted that it covers somebody: only the site knows."""
     found = []
     encryption = EncryptionKey(X25519PrivateKey.generate())
     for site in scenario.sites:
-        own, server = (SiteKey(Ed25519PrivateKey.generate()) for _ in range(2))
+        own, server = SiteKey.new(), SiteKey.new()
+        there = parties.get(site.name) or Parties(own, server, draw_up(scenario, site.name, exports, own, server))
         policy = effective(scenario, site)
         standing = Standing(
             policy=policy,
             today=scenario.study.today or date.today(),
-            site_key=own.public_hex,
-            server_key=server.public_hex,
-            agreement=draw_up(scenario, site.name, exports, own, server),
+            site_key=there.site.public_hex,
+            server_key=there.server.public_hex,
+            agreement=there.agreement,
+            unreadable="agreement" if there.unreadable else "",
             protections=tuple(
                 InForce(kind, config.name, config.parameters) for config in scenario.protections for kind in config.of
             ),
             techniques=techniques,
             taken=Taken(1, 0) if scenario.study.consent is not None else None,
             since=scenario.study.intake or scenario.study.today or date.today(),
-            card=Card.issue(server, encryption),
+            card=Card.issue(there.server, encryption),
             domain=site.domain,
             server_domain=scenario.server.domain,
         )

@@ -162,6 +162,6 @@ def _by_key(path: Path, model: type[_Model], key: Callable[[_Model], _Key]) -> M
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         raise RequestError(f"{path.name} cannot be read ({type(fault).__name__}); restore it") from None

@@ -51,6 +51,11 @@ class SiteKey:
         return key
 
     @classmethod
+    def new(cls) -> SiteKey:
+        """A fresh key that lies in no file."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
     def load(cls, path: Path) -> SiteKey:
         """The key in the PEM file at `path`. Raises RequestError if there is none that can be read, or not Ed25519."""
         try:

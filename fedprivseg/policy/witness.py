@@ -9,12 +9,18 @@ the other holds.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedprivseg.errors import LedgerError
 from fedprivseg.policy.keys import canonical, verify
 from fedprivseg.policy.ledger import Line
+
+MOST_LINES = 2**53
+"""Most lines of a ledger: a double still counts them."""
+
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 SERVER = "server"
 """The name of the server's ledger."""
@@ -36,7 +42,8 @@ class Head:
             fields = json.loads(text)
             signature = bytes.fromhex(fields.pop("signature"))
             head = cls(**fields)
-            shaped = type(head.site) is str and type(head.lines) is int and type(head.hash) is str
+            shaped = type(head.site) is str and type(head.lines) is int and 0 <= head.lines <= MOST_LINES
+            shaped = shaped and _HASH.fullmatch(head.hash) is not None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             shaped = False
         if not shaped:

@@ -70,6 +70,16 @@ def public_of(private: bytes) -> bytes:
     )
 
 
+def usable(public: bytes) -> bool:
+    """Whether somebody can agree on a secret with the holder of `public` (32 bytes): with a point of low order nobody can
+    (RFC 7748, section 6.1)."""
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        return False
+    return True
+
+
 def agree(private: bytes, public: bytes, context: bytes) -> bytes:
     """32 bytes that only the holders of the two private keys know (X25519, then HKDF-SHA-256 with `context`)."""
     shared = X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))

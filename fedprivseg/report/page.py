@@ -10,12 +10,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from safetensors import SafetensorError
 
@@ -24,21 +22,13 @@ from fedprivseg.compliance import write_compliance
 from fedprivseg.config import Scenario, validated
 from fedprivseg.errors import FedprivsegError, FolderError, LedgerError, RequestError
 from fedprivseg.evidence import read_identities
-from fedprivseg.files import deliver
+from fedprivseg.files import deliver, require_writable
 from fedprivseg.findings import AGAIN, Leakage, What, read_leakage
+from fedprivseg.pages.frame import render
 from fedprivseg.policy import ledger
 from fedprivseg.records import PHASES, STRUCTURES, Kind
-from fedprivseg.report.figures import (
-    COLOURS,
-    LINES,
-    Case,
-    code_picture,
-    curve_chart,
-    dice_chart,
-    plain_picture,
-    slice_picture,
-    summary_png,
-)
+from fedprivseg.report.figures import COLOURS, curve_chart, dice_chart, summary_png
+from fedprivseg.report.slices import LINES, Case, code_picture, plain_picture, slice_picture
 from fedprivseg.results import Result, SiteResult, read_result
 from fedprivseg.site.vault import PICTURES, open_vault
 from fedprivseg.thresholds import admitted
@@ -123,14 +113,14 @@ def write_report(folder: Path) -> Path:
     Raises FolderError if the run has no result or the report cannot be written, ScenarioError if its scenario is none.
     """
     result = read_result(folder)
+    require_writable(folder)
     scenario = validated(Scenario, result.scenario, folder / "result.json")
     images = _images(result)
     hospitals = _hospitals(folder, result, scenario, images)
     leakage = read_leakage(folder)
-    template = resources.files("fedprivseg.report").joinpath("page.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(score=_score, mm=_mm, size=_size, time=_time, count=_count)
-    page = environment.from_string(template).render(
+    page = render(
+        "report/page.html",
+        filters={"score": _score, "mm": _mm, "size": _size, "time": _time, "count": _count},
         result=result,
         scenario=scenario,
         hospitals=hospitals,
@@ -270,11 +260,11 @@ def _drawings(hospitals: Sequence[Hospital]) -> dict[str, dict[str, Markup]]:
         if hospital.pictures.slice is not None and hospital.pictures.code is not None:
             channels, height, width = hospital.pictures.code.shape
             title = f"{hospital.label}: a test slice, which stayed at the hospital"
-            own["slice"] = Markup(plain_picture(hospital.pictures.slice, f"{hospital.name}-slice", title))
+            own["slice"] = Markup(plain_picture(hospital.pictures.slice, title))
             title = (
                 f"{hospital.label}: the code of that slice, {channels} channels of {height} by {width} values, in grey"
             )
-            own["code"] = Markup(code_picture(hospital.pictures.code, f"{hospital.name}-code", title))
+            own["code"] = Markup(code_picture(hospital.pictures.code, title))
     return drawings
 
 
@@ -297,7 +287,7 @@ def _redrawn(folder: Path, leakage: Leakage) -> dict[tuple[str, What], dict[str,
                     continue
                 grey = pictures[:, 0] if what == "images" else np.tensordot(pictures, (1.0, 0.55, 0.75), axes=(1, 0))
                 found.setdefault((site, what), {})[words] = [
-                    Markup(plain_picture(picture, f"{site}-{what}-{row}-{case}", f"{site}, {case} {what}: {words}"))
+                    Markup(plain_picture(picture, f"{site}, {case} {what}: {words}"))
                     for case, picture in zip(CASES, grey, strict=True)
                 ]
     return found
@@ -317,7 +307,9 @@ def _curve(result: Result, hospitals: Sequence[Hospital]) -> str:
 
 def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, str, str]]:
     """What a reader must know first: ("bad" | "note", about whom, a sentence)."""
-    found = [("note", "Data", note) for note in result.notes]
+    failures = result.failures
+    found = [("bad", "Result", failure) for failure in failures]
+    found += [("note", "Data", note) for note in result.notes if note not in failures]
     for hospital in hospitals:
         if hospital.result.status != "ok":
             found.append(("bad", hospital.label, f"did not take part to the end: {hospital.result.status}"))

@@ -1,22 +1,34 @@
-"""The federation as a method's server half sees it: orders go out, checked payloads come back, keyed by site."""
+"""The federation as a method's server half sees it: orders go out, checked payloads come back, keyed by site.
+
+No reply ends a run that still has its quorum. A site whose reply is none, or not what was asked for, is excluded by name; so is
+one that fails or is silent, which is asked again when an unfinished run goes on. The others go on.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedprivseg.config import Scenario
-from fedprivseg.documents import read_document, write_document
 from fedprivseg.errors import LedgerError, PayloadError, QuorumError, SiteError
-from fedprivseg.messages import MESSAGE_TYPE, Envelope, Failed, Refused, Released, Reply, read_reply, write_order
+from fedprivseg.messages import (
+    MESSAGE_TYPE,
+    UNKNOWN,
+    Envelope,
+    Failed,
+    Refused,
+    Released,
+    Reply,
+    printable,
+    read_reply,
+    write_order,
+)
 from fedprivseg.methods.method import Array, Codes, Expected
 from fedprivseg.policy import ledger
 from fedprivseg.policy.keys import SiteKey
@@ -25,6 +37,7 @@ from fedprivseg.policy.transport import Card, EncryptionKey
 from fedprivseg.policy.witness import SERVER, Head
 from fedprivseg.progress import ProgressFile
 from fedprivseg.records import Budget, CrossSite, CurvePoint, Entry, Kind, Order, Payload, digest
+from fedprivseg.server.accounts import OK, Account, Accounts, left
 from fedprivseg.server.identities import IDENTITIES, read_identities, write_identities
 from fedprivseg.server.intake import Intake
 from fedprivseg.server.receipts import SENT, Receipts
@@ -33,10 +46,31 @@ from fedprivseg.server.store import Store
 DESCRIBE = "describe"
 """The one action that every site knows without a method: who it is and how much it brings."""
 
+MOST_SUBJECTS, MOST_SLICES = 1_000_000, 1_000
+"""Most subjects that a site may say it brings on one side, and most slices of one of them: two phases of 500."""
+
+MOST_STATUS = 600
+"""Characters of what an account says of why a site left."""
+
+
+def _plausible(payload: Payload, facts: Mapping[str, int]) -> str | None:
+    """Every subject has slices, and not more than a scan can have."""
+    for side in ("train", "test"):
+        subjects, slices = (int(payload.arrays[f"{name}_{side}"][0]) for name in ("subjects", "slices"))
+        if not subjects <= slices <= subjects * MOST_SLICES:
+            return f"it tells of {slices} slices of {subjects} subjects ({side}); a subject has 1 to {MOST_SLICES}"
+    return None
+
+
 DESCRIPTION = Expected(
     Kind.STATUS,
     "describe",
-    {key: Array("int64", (1,)) for key in ("subjects_train", "subjects_test", "slices_train", "slices_test")},
+    {
+        f"{name}_{side}": Array("int64", (1,), 0, MOST_SUBJECTS * (MOST_SLICES if name == "slices" else 1))
+        for name in ("subjects", "slices")
+        for side in ("train", "test")
+    },
+    _plausible,
 )
 
 LAPSED = "consent.lapsed"
@@ -58,19 +92,6 @@ _NAMES: dict[type[Entry], tuple[str, ...]] = {
 """The fields that say what an entry tells of."""
 
 
-@dataclass
-class Account:
-    """What one site cost and how it fared. Bytes are those of encoded payloads; seconds are the site's own clock."""
-
-    status: str = "ok"
-    bytes_up: int = 0
-    bytes_down: int = 0
-    seconds: float = 0.0
-    peak_rss_mb: float = 0.0
-    facts: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-
 class GridFederation:
     """A `Federation` over any Flower `Grid`. It owns the server's folder: store, accounts, stage times."""
 
@@ -81,9 +102,7 @@ class GridFederation:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.progress = ProgressFile(folder / "progress.json")
-        self.accounts = {site.name: Account() for site in scenario.sites}
-        self.stages: dict[str, float] = {}
-        self.entries: dict[str, dict[str, dict[str, Any]]] = {}
+        self._accounts = Accounts({site.name: Account() for site in scenario.sites})
         key, opener = folder / "key.pem", folder / "encryption.pem"
         identity = SiteKey.load(key) if key.exists() else SiteKey.create(key)
         self._ledger = Ledger(folder / "ledger.jsonl", identity, SERVER)
@@ -91,7 +110,7 @@ class GridFederation:
         self._receipts = Receipts(ledger.read(self._ledger.path))
         self._sent: dict[str, int] = {}
         self.store = Store(folder / "codes", self._receipts.digests)
-        self._recall()
+        self._accounts.recall(folder, self._receipts)
         self._key = EncryptionKey.load(opener) if opener.exists() else EncryptionKey.create(opener)
         self._card = Card.issue(identity, self._key).text()
         self._seen: dict[str, int] = {}
@@ -102,9 +121,14 @@ class GridFederation:
         self._nodes = self._meet()
 
     @property
+    def accounts(self) -> Mapping[str, Account]:
+        """What each site cost and how it fared."""
+        return self._accounts.sites
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """Sites still taking part, sorted."""
-        return tuple(sorted(name for name, account in self.accounts.items() if account.status == "ok"))
+        return tuple(sorted(name for name, account in self.accounts.items() if account.status == OK))
 
     def ask(
         self,
@@ -123,11 +147,6 @@ class GridFederation:
         }
         accepted: dict[str, Payload] = {}
         for site, reply in self._exchange(orders).items():
-            if isinstance(reply, Failed):
-                raise SiteError(
-                    f"site {site!r} failed in {action!r}: {reply.error}. "
-                    f"The details stay at the site, in its errors.log under id {reply.log_id}."
-                )
             if isinstance(reply, Released):
                 account = self.accounts[site]
                 account.seconds += reply.seconds
@@ -138,6 +157,7 @@ class GridFederation:
                 self.store.put(action, payload, payload.encode())
             accepted[site] = payload
         self._save()
+        self._enough()
         return {site: accepted[site] for site in sorted(accepted)}
 
     def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
@@ -153,7 +173,11 @@ class GridFederation:
                 if number not in stored[site][1] and (number < announced[site] or not announced[site])
             ]
             for site, payload in self.ask(action, expected, number=number, sites=lacking).items():
+                if announced[site] not in (0, payload.shards):
+                    changed = PayloadError(f"{payload.shards} shards were announced, after {announced[site]}")
+                    self._turn_away(site, action, changed)
                 announced[site] = payload.shards
+            self._enough()
             number += 1
             self.progress(f"receiving {expected.kind}s", number, max(announced.values(), default=0))
         return {site: self.store.table(site, action, array) for site in self.sites}
@@ -180,7 +204,7 @@ class GridFederation:
         """Keep an entry for the result. A round that is done again after an interruption replaces its own entry."""
         fields = vars(entry)
         name = "/".join(str(fields[key]) for key in _NAMES[type(entry)])
-        self.entries.setdefault(type(entry).__name__, {})[name] = fields
+        self._accounts.entries.setdefault(type(entry).__name__, {})[name] = fields
         self._save()
 
     @contextmanager
@@ -191,7 +215,8 @@ class GridFederation:
         try:
             yield
         finally:
-            self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - start
+            stages = self._accounts.stages
+            stages[name] = stages.get(name, 0.0) + time.perf_counter() - start
             self._save()
 
     def _meet(self) -> dict[str, int]:
@@ -204,35 +229,71 @@ class GridFederation:
                     f"{len(nodes)} of {wanted} sites connected within {_NODES_DEADLINE_S:.0f} s; start the others"
                 )
             time.sleep(0.05)
-        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json, self._ledger.head(), self._card)
-        messages = [Message(write_order(envelope), node, MESSAGE_TYPE) for node in nodes]
-        found: dict[str, tuple[int, Released | Refused]] = {}
+        claims, unnamed = self._roll_call(nodes)
         names = {site.name for site in self._scenario.sites}
-        for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
-            node = message.metadata.src_node_id
-            if message.has_error():
-                raise SiteError(
-                    f"a site could not start (Flower error code {message.error.code}); its own log says why"
-                )
-            reply = read_reply(message.content)
-            if isinstance(reply, Failed):
-                raise SiteError(
-                    f"site {reply.site!r} failed in {DESCRIBE!r}: {reply.error}. "
-                    f"The details stay at the site, in its errors.log under id {reply.log_id}."
-                )
-            site = reply.site
-            if site not in names or site in found:
-                raise SiteError(f"a node presents itself as {site!r}; expected each of {', '.join(sorted(names))} once")
-            found[site] = (node, reply)
-        if missing := sorted(names - set(found)):
-            raise SiteError(f"no answer from {', '.join(missing)} within {self._scenario.deadline_s:.0f} s")
+        strangers = sorted(set(claims) - names)
+        unnamed += [
+            f"a node presents itself as {printable(name, 48)!r}, which is no site of this run" for name in strangers
+        ]
+        known = Intake(self._run_id, self._identities({}))
+        found: dict[str, tuple[int, Reply]] = {}
+        for site in self.sites:
+            heard = claims.get(site, [])
+            genuine = (
+                heard if len(heard) < 2 else [each for each in heard if known.signed(site, Order(DESCRIBE), each[1])]
+            )
+            if len(genuine) == 1:
+                (found[site],) = genuine
+            elif heard:
+                why = PayloadError(f"{len(heard)} nodes present themselves as this site, and one can be it")
+                self._turn_away(site, DESCRIBE, why)
+            else:
+                within = f"within {self._scenario.deadline_s:.0f} s"
+                self._fail(site, "; ".join([f"did not present itself in {DESCRIBE!r} {within}", *unnamed]))
         keys = {site: reply.public_key for site, (_, reply) in found.items() if isinstance(reply, Released)}
         self._intake = Intake(self._run_id, self._identities(keys), self._key)
         for site, (_, reply) in sorted(found.items()):
-            if (payload := self._receive(site, Order(DESCRIBE), DESCRIPTION, reply)) is None:
-                continue
-            self.accounts[site].facts = {key: int(value[0]) for key, value in payload.arrays.items()}
+            if (payload := self._receive(site, Order(DESCRIBE), DESCRIPTION, reply)) is not None:
+                self._take_counts(site, {key: int(value[0]) for key, value in payload.arrays.items()})
+        self._save()
+        self._enough()
         return {site: node for site, (node, _) in found.items()}
+
+    def _roll_call(self, nodes: Sequence[int]) -> tuple[dict[str, list[tuple[int, Reply]]], list[str]]:
+        """What came of every node, by the site that it says it is; and in words what came of those that do not say."""
+        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json, self._ledger.head(), self._card)
+        messages = [Message(write_order(envelope), node, MESSAGE_TYPE) for node in nodes]
+        claims: dict[str, list[tuple[int, Reply]]] = {}
+        unnamed = []
+        waiting = set(nodes)
+        for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
+            node = message.metadata.src_node_id
+            if node not in waiting:
+                continue  # nobody who was asked, or who answered already
+            waiting.remove(node)
+            if message.has_error():
+                unnamed.append(f"a node could not start (Flower error code {message.error.code}); its own log says why")
+                continue
+            try:
+                reply = read_reply(message.content)
+            except PayloadError as fault:
+                unnamed.append(f"of a node: {fault}")
+                continue
+            if isinstance(reply, Failed) and reply.site == UNKNOWN:
+                unnamed.append(f"a node failed before it knew which site it is: {reply.error}, log id {reply.log_id}")
+                continue
+            claims.setdefault(reply.site, []).append((node, reply))
+        return claims, unnamed
+
+    def _take_counts(self, site: str, facts: dict[str, int]) -> None:
+        """Note what `site` brings. What the server keeps of it was checked by the counts of an earlier attempt, which have to
+        be the same still."""
+        before = self.accounts[site].facts
+        if before not in ({}, facts) and self.store.holds(site):
+            changed = PayloadError(f"its counts are {facts}; they were {before} when the run began")
+            self._turn_away(site, DESCRIBE, changed)
+        else:
+            self.accounts[site].facts = facts
 
     def _identities(self, presented: dict[str, str]) -> dict[str, str]:
         """The keys first presented in this run; a site that later presents another is caught by its signatures."""
@@ -249,34 +310,42 @@ class GridFederation:
             self._sent[site] = 0 if order.answer is None else len(order.answer.encode())
             messages.append(Message(write_order(envelope), self._nodes[site], MESSAGE_TYPE))
         replies: dict[str, Reply] = {}
-        dead: dict[str, int] = {}
         for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
-            site = site_of[message.metadata.src_node_id]
+            site = site_of.pop(message.metadata.src_node_id, "")
+            if not site:
+                continue  # nobody who was asked, or who answered already
             if message.has_error():
-                dead[site] = int(message.error.code)
+                self._fail(site, f"died in {orders[site].action!r} (Flower error code {message.error.code})")
                 continue
-            replies[site] = read_reply(message.content)
-        if dead:
-            # A killed worker fails every site that was waiting for it, so all are named.
-            listed = ", ".join(
-                f"site {site!r} died in {orders[site].action!r} (Flower error code {dead[site]})"
-                for site in sorted(dead)
-            )
-            raise SiteError(listed)
-        if missing := sorted(set(orders) - set(replies)):
-            raise SiteError(f"no answer from {', '.join(missing)} within {self._scenario.deadline_s:.0f} s")
+            try:
+                reply = read_reply(message.content)
+                if reply.site != site:
+                    raise PayloadError("its reply names another site")
+                replies[site] = reply
+            except PayloadError as fault:
+                self._turn_away(site, orders[site].action, fault)
+        for site in site_of.values():
+            self._fail(site, f"gave no answer to {orders[site].action!r} within {self._scenario.deadline_s:.0f} s")
         return {site: replies[site] for site in sorted(replies)}
 
-    def _receive(self, site: str, order: Order, expected: Expected, reply: Released | Refused) -> Payload | None:
+    def _receive(self, site: str, order: Order, expected: Expected, reply: Reply) -> Payload | None:
         """The checked payload of `reply`, or None, and then `site` has left the run and its account says why. What came is
         written into the server's ledger, with the head of the site's own, before it is used."""
         facts: dict[str, Fact] = {"action": order.action, "number": order.number, "site": site}
+        if isinstance(reply, Failed):
+            self._note({**facts, "error": reply.error, "log": reply.log_id})
+            self._fail(
+                site,
+                f"failed in {order.action!r}: {reply.error}. "
+                f"The details stay at the site, in its errors.log under id {reply.log_id}.",
+            )
+            return None
         try:
             # A site that cannot open its ledger has no head to show; it sends no payload either.
             if reply.head or isinstance(reply, Released):
                 facts["head"] = self._shown(site, reply.head)
         except LedgerError as fault:
-            self._turn_away(site, order, fault)
+            self._turn_away(site, order.action, fault)
             return None
         if isinstance(reply, Refused):
             self._note({**facts, "rule": reply.rule})
@@ -289,13 +358,13 @@ class GridFederation:
             body = self._intake.opened(site, order, expected, reply)
         except PayloadError as fault:
             self._note({**facts, "digest": digest(reply.body)})
-            self._turn_away(site, order, fault)
+            self._turn_away(site, order.action, fault)
             return None
         self._note({**facts, "digest": digest(body)})
         try:
-            return self._intake.checked(site, order, expected, body)
+            return self._intake.checked(site, order, expected, body, self.accounts[site].facts)
         except PayloadError as fault:
-            self._turn_away(site, order, fault)
+            self._turn_away(site, order.action, fault)
             return None
 
     def _note(self, facts: Mapping[str, Fact]) -> None:
@@ -303,10 +372,14 @@ class GridFederation:
         site = str(facts["site"])
         sent = {SENT: self._sent[site]} if self._sent.get(site) else {}
         self._receipts.note(self._ledger.append("receipt", {**facts, **sent}))
-        self.accounts[site].bytes_up, self.accounts[site].bytes_down = self._receipts.size(site)
+        self._accounts.count(self._receipts)
 
-    def _turn_away(self, site: str, order: Order, fault: Exception) -> None:
-        self._leave(site, f"refused at the intake in {order.action!r}: {fault}")
+    def _turn_away(self, site: str, action: str, fault: Exception) -> None:
+        self._leave(site, f"refused at the intake in {action!r}: {fault}")
+
+    def _fail(self, site: str, why: str) -> None:
+        self._leave(site, why)
+        self.accounts[site].failed = True
 
     def _shown(self, site: str, text: str) -> list[str | int]:
         """The head of the ledger of `site` that came, to be noted. Raises LedgerError if it is not the site's, or tells of
@@ -330,24 +403,27 @@ class GridFederation:
         self.note(site, f"consent lapsed: {gone} of its shards deleted at the server{marked}")
 
     def _leave(self, site: str, why: str) -> None:
-        self.accounts[site].status = why
+        """Let `site` take no part any more. All that a site says of itself and that is shown passes here."""
+        self.accounts[site].status = printable(why, MOST_STATUS)
+
+    def _enough(self) -> None:
+        """Raises QuorumError if too few sites remain, SiteError if every single one failed."""
+        if len(self.sites) >= self._scenario.quorum:
+            return
         self._save()
-        if len(self.sites) < self._scenario.quorum:
-            raise QuorumError(f"{len(self.sites)} sites remain, the quorum is {self._scenario.quorum}; {site}: {why}")
+        why = left(self.accounts)
+        if all(account.failed for account in self.accounts.values()):
+            raise SiteError(f"every site failed: {why}")
+        failed = any(account.failed for account in self.accounts.values())
+        then = (
+            "asks those again that failed, and nobody who was blocked or refused"
+            if failed
+            else "asks none of them again"
+        )
+        raise QuorumError(
+            f"{len(self.sites)} of {len(self.accounts)} sites remain, the quorum is {self._scenario.quorum}: "
+            f"{why.rstrip('.')}. The same command {then}; another --out begins with all"
+        )
 
     def _save(self) -> None:
-        sites = {name: vars(account) for name, account in self.accounts.items()}
-        content = {"stages": self.stages, "sites": sites, "entries": self.entries}
-        write_document(self.folder / "accounts.json", content)
-
-    def _recall(self) -> None:
-        """Go on with the accounts of an interrupted attempt: what was sent then was sent. They are saved after each order, so
-        that they may be missing in the midst of the first alone."""
-        path = self.folder / "accounts.json"
-        if path.exists() or len(self._receipts.orders) > 1:
-            content = read_document(path)
-            self.stages, self.entries = content["stages"], content["entries"]
-            for name, values in content["sites"].items():
-                self.accounts[name] = Account(**{**values, "status": "ok"})
-        for name, account in self.accounts.items():
-            account.bytes_up, account.bytes_down = self._receipts.size(name)
+        self._accounts.save(self.folder)

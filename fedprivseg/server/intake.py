@@ -1,16 +1,21 @@
 """The intake: everything that arrives at the server is checked before it is used.
 
 Checks, in order: the signature (over run, site, action, number and the bytes' SHA-256, so that a payload fits one slot of one
-run), that what is encrypted is so to this server's key and for this slot, replay, format, kind and purpose, shard numbers,
-shape and dtype of every array, finite values.
+run), that what is encrypted is so to this server's key and for this slot, replay, format, kind and purpose, level, shard
+numbers, history, shape, dtype and range of every array, finite values, and what the method expects besides (`Expected.check`).
+
+Whatever is wrong is a PayloadError about that one site: nothing that a site sends may raise anything else here or later.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from fedprivseg.errors import PayloadError
-from fedprivseg.messages import Released
+from fedprivseg.messages import Released, Reply, printable
 from fedprivseg.methods.method import Array, Expected
 from fedprivseg.policy.keys import statement, verify
 from fedprivseg.policy.transport import EncryptionKey, key_id, slot
@@ -18,6 +23,15 @@ from fedprivseg.records import Order, Payload, digest
 
 MOST_SHARDS = 100_000
 """More shards than this in one announcement are refused: a site must not make the server ask for ever."""
+
+LEVELS = range(1, 6)
+"""Sensitivity levels that there are (T/SCGS 313008-2024 clause 5.5)."""
+
+MOST_STEPS, MOST_STEP = 32, 200
+"""Entries of a payload's history, and characters of one: four times what the longest chain of a method and its protections
+has. All that a site may say in its own words is that."""
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class Intake:
@@ -30,15 +44,23 @@ class Intake:
         self._key = key
         self._taken: dict[tuple[str, str], tuple[str, int]] = {}
 
-    def accept(self, site: str, order: Order, expected: Expected, release: Released) -> Payload:
+    def accept(
+        self, site: str, order: Order, expected: Expected, release: Released, facts: Mapping[str, int] = _NOTHING
+    ) -> Payload:
         """The payload of `release`, if it is what `order` asked of `site`. Raises PayloadError that says what is wrong."""
-        return self.checked(site, order, expected, self.opened(site, order, expected, release))
+        return self.checked(site, order, expected, self.opened(site, order, expected, release), facts)
+
+    def signed(self, site: str, order: Order, reply: Reply) -> bool:
+        """Whether `reply` is a release that `site` signed for `order`, with the key by which it is known."""
+        if site not in self.identities or not isinstance(reply, Released):
+            return False
+        signed = statement(self.run_id, site, order.action, order.number, digest(reply.body))
+        return verify(self.identities[site], signed, reply.signature)
 
     def opened(self, site: str, order: Order, expected: Expected, release: Released) -> bytes:
         """The bytes of the payload in `release`, which `site` signed for this order: decrypted if they are encrypted. Raises
         PayloadError if the signature is not the site's, or they are not encrypted to this server for this order."""
-        signed = statement(self.run_id, site, order.action, order.number, digest(release.body))
-        if not verify(self.identities[site], signed, release.signature):
+        if not self.signed(site, order, release):
             raise PayloadError("bad signature: the payload was not signed by this site for this run, action and shard")
         if not release.encrypted_to:
             return release.body
@@ -46,8 +68,11 @@ class Intake:
             raise PayloadError("what came is encrypted to another key than this server's")
         return self._key.open(slot(self.run_id, site, order.action, order.number, expected.kind), release.body)
 
-    def checked(self, site: str, order: Order, expected: Expected, body: bytes) -> Payload:
-        """The payload in `body`, which `opened` returned. Raises PayloadError that says what is wrong with it."""
+    def checked(
+        self, site: str, order: Order, expected: Expected, body: bytes, facts: Mapping[str, int] = _NOTHING
+    ) -> Payload:
+        """The payload in `body`, which `opened` returned. facts: what the site said in the roll call. Raises PayloadError that
+        says what is wrong with it."""
         # By the payload itself: encrypted twice it is other bytes.
         name, place = digest(body), (order.action, order.number)
         if self._taken.setdefault((site, name), place) != place:
@@ -55,9 +80,14 @@ class Intake:
         payload = Payload.decode(body)
         self._check_header(site, order, expected, payload)
         if set(payload.arrays) != set(expected.arrays):
-            raise PayloadError(f"arrays {sorted(payload.arrays)} came, {sorted(expected.arrays)} were expected")
+            came, wanted = (printable(str(sorted(names)), 100) for names in (payload.arrays, expected.arrays))
+            raise PayloadError(
+                f"{len(payload.arrays)} arrays {came} came, {len(expected.arrays)} {wanted} were expected"
+            )
         for key, form in expected.arrays.items():
             _check_array(key, form, payload.arrays[key])
+        if (fault := expected.check(payload, facts)) is not None:
+            raise PayloadError(fault)
         return payload
 
     @staticmethod
@@ -66,11 +96,20 @@ class Intake:
             raise PayloadError("the payload names another site as its maker")
         if payload.kind != expected.kind or payload.purpose != expected.purpose:
             raise PayloadError(
-                f"wrong kind: {payload.kind} for {payload.purpose!r} came, "
+                f"wrong kind: {payload.kind} for {printable(payload.purpose, 40)!r} came, "
                 f"{expected.kind} for {expected.purpose!r} was expected"
             )
         if payload.shard != order.number or not payload.shard < payload.shards <= MOST_SHARDS:
-            raise PayloadError(f"shard {payload.shard} of {payload.shards} came for order number {order.number}")
+            came = printable(f"shard {payload.shard} of {payload.shards}", 60)
+            raise PayloadError(f"{came} came for order number {order.number}")
+        if payload.level not in LEVELS:
+            raise PayloadError(f"its level is none; levels are {LEVELS.start} to {LEVELS.stop - 1}")
+        if len(payload.history) > MOST_STEPS or any(
+            len(step) > MOST_STEP or not step.isprintable() for step in payload.history
+        ):
+            raise PayloadError(
+                f"its history is none: at most {MOST_STEPS} steps of at most {MOST_STEP} printable characters"
+            )
 
 
 def _check_array(key: str, form: Array, array: np.ndarray) -> None:
@@ -80,6 +119,11 @@ def _check_array(key: str, form: Array, array: np.ndarray) -> None:
         want in (None, have) for want, have in zip(form.shape, array.shape, strict=True)
     )
     if not fits:
-        raise PayloadError(f"array {key!r} has shape {array.shape}, expected {form.shape} (None: any length)")
+        shape = printable(str(array.shape), 80)
+        raise PayloadError(f"array {key!r} has shape {shape}, expected {form.shape} (None: any length)")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise PayloadError(f"array {key!r} holds NaN or infinity")
+    if array.size and (
+        (form.low is not None and array.min() < form.low) or (form.high is not None and array.max() > form.high)
+    ):
+        raise PayloadError(f"array {key!r} holds values out of range; it is {form.low} to {form.high} (None: no bound)")

@@ -103,6 +103,10 @@ class Store:
             here.add(number)
         return announced, here
 
+    def holds(self, site: str) -> bool:
+        """Whether any shard of `site` is here."""
+        return next((self.folder / site).rglob("*.json"), None) is not None
+
     def table(self, site: str, action: str, array: str) -> CodeTable:
         """The rows of `array` over all shards of one site's action."""
         files = sorted((self.folder / site / action).glob("*.safetensors"))

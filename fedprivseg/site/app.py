@@ -20,7 +20,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from fedprivseg.compute import threads
 from fedprivseg.config import Scenario
 from fedprivseg.errors import LedgerError
-from fedprivseg.messages import Failed, Refused, Released, Reply, read_order, write_reply
+from fedprivseg.messages import UNKNOWN, Failed, Refused, Released, Reply, read_order, write_reply
 from fedprivseg.methods import resolve
 from fedprivseg.policy import gate as policy
 from fedprivseg.policy.keys import SiteKey
@@ -43,7 +43,7 @@ def gate(message: Message, context: Context, call_next: ClientAppCallable) -> Me
         station = Station.find(context)
         reply = _through_gate(station, message, context, call_next, start)
     except Exception as fault:  # the wall: an exception's text may hold a path, a patient or an intensity
-        reply = Failed(station.site.name if station else "unknown", _named(type(fault)), _log(station))
+        reply = Failed(station.site.name if station else UNKNOWN, _named(type(fault)), _log(station))
     return Message(write_reply(reply), reply_to=message)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from fedprivseg.compute import device
 from fedprivseg.config import Scenario
 from fedprivseg.data.mnms import load_phases, read_release
+from fedprivseg.data.nifti import read_geometry
 from fedprivseg.data.splits import COHORT, Cohort, cohort
 from fedprivseg.data.volumes import from_grid, gridded, gridded_slices, write_mask
 from fedprivseg.measures import assd_mm, dice, hd95_mm
@@ -19,6 +20,7 @@ from fedprivseg.nets.opponents import UNKNOWN
 from fedprivseg.progress import ProgressFile
 from fedprivseg.protections import Shield
 from fedprivseg.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slices, Subject, Volume
+from fedprivseg.site.likeness import PROFILE, numbers, ranges
 from fedprivseg.site.notes import PARTICIPANTS, Notes
 from fedprivseg.site.owners import owners_name
 from fedprivseg.site.rules import Rules
@@ -69,7 +71,7 @@ class Bench:
     def _cohort(self) -> Cohort:
         """This site's subjects, read from the release once a run: every order is a call of its own, and headers take time."""
         if not self._notes.has(PARTICIPANTS):
-            found = cohort(read_release(self._station.release).subjects, self._station.site.centre, self._station.data)
+            found = cohort(read_release(self._station.release).subjects, self._station.site, self._station.data)
             found = self._rules.admit(found)
             self._notes.write(PARTICIPANTS, COHORT.dump_python(found, mode="json"))
         return COHORT.validate_json(self._notes.read(PARTICIPANTS))
@@ -99,9 +101,16 @@ class Bench:
 
     def training(self) -> Slices:
         """All slices (ED and ES) of the training subjects."""
-        if not (self.vault.has(_TRAINING) and self.vault.has(owners_name("train"))):
+        if not all(self.vault.has(name) for name in (_TRAINING, owners_name("train"), PROFILE)):
             slices = gridded_slices(self._cohort.train, self.grid, self._cache)
             self.vault.save(owners_name("train"), {"owners": slices.subjects})
+            self.vault.save(
+                PROFILE,
+                ranges(
+                    numbers(read_geometry(one.image), slices.images[slices.subjects == position])
+                    for position, one in enumerate(self._cohort.train)
+                ),
+            )
             self.vault.save(_TRAINING, vars(slices))
         return Slices(**self.vault.load(_TRAINING))
 
@@ -168,16 +177,13 @@ class Bench:
         start = 0
         for row, subject in enumerate(self._cohort.test):
             self.progress("measure", row, len(self._cohort.test))
+            place = read_geometry(subject.image)
             for column, (phase, volume) in enumerate(load_phases(subject).items()):
                 depth = volume.image.shape[2]
                 labels = self.labels(volume, scores[start : start + depth])
                 start += depth
-                if keep and self.vault.sealed:
-                    self.vault.save(prediction_name(row, phase), {"mask": labels, "affine": volume.affine})
-                elif keep:
-                    path = self._folder / "predictions" / f"{subject.code}_{phase}.nii.gz"
-                    path.parent.mkdir(exist_ok=True)
-                    write_mask(path, labels, volume.affine)
+                if keep:
+                    self._keep_prediction(row, phase, place.stored(labels), place.header)
                 assert volume.mask is not None  # test subjects are labelled
                 values["dice"][row, column] = dice(labels, volume.mask)
                 values["hd95_mm"][row, column] = hd95_mm(labels, volume.mask, volume.spacing)
@@ -197,6 +203,16 @@ class Bench:
         """Class scores (Z, 4, H, W) of one volume's slices as labels (X, Y, Z) uint8 on its own grid."""
         x, y, z = volume.image.shape
         return from_grid(np.asarray(scores, np.float32), (x, y, z), volume.spacing, self.grid)
+
+    def _keep_prediction(self, row: int, phase: str, mask: np.ndarray, header: bytes) -> None:
+        """Keep a mask, in the order of its image's file and with its geometry: sealed where the vault is."""
+        if self.vault.sealed:
+            kept = {"mask": mask, "header": np.frombuffer(header, np.uint8)}
+            self.vault.save(prediction_name(row, phase), kept)
+            return
+        path = self._folder / "predictions" / f"{self._cohort.test[row].code}_{phase}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        write_mask(path, mask, header)
 
     def _keep_pictures(
         self, cases: list[tuple[float, Volume, np.ndarray]], example: tuple[int, np.ndarray] | None

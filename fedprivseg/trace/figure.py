@@ -6,18 +6,16 @@ arrived at the server stands under what the gate let out. Lengths are in inches.
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from fedprivseg.report.figures import INK, MUTED, as_svg, house_style
+from fedprivseg.pages.drawing import INK, MUTED, as_png, as_svg, house_style
 from fedprivseg.trace.record import LANES, Form, Lane, Reference, Trace
 
 _BOX, _GAP, _LABEL, _EDGE = 2.3, 0.42, 1.35, 0.18
@@ -44,20 +42,16 @@ class _Text:
     mono: bool = False
 
 
-def svg_of(trace: Trace) -> str:
-    """The picture as an ``<svg>`` element, whose texts stay texts."""
+def svg_of(trace: Trace, *, titled: bool = True) -> str:
+    """The picture as an ``<svg>`` element, whose texts stay texts; titled: with its title in it."""
     with house_style("trace"):
-        return as_svg(draw(trace), title_of(trace))
+        return as_svg(draw(trace, titled=titled), title_of(trace))
 
 
 def png_of(trace: Trace, dpi: int = 150) -> bytes:
     """The picture as PNG."""
     with house_style("trace"):
-        figure = draw(trace)
-        FigureCanvasAgg(figure)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
-    return stream.getvalue()
+        return as_png(draw(trace), dpi)
 
 
 def title_of(trace: Trace) -> str:
@@ -131,8 +125,9 @@ def _wrapped(text: str, most: int) -> list[str]:
     return textwrap.wrap(text, _WIDE, max_lines=most, placeholder=" …")
 
 
-def draw(trace: Trace) -> Figure:
-    """The picture as a figure; to be made and written in the house style."""
+def draw(trace: Trace, *, titled: bool = True) -> Figure:
+    """The picture as a figure; to be made and written in the house style. titled: with title and subtitle over it."""
+    head = _HEAD if titled else 0.0
     forms, columns = trace.forms, places(trace.forms)
     texts = {form.id: _texts(form) for form in forms}
     tall = {
@@ -140,15 +135,16 @@ def draw(trace: Trace) -> Figure:
         for lane in LANES
     }
     width = _LABEL + _EDGE + (max(columns.values(), default=0) + 1) * (_BOX + _GAP)
-    height = _HEAD + _FOOT + sum(tall.values()) + len(LANES) * 2 * _CHANNEL
+    height = head + _FOOT + sum(tall.values()) + len(LANES) * 2 * _CHANNEL
     figure = Figure(figsize=(max(width, 9.6), height))
     panel = figure.add_axes((0, 0, 1, 1))
     panel.set_xlim(0, max(width, 9.6))
     panel.set_ylim(height, 0)
     panel.set_axis_off()
-    tops = _lanes(panel, trace, tall, max(width, 9.6))
-    panel.text(_EDGE, 0.32, title_of(trace), fontsize=14, fontweight="bold", va="center")
-    panel.text(_EDGE, 0.6, subtitle_of(trace), fontsize=9, color=MUTED, va="center")
+    tops = _lanes(panel, trace, tall, max(width, 9.6), head)
+    if titled:
+        panel.text(_EDGE, 0.32, title_of(trace), fontsize=14, fontweight="bold", va="center")
+        panel.text(_EDGE, 0.6, subtitle_of(trace), fontsize=9, color=MUTED, va="center")
     boxes = {
         form.id: _Box(_LABEL + _EDGE + columns[form.id] * (_BOX + _GAP), tops[form.lane], tall[form.lane])
         for form in forms
@@ -156,11 +152,11 @@ def draw(trace: Trace) -> Figure:
     ends = [form for form in forms if form.sort == "end"]
     for form in ends:
         x = boxes[form.id].x - _GAP / 2
-        panel.plot((x, x), (_HEAD, height - _FOOT), color=_RED, linewidth=1.6, zorder=2)
+        panel.plot((x, x), (head, height - _FOOT), color=_RED, linewidth=1.6, zorder=2)
     _arrows(panel, forms, boxes, columns)
     for form in forms:
         _box(panel, form, boxes[form.id], texts[form.id])
-    _times(panel, forms, columns, boxes)
+    _times(panel, forms, columns, boxes, head)
     _legend(panel, height)
     return figure
 
@@ -186,14 +182,14 @@ class _Box:
         return self.y + self.tall
 
 
-def _lanes(panel: Axes, trace: Trace, tall: Mapping[Lane, float], width: float) -> dict[Lane, float]:
+def _lanes(panel: Axes, trace: Trace, tall: Mapping[Lane, float], width: float, head: float) -> dict[Lane, float]:
     """Draw the lanes; the top of the boxes in each."""
     names = {
         "site": (trace.site, "data manager"),
         "gate": ("gate", f"policy of {trace.site}"),
         "server": ("server", "researcher"),
     }
-    top, tops = _HEAD, {}
+    top, tops = head, {}
     for lane in LANES:
         high = tall[lane] + 2 * _CHANNEL
         panel.add_patch(Rectangle((0, top), width, high, color=_PAPER[lane], linewidth=0, zorder=0))
@@ -285,7 +281,9 @@ def _line(panel: Axes, points: Sequence[tuple[float, float]]) -> None:
     )  # fmt: skip
 
 
-def _times(panel: Axes, forms: Sequence[Form], columns: Mapping[str, int], boxes: Mapping[str, _Box]) -> None:
+def _times(
+    panel: Axes, forms: Sequence[Form], columns: Mapping[str, int], boxes: Mapping[str, _Box], head: float
+) -> None:
     """Over each column the time of the first form that stands in it."""
     first: dict[int, Form] = {}
     for form in forms:
@@ -293,7 +291,7 @@ def _times(panel: Axes, forms: Sequence[Form], columns: Mapping[str, int], boxes
             first[columns[form.id]] = form
     for form in first.values():
         time = datetime.fromisoformat(form.time).strftime("%H:%M:%S")
-        panel.text(boxes[form.id].x + 0.1, _HEAD + 0.12, time, fontsize=_TINY, color=MUTED, va="center")
+        panel.text(boxes[form.id].x + 0.1, head + 0.12, time, fontsize=_TINY, color=MUTED, va="center")
 
 
 def _legend(panel: Axes, height: float) -> None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from fedprivseg.pages.frame import render
 from fedprivseg.trace.figure import lines_of, places, subtitle_of, svg_of, title_of
 from fedprivseg.trace.record import Trace
 
 
 def page_of(trace: Trace) -> str:
     """The page as HTML."""
-    template = files("fedprivseg.trace").joinpath("page.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(
+    return render(
+        "trace/page.html",
         trace=trace,
         title=title_of(trace),
         subtitle=subtitle_of(trace),
-        picture=Markup(svg_of(trace)),
+        picture=Markup(svg_of(trace, titled=False)),
         columns=max(places(trace.forms).values(), default=0) + 1,
         rows=[(form, lines_of(form.references)) for form in trace.forms],
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedprivseg.data.mnms import read_release
-from fedprivseg.data.splits import COHORT
+from fedprivseg.data.splits import COHORT, own_subjects
 from fedprivseg.errors import DataError, FolderError, RequestError
 from fedprivseg.hospitals import KEY
 from fedprivseg.methods import resolve
@@ -129,7 +129,7 @@ def _people(home: Path) -> Iterator[Subject]:
         release = read_release(station.release)
     except DataError:
         return  # the release is not where it was: the ledger still tells
-    yield from (one for one in release.subjects if one.centre == station.site.centre)
+    yield from own_subjects(release.subjects, station.site)
 
 
 def _registered(home: Path) -> frozenset[str]:

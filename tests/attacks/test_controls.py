@@ -11,7 +11,7 @@ from fedprivseg.attacks import ATTACKS
 from fedprivseg.attacks.attack import Effort, View
 from fedprivseg.attacks.judge import Truth, judge
 from fedprivseg.compute import threads
-from fedprivseg.config import DataConfig
+from fedprivseg.config import DataConfig, SiteConfig
 from fedprivseg.data.mnms import read_release
 from fedprivseg.data.splits import cohort
 from fedprivseg.data.volumes import gridded_slices
@@ -27,7 +27,9 @@ def pictures(phantom):
     """(victims' slices, attacker's slices, the victim site's training slices): three disjoint sets of subjects."""
     subjects = read_release(phantom).subjects
     grid = Grid(SIDE, SIDE, 4.0)
-    one, other = (cohort(subjects, centre, DataConfig()) for centre in (1, 2))
+    one, other = (
+        cohort(subjects, SiteConfig(name=f"centre{centre}", centre=centre), DataConfig()) for centre in (1, 2)
+    )
     return tuple(gridded_slices(part, grid, None) for part in (one.test, other.train, one.train))
 
 

@@ -27,10 +27,11 @@ from fedprivseg.data.splits import Cohort, cohort
 from fedprivseg.data.volumes import from_grid, gridded, gridded_slices
 from fedprivseg.measures import dice, hd95_mm
 from fedprivseg.nets.augment import Augmentation
+from fedprivseg.nets.choices import VIEWS
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting import Fitting, fit_unet, scores
 from fedprivseg.nets.unet import UNet
-from fedprivseg.nets.views import VIEWS, together, view
+from fedprivseg.nets.views import together, view
 from fedprivseg.run import cache_folder, load_scenario, simulate
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +79,7 @@ def _references(scenario: Scenario, data: Path, steps: int, out: Path) -> dict[s
     if out.exists():
         return json.loads(out.read_text())
     subjects = read_release(data).subjects
-    cohorts = {site.name: cohort(subjects, site.centre, scenario.data) for site in scenario.sites}
+    cohorts = {site.name: cohort(subjects, site, scenario.data) for site in scenario.sites}
     found: dict[str, dict[str, object]] = {}
     with threads(scenario.resources.cpus):
         pooled, seconds = _unet(list(cohorts.values()), scenario, "pooled", steps)

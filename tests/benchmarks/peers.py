@@ -43,7 +43,7 @@ def _prepare(folder: Path) -> None:
     subjects = read_release(release_folder(scenario)).subjects
     folder.mkdir(parents=True, exist_ok=True)
     for place, site in enumerate(scenario.sites):
-        sides = cohort(subjects, site.centre, scenario.data)
+        sides = cohort(subjects, site, scenario.data)
         train, test = (gridded_slices(side, scenario.grid.grid(), None) for side in (sides.train, sides.test))
         arrays = {"images": train.images, "masks": train.masks, "test_images": test.images, "test_masks": test.masks}
         np.savez(folder / f"site{place}.npz", **arrays)

@@ -153,3 +153,19 @@ def test_reasons_that_are_too_short_are_refused_with_what_reasons_are(home):
         RequestError, match=r"reasons cannot be taken as given. Reasons are 10 to 2000 characters, .* 128\.$"
     ):
         call("review", home, "request-1", "--as", "max", "--reasons", "No.")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("days = 90", "days = 2026-03-01"), "days"),
+        (("days = 90", "days = nan"), "holds nan"),
+        (("days = 90", "days = " + "9" * 5000), "64 bits"),
+        (("days = 90", "days = " + "[" * 3000), "deep"),
+    ],
+)
+def test_a_wild_application_is_refused_in_a_sentence(home, tmp_path, change, says):
+    (tmp_path / "ask.toml").write_text(APPLICATION.replace(*change))
+    words = ["request", str(home), str(tmp_path / "ask.toml"), "--as", "ada"]
+    with pytest.raises(RequestError, match=says):
+        CliRunner().invoke(app, words, catch_exceptions=False)

@@ -51,7 +51,12 @@ def refused(*words: object) -> str:
 def test_copies_lose_their_text_and_originals_stay(folder, tmp_path):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     done = scrub(folder, "-o", tmp_path / "out", "--json")
-    assert json.loads(done.stdout) == {"files": 3, "cleared": {"descrip": 2, "extensions": 2}, "left_out": 2}
+    assert json.loads(done.stdout) == {
+        "files": 3,
+        "cleared": {"descrip": 2, "extensions": 2},
+        "left_out": 2,
+        "companions": 0,
+    }
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     places = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.nii*"))
     assert places == ["a/one.nii.gz", "three.nii.gz", "two.nii"]
@@ -60,6 +65,23 @@ def test_copies_lose_their_text_and_originals_stay(folder, tmp_path):
         assert findings(image) == ()
         assert np.array_equal(image.get_fdata(), nib.load(folder / place).get_fdata())
         assert np.array_equal(image.affine, nib.load(folder / place).affine)
+
+
+def test_companion_files_of_macos_are_ignored_with_a_word(folder, tmp_path):
+    """They end in .nii too, and hold no image: the whole folder was refused for one of them."""
+    for place in ("a/._one.nii.gz", "._table.csv"):
+        (folder / place).write_bytes(b"\x00\x05\x16\x07" + bytes(100))
+    done = scrub(folder, "-o", tmp_path / "out")
+    assert done.exit_code == 0
+    assert "3 files without text in their headers; 2 other files left out" in done.stdout
+    assert "2 files that macOS wrote beside others (._*) ignored" in done.stdout
+    assert not list((tmp_path / "out").rglob("._*"))
+    assert json.loads(scrub(folder, "-o", tmp_path / "again", "--json").stdout)["companions"] == 2
+
+
+def test_a_file_that_is_only_called_like_a_companion_is_read(folder, tmp_path):
+    shutil.copy(folder / "two.nii", folder / "._two.nii")
+    assert json.loads(scrub(folder, "-o", tmp_path / "out", "--json").stdout)["files"] == 4
 
 
 def test_in_a_pipe_it_prints_a_plain_table(folder, tmp_path):

@@ -9,9 +9,11 @@ import re
 
 import numpy as np
 import pytest
+from browser import laid_out
 from scipy.stats import wilcoxon
 
-from fedprivseg.comparison.page import pareto, write_page, write_picture, write_privacy_picture
+from fedprivseg.comparison.figures import pareto, picture, privacy_picture
+from fedprivseg.comparison.page import write_page
 from fedprivseg.comparison.runs import _holm, compare, run_folders
 from fedprivseg.comparison.tables import as_csv, as_latex, as_markdown, as_rows
 from fedprivseg.config import AdmissionConfig
@@ -29,8 +31,10 @@ def dices(offset: float, seed: int = 0) -> np.ndarray:
     return np.clip(0.7 + offset + 0.1 * np.random.default_rng(seed).random((2, SUBJECTS, 2, 3)), 0, 1)
 
 
-def write_run(folder, name, values, *, seed=0, method="fedavg", exports=("metric", "weights"), **changes):
-    """A finished run whose Dice are `values`; its distances are 10 * (1 - Dice), and missing where Dice is 0."""
+def write_run(folder, name, values, *, seed=0, method="", exports=("metric", "weights"), **changes):
+    """A finished run whose Dice are `values`; its distances are 10 * (1 - Dice), and missing where Dice is 0. method: if not
+    the name."""
+    method = method or name
     scenario = {
         "name": name,
         "question": "",
@@ -234,8 +238,45 @@ def test_the_page_stands_alone_and_marks_what_policy_forbids(runs, tmp_path):
     assert again.read_text() == page
 
 
-def test_the_picture_is_a_png(runs, tmp_path):
-    body = write_picture(compare([runs]), tmp_path / "compare.png").read_bytes()
+def test_two_methods_of_one_scenario_name_are_named_by_their_method_everywhere(tmp_path):
+    """Two runs of `quickstart` that differ in their method: the table, CSV, LaTeX, Markdown and figures call them by it."""
+    for method, offset in (("privacy-sf", 0.1), ("fedavg", 0.0)):
+        _attacked(write_run(tmp_path / method, "quickstart", dices(offset), method=method), 0.3)
+    found = compare([tmp_path])
+    assert [entry.label for entry in found.entries] == ["privacy-sf", "fedavg"]
+    assert [row["label"] for row in csv.DictReader(io.StringIO(as_csv(found)))] == ["privacy-sf", "fedavg"]
+    assert [row["scenario"] for row in csv.DictReader(io.StringIO(as_csv(found)))] == ["quickstart", "quickstart"]
+    assert [line.split(" & ")[0] for line in as_latex(found).splitlines()[4:6]] == ["privacy-sf", "fedavg"]
+    assert [line.split(" | ")[0] for line in as_markdown(found).splitlines()[2:]] == ["| privacy-sf", "| fedavg"]
+    page = write_page(found, tmp_path / "compare.html").read_text()
+    assert len(re.findall(r"<text [^>]*>privacy-sf</text>", page)) == 2  # both scatters; neither run has a curve
+    assert "(2)" not in page
+    # The interval is that of the run, whatever it is compared with.
+    assert compare([tmp_path / "fedavg"]).entries[0].dice_interval == found.entries[1].dice_interval
+
+
+def test_a_reference_may_be_a_scenario_that_one_entry_has(tmp_path):
+    write_run(tmp_path / "a", "study-a", dices(0.1), method="fedavg")
+    write_run(tmp_path / "b", "study-b", dices(0.0), method="fedprox")
+    write_run(tmp_path / "c", "study-b", dices(0.0), method="scaffold")
+    assert compare([tmp_path], "study-a").reference == "fedavg"
+    with pytest.raises(RequestError, match="there are 2 runs 'study-b'"):
+        compare([tmp_path], "study-b")
+
+
+def test_nothing_is_cut_off_and_at_1100_pixels_the_whole_table_shows(runs, tmp_path):
+    """With `difference` and `p`, intervals and leakage; narrower, the table scrolls by itself."""
+    for folder in runs.glob("*-0"):
+        _attacked(folder, 0.4)
+    (tmp_path / "browser").mkdir()
+    found = laid_out(write_page(compare([runs]), tmp_path / "compare.html").read_text(), tmp_path / "browser")
+    assert {width: each["faults"] for width, each in found.items() if each["faults"]} == {}
+    assert found[1100]["scrolling"] == found[1600]["scrolling"] == []
+    assert "Results" in found[400]["scrolling"]
+
+
+def test_the_picture_is_a_png(runs):
+    body = picture(compare([runs]))
     assert body.startswith(b"\x89PNG")
     assert int.from_bytes(body[16:20], "big") == 1200
 
@@ -288,7 +329,7 @@ def test_leakage_is_the_mean_over_attacked_seeds_and_staged_attacks_do_not_count
     assert entries["raw"].leakage == 1
     header, rows = as_rows(compare([tmp_path]))
     assert {row[0]: row[header.index("leakage")] for row in rows}["a"] == "0.30"
-    assert write_privacy_picture(compare([tmp_path]), tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
+    assert privacy_picture(compare([tmp_path]))[:4] == b"\x89PNG"
     assert "Dice against leakage" in write_page(compare([tmp_path]), tmp_path / "x.html").read_text()
 
 
@@ -304,7 +345,7 @@ def test_where_an_attack_fails_its_control_nothing_is_known(tmp_path):
     assert shown == {"a": "not known", "b": "0.00"}
     leakage = read_leakage(tmp_path / "a")
     assert {line.measured for line in admission(leakage, AdmissionConfig()) if "images" in line.name} == {None}
-    assert write_privacy_picture(compare([tmp_path]), tmp_path / "x.png").stat().st_size > 0
+    assert privacy_picture(compare([tmp_path]))
 
 
 def test_without_an_attack_there_is_no_leakage_to_show(tmp_path):
@@ -312,7 +353,7 @@ def test_without_an_attack_there_is_no_leakage_to_show(tmp_path):
     comparison = compare([tmp_path])
     assert "leakage" not in as_rows(comparison)[0]
     with pytest.raises(RequestError, match="fedprivseg attack"):
-        write_privacy_picture(comparison, tmp_path / "x.png")
+        privacy_picture(comparison)
 
 
 def test_pareto_front_by_hand():

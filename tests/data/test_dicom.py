@@ -859,3 +859,10 @@ def test_two_series_in_one_folder_stay_apart(tmp_path: Path) -> None:
     done = run(tmp_path / "in", tmp_path / "out")
     assert [series.record.images for series in done.series] == [4, 3]
     assert [path.name for series in done.series for path in series.nifti] == ["series1.nii.gz", "series2.nii.gz"]
+
+
+def test_companion_files_of_macos_are_passed_over(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in")
+    (source / f"._{MARK}-0.dcm").write_bytes(b"\x00\x05\x16\x07" + MARK.encode())
+    assert run(source, tmp_path / "out").series[0].record.images == SHAPE[0]
+    assert not any(MARK.encode() in body for body in bodies(tmp_path / "out").values())

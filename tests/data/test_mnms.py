@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from fedprivseg.data.cohort import summarise
-from fedprivseg.data.mnms import FAULTS, TABLE, check_release, load_phases, read_release
+from fedprivseg.data.mnms import FAULTS, TABLE, check_release, load_phases, read_release, warnings_of_masks
+from fedprivseg.data.release_warnings import WARNINGS
 from fedprivseg.errors import DataError
 
 REAL = Path(
@@ -142,6 +143,51 @@ def test_float_masks_with_whole_values_are_masks(root: Path) -> None:
     assert check_release(root).faults == ()
 
 
+@pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1), (2, 1, 0)])
+def test_slices_are_found_wherever_they_stand_in_the_file(order: tuple[int, ...], root: Path) -> None:
+    """Also where the mask has them last and the image has not."""
+    turned = order == (2, 1, 0)  # the other two axes keep their order, here Y before X
+    shape = (36, 40, 4, 5) if turned else SHAPE
+    save(image_of(root), frames(BROKEN).transpose(*order, 3), AFFINE[:, [*order, 3]])
+    if turned:
+        save(mask_of(root), labels().transpose(*order, 3), AFFINE[:, [*order, 3]])
+    release = check_release(root)
+    assert release.faults == ()
+    assert release.scans[BROKEN].shape == shape
+    assert release.scans[BROKEN].spacing == pytest.approx((1.25, 1.5, 9.6) if turned else (1.5, 1.25, 9.6))
+    volume = load_phases(release.subjects[1])["ES"]
+    for read, written in ((volume.image, frames(BROKEN)), (volume.mask, labels())):
+        np.testing.assert_array_equal(read.swapaxes(0, 1) if turned else read, written[..., ES])
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1000), ("micron", 0.001)])
+def test_other_units_are_converted(unit: str, factor: float, root: Path) -> None:
+    stored = nib.Nifti1Image(frames(BROKEN), np.diag([1 / factor] * 3 + [1]) @ AFFINE)
+    stored.header.set_xyzt_units(unit)
+    stored.to_filename(image_of(root))
+    release = check_release(root)
+    assert release.faults == ()
+    assert release.scans[BROKEN].spacing == pytest.approx((1.5, 1.25, 9.6))
+    np.testing.assert_allclose(load_phases(release.subjects[1])["ED"].affine, AFFINE, atol=1e-4)
+
+
+def test_nifti_2_is_read(root: Path) -> None:
+    nib.Nifti2Image(frames(BROKEN), AFFINE).to_filename(image_of(root))
+    release = check_release(root)
+    assert release.faults == ()
+    np.testing.assert_array_equal(load_phases(release.subjects[1])["ES"].image, frames(BROKEN)[..., ES])
+
+
+def test_an_image_without_a_place_has_masks_of_its_sizes(root: Path) -> None:
+    """Both codes 0: the mask, whose header has a transform, cannot lie elsewhere, but can be of another size."""
+    swap_header(image_of(root), 254, b"\0\0")  # sform_code
+    release = check_release(root)
+    assert release.faults == ()
+    assert release.scans[BROKEN].spacing == pytest.approx((1.5, 1.25, 9.6))
+    save(mask_of(root), labels(), AFFINE @ np.diag([1, 1.02, 1, 1]))
+    assert [fault.code for fault in check_release(root).faults] == ["affine-mismatch"]
+
+
 def test_nothing_after_the_last_wanted_frame_is_needed(root: Path) -> None:
     body = image_of(root).read_bytes()
     image_of(root).write_bytes(body[:-100])  # frame 4 of 0 to 4 is cut short; ES is frame 3
@@ -173,6 +219,19 @@ def without(frame: int) -> np.ndarray:
     mask = labels()
     mask[..., frame] = 0
     return mask
+
+
+def blank(frame: int, level: int | slice = slice(None)) -> np.ndarray:
+    image = frames(BROKEN)
+    image[:, :, level, frame] = 0
+    return image
+
+
+def long_row(root: Path) -> None:
+    """A name of a vendor with a bare comma moves Centre, ED and ES by one."""
+    rows = usual_rows()
+    rows[1].insert(2, "Philips")
+    write_table(root, rows)
 
 
 def shifted(column: int, by: float) -> np.ndarray:
@@ -219,6 +278,8 @@ def copy_folder(root: Path) -> None:
 
 
 FLAT = np.column_stack([AFFINE[:, 0], AFFINE[:, 1], 3 * AFFINE[:, 0], AFFINE[:, 3]])  # Z runs along X
+UNIT_SFORM = np.eye(4, dtype="<f4")[:3].tobytes()
+ONES = np.ones(3, "<f4").tobytes()
 HEADER_FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no folder": ("missing-file", lambda root: shutil.rmtree(root / "Validation" / BROKEN)),
     "no image": ("missing-file", lambda root: image_of(root).unlink()),
@@ -231,7 +292,19 @@ HEADER_FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "mask 3-D": ("wrong-dimensions", lambda root: poke(root, mask_of, labels()[..., 0])),
     "image 5-D": ("wrong-dimensions", lambda root: poke(root, image_of, frames(BROKEN)[..., None])),
     "flat axes": ("bad-geometry", lambda root: poke(root, image_of, frames(BROKEN), FLAT)),
-    "metres": ("bad-geometry", lambda root: poke(root, image_of, frames(BROKEN), AFFINE / 1000)),
+    "metres": ("implausible-geometry", lambda root: poke(root, image_of, frames(BROKEN), AFFINE / 1000)),
+    "centimetres": ("implausible-geometry", lambda root: poke(root, image_of, frames(BROKEN), AFFINE / 10)),
+    "unit sform": ("contradicting-header", lambda root: swap_header(image_of(root), 280, UNIT_SFORM)),  # srow_x
+    "unit sform of the mask": ("contradicting-header", lambda root: swap_header(mask_of(root), 280, UNIT_SFORM)),
+    "no transform, no sizes": (
+        "invented-sizes",
+        lambda root: (
+            swap_header(image_of(root), 254, b"\0\0"),
+            swap_header(image_of(root), 80, ONES),
+        ),  # sform_code, pixdim
+    ),
+    "an unknown unit": ("bad-units", lambda root: swap_header(image_of(root), 123, b"\5")),  # xyzt_units
+    "cubes": ("slice-axis", lambda root: poke(root, image_of, frames(BROKEN), np.diag([3, 3, 3, 1]))),
     "NaN affine": ("bad-geometry", lambda root: swap_header(image_of(root), 280, b"\x00\x00\xc0\x7f")),  # srow_x
     "huge matrix": ("bad-geometry", lambda root: swap_header(image_of(root), 42, b"\xff\x7f\xff\x7f")),  # dim[1:3]
     "complex": ("unreadable", lambda root: poke(root, image_of, frames(BROKEN).astype(np.complex64))),
@@ -243,6 +316,7 @@ HEADER_FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "ED negative": ("frame-range", lambda root: change_row(root, "ED", -1)),
     "code twice": ("duplicate-code", lambda root: write_table(root, [*usual_rows(), usual_rows()[1]])),
     "two folders": ("two-folders", copy_folder),
+    "a cell too many": ("bad-row", long_row),
     "ED a word": ("bad-number", lambda root: change_row(root, "ED", "one")),
     "ES empty": ("bad-number", lambda root: change_row(root, "ES", "")),
     "ES a fraction": ("bad-number", lambda root: change_row(root, "ES", "3.5")),
@@ -259,6 +333,8 @@ FRAME_FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "checksum cut": ("unreadable", lambda root: cut(image_of(root), image_of(root).stat().st_size - 4)),
     "checksum wrong": ("unreadable", lambda root: flip(image_of(root))),
     "voxels missing": ("unreadable", lambda root: shorten_inside(image_of(root))),
+    "zeros at ES": ("no-signal", lambda root: poke(root, image_of, blank(ES))),
+    "a blank slice": ("no-signal", lambda root: poke(root, image_of, blank(ED, 2))),
     "NaN": ("not-finite", lambda root: poke(root, image_of, with_value(frames(BROKEN), np.nan))),
     "infinite": ("not-finite", lambda root: poke(root, image_of, with_value(frames(BROKEN), -np.inf, ED))),
     "label 4": ("bad-labels", lambda root: poke(root, mask_of, with_value(labels(), 4).astype(np.uint8))),
@@ -349,7 +425,137 @@ def test_many_faults_at_once_all_show(root: Path) -> None:
 
 def test_every_fault_code_is_tested() -> None:
     tested = {code for code, _ in (HEADER_FAULTS | FRAME_FAULTS).values()} | {"unsafe-code", "unlisted-folder"}
+    tested |= {"same-scan"}
     assert tested == set(FAULTS)
+
+
+# --- one scan under two codes -----------------------------------------------------------------------------------------
+
+
+def copied(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """The image of D4E5F6, a test subject, under the code of A1B2, a training subject."""
+    save(image_of(root, "A1B2"), change(frames("D4E5F6")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda voxels: voxels, lambda voxels: voxels.astype(np.float32)],
+    ids=["as it was", "stored as floats"],
+)
+def test_one_scan_under_two_codes(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Both are left out, in a run too: nothing tells which code is right."""
+    copied(root, change)
+    for release in (read_release(root), check_release(root)):
+        assert [fault.code for fault in release.faults] == ["same-scan"]
+        assert release.faults[0].what.startswith("A1B2 (train) and D4E5F6 (test) have the same voxels")
+        assert [subject.code for subject in release.subjects] == ["C3", "U7"]
+        assert set(release.scans) == {"C3", "U7"}
+
+
+def test_a_scan_that_shares_one_frame_is_found_by_the_deep_check(root: Path) -> None:
+    """Its frame at ED is another's frame at ES: no first slice tells it."""
+    copied(root, lambda voxels: voxels[..., [0, ES, 2, 4, ED]])
+    assert read_release(root).faults == ()
+    assert [fault.code for fault in check_release(root).faults] == ["same-scan"]
+
+
+def test_equal_first_slices_make_no_copies(root: Path) -> None:
+    """As where both stacks begin alike: candidates, whose whole frames differ."""
+    voxels = frames("A1B2")
+    voxels[:, :, 0] = frames("D4E5F6")[:, :, 0]
+    save(image_of(root, "A1B2"), voxels)
+    assert read_release(root).faults == check_release(root).faults == ()
+
+
+# --- warnings --------------------------------------------------------------------------------------------------------
+
+
+def acdc(root: Path) -> None:
+    save(mask_of(root), np.array([0, 3, 2, 1], np.uint8)[labels()])
+
+
+def exchanged(root: Path) -> None:
+    rows = usual_rows()
+    rows[1][COLUMNS.index("ED")], rows[1][COLUMNS.index("ES")] = ES, ED
+    write_table(root, rows)
+
+
+def one_frame_twice(root: Path) -> None:
+    voxels = frames(BROKEN)
+    voxels[..., ES] = voxels[..., ED]
+    save(image_of(root), voxels)
+
+
+def without_structure(root: Path) -> None:
+    mask = labels()
+    mask[mask == 3] = 0
+    save(mask_of(root), mask)
+
+
+def open_ring(root: Path) -> None:
+    mask = labels()
+    mask[:16][mask[:16] == 2] = 0
+    save(mask_of(root), mask)
+
+
+def western(root: Path) -> None:
+    change_row(root, "VendorName", "Müller")
+    text = (root / TABLE).read_text(encoding="utf-8")
+    (root / TABLE).write_bytes(text.encode("cp1252"))
+
+
+def companions(root: Path) -> None:
+    """In each kind of place: beside the table, a subject's folder, an image."""
+    for place in (root / f"._{TABLE}", root / f"Testing/._{BROKEN}", image_of(root).with_name(f"._{BROKEN}_sa.nii.gz")):
+        place.write_bytes(b"\x00\x05\x16\x07" + bytes(100))
+
+
+HEADER_WARNINGS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "a Western table": ("table-encoding", western),
+    "companion files": ("companion-files", companions),
+}
+FRAME_WARNINGS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "labels of ACDC": ("label-order", acdc),
+    "half a ring": ("open-myocardium", open_ring),
+    "no RV": ("missing-structure", without_structure),
+    "ED and ES exchanged": ("phase-order", exchanged),
+    "one frame twice": ("same-frame", one_frame_twice),
+}
+
+
+@pytest.mark.parametrize("name", HEADER_WARNINGS | FRAME_WARNINGS)
+def test_a_warning_names_file_and_subject_and_leaves_out_nobody(name: str, root: Path) -> None:
+    code, spoil = (HEADER_WARNINGS | FRAME_WARNINGS)[name]
+    spoil(root)
+    quick, deep = read_release(root), check_release(root)
+    assert {each.code for each in deep.warnings} == {code}
+    assert {each.code for each in quick.warnings} == ({code} if name in HEADER_WARNINGS else set())
+    assert len(deep.subjects) == 4
+    assert deep.faults == ()
+    for each in deep.warnings:
+        assert not Path(each.file).is_absolute()
+        assert name in HEADER_WARNINGS or BROKEN in each.file
+    assert warnings_of_masks(root, deep.subjects) == tuple(
+        each for each in deep.warnings if name in FRAME_WARNINGS and each.code != "same-frame"
+    )
+
+
+def test_nothing_outside_the_release_is_listed(root: Path) -> None:
+    outside = root.parent / "elsewhere"
+    outside.mkdir()
+    (outside / "._secret").write_bytes(b"\x00\x05\x16\x07")
+    (root / "Testing" / "Z9").symlink_to(outside)
+    assert read_release(root).warnings == ()
+
+
+def test_every_warning_is_tested() -> None:
+    assert {code for code, _ in (HEADER_WARNINGS | FRAME_WARNINGS).values()} == set(WARNINGS)
+
+
+def test_a_mask_with_a_fault_has_no_warning(root: Path) -> None:
+    subjects = read_release(root).subjects
+    poke(root, mask_of, without(ED))
+    assert warnings_of_masks(root, subjects) == ()
 
 
 # --- the folder and the table ----------------------------------------------------------------------------------------
@@ -390,13 +596,23 @@ def empty(root: Path) -> None:
     write_table(root, [])
 
 
+def columns_twice(root: Path) -> None:
+    lines = (root / TABLE).read_text(encoding="utf-8").splitlines()
+    (root / TABLE).write_text("\n".join([f"{lines[0]},ED,ES", *(f"{line},{ES},{ED}" for line in lines[1:])]))
+
+
 NO_RELEASE: dict[str, tuple[str, Callable[[Path], object]]] = {
     "absent": ("does not exist", lambda root: shutil.rmtree(root)),
-    "no table": ("0 tables", lambda root: (root / TABLE).unlink()),
+    "no table": ("there is no file whose name ends in .csv, .tsv, .txt", lambda root: (root / TABLE).unlink()),
     "two tables": ("2 tables", lambda root: [shutil.copy(root / TABLE, root / n) for n in ("a.csv", "b.csv")]
     and (root / TABLE).unlink()),
-    "other columns": ("0 tables", lambda root: (root / TABLE).write_text("External code,Centre\nC3,1\n")),
-    "binary table": ("0 tables", lambda root: (root / TABLE).write_bytes(b"\xff\xfe\x00\x01")),
+    "other columns": (
+        "lacks the columns VendorName, ED, ES",
+        lambda root: (root / TABLE).write_text("External code,Centre\nC3,1\n"),
+    ),
+    "binary table": ("lacks the columns", lambda root: (root / TABLE).write_bytes(b"\xff\xfe\x00\x01")),
+    "columns twice": ("more than one column ED and ES", columns_twice),
+    "a link out": ("a link that leads out of the release", lambda root: link_out(root / TABLE, root)),
     "no folders": ("none of the split folders", no_splits),
     "nobody": ("empty", empty),
 }  # fmt: skip
@@ -421,8 +637,8 @@ def test_an_empty_folder_and_a_file_are_no_release(tmp_path: Path) -> None:
 
 
 def test_the_cohort_table(root: Path) -> None:
-    save(image_of(root, "D4E5F6"), frames("x")[:, :30, :3], AFFINE @ np.diag([2, 1, 1, 1]))
-    save(mask_of(root, "D4E5F6"), labels()[:, :30, :3], AFFINE @ np.diag([2, 1, 1, 1]))
+    save(image_of(root, "D4E5F6"), frames("x")[:, :34, :3], AFFINE @ np.diag([2, 1, 1, 1]))
+    save(mask_of(root, "D4E5F6"), labels()[:, :34, :3], AFFINE @ np.diag([2, 1, 1, 1]))
     rows = usual_rows()
     rows[2][4], rows[2][2] = 2, "Philips"
     rows[1][2] = "GE"
@@ -435,7 +651,7 @@ def test_the_cohort_table(root: Path) -> None:
     ]
     assert table[2].vendors == ("Philips",)
     assert table[2].spacing_median == pytest.approx((3.0, 1.25, 9.6))
-    assert (table[2].matrix_min, table[2].matrix_max) == ((40, 30), (40, 30))
+    assert (table[2].matrix_min, table[2].matrix_max) == ((40, 34), (40, 34))
     assert (table[0].slices_min, table[2].slices_max) == (4, 3)
     assert table[0].labels is None
     assert summarise(check_release(root))[0].labels == (0, 1, 2, 3)

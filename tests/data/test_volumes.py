@@ -44,10 +44,10 @@ def centroid(mask: np.ndarray) -> np.ndarray:
 
 
 @given(
-    x=st.integers(1, 17),
-    y=st.integers(1, 17),
-    height=st.integers(1, 17),
-    width=st.integers(1, 17),
+    x=st.integers(3, 17),
+    y=st.integers(3, 17),
+    height=st.integers(3, 17),
+    width=st.integers(3, 17),
     spacing=st.floats(0.5, 3.0),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -56,8 +56,9 @@ def test_at_the_same_spacing_the_round_trip_is_the_identity(
     x: int, y: int, height: int, width: int, spacing: float, seed: int
 ) -> None:
     mask = np.random.default_rng(seed).integers(0, 4, (x, y, 3), dtype=np.uint8)
+    image = np.random.default_rng(seed).random(mask.shape, dtype=np.float32)
     grid = Grid(height, width, spacing)
-    _, gridded_mask = to_grid(volume_of(mask, (spacing, spacing, 8.0)), grid)
+    _, gridded_mask = to_grid(volume_of(mask, (spacing, spacing, 8.0), image), grid)
     back = from_grid(gridded_mask, (x, y, 3), (spacing, spacing, 8.0), grid)
     # Voxel v lies on grid pixel v - x // 2 + height // 2, if there is such a pixel.
     rows = np.isin(np.arange(x) - x // 2 + height // 2, np.arange(height))
@@ -125,8 +126,9 @@ def test_a_coarser_grid_averages_instead_of_skipping() -> None:
     or only zeros; a triangle two voxels wide weighs 1/4, 1/2, 1/4 and sees their mean, one half."""
     image = np.zeros((32, 32, 1), dtype=np.float32)
     image[::2] = 1
-    got, _ = to_grid(Volume(image, None, np.diag([1.0, 1.0, 8.0, 1.0])), Grid(10, 10, 2.0))
-    np.testing.assert_allclose(got, 0.5, atol=1e-6)
+    image[:8] = 0  # beside them a dark band: a picture of one grey throughout is refused
+    got, _ = to_grid(Volume(image, None, np.diag([1.0, 1.0, 8.0, 1.0])), Grid(16, 10, 2.0))
+    np.testing.assert_allclose(got[:, 5:], 0.5, atol=1e-6)  # pixel 4 lies on voxel 8, the first stripe
 
 
 def test_intensities_are_stretched_between_percentiles() -> None:
@@ -139,9 +141,28 @@ def test_intensities_are_stretched_between_percentiles() -> None:
     assert got.max() == 1
 
 
-def test_a_constant_image_gives_zeros() -> None:
-    got, _ = to_grid(Volume(np.full((9, 9, 2), 7.0, dtype=np.float32), None, np.diag([1.5, 1.5, 8.0, 1.0])), GRID)
-    assert not got.any()
+def blank(where: tuple[slice, ...], value: float) -> np.ndarray:
+    image = np.random.default_rng(0).random((64, 64, 4), dtype=np.float32)
+    image[where] = value
+    return image
+
+
+EVERYWHERE = slice(None)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        blank((EVERYWHERE,), 7),
+        blank((EVERYWHERE, EVERYWHERE, slice(2, 3)), 0),
+        blank((slice(20, 44), slice(20, 44), slice(1, 2)), 0.5),
+    ],
+    ids=["frame", "slice", "within the crop"],
+)
+def test_whatever_a_network_would_see_as_a_constant_is_refused(image: np.ndarray) -> None:
+    """Also a picture whose only blank part is all that the grid takes of a slice: 24 x 20 of 64 x 64 pixels."""
+    with pytest.raises(DataError, match="intensity|blank"):
+        to_grid(Volume(image, None, np.diag([1.5, 1.5, 8.0, 1.0])), GRID)
 
 
 def test_outside_the_volume_is_dark_and_background() -> None:
@@ -212,18 +233,25 @@ def test_answers_that_are_no_answers() -> None:
 AFFINE = np.array([[0.1, 1.25, 0, -80], [-1.5, 0.1, 0, 60.5], [0, 0.2, 9.6, 12], [0, 0, 0, 1]])
 
 
+HEADER = nib.Nifti1Header()
+HEADER.set_sform(AFFINE, code="scanner")
+HEADER["pixdim"][1:4] = np.linalg.norm(AFFINE[:3, :3], axis=0)
+HEADER.set_xyzt_units("mm")
+GEOMETRY = HEADER.binaryblock
+
+
 @pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nii"])
 def test_a_written_mask_reads_back(name: str, tmp_path: Path) -> None:
     labels = np.random.default_rng(0).integers(0, 4, (9, 8, 3), dtype=np.uint8)
     path = tmp_path / "new" / "folder" / name
-    write_mask(path, labels, AFFINE)
+    write_mask(path, labels, GEOMETRY)
     first = path.read_bytes()
     read = nib.load(path)
     assert read.get_data_dtype() == np.uint8
     assert read.header.get_xyzt_units()[0] == "mm"
     np.testing.assert_array_equal(np.asarray(read.dataobj), labels)
     np.testing.assert_allclose(read.affine, AFFINE, atol=1e-5)
-    write_mask(path, labels, AFFINE)
+    write_mask(path, labels, GEOMETRY)
     assert path.read_bytes() == first
     assert [entry.name for entry in path.parent.iterdir()] == [name]
 
@@ -237,7 +265,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(FolderError, match="No space left"):
-        write_mask(path, np.zeros((4, 4, 2), dtype=np.uint8), AFFINE)
+        write_mask(path, np.zeros((4, 4, 2), dtype=np.uint8), GEOMETRY)
     assert path.read_bytes() == b"as it was"
     assert [entry.name for entry in tmp_path.iterdir()] == ["mask.nii.gz"]
 
@@ -245,7 +273,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_mask_of_another_type_is_refused(tmp_path: Path) -> None:
     for labels in (np.zeros((4, 4, 2), dtype=np.int64), np.zeros((4, 4), dtype=np.uint8)):
         with pytest.raises(ValueError, match="uint8 is needed"):
-            write_mask(tmp_path / "mask.nii", labels, AFFINE)
+            write_mask(tmp_path / "mask.nii", labels, GEOMETRY)
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
@@ -266,7 +294,7 @@ def make_subject(folder: Path, code: str, slices: int = 4, labelled: bool = True
     mask[4:8, 8:16, 1:] = 3
     paths = folder / f"{code}_sa.nii.gz", folder / f"{code}_sa_gt.nii.gz"
     for path, voxels in zip(paths, (image, mask), strict=True):
-        nib.Nifti1Image(voxels, np.diag([1.4, 1.4, 9.0, 1.0])).to_filename(path)
+        nib.Nifti1Image(voxels, np.diag([2.0, 2.0, 9.0, 1.0])).to_filename(path)
     return Subject(code, 1, "Siemens", "train", labelled, 0, 2, paths[0], paths[1] if labelled else None)
 
 

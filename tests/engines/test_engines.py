@@ -33,7 +33,8 @@ def _ray_processes() -> set[str]:
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(word.endswith((b"raylet", b"gcs_server")) or word.startswith(b"ray::") for word in words[:1]):
+        # Its agents and monitors are Python: the interpreter, perhaps an option, then a file of Ray's.
+        if words[0].startswith(b"ray::") or any(b"/site-packages/ray/" in word for word in words[:3]):
             found.add(path.parent.name)
     return found
 
@@ -142,26 +143,68 @@ def test_a_dead_site_ends_the_run_with_its_name(tmp_path, phantom, quickstart):
     assert _gone(before)
 
 
-def test_ctrl_c_ends_with_130_and_nothing_left(tmp_path, phantom, quickstart):
+@pytest.mark.parametrize(
+    ("number", "status", "says"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")]
+)
+def test_a_signal_ends_in_one_sentence_and_nothing_left(tmp_path, phantom, quickstart, number, status, says):
     before = _ray_processes()
     process, _ = _start(tmp_path / "run", quickstart, phantom)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "same command goes on" in errors
+    assert process.returncode == status, errors
+    assert errors == f"fedprivseg: {says}; the same command goes on where it stopped\n"
     assert _gone(before)
 
 
-def test_an_error_at_a_site_ends_the_run_without_its_text(tmp_path, phantom, quickstart, monkeypatch):
-    from fedprivseg.errors import SiteError
+def _failing(monkeypatch, *sites):
+    """From now on the training slices of these sites cannot be read."""
     from fedprivseg.site.bench import Bench
 
+    training = Bench.training
+
     def fail(self):
-        raise OSError("/data/hospital/A1B2C3 is gone")
+        if self.name in sites:
+            raise OSError("/data/hospital/A1B2C3 is gone")
+        return training(self)
 
     monkeypatch.setattr(Bench, "training", fail)
+
+
+def test_an_error_at_every_site_ends_the_run_without_its_text(tmp_path, phantom, quickstart, monkeypatch):
+    from fedprivseg.errors import SiteError
+
+    _failing(monkeypatch, "centre1", "centre2", "centre3")
     with pytest.raises(SiteError) as caught:
         simulate(load_scenario(quickstart, _settings(phantom, "inline")), tmp_path / "run")
-    assert "'centre1' failed in 'describe': OSError" in str(caught.value)
+    for site in ("centre1", "centre2", "centre3"):
+        assert f"'{site}' failed in 'describe': OSError" in str(caught.value)
     assert "A1B2C3" not in str(caught.value)
     assert caught.value.status == 1
+
+
+def test_an_error_at_one_site_excludes_it_loudly_and_the_others_go_on(
+    tmp_path, phantom, quickstart, monkeypatch, capsys
+):
+    from rich.console import Console
+
+    from fedprivseg.cli.terminal import print_result
+    from fedprivseg.errors import RequestError
+    from fedprivseg.prediction import predict_image
+    from fedprivseg.report.page import write_report
+
+    _failing(monkeypatch, "centre2")
+    result = simulate(load_scenario(quickstart, _settings(phantom, "inline")), tmp_path / "run")
+    why = result.sites["centre2"].status
+    assert why.startswith("failed in 'describe': OSError. The details stay at the site, in its errors.log under id ")
+    assert {name for name, site in result.sites.items() if site.status == "ok"} == {"centre1", "centre3"}
+    log_id = why.rstrip(".").split()[-1]
+    assert log_id in (tmp_path / "run/sites/centre2/errors.log").read_text()
+    print_result(result, Console(soft_wrap=True))
+    shown = capsys.readouterr().out
+    assert f"MISSING: site centre2 {why}" in shown
+    assert "over 2 of 3 sites" in shown
+    with pytest.raises(RequestError, match="'centre2' left the run.*that finished are: centre1, centre3"):
+        predict_image(tmp_path / "run", tmp_path / "x.nii.gz", "centre2", tmp_path / "mask.nii.gz")
+    page = write_report(tmp_path / "run").read_text()
+    assert "did not take part to the end" in page
+    assert log_id in page

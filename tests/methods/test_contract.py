@@ -89,6 +89,18 @@ def test_bytes_are_those_of_the_ledger(finished):
         assert site.bytes_up == sum(line.facts["bytes"] for line in released)
 
 
+def _by_itk(mask, image):
+    """An independent reader puts both in one place; the image has a fourth axis, which is time."""
+    import SimpleITK
+
+    one, other = SimpleITK.ReadImage(mask), SimpleITK.ReadImage(image)
+    assert one.GetOrigin() == other.GetOrigin()[:3]
+    assert one.GetSpacing() == other.GetSpacing()[:3]
+    assert np.reshape(one.GetDirection(), (3, 3)).tolist() == np.reshape(other.GetDirection(), (4, 4))[:3, :3].tolist()
+    corner = [size - 1 for size in one.GetSize()]
+    assert one.TransformIndexToPhysicalPoint(corner) == other.TransformIndexToPhysicalPoint([*corner, 0])[:3]
+
+
 def test_predictions_lie_at_the_site_on_the_original_grid(finished, phantom):
     import nibabel as nib
 
@@ -103,6 +115,7 @@ def test_predictions_lie_at_the_site_on_the_original_grid(finished, phantom):
             mask, image = nib.load(path), nib.load(by_code[path.name.split("_")[0]].image)
             assert mask.shape == image.shape[:3]
             np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
+            _by_itk(path, by_code[path.name.split("_")[0]].image)
 
 
 def test_the_worlds_random_state_and_threads_are_untouched(finished):

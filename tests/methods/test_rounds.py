@@ -365,6 +365,30 @@ def test_a_round_without_sites_ends_the_run(tmp_path):
         federation.method.conduct(federation)
 
 
+def test_other_sites_are_drawn_where_all_that_were_drawn_have_left(tmp_path):
+    sites = [FakeSite(f"centre{i}", blocks(4, seed=i), tmp_path / "sites") for i in range(3)]
+    federation = FakeFederation(method(rounds=1, fraction=0.34), sites, tmp_path / "server")
+    (first,) = chosen_sites(federation, 1, 0.34)
+    federation.lost.add(("train", first))
+    measured = federation.method.conduct(federation)
+    assert set(measured) == {site.name for site in sites} - {first}
+
+
+def test_a_strategy_that_needs_more_sites_than_are_left_ends_without_quorum():
+    bulyan = method("bulyan").aggregation(3, frozenset(), 0)
+    with pytest.raises(QuorumError, match="Bulyan cannot aggregate the updates of 2 sites"):
+        bulyan.fold(1, {"w": np.zeros(2, np.float32)}, {"a": update([1.0, 2.0]), "b": update([2.0, 3.0])})
+
+
+def test_central_noise_is_that_of_a_mean_over_those_who_stayed():
+    """The mean of 2 moves by clip / 2 for one of them; the noise of a mean of 3 would promise more than it keeps."""
+    start = {"w": np.zeros(20_000, np.float32)}
+    same = {name: update(np.zeros(20_000)) for name in "ab"}
+    mean = method("fedavg-central-dp", norm="group").aggregation(3, frozenset(), 0)
+    noise = mean.fold(1, start, same)["w"]
+    assert np.std(noise) == pytest.approx(mean.noise * mean.wrapped.clipping_norm / 2, rel=0.05)
+
+
 # --- bounds and curves -----------------------------------------------------------------------------------------------
 
 

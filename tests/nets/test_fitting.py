@@ -21,8 +21,16 @@ from fedprivseg.nets.fitting import (
     fit_task_encoder,
     fit_unet,
     scores,
+    sound,
 )
-from fedprivseg.nets.segmentation import as_picture, lost_structures, probabilities, segmentation_loss
+from fedprivseg.nets.segmentation import (
+    PRIOR,
+    as_picture,
+    expect_background,
+    lost_structures,
+    probabilities,
+    segmentation_loss,
+)
 from fedprivseg.seeds import numpy_generator, torch_generator
 
 FITTING = Fitting(Schedule(steps=4, batch=4), Augmentation(), 0, ("site", "test"))
@@ -31,6 +39,22 @@ FITTING = Fitting(Schedule(steps=4, batch=4), Augmentation(), 0, ("site", "test"
 def _slices(count: int = 12, side: int = 32) -> tuple[np.ndarray, np.ndarray]:
     own = blocks(count, side)
     return own.images, own.masks
+
+
+def _small_structures(count: int = 24, side: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Slices (N, H, W) with a disc, a ring around it and a bar beside it, each somewhere else, under noise."""
+    draws = numpy_generator(0, "small structures")
+    rows, columns = np.mgrid[:side, :side]
+    masks = np.zeros((count, side, side), np.uint8)
+    for mask in masks:
+        row, column = draws.integers(22, 42, 2)
+        distance = np.hypot(rows - row, columns - column)
+        mask[(abs(rows - row) < 7) & (abs(columns - column + 14) < 4)] = 3
+        mask[distance < 9] = 2
+        mask[distance < 6] = 1
+    means = np.array([0.2, 0.8, 0.35, 0.7])
+    images = np.clip(means[masks] + 0.05 * draws.standard_normal(masks.shape), 0, 1).astype(np.float32)
+    return images, masks
 
 
 def _weights(net: torch.nn.Module) -> torch.Tensor:
@@ -127,6 +151,52 @@ def test_progress_is_told_of_every_step() -> None:
     told: list[tuple[str, int, int]] = []
     fit_image_codec(_slices()[0], dataclasses.replace(FITTING, progress=lambda *step: told.append(step)), depth=1)
     assert told == [("site test", done, 4) for done in (1, 2, 3, 4)]
+
+
+def test_an_untrained_network_expects_every_structure_in_its_share_of_the_pixels() -> None:
+    output = torch.nn.Conv2d(4, 3 * 4, 1)  # three structures, pixels folded by two
+    torch.nn.init.zeros_(output.weight)
+    expect_background(output)
+    shares = probabilities(torch.nn.PixelShuffle(2)(output(torch.ones(1, 4, 3, 3))))
+    torch.testing.assert_close(shares[:, 1:], torch.full((1, 3, 6, 6), PRIOR))
+
+
+def test_a_task_encoder_finds_small_structures_after_a_short_training() -> None:
+    """Structures of 1 to 4 % of a slice, as in the heart. From torch's own start the bar beside the ring ends with a Dice of
+    0.01, the ring with 0.22; from `expect_background` all have 0.74 or more."""
+    images, masks = _small_structures()
+    fitting = Fitting(Schedule(steps=60, batch=8, rate=4e-3), Augmentation(), 0, ("site", "test"))
+    net = fit_task_encoder(images, masks, fitting, depth=2, channels=8, folds=2, context=8, reconstruction=0.5)
+    assert lost_structures(lambda _: scores(net, images[:, None]).argmax(axis=1), images, masks, floor=0.5) == ()
+
+
+def test_a_mask_codec_finds_small_structures_after_a_short_training() -> None:
+    """As above: 0.56 for the bar from torch's own start, 0.78 or more for all from `expect_background`."""
+    images, masks = _small_structures()
+    fitting = Fitting(Schedule(steps=40, batch=8, rate=6e-3), Augmentation(), 0, ("site", "test"))
+    net = fit_mask_codec(masks, fitting, depth=2, channels=4, folds=1, noise=1.5)
+    inputs = as_picture(torch.from_numpy(masks)).numpy()
+    assert lost_structures(lambda _: scores(net, inputs).argmax(axis=1), images, masks, floor=0.68) == ()
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept", "fits"),
+    [
+        ([()], 0, 1),
+        ([("RV",), ()], 1, 2),
+        ([("MYO", "RV"), ("RV",), ("LV",)], 1, 3),
+    ],
+)
+def test_what_lost_a_structure_is_trained_again_from_another_draw(lost, kept, fits) -> None:
+    nets = [torch.nn.Identity() for _ in range(3)]
+    asked = []
+
+    def fit(attempt: int) -> torch.nn.Module:
+        asked.append(attempt)
+        return nets[attempt]
+
+    assert sound(fit, lambda net: lost[nets.index(net)]) == (nets[kept], lost[kept])
+    assert asked == list(range(fits))
 
 
 def test_lost_structures_are_named_and_absent_ones_are_not() -> None:

@@ -8,7 +8,8 @@ import torch
 from fakes import blocks
 
 from fedprivseg.nets.baseline import build_net, weights_of
-from fedprivseg.nets.local_training import Correction, Work
+from fedprivseg.nets.correction import Correction
+from fedprivseg.nets.local_training import Work
 from fedprivseg.nets.private_training import (
     Mechanism,
     epsilon_spent,

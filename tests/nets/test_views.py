@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedprivseg.nets.views import VIEWS, overlaid, together, view
+from fedprivseg.nets.choices import VIEWS
+from fedprivseg.nets.views import overlaid, together, view
 
 
 def _slices(height, width):

@@ -1248,6 +1248,15 @@ def with_permits(folder: Path, text: str = PERMIT_ALL) -> CedarAuthorizer:
         return CedarAuthorizer(clock=clock, limit_s=60)
 
 
+def test_companion_files_of_macos_are_no_policies_of_the_hospital(tmp_path: Path) -> None:
+    """Only those: any other file of that name that cannot be relied on closes all."""
+    (tmp_path / "cedar").mkdir()
+    house(tmp_path / "cedar", b"\x00\x05\x16\x07\xff", "._house.cedar")
+    assert isinstance(module.site_authorizer(tmp_path), CedarAuthorizer)
+    house(tmp_path / "cedar", b"\xff\x05\x16\x07\xff", "._house.cedar")
+    assert not isinstance(module.site_authorizer(tmp_path), CedarAuthorizer)
+
+
 def test_a_hospital_permits_nothing_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"hospital\.all is a permit\. A site's own policies can only forbid"):
         CedarAuthorizer([house(tmp_path, PERMIT_ALL)])
@@ -1337,6 +1346,12 @@ def test_own_policies_that_do_not_hold_grant_nothing(tmp_path: Path, way: str) -
         assert (ruling.allowed, ruling.decision.rule, ruling.clause) == (False, "access.fault", "5.4.2-d"), row.name
     assert str(tmp_path) not in ruling.decision.reason
     assert "nothing is granted" in ruling.decision.reason
+
+
+def test_a_hospitals_policy_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    plain = CedarAuthorizer([house(tmp_path, FORBID_ALL)])
+    marked = CedarAuthorizer([house(tmp_path, b"\xef\xbb\xbf" + FORBID_ALL.encode())])
+    assert marked.sha256 == plain.sha256
 
 
 def test_the_hash_names_the_policies(tmp_path: Path) -> None:

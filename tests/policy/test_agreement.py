@@ -125,3 +125,17 @@ def test_a_file_that_cannot_be_read_is_an_error_and_none_is_none(tmp_path: Path)
 def test_a_term_ends_after_it_starts() -> None:
     with pytest.raises(ValidationError, match="before it starts"):
         Terms.model_validate({**TERMS.model_dump(), "end": date(2025, 1, 1)})
+
+
+def test_an_agreement_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "agreement.json"
+    path.write_text(SIGNED.model_dump_json(), encoding="utf-8-sig")
+    assert read_agreement(path) == SIGNED
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "1" * 5000, '{"terms": ' * 3000, '{"terms": ' + "9" * 5000 + "}"])
+def test_an_agreement_of_wild_text_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "agreement.json"
+    path.write_text(text)
+    with pytest.raises(RequestError, match="agreement cannot be read"):
+        read_agreement(path)

@@ -63,7 +63,18 @@ def test_a_faulty_index_is_no_index_and_its_fault_names_no_patient(tmp_path, lin
     assert str(tmp_path) not in str(caught.value)
 
 
-@pytest.mark.parametrize("body", [None, b"\xff", b"{", b'{"subject": "P1"}\n\n'])
+def test_an_index_may_begin_with_a_byte_order_mark(tmp_path):
+    hold(tmp_path, entry("P1", "images"))
+    path = tmp_path / "records.jsonl"
+    plain = read_records(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_records(path) == plain
+
+
+WILD = [b"[" * 3000, b'{"level": ' + b"9" * 5000 + b"}"]
+
+
+@pytest.mark.parametrize("body", [None, b"\xff", b"{", b'{"subject": "P1"}\n\n', *WILD])
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path, body):
     if body is not None:
         (tmp_path / "records.jsonl").write_bytes(body)

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedprivseg.errors import LedgerError
-from fedprivseg.policy.keys import SiteKey
+from fedprivseg.policy.keys import SiteKey, canonical
 from fedprivseg.policy.ledger import Ledger, read, verify
 from fedprivseg.policy.witness import Head, contradictions
 
@@ -31,6 +31,22 @@ def exchange(folder: Path, rounds: int, site_event: str = "release") -> tuple[Pa
 
 def held(site: Path, server: Path) -> tuple[str, ...]:
     return contradictions(read(server), {"centre1": read(site)})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"lines": -1}, {"lines": 2**60}, {"lines": 1.0}, {"hash": "x" * 64}, {"hash": "a" * 65}, {"hash": 7}, {"more": 1}],
+    ids=str,
+)
+def test_a_head_that_is_none_is_refused_whoever_signed_it(changes: dict[str, object]) -> None:
+    head = {"site": "centre1", "lines": 3, "hash": "a" * 64}
+    assert Head.read(_signed(head), SITE.public_hex).lines == 3
+    with pytest.raises(LedgerError, match="is none"):
+        Head.read(_signed({**head, **changes}), SITE.public_hex)
+
+
+def _signed(head: dict[str, object]) -> str:
+    return json.dumps({**head, "signature": SITE.sign(canonical(head)).hex()})
 
 
 def test_honest_ledgers_do_not_contradict_each_other(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 
 import nibabel as nib
 import pytest
+from browser import cut_off
 from conftest import BRIEF, ROOT, tiny_settings
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from typer.testing import CliRunner
@@ -343,6 +344,14 @@ def test_no_text_of_the_picture_lies_on_another_or_leaves_its_box(coded, average
             for box in boxes:
                 inside = box.x0 <= one.x0 and one.x1 <= box.x1 and box.y0 <= one.y0 and one.y1 <= box.y1
                 assert inside or not box.overlaps(one)
+
+
+def test_nothing_of_the_page_is_cut_off_at_any_width(coded, tmp_path):
+    """Picture and table scroll by themselves; the title stands over the picture, and so wraps instead."""
+    trace = trace_subject(coded, _people(coded, "train")[0])
+    page = page_of(trace)
+    assert cut_off(page, tmp_path) == {}
+    assert page.count(module.title_of(trace)) == 3  # of the page, as its heading, and for a screen reader
 
 
 def test_the_command_writes_what_the_ending_asks_for(coded, tmp_path):

@@ -1,0 +1,173 @@
+"""What runs are called beside each other: by what tells them apart, and no more.
+
+The method first; then, only among runs that share all before it, its variant, its protections, one or two settings that
+differ, the scenario's own name, and in the end the folder. A name is computed from the scenarios, so that it says what ran and
+not what somebody called it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LONGEST = 56
+"""Characters of a name; a name that would be longer takes the scenario's own name, or the folder, instead of settings."""
+
+_WORD = 20
+"""Characters of a value that may stand in a name."""
+
+_SETTINGS = 2
+"""How many settings a name may hold."""
+
+_NOT_METHOD = ("name", "question", "seed", "engine", "data", "sites", "report", "resources", "attack")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A run, or several that differ in their seed alone, and the name so far.
+
+    Attributes:
+        scenario: the resolved scenario.
+        folder: of the (first) run.
+        place: its number among those that are named together.
+        name: what it is called.
+    """
+
+    scenario: Mapping[str, Any]
+    folder: Path
+    place: int
+    name: str = ""
+
+    def with_name(self, name: str) -> Named:
+        """The same, called `name`."""
+        return Named(self.scenario, self.folder, self.place, name)
+
+
+def names_of(runs: Sequence[tuple[Mapping[str, Any], Path]]) -> list[str]:
+    """One name each, in their order, no two the same.
+
+    Args:
+        runs: resolved scenario (a mapping with ``method``, ``protections``, ...) and run folder of each.
+    """
+    called = [
+        Named(scenario, folder, place, str(scenario["method"]["name"])) for place, (scenario, folder) in enumerate(runs)
+    ]
+    for refine in (_by_variant, _by_protections, _by_settings, _by_scenario, _by_folder):
+        called = [each for alike in _alike(called) for each in (refine(alike) if len(alike) > 1 else alike)]
+    return [each.name for each in sorted(called, key=lambda each: each.place)]
+
+
+def _alike(runs: Sequence[Named]) -> list[list[Named]]:
+    """The runs by their name."""
+    found: dict[str, list[Named]] = {}
+    for run in runs:
+        found.setdefault(run.name, []).append(run)
+    return list(found.values())
+
+
+def _by(runs: Sequence[Named], words: Callable[[Named], str], separator: str = ", ") -> list[Named]:
+    """The runs with `words` of each after the name, unless all have the same; "" adds nothing."""
+    said = [words(run) for run in runs]
+    if len(set(said)) == 1:
+        return list(runs)
+    return [
+        run.with_name(f"{run.name}{separator}{word}" if word else run.name)
+        for run, word in zip(runs, said, strict=True)
+    ]
+
+
+def _by_variant(runs: Sequence[Named]) -> list[Named]:
+    def variant(run: Named) -> str:
+        word = str(run.scenario["method"].get("variant", ""))
+        return "" if word == "default" else word
+
+    return _by(runs, variant, " ")
+
+
+def _by_protections(runs: Sequence[Named]) -> list[Named]:
+    return _by(runs, lambda run: " + ".join(str(one["name"]) for one in run.scenario.get("protections", ())))
+
+
+def _by_settings(runs: Sequence[Named], left: int = _SETTINGS) -> list[Named]:
+    """Told apart by the most telling setting that differs, and those that still share a name by another one."""
+    settings = [settings_of(run.scenario) for run in runs]
+    differing = [
+        key
+        for key in {key for own in settings for key in own}
+        if len({own.get(key, "") for own in settings}) > 1 and all(len(own.get(key, "")) <= _WORD for own in settings)
+    ]
+    if not differing or not left:
+        return list(runs)
+    chosen = min(differing, key=lambda key: _telling(key, settings))
+    word = chosen.split(".")[-1].replace("_", " ")
+    values = {run.place: own.get(chosen, "") for run, own in zip(runs, settings, strict=True)}
+    told = _by(runs, lambda run: f"{word} {values[run.place]}" if values[run.place] else "")
+    again = [each for alike in _alike(told) for each in (_by_settings(alike, left - 1) if len(alike) > 1 else alike)]
+    return list(runs) if any(len(each.name) > LONGEST for each in again) else again
+
+
+def _telling(key: str, settings: Sequence[Mapping[str, str]]) -> tuple[bool, bool, int, str]:
+    """Least for what says most: words and what only some runs have, then numbers; of these what tells most apart,
+    and of these the first by the alphabet, so that the order of the runs changes no name."""
+    values = [own.get(key, "") for own in settings]
+    numbers = all(values) and all(map(_is_number, values))
+    return key.split(".")[0] in _NOT_METHOD, numbers, -len(set(values)), key
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _by_scenario(runs: Sequence[Named]) -> list[Named]:
+    return _by(runs, lambda run: f"“{run.scenario['name']}”", " ")
+
+
+def _by_folder(runs: Sequence[Named]) -> list[Named]:
+    """By the fewest last parts of their folders' paths that tell all apart."""
+    paths = [run.folder.resolve().parts for run in runs]
+    for count in range(1, max(map(len, paths)) + 1):
+        tails = ["/".join(parts[-count:]) for parts in paths]
+        if len(set(tails)) == len(tails):
+            break
+    return [run.with_name(f"{run.name} in {tail}") for run, tail in zip(runs, tails, strict=True)]
+
+
+def settings_of(scenario: Mapping[str, Any]) -> dict[str, str]:
+    """What a scenario sets, as dotted key -> text; a table in a list is called by its ``name``; what is off (empty,
+    false, 0) is left out.
+
+    Example:
+        ``{"protections": [{"name": "noise", "sigma": 0.5}], "dp": None}`` is ``{"protections.noise.sigma": "0.5"}``.
+    """
+    found: dict[str, str] = {}
+
+    def walk(key: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                walk(f"{key}.{name}" if key else str(name), inner)
+        elif (
+            isinstance(value, (list, tuple))
+            and value
+            and all(isinstance(one, Mapping) and "name" in one for one in value)
+        ):
+            for one in value:
+                walk(f"{key}.{one['name']}", {name: inner for name, inner in one.items() if name != "name"})
+        elif value in (None, "", "none", 0) or value == [] or value == ():
+            return
+        elif isinstance(value, bool):
+            found[key] = "on"
+        elif isinstance(value, float):
+            found[key] = f"{value:g}"
+        else:
+            found[key] = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+    walk(
+        "", {key: value for key, value in scenario.items() if key not in ("name", "question", "seed", "engine", "data")}
+    )
+    return found
