@@ -46,6 +46,7 @@ def attack_run(
     works in; LedgerError if a stored payload is not in its site's ledger as released.
     """
     read_result(run)
+    require_writable(run)
     with alone(run):
         return _attack(run, budget, attacks, sites, progress)
 
@@ -59,7 +60,6 @@ def _attack(run: Path, budget: Budget, attacks: Sequence[str], sites: Sequence[s
     if len(names) < 2:
         raise RequestError("the run has one site; attackers here use what other sites have, so there must be another")
     drawers, tellers, inverts = choose(attacks)
-    require_writable(run)
     victims = list(sites) or (names if budget == "full" else names[:1])
     method = resolve(scenario.method)
     benches = {name: Bench(Station.read(station_folder(run, name) / "station.json"), scenario) for name in names}
