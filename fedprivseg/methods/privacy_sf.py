@@ -413,6 +413,8 @@ class PrivacySF(CodedMethod):
         return mapping
 
     def _load(self, path: Path) -> SiteMapping:
+        import torch
+
         state, facts = load_with_facts(path)
         mapping = self._build(tuple(facts["sites"].split()), 0)
         mapping.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
