@@ -281,7 +281,7 @@ SHARD = "server/codes/centre1/send_image_codes/00000.safetensors"
         ("server/ledger.jsonl", "missing", "the file is gone"),
         ("server/key.pem", "missing", "key.pem is missing"),
         ("server/encryption.pem", "empty", "encryption.pem holds no X25519 private key"),
-        ("sites/centre1/cohort.json", "changed", AT_THE_SITE),
+        ("sites/centre1/cohort.json", "changed", "cohort.json was changed"),
         ("sites/centre1/station.json", "missing", "station.json is missing"),
         ("sites/centre1/vault/key.pem", "missing", "key.pem is missing"),
         ("sites/centre1/vault/mask-codec.safetensors", "changed", AT_THE_SITE),

@@ -138,10 +138,14 @@ def run(
 
 def _look_ahead(asked: Scenario, folder: Path, console: Console, *, dry_run: bool, as_json: bool) -> None:
     """The pre-flight of `run`: what is warned of, and with `dry_run` all that is known. Raises what it refuses."""
+    from fedprivseg.cache import require_cache
     from fedprivseg.preflight import refuse
     from fedprivseg.run import preflight
 
     ahead = preflight(asked, folder)
+    if not dry_run:
+        require_cache()
+        refuse(ahead)
     if dry_run and as_json:
         typer.echo(ahead.model_dump_json())
     elif dry_run:
@@ -154,9 +158,10 @@ def _look_ahead(asked: Scenario, folder: Path, console: Console, *, dry_run: boo
             highlight=False,
             markup=False,
         )
-    if not dry_run:
+    if dry_run:
+        refuse(ahead)
+    else:
         print_warnings(ahead.warnings, console)
-    refuse(ahead)
 
 
 @app.command()

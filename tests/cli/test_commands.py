@@ -309,6 +309,8 @@ def data_of(monkeypatch):
 
     monkeypatch.setattr("fedprivseg.run.simulate", stop)
     monkeypatch.setattr("fedprivseg.benchmark.simulate", stop)
+    for module in ("cli.commands", "benchmark"):  # the folder need hold no release
+        monkeypatch.setattr(f"fedprivseg.{module}._look_ahead", lambda *_, **__: None)
 
     def call(*words):
         with pytest.raises(_EnoughError):
