@@ -19,7 +19,7 @@ from fedprivseg.methods import resolve
 from fedprivseg.policy.agreement import Agreement, read_agreement
 from fedprivseg.policy.foresight import Parties, terms_of
 from fedprivseg.policy.keys import SiteKey
-from fedprivseg.results import read_scenario
+from fedprivseg.results import SCENARIO, read_scenario, write_scenario
 from fedprivseg.run import check_folder
 from fedprivseg.site.rules import AGREEMENT
 from fedprivseg.site.station import station_folder
@@ -54,7 +54,7 @@ def draft(folder: Path, scenario: Scenario, start: date | None = None, end: date
         for home in homes.values():
             home.mkdir(parents=True, exist_ok=True)
             home.chmod(0o700)
-        write_text(folder / "scenario.json", scenario.model_dump_json(indent=1))
+        write_scenario(folder, scenario)
         for name, home in homes.items():
             terms = terms_of(config, scenario, name, exports, Parties(*keys_of(folder, name), None))
             write_text(home / AGREEMENT, Agreement(terms=terms).model_dump_json(indent=1))
@@ -84,7 +84,7 @@ def sign(file: Path, agreement: Agreement, party: Party, key: Path | None = None
     the file lies. Raises RequestError if the terms name another key, or there is none."""
     if key is None:
         run = file.parent.parent.parent
-        if not (run / "scenario.json").exists():
+        if not (run / SCENARIO).exists():
             raise RequestError(f"{file} lies in no run folder; name the {party}'s key with --key")
         signer = keys_of(run, file.parent.name)[0 if party == "site" else 1]
     else:

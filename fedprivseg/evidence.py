@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from fedprivseg.errors import FolderError, LedgerError, RequestError
 from fedprivseg.policy import ledger
 from fedprivseg.policy.ledger import Line
 from fedprivseg.policy.witness import SERVER
+from fedprivseg.server import identities
 from fedprivseg.site.station import Station, station_folder
+
+_RECEIPT = b'"event":"receipt"'
+"""Stands in the server's ledger as soon as a site has answered; its record of the sites' keys is written before."""
+
+
+def read_identities(run: Path) -> dict[str, str]:
+    """Each site's public key (hex) as the server of a run noted it; nobody's where nobody has spoken to a server yet.
+
+    Raises LedgerError if the server's record of them is gone or damaged.
+    """
+    folder = run / SERVER
+    book = folder / "ledger.jsonl"
+    if not (folder / identities.IDENTITIES).exists() and not (book.exists() and _RECEIPT in book.read_bytes()):
+        return {}
+    return identities.read_identities(folder)
 
 
 def known_keys(run: Path) -> dict[str, str]:
     """The public keys (hex) by which the two sides of a run know each other: each site's as the server noted it, the server's
     as the sites have it on file. Whoever is known to nobody is left out. Raises LedgerError if that cannot be read, or if sites
     have different keys of the server on file."""
-    identities = run / "server" / "identities.json"
-    known: dict[str, str] = json.loads(identities.read_text(encoding="utf-8")) if identities.exists() else {}
+    known = read_identities(run)
     servers: set[str] = set()
     for path in sorted((run / "sites").glob("*/station.json")):
         try:
             on_file = Station.read(path).server_key
-        except (OSError, ValueError):  # what is wrong in it may name a folder of the hospital
+        except (FolderError, OSError, ValueError):  # what is wrong in it may name a folder of the hospital
             raise LedgerError(
                 f"{path.name} of {path.parent.name} cannot be read; it has the server's key on file"
             ) from None

@@ -10,11 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedprivseg.config import AdmissionConfig
+from fedprivseg.documents import damaged, read_document
 
 VERSION = 1
+
+AGAIN = "Delete it and attack again"
+"""What helps against a damaged record of attacks."""
 
 What = Literal["images", "masks"]
 Budget = Literal["small", "full"]
@@ -140,9 +144,14 @@ class Leakage(_Frozen):
 
 
 def read_leakage(run: Path) -> Leakage | None:
-    """What was measured of the run in `run`, or None if it was not attacked."""
+    """What was measured of the run in `run`, or None if it was not attacked. Raises FolderError if the record is damaged."""
     path = run / "attacks.json"
-    return Leakage.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return Leakage.model_validate(read_document(path, AGAIN))
+    except ValidationError:
+        raise damaged(path, "is no record of attacks that this release reads", AGAIN) from None
 
 
 class Indicator(_Frozen):

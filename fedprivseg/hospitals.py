@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import date
 from pathlib import Path
 
 import tomli_w
 
-from fedprivseg.config import ConsentConfig, Scenario
+from fedprivseg.config import ConsentConfig, Scenario, SiteConfig
 from fedprivseg.data.splits import Cohort
-from fedprivseg.errors import RequestError
+from fedprivseg.documents import damaged
+from fedprivseg.errors import FolderError, LedgerError, RequestError
 from fedprivseg.files import write_text
 from fedprivseg.policy.agreement import read_agreement
 from fedprivseg.policy.cedar_terms import HOUSE
@@ -29,26 +30,47 @@ from fedprivseg.policy.response import RESPONSE, default_plan
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.records import Kind
 from fedprivseg.results import read_scenario
-from fedprivseg.site.rules import AGREEMENT, REGISTER, disposed
-from fedprivseg.site.station import station_folder
+from fedprivseg.server.identities import IDENTITIES, read_identities
+from fedprivseg.site.past import LEDGER
+from fedprivseg.site.rules import AGREEMENT, REGISTER
+from fedprivseg.site.station import STATION, Station, station_folder
 from fedprivseg.site.vault import PASSPHRASE, POLICY, SEALING_KEY
 from fedprivseg.wards import people
 
 KEY = "key.pem"
 
+_LOST_SITE = "Put back a copy of it, or the site's folder from a backup: `fedprivseg vault restore`"
+_LOST_SERVER = "Put back a copy of it: the sites know the server by it"
+
 
 def settle(
     folder: Path, scenario: Scenario, exports: frozenset[Kind], release: Path, cache: Path, cohorts: dict[str, Cohort]
 ) -> None:
-    """Write the folder of every simulated hospital under `folder`, and the server's key. What is there already stays: a
-    resumed run finds the register as its events left it. exports: the kinds that the method declares. cohorts: everybody whom
-    the release has, by site."""
+    """Write the folder of every simulated hospital under `folder`, and the server's key.
+
+    A hospital's papers are written once. Its ``station.json`` is the last of them: from then on the folder is the hospital's,
+    and a resumed run only checks that it can work there. A policy that was tightened stays so, and a register from which
+    somebody was taken does not come back.
+
+    folder: the run's. exports: the kinds that the method declares. release, cache: where the images are, and where those on the
+    network grid are kept. cohorts: everybody whom the release has, by site.
+
+    Raises FolderError if a hospital that has worked before lacks its key or its station, or if this is not the run's.
+    """
+    known = _sites_known(folder)
+    if known and not (folder / "server" / KEY).exists():
+        raise damaged(folder / "server" / KEY, "is missing", _LOST_SERVER)
     server_key = _key(folder / "server" / KEY)
     for site in scenario.sites:
         home = folder / "sites" / site.name
+        station = home / STATION
+        if station.exists() or (home / LEDGER).exists() or site.name in known:
+            _check_hospital(home, site.name, release, server_key.public_hex, known)
+            continue
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)  # the hospital's own lists of patients lie in it as they are
-        station = {
+        _write_papers(home, scenario, site, exports, server_key, cohorts[site.name])
+        content = {
             "site": site.model_dump(exclude={"policy", "cedar"}),
             "data": scenario.data.model_dump(),
             "release": str(release),
@@ -59,38 +81,78 @@ def settle(
             "server_domain": scenario.server.domain,
             "withdraws": "" if scenario.study.consent is None else scenario.study.consent.withdraws.get(site.name, ""),
         }
-        write_text(home / "station.json", json.dumps(station, indent=1))
-        policy = effective(scenario, site)
-        if policy is not None:
-            write_text(home / POLICY, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
-        for name, text in site.cedar.items():
-            (home / HOUSE).mkdir(exist_ok=True)
-            write_text(home / HOUSE / name, text)
-        sealed = policy is None or policy.at_rest == "encrypted"
-        if sealed and not (home / SEALING_KEY).exists() and not disposed(home):
-            SealingKey.create(home / SEALING_KEY, os.environ.get(PASSPHRASE))
-        cohort = cohorts[site.name]
-        people(
-            home,
-            [*cohort.train, *cohort.test],
-            scenario.study.data,
-            () if policy is None else policy.special_diseases,
-            scenario.study.today or date.today(),
-            scenario.data.seed,
+        write_text(station, json.dumps(content, indent=1))
+
+
+def _write_papers(
+    home: Path,
+    scenario: Scenario,
+    site: SiteConfig,
+    exports: frozenset[Kind],
+    server_key: SiteKey,
+    cohort: Cohort,
+) -> None:
+    """What a hospital brings to the study, as far as an interrupted attempt has not written it."""
+    policy = effective(scenario, site)
+    if policy is not None and not (home / POLICY).exists():
+        write_text(home / POLICY, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
+    for name, text in site.cedar.items():
+        (home / HOUSE).mkdir(exist_ok=True)
+        write_text(home / HOUSE / name, text)
+    sealed = policy is None or policy.at_rest == "encrypted"
+    if sealed and not (home / SEALING_KEY).exists():
+        SealingKey.create(home / SEALING_KEY, os.environ.get(PASSPHRASE))
+    people(
+        home,
+        [*cohort.train, *cohort.test],
+        scenario.study.data,
+        () if policy is None else policy.special_diseases,
+        scenario.study.today or date.today(),
+        scenario.data.seed,
+    )
+    consent = scenario.study.consent
+    if consent is not None and not (home / REGISTER).exists():
+        codes = [one.code for one in (*cohort.train, *cohort.test)]
+        write_register(home / REGISTER, _signed_by_patients(codes, consent, site.name, scenario.study.data))
+    if not (home / AGREEMENT).exists():
+        agreement = draw_up(scenario, site.name, exports, _key(home / "vault" / KEY), server_key)
+        if agreement is not None:
+            write_text(home / AGREEMENT, agreement.model_dump_json(indent=1))
+    if not (home / RESPONSE).exists():
+        stated = read_agreement(home / AGREEMENT)
+        plan = default_plan(site.name, None if stated is None else stated.terms.breach)
+        write_text(home / RESPONSE, tomli_w.dumps(plan.model_dump(mode="json")))
+
+
+def _check_hospital(home: Path, name: str, release: Path, server_hex: str, known: Container[str]) -> None:
+    """Raise FolderError unless the hospital `name` can go on in its folder `home`.
+
+    What it reads and whom it deals with must be this run's, and it must still have the key by which the server knows it.
+    """
+    key = home / "vault" / KEY
+    if name in known and not key.exists():
+        raise damaged(key, "is missing", _LOST_SITE)
+    station = Station.read(home / STATION)
+    if station.site.name != name:
+        raise damaged(home / STATION, f"is that of the site {station.site.name!r}")
+    if station.server_key not in (None, server_hex):
+        raise damaged(home / STATION, "has another server's key on file than this run's")
+    if station.release != release:
+        raise damaged(
+            home / STATION,
+            f"says that the images are in {station.release}, and this run reads {release}",
+            "Run from where it was begun, with the same data and FEDPRIVSEG_CACHE, or change `release` in it",
         )
-        if scenario.study.consent is not None and not (home / REGISTER).exists():
-            codes = [one.code for one in (*cohort.train, *cohort.test)]
-            write_register(
-                home / REGISTER, _signed_by_patients(codes, scenario.study.consent, site.name, scenario.study.data)
-            )
-        if not (home / AGREEMENT).exists():
-            agreement = draw_up(scenario, site.name, exports, _key(home / "vault" / KEY), server_key)
-            if agreement is not None:
-                write_text(home / AGREEMENT, agreement.model_dump_json(indent=1))
-        if not (home / RESPONSE).exists():
-            stated = read_agreement(home / AGREEMENT)
-            plan = default_plan(site.name, None if stated is None else stated.terms.breach)
-            write_text(home / RESPONSE, tomli_w.dumps(plan.model_dump(mode="json")))
+
+
+def _sites_known(folder: Path) -> frozenset[str]:
+    """The sites that have shown their key to the server of the run."""
+    try:
+        return (
+            frozenset(read_identities(folder / "server")) if (folder / "server" / IDENTITIES).exists() else frozenset()
+        )
+    except LedgerError as fault:
+        raise FolderError(str(fault)) from None
 
 
 def home_of(run: Path, site: str) -> Path:

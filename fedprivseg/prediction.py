@@ -9,14 +9,13 @@ from typing import final
 import numpy as np
 
 from fedprivseg.compute import threads
-from fedprivseg.config import Scenario
 from fedprivseg.data.geometry import FileFault, Geometry
 from fedprivseg.data.nifti import intensities, opened
 from fedprivseg.data.volumes import to_grid, write_mask
-from fedprivseg.errors import DataError, FolderError, RequestError
+from fedprivseg.errors import DataError, RequestError
 from fedprivseg.methods import resolve
 from fedprivseg.records import STRUCTURES, Volume
-from fedprivseg.results import read_result
+from fedprivseg.results import read_result, read_scenario
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.likeness import PROFILE, numbers, unlike
 from fedprivseg.site.station import Station, station_folder
@@ -55,9 +54,8 @@ def predict_image(run: Path, image: Path, site: str, out: Path) -> Prediction:
 
     Raises RequestError if the run, the site, the image or `out` is wrong; then nothing is written.
     """
-    if not (run / "result.json").exists():
-        raise FolderError(f"{run} holds no finished run (no result.json); run the scenario into it first")
-    scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+    read_result(run)
+    scenario = read_scenario(run)
     names = [each.name for each in scenario.sites]
     if site not in names:
         raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")

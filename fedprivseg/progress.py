@@ -40,9 +40,9 @@ class Step:
 
 
 def read_progress(path: Path) -> Step | None:
-    """What the file says, or None if nothing was written yet."""
+    """What the file says, or None if nothing was written yet, or nothing that can be shown: the next step writes it again."""
     try:
-        stage, done, total = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        stage, done, total = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, TypeError):
         return None
     return Step(stage, done, total)

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import json
+import csv
+import hashlib
+import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedprivseg.config import Scenario
+from fedprivseg.documents import content_of, damaged, read_document, write_document
 from fedprivseg.errors import FolderError
 from fedprivseg.files import write_text
 from fedprivseg.records import PHASES, STRUCTURES, Budget, CrossSite, CurvePoint
 
 SCHEMA_VERSION = 1
 
+DIGESTS = "digests"
+"""Under this key of ``result.json`` stands the SHA-256 of files of the run's folder, by their paths in it: the table of
+measures, and what tells whose they are. Results of earlier releases have none."""
+
+SCENARIO, RUN_ID = "scenario.json", "run-id"
+"""Files of a run's folder: what is run, and the id that its signatures carry."""
+
+_TABLE = "metrics.csv"
+_AGAIN = "Put back a copy of it, or run the scenario again into another folder"
 NO_DICE = 0.05
 """A mean Dice below it counts as none: a structure that was not learned."""
 
@@ -111,14 +124,17 @@ class Result(_Frozen):
         """Per-subject, per-phase, per-structure metrics as flat dictionaries: ``pandas.DataFrame(result.rows())``."""
         return [row.model_dump() for row in self.metrics]
 
-    def write(self, folder: Path) -> None:
-        """Write ``result.json`` and ``metrics.csv``, each whole or not at all."""
-        body = json.dumps(self.model_dump(mode="json", exclude={"metrics"}), indent=2)
+    def write(self, folder: Path, beside: Sequence[Path] = ()) -> None:
+        """Write ``metrics.csv`` and then ``result.json``, each whole or not at all.
+
+        beside: files of the run's folder `folder` whose digests are kept too. Raises OSError.
+        """
         columns = list(Row.model_fields)
         lines = [",".join(columns)]
         lines += [",".join("" if v is None else str(v) for v in row.model_dump().values()) for row in self.metrics]
-        for name, text in (("metrics.csv", "\n".join(lines) + "\n"), ("result.json", body + "\n")):
-            write_text(folder / name, text)
+        write_text(folder / _TABLE, "\n".join(lines) + "\n")
+        digests = {str(path.relative_to(folder)): _sha256(path) for path in (folder / _TABLE, *beside)}
+        write_document(folder / "result.json", {**self.model_dump(mode="json", exclude={"metrics"}), DIGESTS: digests})
 
 
 def failures(sites: Mapping[str, SiteResult]) -> tuple[str, ...]:
@@ -141,19 +157,61 @@ def failures(sites: Mapping[str, SiteResult]) -> tuple[str, ...]:
 
 
 def read_result(folder: Path) -> Result:
-    """The result of a run folder. Raises FolderError if the run has none yet or another schema wrote it."""
+    """The result of a run folder.
+
+    Raises FolderError if the run has none yet, if another schema wrote it, or if ``result.json`` or ``metrics.csv`` are not as
+    they were written.
+    """
     path = folder / "result.json"
-    if not path.exists():
-        raise FolderError(f"{folder} holds no finished run (no result.json); run the scenario into it first")
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = _document(folder)
     if content.get("schema_version") != SCHEMA_VERSION:
         raise FolderError(
             f"{path} has schema version {content.get('schema_version')!r}; this release reads {SCHEMA_VERSION}. Run it again."
         )
-    header, *lines = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
-    keys = header.split(",")
-    rows = [dict(zip(keys, (cell or None for cell in line.split(",")), strict=True)) for line in lines]
-    return Result.model_validate({**content, "metrics": rows})
+    _check(folder, content, _TABLE)
+    try:
+        text = content_of(folder / _TABLE, _AGAIN).decode("utf-8")
+        rows = [
+            {key: cell or None for key, cell in row.items()} for row in csv.DictReader(io.StringIO(text), strict=True)
+        ]
+        return Result.model_validate({**content, "metrics": rows})
+    except (ValidationError, UnicodeDecodeError, csv.Error):
+        raise damaged(path, f"and {_TABLE} beside it are no result that this release reads", _AGAIN) from None
+
+
+def check_files(folder: Path, *, gone: bool = False) -> None:
+    """Check every file of a finished run whose digest stands in its result.
+
+    gone: whether files may be missing, as a site's after the destruction of what it held. Raises FolderError that names the
+    first that was changed, or is missing, and as `read_result`.
+    """
+    content = _document(folder)
+    there = [name for name in content.get(DIGESTS, {}) if not gone or (folder / name).exists()]
+    _check(folder, content, *there)
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    path = folder / "result.json"
+    if not path.exists():
+        raise FolderError(f"{folder} holds no finished run (no result.json); run the scenario into it first")
+    return read_document(path, _AGAIN)
+
+
+def _check(folder: Path, content: dict[str, Any], *names: str) -> None:
+    """Check those of the files `names` whose digests stand in the result's `content`. A site's folder may be elsewhere by now:
+    it is the site's."""
+    for name, sha256 in content.get(DIGESTS, {}).items():
+        path = folder / name
+        if name not in names or not path.parent.exists():
+            continue
+        content_of(path, _AGAIN)
+        if _sha256(path) != sha256:
+            raise damaged(path, "was changed after the run ended: its SHA-256 is not the one in result.json", _AGAIN)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def metric_rows(site: str, values: dict[str, Any], count: int) -> Sequence[Row]:
@@ -180,7 +238,25 @@ def metric_rows(site: str, values: dict[str, Any], count: int) -> Sequence[Row]:
 
 
 def read_scenario(run: Path) -> Scenario:
-    """The scenario of a run's folder. Raises FolderError if it holds no run."""
-    if not (run / "scenario.json").exists():
-        raise FolderError(f"{run} holds no run (no scenario.json); give the folder of a run")
-    return Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+    """The scenario of a run's folder. Raises FolderError if it holds no run, or ``scenario.json`` is not as it was written."""
+    path = run / SCENARIO
+    if not path.exists():
+        raise FolderError(f"{run} holds no run (no {SCENARIO}); give the folder of a run")
+    try:
+        return Scenario.model_validate(read_document(path))
+    except ValidationError:
+        raise damaged(path, "is no scenario that this release reads") from None
+
+
+def write_scenario(run: Path, scenario: Scenario) -> None:
+    """Put the resolved scenario into a run's folder. Raises OSError."""
+    write_document(run / SCENARIO, scenario.model_dump(mode="json"))
+
+
+def read_run_id(run: Path) -> str:
+    """The id that a run's signatures carry, 16 hex digits. Raises FolderError if it is gone or damaged."""
+    path = run / RUN_ID
+    body = content_of(path)
+    if not re.fullmatch(rb"[0-9a-f]{16}", body):
+        raise damaged(path, "is cut short or was changed: a run's id has 16 hex digits")
+    return body.decode("ascii")

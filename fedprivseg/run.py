@@ -27,19 +27,38 @@ from fedprivseg.config import Scenario
 from fedprivseg.data.mnms import Fault, Release, read_release, warnings_of_masks
 from fedprivseg.data.phantom import CENTRES, announced, write_phantom
 from fedprivseg.data.splits import COHORT, Cohort
+from fedprivseg.documents import damaged, read_document
 from fedprivseg.engines import Engine, engine
-from fedprivseg.errors import DataError, FolderError, RunError
+from fedprivseg.errors import DataError, FolderError, RequestError, RunError
 from fedprivseg.files import write_text
 from fedprivseg.hospitals import parties_in, settle
+from fedprivseg.lock import LOCK, alone
 from fedprivseg.methods import resolve
 from fedprivseg.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
-from fedprivseg.results import Result, Row, Scores, SiteResult, failures, metric_rows, read_result
+from fedprivseg.results import (
+    RUN_ID,
+    SCENARIO,
+    Result,
+    Row,
+    Scores,
+    SiteResult,
+    failures,
+    metric_rows,
+    read_result,
+    read_run_id,
+    write_scenario,
+)
+from fedprivseg.results import read_scenario as read_resolved
 from fedprivseg.scenarios import load_scenario, what_differs
 from fedprivseg.site.notes import PARTICIPANTS, Notes
+from fedprivseg.site.past import LEDGER
 from fedprivseg.withdrawal import read_withdrawals
 
 __all__ = ["cache_folder", "check_folder", "load_scenario", "preflight", "release_folder", "simulate"]
+
+_BEFORE = {LOCK, f".{SCENARIO}.draft"}
+"""What whoever was killed before the scenario was written leaves in an empty folder."""
 
 
 def simulate(
@@ -55,11 +74,12 @@ def simulate(
     ends with the same numbers. `display`: entered while the run is under way (the command line's progress). `carry_out`:
     the scenario's engine, if it was begun already (`engines.begun`).
 
-    Raises RequestError (folder, data or scenario wrong; nothing written), RunError, QuorumError.
+    One process at a time works in a folder. Raises RequestError (folder, data or scenario wrong; nothing written), RunError,
+    QuorumError.
     """
     folder = Path(out) if out is not None else scenario.folder
     resolve(scenario.method)
-    resumed = check_folder(folder, scenario) and (folder / "run-id").exists()
+    check_folder(folder, scenario)
     if (folder / "result.json").exists():
         return read_result(folder)
     require_gpus(scenario.resources.gpus)
@@ -69,7 +89,37 @@ def simulate(
     cohorts = cohorts_of(scenario, found.subjects)
     ahead = examine(scenario, folder, cohorts, _depths(found), parties_in(folder, scenario))
     refuse(ahead)
-    _prepare(folder, scenario, release, cohorts)
+    notes = (*_left_out(found.faults), *_warned(found, cohorts), *([no_test_note(ahead)] if ahead.no_test else []))
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
+    with alone(folder):
+        resumed = (
+            check_folder(folder, scenario) and (folder / RUN_ID).exists()
+        )  # somebody may have worked there until now
+        if (folder / "result.json").exists():
+            return read_result(folder)
+        try:
+            _prepare(folder, scenario, release, cohorts)
+        except RequestError:
+            if new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return _carried_out(folder, scenario, cohorts, notes, resumed, display, carry_out)
+
+
+def _carried_out(
+    folder: Path,
+    scenario: Scenario,
+    cohorts: dict[str, Cohort],
+    notes: tuple[str, ...],
+    resumed: bool,
+    display: AbstractContextManager[object] | None,
+    carry_out: Engine | None,
+) -> Result:
+    """What an engine makes of the run that was prepared in `folder`. notes: what the result says of its data."""
     start = time.perf_counter()
     try:
         with display or nullcontext():
@@ -85,15 +135,10 @@ def simulate(
         scenario,
         time.perf_counter() - start,
         resumed,
-        (
-            *_left_out(found.faults),
-            *_warned(found, cohorts),
-            *_withdrawn(folder),
-            *([no_test_note(ahead)] if ahead.no_test else []),
-        ),
+        (*notes, *_withdrawn(folder)),
         _fingerprint(folder, cohorts),
     )
-    result.write(folder)
+    result.write(folder, [folder / RUN_ID, *_participants(folder, scenario)])
     return result
 
 
@@ -120,7 +165,11 @@ def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | No
     folder, data = _release_place(scenario), scenario.data
     if data.source == "phantom" and not folder.exists():
         centres = sorted({site.centre for site in scenario.sites})
-        write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
+        try:
+            write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
+        except FolderError:
+            if not folder.exists():  # otherwise another process has drawn the same meanwhile
+                raise
     return folder.resolve()
 
 
@@ -161,11 +210,11 @@ def _fingerprint(folder: Path, cohorts: dict[str, Cohort]) -> str:
 
 def check_folder(folder: Path, scenario: Scenario) -> bool:
     """Whether `folder` holds an attempt at this scenario. Raises FolderError if it holds anything else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= _BEFORE):
         return False
-    if not folder.is_dir() or not (folder / "scenario.json").exists():
-        raise FolderError(f"{folder} is no run folder and not empty; choose another with --out")
-    other = Scenario.model_validate_json((folder / "scenario.json").read_text(encoding="utf-8"))
+    if not folder.is_dir() or not (folder / SCENARIO).exists():
+        raise FolderError(f"{folder} is no run folder and not empty (it has no {SCENARIO}); choose another with --out")
+    other = read_resolved(folder)
     if other.sha256 != scenario.sha256:
         raise FolderError(
             f"{folder} holds a run of another scenario: {what_differs(other, scenario)}; choose another with --out"
@@ -174,20 +223,28 @@ def check_folder(folder: Path, scenario: Scenario) -> bool:
 
 
 def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str, Cohort]) -> None:
-    """Write the scenario, the run's id and each simulated hospital's folder. All or nothing for a new folder."""
-    new = not folder.exists()
+    """Write the scenario, the run's id and each simulated hospital's folder, as far as they are not there.
+
+    The scenario comes first: by it the same command knows its folder again, whenever it was killed.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "run-id").exists():
-            write_text(folder / "run-id", secrets.token_hex(8))
+        if not (folder / SCENARIO).exists():
+            write_scenario(folder, scenario)
+        if not (folder / RUN_ID).exists():
+            if (folder / "server" / LEDGER).exists():  # what was signed in this run was signed under its id
+                raise damaged(folder / RUN_ID, "is missing")
+            write_text(folder / RUN_ID, secrets.token_hex(8))
+        read_run_id(folder)
         settle(folder, scenario, resolve(scenario.method).declared, release, cache_folder().resolve() / "grid", cohorts)
-        write_text(folder / "scenario.json", scenario.model_dump_json(indent=1))
-    except (OSError, FolderError) as fault:
-        if new:
-            shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(fault, FolderError):
-            raise
+    except OSError as fault:
         raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
+
+
+def _participants(folder: Path, scenario: Scenario) -> list[Path]:
+    """Each site's own record of who takes part, where it has one."""
+    paths = [Notes(folder / "sites" / site.name).path(PARTICIPANTS) for site in scenario.sites]
+    return [path for path in paths if path.exists()]
 
 
 def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
@@ -221,7 +278,7 @@ def _withdrawn(folder: Path) -> tuple[str, ...]:
 def _gather(
     folder: Path, scenario: Scenario, wall_s: float, resumed: bool, notes: tuple[str, ...], split_sha256: str
 ) -> Result:
-    accounts = json.loads((folder / "server" / "accounts.json").read_text(encoding="utf-8"))
+    accounts = read_document(folder / "server" / "accounts.json")
     sites: dict[str, SiteResult] = {}
     rows: list[Row] = []
     means: list[float] = []

@@ -20,8 +20,9 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from fedprivseg.documents import damaged, read_json
 from fedprivseg.errors import RequestError
 from fedprivseg.files import write_text
 from fedprivseg.hospitals import KEY, home_of
@@ -39,6 +40,7 @@ from fedprivseg.inventory import (
     predictions,
     shards,
 )
+from fedprivseg.lock import alone
 from fedprivseg.notices import tell_server
 from fedprivseg.policy.consent import Register, write_register
 from fedprivseg.policy.keys import SiteKey
@@ -82,16 +84,25 @@ class Withdrawal(BaseModel):
     at_sites: tuple[Deleted, ...]
 
 
+_WITHDRAWALS: TypeAdapter[tuple[Withdrawal, ...]] = TypeAdapter(tuple[Withdrawal, ...])
+
+
 def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
     """Carry out the withdrawal of `subject`'s consent at `site` in the run's folder. Doing it again after an interruption
     finishes it.
 
-    Raises FolderError if there is no run, RequestError if there is no such site, no register, or no such subject in it.
+    Raises FolderError if there is no run or somebody else works in its folder, RequestError if there is no such site, no
+    register, or no such subject in it.
     """
+    home = home_of(run, site)
+    with alone(run):
+        return _withdraw(run, site, home, subject)
+
+
+def _withdraw(run: Path, site: str, home: Path, subject: str) -> Withdrawal:
     from fedprivseg.methods import resolve  # here, for a report reads withdrawals and needs no networks
     from fedprivseg.methods.method import CodedMethod
 
-    home = home_of(run, site)
     scenario = read_scenario(run)
     names = sorted(each.name for each in scenario.sites)
     station = Station.read(home / "station.json")
@@ -143,11 +154,15 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
 
 
 def read_withdrawals(run: Path) -> tuple[Withdrawal, ...]:
-    """The withdrawals that were carried out in a run, oldest first."""
+    """The withdrawals that were carried out in a run, oldest first. Raises FolderError if their record is damaged."""
     path = run / WITHDRAWALS
     if not path.exists():
         return ()
-    return tuple(Withdrawal.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8")))
+    remedy = "Put back a copy of it: it says what was deleted"
+    try:
+        return _WITHDRAWALS.validate_python(read_json(path, remedy))
+    except ValidationError:
+        raise damaged(path, "was changed: it is no record of withdrawals", remedy) from None
 
 
 def traces(run: Path, withdrawal: Withdrawal) -> tuple[str, ...]:

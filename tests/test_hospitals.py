@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from commands import tree
+from conftest import ROOT, STRICT
 
 from fedprivseg.config import read_scenario
 from fedprivseg.data.splits import Cohort
-from fedprivseg.errors import ScenarioError
+from fedprivseg.errors import FolderError, ScenarioError
 from fedprivseg.hospitals import settle
 from fedprivseg.policy.inquiry import Desk
+from fedprivseg.policy.keys import SiteKey
+from fedprivseg.policy.ledger import Ledger
 from fedprivseg.policy.roles import Action, Context, Purpose
 from fedprivseg.records import STRUCTURES, Kind, Subject
+from fedprivseg.server.identities import write_identities
 from fedprivseg.site.station import Station
 
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
@@ -67,6 +72,83 @@ def test_policies_on_access_that_cannot_be_read_or_stand_elsewhere_are_refused(s
     site.write_text(site.read_text() + "\n[cedar]\n")
     with pytest.raises(ScenarioError, match="files of their own"):
         resolved(sites)
+
+
+@pytest.fixture
+def settled(tmp_path):
+    """(the words of `settle`, the run's folder) of three hospitals under the standard's profile, settled once."""
+    scenario = read_scenario(ROOT / "simulations/policy-open.toml", STRICT)
+    folk = tuple(Subject(f"P{n}", 1, "S", "train", True, 0, 1, Path("image"), None) for n in range(3))
+    cohorts = {site.name: Cohort(folk, ()) for site in scenario.sites}
+    words = (tmp_path / "run", scenario, frozenset(Kind), tmp_path / "release", tmp_path / "cache", cohorts)
+    settle(*words)
+    return words, tmp_path / "run"
+
+
+def test_papers_are_written_once_and_what_a_hospital_changed_stays(settled):
+    """A policy that was tightened stays so, and a register that was taken away does not come back with everybody in it."""
+    words, run = settled
+    home = run / "sites/centre1"
+    policy = (home / "policy.toml").read_text()
+    assert "max_level = 3" in policy
+    (home / "policy.toml").write_text(policy.replace("max_level = 3", "max_level = 1"))
+    for name in ("consent.csv", "sealing.key", "staff.toml"):
+        (home / name).unlink()
+    station = json.loads((home / "station.json").read_text())
+    (home / "station.json").write_text(json.dumps({**station, "today": "2026-05-01"}))
+    before = tree(run)
+    settle(*words)
+    assert tree(run) == before
+
+
+def test_a_hospital_whose_policy_was_taken_away_gets_no_other(settled):
+    words, run = settled
+    (run / "sites/centre1/policy.toml").unlink()
+    settle(*words)
+    assert not (run / "sites/centre1/policy.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"release": "/elsewhere"}, "says that the images are in /elsewhere, and this run reads"),
+        ({"server_key": "0" * 64}, "has another server's key on file"),
+        ({"site": {"name": "centre9", "centre": 1}}, "is that of the site 'centre9'"),
+        ({"site": 1}, "it describes no site"),
+    ],
+)
+def test_a_station_that_is_not_this_runs_is_refused(settled, change, says):
+    words, run = settled
+    path = run / "sites/centre1/station.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(FolderError, match=says) as caught:
+        settle(*words)
+    assert str(path) in str(caught.value)
+
+
+def test_a_hospital_that_the_server_knows_is_not_replaced_by_a_new_one(settled):
+    """A new hospital in the place of one that was lost would have another key, and block the way of its backup."""
+    words, run = settled
+    homes = sorted((run / "sites").iterdir())
+    keys = {home.name: SiteKey.load(home / "vault/key.pem").public_hex for home in homes}
+    write_identities(run / "server", keys)
+    settle(*words)
+    shutil.rmtree(run / "sites/centre1")
+    with pytest.raises(FolderError, match=r"key\.pem is missing.*fedprivseg vault restore"):
+        settle(*words)
+    assert not (run / "sites/centre1").exists()
+    (run / "server/key.pem").unlink()
+    with pytest.raises(FolderError, match="the sites know the server by it"):
+        settle(*words)
+
+
+def test_a_hospital_that_has_worked_does_not_get_its_station_anew(settled):
+    words, run = settled
+    home = run / "sites/centre1"
+    Ledger(home / "ledger.jsonl", SiteKey.load(home / "vault/key.pem"), "centre1")
+    (home / "station.json").unlink()
+    with pytest.raises(FolderError, match=r"station\.json is missing"):
+        settle(*words)
 
 
 def test_the_order_of_labels_that_a_site_states_reaches_its_station(sites, tmp_path):

@@ -140,17 +140,15 @@ def test_a_site_without_test_subjects_is_warned_of_and_noted(untested, tmp_path)
 
 
 def test_a_gpu_that_is_not_there_is_refused(phantom, tmp_path, monkeypatch):
-    monkeypatch.setattr("fedprivseg.preflight.gpus_seen", lambda: 0)
-    with pytest.raises(
-        RequestError, match=r"resources.gpus is 1, but torch sees no GPU; set resources.gpus = 0"
-    ) as caught:
+    monkeypatch.setattr("fedprivseg.compute.gpus_seen", lambda: 0)
+    with pytest.raises(RequestError, match="gives gpus = 1, and torch sees none here") as caught:
         simulate(_scenario(phantom, "resources.gpus=1"), tmp_path / "run")
     assert caught.value.status == 2
     assert not (tmp_path / "run").exists()
-    monkeypatch.setattr("fedprivseg.preflight.gpus_seen", lambda: 1)
+    monkeypatch.setattr("fedprivseg.compute.gpus_seen", lambda: 1)
     ahead = preflight(_scenario(phantom, "resources.gpus=2"), tmp_path / "run")
-    assert ahead.refusals == ()
-    assert ahead.warnings == ("resources.gpus is 2, but torch sees 1",)
+    assert "torch sees 1 here" in ahead.refusals[0]
+    assert ahead.warnings == ()
     assert (ahead.seconds, ahead.basis) == (None, "no rate was measured on a GPU")
 
 

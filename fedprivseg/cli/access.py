@@ -11,6 +11,7 @@ import typer
 
 from fedprivseg.cli import inquiry
 from fedprivseg.cli.terminal import print_table
+from fedprivseg.cli.writers import writer
 from fedprivseg.errors import FolderError, RequestError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 
 @app.command()
+@writer
 def request(home: Home, application: Annotated[Path, typer.Argument(help="A TOML file.")], who: Who) -> None:
     """Ask for access. The file states title, scenario, logic, effect, days, members and a table range: sources, level,
     granularities, uses."""
@@ -40,6 +42,7 @@ def request(home: Home, application: Annotated[Path, typer.Argument(help="A TOML
 
 
 @app.command()
+@writer
 def review(
     home: Home,
     number: Annotated[str, typer.Argument(metavar="REQUEST", help="Such as request-1.")],
@@ -60,6 +63,7 @@ def review(
 
 
 @app.command()
+@writer
 def revoke(home: Home, number: Annotated[str, typer.Argument(metavar="REQUEST")], who: Who, reasons: Reasons) -> None:
     """End an approval before its term."""
     _done(_file(home).revoke(number, _member(home, who), reasons, _now()))

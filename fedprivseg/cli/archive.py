@@ -11,6 +11,7 @@ import typer
 
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.vault import Who, passphrase_of
+from fedprivseg.cli.writers import writer
 
 app = typer.Typer(help="A site's archives: compressed, sealed, for a stated term.", no_args_is_help=True)
 
@@ -21,6 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 
 @app.command()
+@writer
 def create(
     run_folder: Run,
     site: Site,
@@ -44,6 +46,7 @@ def create(
 
 
 @app.command("list")
+@writer
 def list_(run_folder: Run, site: Site, who: Who = "", as_json: AsJson = False) -> None:
     """The archives of a site, and whose term has ended. Exit status 1 if one does not open."""
     from fedprivseg.archiving import listed
@@ -69,6 +72,7 @@ def list_(run_folder: Run, site: Site, who: Who = "", as_json: AsJson = False) -
 
 
 @app.command()
+@writer
 def restore(
     run_folder: Run,
     site: Site,

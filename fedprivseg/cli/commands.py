@@ -27,6 +27,7 @@ from fedprivseg.cli.terminal import (
 )
 from fedprivseg.errors import DataError, FolderError, QuorumError, RequestError
 from fedprivseg.files import deliver
+from fedprivseg.lock import check_free
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,6 +100,7 @@ def run(
     chosen += [(key, value) for key, value in options.items() if value is not None]
     asked = load_scenario(scenario, chosen)
     folder = out or asked.folder
+    check_free(folder)
     finished = (folder / "result.json").exists()  # then nothing need be written: it may lie on a read-only disk
     console = open_console(stderr=as_json)
     if dry_run or not (folder / "result.json").exists():
@@ -136,10 +138,14 @@ def run(
 
 def _look_ahead(asked: Scenario, folder: Path, console: Console, *, dry_run: bool, as_json: bool) -> None:
     """The pre-flight of `run`: what is warned of, and with `dry_run` all that is known. Raises what it refuses."""
+    from fedprivseg.cache import require_cache
     from fedprivseg.preflight import refuse
     from fedprivseg.run import preflight
 
     ahead = preflight(asked, folder)
+    if not dry_run:
+        require_cache()
+        refuse(ahead)
     if dry_run and as_json:
         typer.echo(ahead.model_dump_json())
     elif dry_run:
@@ -152,9 +158,10 @@ def _look_ahead(asked: Scenario, folder: Path, console: Console, *, dry_run: boo
             highlight=False,
             markup=False,
         )
-    if not dry_run:
+    if dry_run:
+        refuse(ahead)
+    else:
         print_warnings(ahead.warnings, console)
-    refuse(ahead)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedprivseg.cli.terminal import print_table
+from fedprivseg.cli.writers import writer
 from fedprivseg.errors import RequestError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 
 @app.command()
+@writer
 def order(
     run_folder: Run,
     site: Site,
@@ -49,6 +51,7 @@ def order(
 
 
 @app.command()
+@writer
 def approve(run_folder: Run, site: Site, who: Who, as_json: AsJson = False) -> None:
     """Approve the site's last order. By a data manager or a chief who did not give it."""
     from fedprivseg import disposal
@@ -61,6 +64,7 @@ def approve(run_folder: Run, site: Site, who: Who, as_json: AsJson = False) -> N
 
 
 @app.command("carry-out")
+@writer
 def carry_out(
     run_folder: Run,
     site: Site,

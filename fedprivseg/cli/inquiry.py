@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedprivseg.cli.terminal import print_table
+from fedprivseg.cli.writers import writer
 from fedprivseg.errors import FolderError, RequestError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class StaffPurpose(StrEnum):
 
 
 @app.command(epilog=STATUS)
+@writer
 def ask(
     run_folder: Run,
     site: Site,
@@ -110,6 +112,7 @@ def ask(
 
 
 @app.command(epilog=STATUS + " A query of everything is allowed if anything is shown.")
+@writer
 def query(
     run_folder: Run,
     site: Site,
@@ -141,6 +144,7 @@ def query(
 
 
 @app.command()
+@writer
 def simulate(
     run_folder: Run,
     site: Site,

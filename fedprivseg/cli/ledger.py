@@ -51,6 +51,11 @@ def verify(run_folder: Run) -> None:
         typer.echo(
             f"{site}: MISSING: it has shown its key in this run, and its ledger is gone. Put back a copy, and verify it."
         )
+    for site in _unknown(run_folder, keys) if not broken else ():
+        broken = True
+        typer.echo(
+            f"{site}: UNKNOWN: the server had payloads of it, and its record of the sites' keys does not name it."
+        )
     if not broken:
         for sentence in _contradictions(run_folder):
             broken = True
@@ -61,11 +66,13 @@ def verify(run_folder: Run) -> None:
 
 @app.command()
 def query(run_folder: Run, event: Event = "", site: Site = "", where: Matching = None) -> None:
-    """Lines of the ledgers: site, line, time, event, and what each says in short. Does not verify them."""
+    """Lines of the ledgers: site, line, time, event, and what each says in short. Exit status 1 if a ledger does not hold: what
+    is listed is then not what was written."""
     rows = []
     for line in _lines(run_folder, event, site, where or []):
         rows.append([line.site, str(line.index), line.time, line.event, "; ".join(_said(line))])
     print_table("", ["site", "line", "time", "event", "says"], rows)
+    _end_if_broken(run_folder)
 
 
 @app.command()
@@ -76,19 +83,52 @@ def export(
     site: Site = "",
     where: Matching = None,
 ) -> None:
-    """Write whole lines of the ledgers, signatures and all, as JSON Lines: an auditor's copy."""
+    """Write whole lines of the ledgers, signatures and all, as JSON Lines: an auditor's copy. Exit status 1 if a ledger does
+    not hold."""
     body = "".join(
         json.dumps({**vars(line), "facts": dict(line.facts)}, sort_keys=True) + "\n"
         for line in _lines(run_folder, event, site, where or [])
     )
     deliver(out, body)
     typer.echo(f"{out}: {body.count(chr(10))} lines")
+    _end_if_broken(run_folder)
+
+
+def _end_if_broken(run_folder: Path) -> None:
+    """End with status 1 and a sentence for each ledger that does not hold."""
+    from fedprivseg.evidence import known_keys
+    from fedprivseg.policy import ledger
+
+    keys, faults = known_keys(run_folder), []
+    for path in _ledgers(run_folder):
+        try:
+            ledger.verify(path, public_hex=keys.get(path.parent.name))
+        except LedgerError as fault:
+            faults.append(f"{path.parent.name}: BROKEN: {fault}")
+    faults += [
+        f"{site}: MISSING: its ledger is gone. Put back a copy, and verify it." for site in _missing(run_folder, keys)
+    ]
+    for sentence in faults:
+        typer.echo(sentence, err=True)
+    if faults:
+        raise typer.Exit(1)
 
 
 def _missing(run_folder: Path, keys: Mapping[str, str]) -> list[str]:
     """Whose ledger must be there and is not: a site that the server knows by its key, and the server that has a folder."""
     expected = {*keys} - {"server"} | ({"server"} if (run_folder / "server").is_dir() else set())
     return sorted(expected - {path.parent.name for path in _ledgers(run_folder)})
+
+
+def _unknown(run_folder: Path, keys: Mapping[str, str]) -> list[str]:
+    """The sites whose payloads the server had, and whose keys it does not know any more."""
+    from fedprivseg.policy.ledger import read
+
+    path = run_folder / "server" / "ledger.jsonl"
+    came = [
+        line for line in (read(path) if path.exists() else ()) if line.event == "receipt" and "digest" in line.facts
+    ]
+    return sorted({str(line.facts.get("site")) for line in came} - keys.keys())
 
 
 def _said(line: Line) -> list[str]:

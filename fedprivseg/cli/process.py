@@ -43,7 +43,7 @@ def main() -> None:
     stop.listen()
     status, said = 0, ""
     try:
-        status = app(standalone_mode=False) or 0
+        status = app(prog_name="fedprivseg", standalone_mode=False) or 0
     except FedprivsegError as fault:
         status, said = fault.status, str(fault)
     except ClickException as fault:

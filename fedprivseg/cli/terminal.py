@@ -74,7 +74,9 @@ def print_missing(result: Result, console: Console) -> None:
     """Each site that left the run, and why: a line of its own that nobody overlooks."""
     for name, site in result.sites.items():
         if site.status != "ok":
-            console.print(f"MISSING: site {name} {site.status}", style="bold red", highlight=False)
+            console.print(
+                f"MISSING: site {name} {site.status}", style="bold red", highlight=False, markup=False, emoji=False
+            )
 
 
 def print_warnings(warnings: Sequence[str], console: Console) -> None:
@@ -144,10 +146,10 @@ def print_result(result: Result, console: Console) -> None:
     over = "" if stayed == len(result.sites) else f" over {stayed} of {len(result.sites)} sites"
     console.print(f"mean Dice {mean}{over}, wall time {result.wall_s:.0f} s", highlight=False)
     for failure in result.failures:
-        console.print(f"WARNING: {failure}", highlight=False, style="bold red")
+        console.print(f"WARNING: {failure}", highlight=False, markup=False, emoji=False, style="bold red")
     for note in result.notes:
         if note not in result.failures:
-            console.print(f"note: {note}", highlight=False)
+            console.print(f"note: {note}", highlight=False, markup=False, emoji=False)
     for name, site in result.sites.items():
         for note in site.notes:
             console.print(f"note: {name}: {note}", highlight=False, markup=False, emoji=False)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fedprivseg.cli.terminal import print_table
+from fedprivseg.cli.writers import writer
 from fedprivseg.errors import RequestError
 
 app = typer.Typer(help="A site's vault: its key, backup and recovery, and whether it opens.", no_args_is_help=True)
@@ -24,6 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 
 @app.command()
+@writer
 def key(
     run_folder: Run,
     site: Site,
@@ -44,6 +46,7 @@ def key(
 
 
 @app.command()
+@writer
 def backup(
     run_folder: Run, site: Site, out: Annotated[Path, typer.Option("-o", "--out", help="The backup, a new file.")]
 ) -> None:
@@ -58,6 +61,7 @@ def backup(
 
 
 @app.command()
+@writer
 def restore(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.")],
     run_folder: Run,
@@ -75,6 +79,7 @@ def restore(
 
 
 @app.command()
+@writer
 def check(run_folder: Run, site: Site, as_json: AsJson = False) -> None:
     """Open every sealed file of a site to its last byte, and name what does not open or lies open. Exit status 1 if any."""
     from fedprivseg.safekeeping import check as check_site
@@ -92,6 +97,7 @@ def check(run_folder: Run, site: Site, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@writer
 def export(
     run_folder: Run,
     site: Site,
@@ -106,6 +112,7 @@ def export(
 
 
 @app.command()
+@writer
 def show(
     run_folder: Run,
     site: Site,

@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from fedprivseg.compliance import access, collection, destruction, storage, transport, use
 from fedprivseg.compliance.evidence import Evidence, State, Verdict
 from fedprivseg.compliance.strategy import graded
+from fedprivseg.documents import damaged, read_json
 from fedprivseg.files import write_text
 
 COMPLIANCE = "compliance.json"
@@ -57,11 +58,15 @@ def write_compliance(run: Path) -> tuple[Finding, ...]:
 
 
 def read_compliance(run: Path) -> tuple[Finding, ...]:
-    """What `write_compliance` kept; nothing if it was not called."""
+    """What `write_compliance` kept; nothing if it was not called. Raises FolderError if it is damaged."""
     path = run / COMPLIANCE
     if not path.exists():
         return ()
-    return tuple(Finding.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8")))
+    remedy = "Delete it and write the report again"
+    try:
+        return TypeAdapter(tuple[Finding, ...]).validate_python(read_json(path, remedy))
+    except ValidationError:
+        raise damaged(path, "was changed: it is no record of clauses", remedy) from None
 
 
 CLAUSES: tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...] = (

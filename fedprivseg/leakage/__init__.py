@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import save_file
-
 import fedprivseg
+from fedprivseg.arrays import save_arrays
 from fedprivseg.attacks import choose
 from fedprivseg.attacks.attack import FULL, SMALL, Progress
 from fedprivseg.compute import threads
-from fedprivseg.config import Scenario
-from fedprivseg.errors import FolderError, RequestError
-from fedprivseg.files import require_writable, whole, write_text
+from fedprivseg.documents import write_document
+from fedprivseg.errors import RequestError
+from fedprivseg.files import require_writable
 from fedprivseg.findings import Budget, Leakage
 from fedprivseg.leakage.codes import attack_codes
 from fedprivseg.leakage.part import Drafts, Part
 from fedprivseg.leakage.people import attack_people
 from fedprivseg.leakage.scene import Scene
 from fedprivseg.leakage.updates import attack_updates
+from fedprivseg.lock import alone
 from fedprivseg.methods import resolve
 from fedprivseg.records import digest
+from fedprivseg.results import check_files, read_result, read_scenario
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.station import Station, station_folder
 
@@ -42,19 +42,24 @@ def attack_run(
     shows images. What an interrupted battery had finished is not attacked again. budget: ``small`` attacks the first site,
     ``full`` all of them, longer. attacks, sites: names; none is all.
 
-    Raises RequestError for an unknown name or a folder without a finished run, LedgerError if a stored payload is not in its
-    site's ledger as released.
+    Raises RequestError for an unknown name, a folder without a finished run or with damaged files, or one that somebody else
+    works in; LedgerError if a stored payload is not in its site's ledger as released.
     """
-    if not (run / "result.json").exists():
-        raise FolderError(f"{run} holds no finished run (no result.json); run the scenario into it first")
-    scenario = Scenario.model_validate_json((run / "scenario.json").read_text(encoding="utf-8"))
+    read_result(run)
+    require_writable(run)
+    with alone(run):
+        return _attack(run, budget, attacks, sites, progress)
+
+
+def _attack(run: Path, budget: Budget, attacks: Sequence[str], sites: Sequence[str], progress: Progress) -> Leakage:
+    check_files(run)
+    scenario = read_scenario(run)
     names = sorted(site.name for site in scenario.sites)
     if unknown := sorted(set(sites) - set(names)):
         raise RequestError(f"unknown site {unknown[0]!r}; the sites of this run are: {', '.join(names)}")
     if len(names) < 2:
         raise RequestError("the run has one site; attackers here use what other sites have, so there must be another")
     drawers, tellers, inverts = choose(attacks)
-    require_writable(run)
     victims = list(sites) or (names if budget == "full" else names[:1])
     method = resolve(scenario.method)
     benches = {name: Bench(Station.read(station_folder(run, name) / "station.json"), scenario) for name in names}
@@ -90,9 +95,8 @@ def attack_run(
         seconds=sum(part.seconds for part in parts),
     )
     if scenario.report.images:
-        with whole(run / "attacks.safetensors") as draft:
-            shown = {name: value for part in worst.values() for name, value in part.shown.items()}
-            save_file({name: np.ascontiguousarray(value) for name, value in shown.items()}, draft)
-    write_text(run / "attacks.json", result.model_dump_json(indent=1))
+        shown = {name: value for part in worst.values() for name, value in part.shown.items()}
+        save_arrays(run / "attacks.safetensors", shown)
+    write_document(run / "attacks.json", result.model_dump(mode="json"))
     drafts.forget()
     return result

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
-from safetensors.numpy import load_file, save_file
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fedprivseg.files import whole, write_text
-from fedprivseg.findings import Inferred, Redrawn
+from fedprivseg.arrays import load_arrays, save_arrays
+from fedprivseg.documents import damaged, read_document, write_document
+from fedprivseg.findings import AGAIN, Inferred, Redrawn
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,13 @@ class _Record(BaseModel):
     seconds: float
 
 
+def _recorded(path: Path) -> _Record:
+    try:
+        return _Record.model_validate(read_document(path, AGAIN))
+    except ValidationError:
+        raise damaged(path, "is no record of a finished attack", AGAIN) from None
+
+
 class Drafts:
     """Parts that are finished, as files ``attacks.draft-<piece>.*`` of the run in `run` until all of them are. stamp: of what
     was attacked and how; a draft with another stamp counts as none. pictures: whether any may be written."""
@@ -69,17 +76,16 @@ class Drafts:
         path = self._run / f"attacks.draft-{piece.name}.json"
         shown = path.with_suffix(".safetensors")
         if path.exists():
-            record = _Record.model_validate_json(path.read_bytes())
+            record = _recorded(path)
             if record.stamp == self._stamp:
-                pictures = load_file(shown) if shown.exists() else {}
+                pictures = load_arrays(shown, AGAIN) if shown.exists() else {}
                 return Part(record.redrawn, record.inferred, record.left_out, pictures, record.seconds)
         start = time.perf_counter()
         part = piece.carry_out()
         part = replace(part, seconds=time.perf_counter() - start)
         shown.unlink(missing_ok=True)
         if self._pictures and part.shown:
-            with whole(shown) as draft:
-                save_file({name: np.ascontiguousarray(value) for name, value in part.shown.items()}, draft)
+            save_arrays(shown, part.shown)
         record = _Record(
             stamp=self._stamp,
             redrawn=part.redrawn,
@@ -87,7 +93,7 @@ class Drafts:
             left_out=part.left_out,
             seconds=part.seconds,
         )
-        write_text(path, record.model_dump_json())
+        write_document(path, record.model_dump(mode="json"))
         return part
 
     def forget(self) -> None:

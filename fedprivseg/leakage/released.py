@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fedprivseg.documents import content_of
 from fedprivseg.errors import LedgerError
 from fedprivseg.policy import ledger
+from fedprivseg.policy.ledger import Line
 from fedprivseg.records import Kind, Payload, digest
 from fedprivseg.site.station import station_folder
 
@@ -23,10 +25,12 @@ class Released:
         self._site = site
 
     def rows(self, action: str, count: int) -> np.ndarray:
-        """The first `count` codes (count, C, h, w) that `action` sent."""
+        """The first `count` codes (count, C, h, w) that `action` sent. Raises FolderError for a shard that is gone: fewer codes
+        would be another attack."""
         parts: list[np.ndarray] = []
-        for path in sorted((self._folder / action).glob("*.safetensors")):
-            parts.append(self._checked(path).arrays["codes"])
+        numbers = {line.facts.get("number") for line in self._lines if line.facts.get("action") == action}
+        for number in sorted(number for number in numbers if isinstance(number, int)):
+            parts.append(self._checked(self._folder / action / f"{number:05d}.safetensors").arrays["codes"])
             if sum(map(len, parts)) >= count:
                 break
         return np.concatenate(parts)[:count]
@@ -40,12 +44,19 @@ class Released:
         return None
 
     @cached_property
-    def _digests(self) -> frozenset[object]:
+    def _lines(self) -> tuple[Line, ...]:
+        """The releases in the site's ledger since the last withdrawal of consent, after which all was sent again."""
         ledger.verify(self._ledger)
-        return frozenset(line.facts.get("digest") for line in ledger.read(self._ledger) if line.event == "release")
+        lines = ledger.read(self._ledger)
+        begun = max((line.index for line in lines if line.event == "withdrawal"), default=0)
+        return tuple(line for line in lines if line.event == "release" and line.index >= begun)
+
+    @cached_property
+    def _digests(self) -> frozenset[object]:
+        return frozenset(line.facts.get("digest") for line in self._lines)
 
     def _checked(self, path: Path) -> Payload:
-        body = path.read_bytes()
+        body = content_of(path)
         if digest(body) not in self._digests:
             raise LedgerError(
                 f"a stored payload of {self._site} ({path.parent.name} {path.stem}) is not in its ledger as released"

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from pydantic import Field
-from safetensors.numpy import load_file, save_file
 
+from fedprivseg.arrays import load_arrays, save_arrays
 from fedprivseg.expected import MOST_LOSS, Array, Expected
-from fedprivseg.files import whole
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import (
@@ -307,9 +306,8 @@ class Pooled(Method):
                 device=federation.device,
                 progress=lambda _, done, total: federation.progress("train pooled", done, total),
             )
-            with whole(path) as draft:
-                save_file(weights_of(net), draft)
-        return load_file(path)
+            save_arrays(path, weights_of(net))
+        return load_arrays(path)
 
 
 def _all(rows: Codes) -> np.ndarray:

@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 from pydantic import Field, model_validator
-from safetensors import safe_open
 
+from fedprivseg.arrays import load_with_facts, save_arrays
 from fedprivseg.compute import Half
 from fedprivseg.expected import MOST_CODE, Array, Expected
-from fedprivseg.files import whole
 from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
 from fedprivseg.methods.method import (
     MEASURED,
@@ -435,7 +434,6 @@ class PrivacySF(CodedMethod):
 
     def _mapping(self, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]) -> SiteMapping:
         """The segmentation network, trained or found again as an earlier attempt left it."""
-        from safetensors.torch import save_file
 
         from fedprivseg.nets.descent import Schedule
         from fedprivseg.nets.fitting_mapping import fit_mapping
@@ -460,15 +458,16 @@ class PrivacySF(CodedMethod):
             device=federation.device,
             progress=lambda _, done, total: federation.progress("train mapping", done, total),
         )
-        state = {name: value.cpu().contiguous() for name, value in mapping.state_dict().items()}
-        with whole(path) as draft:
-            save_file(state, draft, metadata={"sites": " ".join(mapping.sites)})
+        state = {name: value.cpu().numpy() for name, value in mapping.state_dict().items()}
+        save_arrays(path, state, {"sites": " ".join(mapping.sites)})
         return mapping
 
     def _load(self, path: Path) -> SiteMapping:
-        with safe_open(path, framework="pt") as file:
-            mapping = self._build(tuple(file.metadata()["sites"].split()), 0)
-            mapping.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        import torch
+
+        state, facts = load_with_facts(path)
+        mapping = self._build(tuple(facts["sites"].split()), 0)
+        mapping.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
         return mapping.eval()
 
     def _build(self, sites: tuple[str, ...], seed: int) -> SiteMapping:

@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
+from fedprivseg.arrays import load_with_facts, save_arrays
 from fedprivseg.errors import QuorumError
 from fedprivseg.expected import MOST_BUDGET, MOST_LOSS, MOST_WEIGHT, Array, Check, Expected
-from fedprivseg.files import whole
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.local import LocalRule, Trained, received_net, run_round, spent, trained_history
 from fedprivseg.methods.masking import MASKING, MASKING_DECLARES, in_fixed_point, masked_round, mean_of
@@ -347,12 +345,9 @@ def _save(path: Path, number: int, arrays: Weights, state: Weights) -> None:
     content = {NET + name: value for name, value in arrays.items()} | {
         STATE + name: value for name, value in state.items()
     }
-    with whole(path) as draft:
-        save_file({name: np.ascontiguousarray(value) for name, value in content.items()}, draft, {"round": str(number)})
+    save_arrays(path, content, {"round": str(number)})
 
 
 def _load(path: Path) -> tuple[int, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    with safe_open(path, framework="np") as file:
-        number = int(file.metadata()["round"])
-        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return number, under(found, NET), under(found, STATE)
+    found, facts = load_with_facts(path)
+    return int(facts["round"]), under(found, NET), under(found, STATE)

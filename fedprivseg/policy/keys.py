@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -124,17 +125,13 @@ def statement(run_id: str, site: str, action: str, number: int, body_digest: str
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Write a key file that only the owner can read (mode 0600), whole or not at all.
+    """Write a key file that only the owner can read (mode 0600), whole or not at all, whenever the process is killed.
 
-    Raises RequestError if the file exists (a key is never overwritten) or cannot be written.
+    A killed process leaves its draft (``.<name>.*.draft``), which nobody reads. Raises RequestError if the file exists (a key
+    is never overwritten) or cannot be written.
     """
     try:
-        # O_EXCL: two processes that create the key of one site at once cannot both believe that theirs counts.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise RequestError(
-            f"the key file {path.name} exists already; a key is never overwritten. Load it, or move it away first."
-        ) from None
+        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".draft", dir=path.parent)
     except OSError as fault:
         raise RequestError(_unusable(path, "created", fault)) from None
     try:
@@ -142,9 +139,16 @@ def write_secret(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        # A link and no renaming: of two processes that create the key of one site at once, one finds that it is there.
+        os.link(draft, path)
+    except FileExistsError:
+        raise RequestError(
+            f"the key file {path.name} exists already; a key is never overwritten. Load it, or move it away first."
+        ) from None
     except OSError as fault:
-        path.unlink(missing_ok=True)  # half a key is worse than none: it would block the next attempt
         raise RequestError(_unusable(path, "written", fault)) from None
+    finally:
+        Path(draft).unlink(missing_ok=True)
 
 
 def read_secret(path: Path, length: int) -> bytes:

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from fedprivseg.arrays import load_arrays
 from fedprivseg.compliance import write_compliance
 from fedprivseg.config import Scenario, validated
 from fedprivseg.errors import FedprivsegError, FolderError, LedgerError, RequestError
+from fedprivseg.evidence import read_identities
 from fedprivseg.files import deliver, require_writable
-from fedprivseg.findings import Leakage, What, read_leakage
+from fedprivseg.findings import AGAIN, Leakage, What, read_leakage
 from fedprivseg.pages.frame import render
 from fedprivseg.policy import ledger
 from fedprivseg.records import PHASES, STRUCTURES, Kind
@@ -179,8 +180,7 @@ def _images(result: Result) -> bool:
 def _hospitals(folder: Path, result: Result, scenario: Scenario, images: bool) -> list[Hospital]:
     if sorted(result.sites) != sorted(site.name for site in scenario.sites):
         raise FolderError(f"{folder / 'result.json'} tells of other sites than its scenario; run the scenario again")
-    keys = folder / "server" / "identities.json"
-    known: dict[str, str] = json.loads(keys.read_text(encoding="utf-8")) if keys.exists() else {}
+    known = read_identities(folder)
     titles = Counter(site.title for site in scenario.sites)
     hospitals = []
     for config in scenario.sites:
@@ -271,7 +271,7 @@ def _drawings(hospitals: Sequence[Hospital]) -> dict[str, dict[str, Markup]]:
 def _redrawn(folder: Path, leakage: Leakage) -> dict[tuple[str, What], dict[str, list[Markup]]]:
     """(site, what) -> row -> three pictures: what the strongest attack drew, beside the truth."""
     path = folder / "attacks.safetensors"
-    arrays = load_file(path) if path.exists() else {}
+    arrays = load_arrays(path, AGAIN) if path.exists() else {}
     whats: tuple[What, What] = ("images", "masks")
     rows = {
         "truth": "the truth, which stayed",

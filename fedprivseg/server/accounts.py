@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedprivseg.files import write_text
+from fedprivseg.documents import read_document, write_document
+from fedprivseg.server.receipts import Receipts
 
 ACCOUNTS = "accounts.json"
 """In the server's folder."""
@@ -51,15 +51,24 @@ class Accounts:
             "sites": {name: vars(account) for name, account in self.sites.items()},
             "entries": self.entries,
         }
-        write_text(folder / ACCOUNTS, json.dumps(content, indent=1, sort_keys=True))
+        write_document(folder / ACCOUNTS, content)
 
-    def recall(self, folder: Path) -> None:
+    def recall(self, folder: Path, receipts: Receipts) -> None:
         """Go on with those of an interrupted attempt in `folder`, if there was one: what was sent then was sent, and a site
-        that failed is asked again."""
+        that failed is asked again. They are saved after each order, so they may be missing in the midst of the first alone.
+        Raises FolderError if they are gone or damaged."""
         path = folder / ACCOUNTS
-        if not path.exists():
-            return
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() or len(receipts.orders) > 1:
+            self._read(path)
+        self.count(receipts)
+
+    def count(self, receipts: Receipts) -> None:
+        """Take the bytes of every site from the receipts of the server's ledger, so that a kill loses none."""
+        for name, account in self.sites.items():
+            account.bytes_up, account.bytes_down = receipts.size(name)
+
+    def _read(self, path: Path) -> None:
+        content = read_document(path)
         self.stages, self.entries = content["stages"], content["entries"]
         for name, values in content["sites"].items():
             self.sites[name] = _asked_again(Account(**values))
@@ -67,12 +76,13 @@ class Accounts:
 
 def begin_again(folder: Path) -> None:
     """Let every site take part again in a run whose models were deleted; what it cost stays counted. `folder`: the server's."""
+    if not (folder / ACCOUNTS).exists():
+        return
     accounts = Accounts({})
-    accounts.recall(folder)
+    accounts._read(folder / ACCOUNTS)
     for account in accounts.sites.values():
         account.status, account.failed = OK, False
-    if accounts.sites:
-        accounts.save(folder)
+    accounts.save(folder)
 
 
 def left(accounts: Mapping[str, Account]) -> str:

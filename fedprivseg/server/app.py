@@ -12,8 +12,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedprivseg.compute import device, threads
-from fedprivseg.config import Scenario
+from fedprivseg.files import whole
 from fedprivseg.methods import resolve
+from fedprivseg.results import read_run_id, read_scenario
 from fedprivseg.server.federation import GridFederation
 
 app = ServerApp()
@@ -26,9 +27,9 @@ POLL_S = 0.02
 def main(grid: Grid, context: Context) -> None:
     """Conduct the scenario's method; each site's METRIC payload ends in ``server/metrics/<site>.safetensors``."""
     folder = Path(str(context.run_config["run-folder"]))
-    scenario = Scenario.model_validate_json((folder / "scenario.json").read_text(encoding="utf-8"))
+    scenario = read_scenario(folder)
     method = resolve(scenario.method)
-    run_id = (folder / "run-id").read_text()
+    run_id = read_run_id(folder)
     metrics = folder / "server" / "metrics"
     metrics.mkdir(parents=True, exist_ok=True)
     if hasattr(
@@ -38,4 +39,5 @@ def main(grid: Grid, context: Context) -> None:
     with threads(scenario.resources.cpus):
         federation = GridFederation(grid, scenario, folder / "server", run_id, device(scenario.resources.gpus))
         for site, payload in method.conduct(federation).items():
-            (metrics / f"{site}.safetensors").write_bytes(payload.encode())
+            with whole(metrics / f"{site}.safetensors") as draft:
+                draft.write_bytes(payload.encode())

@@ -6,7 +6,6 @@ one that fails or is silent, which is asked again when an unfinished run goes on
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from flwr.serverapp import Grid
 from fedprivseg.config import Scenario
 from fedprivseg.errors import LedgerError, PayloadError, QuorumError, SiteError
 from fedprivseg.expected import DESCRIBE, DESCRIPTION, Expected
-from fedprivseg.files import write_text
 from fedprivseg.messages import (
     MESSAGE_TYPE,
     UNKNOWN,
@@ -33,6 +31,7 @@ from fedprivseg.messages import (
     write_order,
 )
 from fedprivseg.methods.method import Codes
+from fedprivseg.policy import ledger
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Fact, Ledger
 from fedprivseg.policy.transport import Card, EncryptionKey
@@ -41,7 +40,9 @@ from fedprivseg.progress import ProgressFile
 from fedprivseg.protections import protected
 from fedprivseg.records import Budget, CrossSite, CurvePoint, Entry, Kind, Order, Payload, digest
 from fedprivseg.server.accounts import OK, Account, Accounts, left
+from fedprivseg.server.identities import IDENTITIES, read_identities, write_identities
 from fedprivseg.server.intake import Intake
+from fedprivseg.server.receipts import SENT, Receipts
 from fedprivseg.server.store import Store
 
 MOST_STATUS = 600
@@ -76,12 +77,15 @@ class GridFederation:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.progress = ProgressFile(folder / "progress.json")
-        self.store = Store(folder / "codes")
         self._accounts = Accounts({site.name: Account() for site in scenario.sites})
-        self._accounts.recall(folder)
         key, opener = folder / "key.pem", folder / "encryption.pem"
         identity = SiteKey.load(key) if key.exists() else SiteKey.create(key)
         self._ledger = Ledger(folder / "ledger.jsonl", identity, SERVER)
+        ledger.verify(self._ledger.path, public_hex=identity.public_hex)
+        self._receipts = Receipts(ledger.read(self._ledger.path))
+        self._sent: dict[str, int] = {}
+        self.store = Store(folder / "codes", self._receipts.digests)
+        self._accounts.recall(folder, self._receipts)
         self._key = EncryptionKey.load(opener) if opener.exists() else EncryptionKey.create(opener)
         self._card = Card.issue(identity, self._key).text()
         self._seen: dict[str, int] = {}
@@ -121,7 +125,6 @@ class GridFederation:
         for site, reply in self._exchange(orders).items():
             if isinstance(reply, Released):
                 account = self.accounts[site]
-                account.bytes_up += len(reply.body)
                 account.seconds += reply.seconds
                 account.peak_rss_mb = max(account.peak_rss_mb, reply.peak_rss_mb)
             if (payload := self._receive(site, orders[site], expected, reply)) is None:
@@ -270,10 +273,9 @@ class GridFederation:
 
     def _identities(self, presented: dict[str, str]) -> dict[str, str]:
         """The keys first presented in this run; a site that later presents another is caught by its signatures."""
-        path = self.folder / "identities.json"
-        known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-        merged = {**presented, **known}
-        write_text(path, json.dumps(merged, sort_keys=True, indent=1))
+        spoken = self._receipts.orders or (self.folder / IDENTITIES).exists()
+        merged = {**presented, **(read_identities(self.folder) if spoken else {})}
+        write_identities(self.folder, merged)
         return merged
 
     def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
@@ -281,8 +283,7 @@ class GridFederation:
         messages, head = [], self._ledger.head()
         for site, order in orders.items():
             envelope = Envelope(order, self._run_id, self._scenario_json, head, self._card)
-            if order.answer is not None:
-                self.accounts[site].bytes_down += len(order.answer.encode())
+            self._sent[site] = 0 if order.answer is None else len(order.answer.encode())
             messages.append(Message(write_order(envelope), self._nodes[site], MESSAGE_TYPE))
         replies: dict[str, Reply] = {}
         for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
@@ -308,7 +309,7 @@ class GridFederation:
         written into the server's ledger, with the head of the site's own, before it is used."""
         facts: dict[str, Fact] = {"action": order.action, "number": order.number, "site": site}
         if isinstance(reply, Failed):
-            self._ledger.append("receipt", {**facts, "error": reply.error, "log": reply.log_id})
+            self._note({**facts, "error": reply.error, "log": reply.log_id})
             self._fail(
                 site,
                 f"failed in {order.action!r}: {reply.error}. "
@@ -323,7 +324,7 @@ class GridFederation:
             self._turn_away(site, order.action, fault)
             return None
         if isinstance(reply, Refused):
-            self._ledger.append("receipt", {**facts, "rule": reply.rule})
+            self._note({**facts, "rule": reply.rule})
             if reply.rule == LAPSED:
                 self._forget(site)
             self._leave(site, f"withheld by its gate in {order.action!r} ({reply.rule}): {reply.reason}")
@@ -332,15 +333,22 @@ class GridFederation:
         try:
             body = self._intake.opened(site, order, expected, reply)
         except PayloadError as fault:
-            self._ledger.append("receipt", {**facts, "digest": digest(reply.body)})
+            self._note({**facts, "digest": digest(reply.body)})
             self._turn_away(site, order.action, fault)
             return None
-        self._ledger.append("receipt", {**facts, "digest": digest(body)})
+        self._note({**facts, "digest": digest(body)})
         try:
             return self._intake.checked(site, order, expected, body, self.accounts[site].facts)
         except PayloadError as fault:
             self._turn_away(site, order.action, fault)
             return None
+
+    def _note(self, facts: Mapping[str, Fact]) -> None:
+        """Write the receipt into the server's ledger, and count it."""
+        site = str(facts["site"])
+        sent = {SENT: self._sent[site]} if self._sent.get(site) else {}
+        self._receipts.note(self._ledger.append("receipt", {**facts, **sent}))
+        self._accounts.count(self._receipts)
 
     def _turn_away(self, site: str, action: str, fault: Exception) -> None:
         self._leave(site, f"refused at the intake in {action!r}: {fault}")

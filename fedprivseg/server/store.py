@@ -9,14 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from fedprivseg.errors import PayloadError
+from fedprivseg.documents import content_of, damaged, read_json
 from fedprivseg.files import whole, write_text
 from fedprivseg.records import Payload, digest
+
+_AGAIN = "Delete it and run the same command again: it is asked for again"
+"""What helps against a damaged shard, or a damaged note of one."""
 
 
 class CodeTable:
@@ -60,10 +64,15 @@ class CodeTable:
 
 
 class Store:
-    """Shards under ``<folder>/<site>/<action>/<number>.safetensors``, each with its SHA-256 beside it."""
+    """Shards under ``<folder>/<site>/<action>/<number>.safetensors``, each with its SHA-256 beside it.
 
-    def __init__(self, folder: Path) -> None:
+    receipts: SHA-256 of what came, by site, action and number, from a ledger that verifies; a shard of which it tells nothing,
+    or something else, is not used. None: what stands beside a shard is believed.
+    """
+
+    def __init__(self, folder: Path, receipts: Mapping[tuple[str, str, int], str] | None = None) -> None:
         self.folder = folder
+        self._receipts = None if receipts is None else dict(receipts)
 
     def put(self, action: str, payload: Payload, body: bytes) -> None:
         """Keep the bytes of a verified shard. Writing the same shard twice changes nothing."""
@@ -71,21 +80,27 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as draft:
             draft.write_bytes(body)
-        write_text(path.with_suffix(".json"), json.dumps({"sha256": digest(body), "shards": payload.shards}))
+        name = digest(body)
+        write_text(path.with_suffix(".json"), json.dumps({"sha256": name, "shards": payload.shards}))
+        if self._receipts is not None:
+            self._receipts[payload.site, action, payload.shard] = name
 
     def shards(self, site: str, action: str) -> tuple[int, set[int]]:
-        """How many shards the site announced (0 if none has come), and the numbers that are here and intact."""
+        """How many shards the site announced (0 if none has come), and the numbers that are here and intact. Raises FolderError
+        for one that is not what came."""
         announced, here = 0, set()
-        for note in sorted((self.folder / site / action).glob("*.json")):
-            entry = json.loads(note.read_text())
+        for note in sorted((self.folder / site / action).glob("[!.]*.json")):
+            path, entry = note.with_suffix(".safetensors"), read_json(note, _AGAIN)
+            if not isinstance(entry, dict) or type(entry.get("shards")) is not int or entry["shards"] < 1:
+                raise damaged(note, "was changed: it is no note of a shard", _AGAIN)
             announced = entry["shards"]
-            with note.with_suffix(".safetensors").open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != entry["sha256"]:
-                raise PayloadError(
-                    f"a stored shard of {site} ({action} {note.stem}) changed on disk; delete it and run again"
-                )
-            here.add(int(note.stem))
+            if not path.exists():
+                continue  # it is asked for again
+            number = int(note.stem)
+            came = entry.get("sha256") if self._receipts is None else self._receipts.get((site, action, number))
+            if digest(content_of(path, _AGAIN)) != came:
+                raise damaged(path, f"was changed: it is not what {site} sent", _AGAIN)
+            here.add(number)
         return announced, here
 
     def holds(self, site: str) -> bool:
@@ -100,9 +115,11 @@ class Store:
     def forget(self, site: str) -> tuple[str, ...]:
         """Delete every shard of `site`; the SHA-256 of each, as its site's ledger names it."""
         found = []
-        for note in sorted((self.folder / site).rglob("*.json")):
-            found.append(str(json.loads(note.read_text())["sha256"]))
-            note.with_suffix(".safetensors").unlink(missing_ok=True)
+        for path in sorted((self.folder / site).rglob("*.safetensors")):
+            with path.open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+            path.unlink()
+        for note in (self.folder / site).rglob("*.json"):
             note.unlink()
         return tuple(found)
 

@@ -73,7 +73,7 @@ class Bench:
         if not self._notes.has(PARTICIPANTS):
             found = cohort(read_release(self._station.release).subjects, self._station.site, self._station.data)
             found = self._rules.admit(found)
-            self._notes.write(PARTICIPANTS, COHORT.dump_json(found))
+            self._notes.write(PARTICIPANTS, COHORT.dump_python(found, mode="json"))
         return COHORT.validate_json(self._notes.read(PARTICIPANTS))
 
     def describe(self) -> dict[str, np.ndarray]:

@@ -6,11 +6,14 @@ These files name patients. At a site whose policy asks for encryption at rest th
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
+from fedprivseg.documents import content_of, read_document, stamped
 from fedprivseg.policy.disk import locked, write_whole
 from fedprivseg.policy.sealing import SealingKey
 from fedprivseg.site.vault import is_sealed, sealing_key
@@ -49,13 +52,20 @@ class Notes:
         return self.path(name).exists()
 
     def read(self, name: str) -> bytes:
-        """The note. Raises FileNotFoundError if there is none, SealError if one byte of it is not as it was written."""
+        """The note, a JSON document but for `ERRORS`. Raises FolderError if there is none or it is not as it was written,
+        SealError if one byte of a sealed one is not."""
         path = self.path(name)
-        body = path.read_bytes()
-        return body if self.key is None else self.key.open(path.name, body)
+        if self.key is not None:
+            return self.key.open(path.name, content_of(path))
+        if name != ERRORS:
+            read_document(path)
+        return content_of(path)
 
-    def write(self, name: str, body: bytes) -> None:
-        """Put `body` in the note's place, whole or not at all."""
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Put `content`, of which JSON holds all, in the place of the note `name`, whole or not at all."""
+        self._put(name, json.dumps(stamped(content)).encode())
+
+    def _put(self, name: str, body: bytes) -> None:
         path = self.path(name)
         write_whole(path, [body if self.key is None else self.key.seal(path.name, body)])
 
@@ -67,4 +77,4 @@ class Notes:
                 file.write(text)
             return
         with locked(self._home):
-            self.write(name, (self.read(name) if path.exists() else b"") + text.encode())
+            self._put(name, (self.read(name) if path.exists() else b"") + text.encode())

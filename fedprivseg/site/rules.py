@@ -234,7 +234,7 @@ class Rules:
         return content
 
     def _write_intake(self, content: dict[str, Any]) -> None:
-        self.notes.write(INTAKE, json.dumps(content).encode())
+        self.notes.write(INTAKE, content)
 
     def _register(self) -> Register | None:
         """The register of consent; None if the site has none that can be read, and then no consent stands."""

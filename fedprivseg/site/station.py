@@ -12,12 +12,16 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedprivseg.config import DataConfig, SiteConfig
+from fedprivseg.documents import content_of, damaged
 
 if TYPE_CHECKING:  # who starts a simulation needs no Flower for the variable's name
     from flwr.app import Context
+
+STATION = "station.json"
+"""The file in a site's folder that says where its program finds itself."""
 
 STATIONS = "FEDPRIVSEG_STATIONS"
 """Environment variable: the folder that holds ``<site>/station.json`` of every simulated site."""
@@ -63,8 +67,11 @@ class Station:
 
     @classmethod
     def read(cls, path: Path) -> Station:
-        """The station of a ``station.json``."""
-        content = StationFile.model_validate_json(path.read_text(encoding="utf-8-sig"))
+        """The station of a ``station.json``. Raises FolderError if it is gone or damaged."""
+        try:
+            content = StationFile.model_validate_json(content_of(path))
+        except ValidationError:
+            raise damaged(path, "was changed, or is cut short: it describes no site") from None
         return cls(
             content.site,
             content.data,

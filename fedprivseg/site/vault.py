@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load as read_safetensors
-from safetensors.numpy import load_file, save_file
 from safetensors.numpy import save as write_safetensors
 
+from fedprivseg.arrays import load_arrays, save_arrays
+from fedprivseg.documents import content_of
 from fedprivseg.errors import RequestError
-from fedprivseg.files import whole
 from fedprivseg.policy.disk import write_whole
 from fedprivseg.policy.profile import read_policy
 from fedprivseg.policy.sealing import SealingKey, wants_passphrase
@@ -61,21 +61,19 @@ class Vault:
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep `arrays` under `name`: either all of it is there afterwards, or what was there before."""
         path = self.path(name)
-        content = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
-        if self._key is not None:
-            write_whole(path, [self._key.seal(path.name, write_safetensors(content))])
+        if self._key is None:
+            save_arrays(path, arrays)
             return
-        with whole(path) as draft:
-            save_file(content, draft)
-            os.chmod(draft, 0o600)
+        content = {key: np.asarray(value, order="C") for key, value in arrays.items()}
+        write_whole(path, [self._key.seal(path.name, write_safetensors(content))])
 
     def load(self, name: str) -> dict[str, np.ndarray]:
-        """What was saved under `name`. Raises FileNotFoundError if nothing was, SealError if one byte of a sealed file is not
-        as it was saved."""
+        """What was saved under `name`. Raises FolderError if nothing was or the file is not as it was saved, SealError if one
+        byte of a sealed file is not."""
         path = self.path(name)
         if self._key is None:
-            return load_file(path)
-        return read_safetensors(self._key.open(path.name, path.read_bytes()))
+            return load_arrays(path)
+        return read_safetensors(self._key.open(path.name, content_of(path)))
 
 
 def prediction_name(row: int, phase: str) -> str:

@@ -165,9 +165,10 @@ class _Attempt:
         else:
             shas = texts(self.closing.facts.get("models"))
             parts = tuple(Part(name="network", sha256=sha256, here=False) for sha256 in shas)
-        if not parts:
+        told = [reference for form in taught for reference in form.references]
+        if not parts or not told:  # without the server's ledger it is not known what it was made of
             return []
-        last = max((reference for form in taught for reference in form.references), key=lambda each: each.time)
+        last = max(told, key=lambda each: each.time)
         form = Form(
             id=f"{self.prefix}model",
             sort="model",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from safetensors import safe_open
-
+from fedprivseg.arrays import facts_of
 from fedprivseg.config import Scenario
 from fedprivseg.policy import ledger
 from fedprivseg.policy.ledger import Line
@@ -87,8 +86,7 @@ def taught_by_shards(run: Path, site: str) -> bool:
     path = run / "server" / MODELS[0]
     if not path.exists():
         return True
-    with safe_open(path, framework="np") as file:
-        return site in (file.metadata() or {}).get("sites", "").split()
+    return site in facts_of(path).get("sites", "").split()
 
 
 def model_parts(run: Path) -> tuple[Part, ...]:

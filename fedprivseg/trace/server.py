@@ -16,10 +16,11 @@ from safetensors import safe_open
 
 from fedprivseg.config import Scenario
 from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.evidence import read_identities
 from fedprivseg.methods import resolve
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.policy.ledger import Line
-from fedprivseg.results import read_scenario
+from fedprivseg.results import read_run_id, read_scenario
 from fedprivseg.trace.reading import (
     PLAIN,
     RESEARCHER,
@@ -88,10 +89,9 @@ def trace_shard(run: Path, name: str) -> Trace:
     shard = _Shard(run, scenario, lines, _receipt(lines, name))
     method = resolve(scenario.method)
     forms = [*_arrival(shard)]
-    identities = run / "server" / "identities.json"
-    keys = json.loads(identities.read_text(encoding="utf-8")) if identities.exists() else {}
+    keys = read_identities(run)
     return Trace(
-        run=(run / "run-id").read_text(encoding="utf-8"),
+        run=read_run_id(run),
         side="server",
         site=shard.site,
         method=method.title,

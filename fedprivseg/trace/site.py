@@ -16,7 +16,7 @@ from fedprivseg.policy.consent import Register
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import SUBJECTS, Line
 from fedprivseg.records import Kind, Subject
-from fedprivseg.results import read_scenario
+from fedprivseg.results import check_files, read_run_id, read_scenario
 from fedprivseg.site.notes import PARTICIPANTS, Notes
 from fedprivseg.site.rules import REGISTER
 from fedprivseg.site.station import Station, station_folder
@@ -35,6 +35,8 @@ def trace_subject(run: Path, name: str, *, site: str = "", with_code: bool = Fal
     run, RequestError if no site knows the subject (it names no other), LedgerError if a ledger does not verify.
     """
     scenario = read_scenario(run)
+    if (run / "result.json").exists():
+        check_files(run, gone=True)
     home, pseudonym, subject = _find(run, sorted(each.name for each in scenario.sites), name, site)
     key = SiteKey.load(home / "vault" / KEY)
     own = verified(home / "ledger.jsonl", key.public_hex)
@@ -56,7 +58,7 @@ def trace_subject(run: Path, name: str, *, site: str = "", with_code: bool = Fal
         row=row,
     )
     return Trace(
-        run=(run / "run-id").read_text(encoding="utf-8"),
+        run=read_run_id(run),
         side="site",
         site=book.site,
         method=method.title,

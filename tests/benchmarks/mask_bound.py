@@ -19,10 +19,10 @@ from fedprivseg.attacks.inversion_net import WARP, fit_inverter, invert
 from fedprivseg.attacks.judge import Truth, judge
 from fedprivseg.attacks.trained_inverter import COPIES, HELD_OUT
 from fedprivseg.compute import threads
-from fedprivseg.config import Scenario
 from fedprivseg.leakage.scene import MOST_AUXILIARY
 from fedprivseg.measures import LABELS
 from fedprivseg.nets.augment import augment
+from fedprivseg.results import read_scenario
 from fedprivseg.seeds import torch_generator
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.station import Station, station_folder
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--site", default="centre1")
     parser.add_argument("--cells", type=int, nargs="+", default=[1, 4, 8], help="pixels a side")
     asked = parser.parse_args()
-    scenario = Scenario.model_validate_json((asked.run / "scenario.json").read_text(encoding="utf-8"))
+    scenario = read_scenario(asked.run)
     benches = {
         site.name: Bench(Station.read(station_folder(asked.run, site.name) / "station.json"), scenario)
         for site in scenario.sites

@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 from fedprivseg.cli import app
 from fedprivseg.compliance import assess
-from fedprivseg.config import Scenario
 from fedprivseg.data.nifti import read_geometry
 from fedprivseg.data.splits import COHORT
 from fedprivseg.errors import FedprivsegError
 from fedprivseg.policy import sealing as sealing_module
 from fedprivseg.policy.passphrase import Cost
 from fedprivseg.policy.sealing import SealingKey, wants_passphrase
+from fedprivseg.results import read_scenario
 from fedprivseg.run import simulate
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.notes import NOTES, PARTICIPANTS, Notes
@@ -70,7 +70,7 @@ def test_no_code_of_a_patient_stands_in_any_file_of_a_sealed_site_but_the_regist
 
 
 def test_a_lost_site_comes_back_byte_for_byte_and_the_run_goes_on_as_before(run, home, tmp_path):
-    scenario = Scenario.model_validate_json((run / "scenario.json").read_text())
+    scenario = read_scenario(run)
     key, before = tmp_path / "kept.key", tree(home)
     shutil.copy(home / "sealing.key", key)
     known = Bench(Station.read(home / "station.json"), scenario).known("test")
@@ -279,7 +279,7 @@ def test_a_run_whose_keys_stand_under_a_passphrase_ends_with_the_same_numbers(ru
     """The environment variable is all that a simulation needs, and without it nothing is opened."""
     monkeypatch.setattr(sealing_module, "Cost", lambda *cost: Cost(*(cost or (4, 2, 1))))
     monkeypatch.setenv(PASSPHRASE, WORDS)
-    scenario = Scenario.model_validate_json((run / "scenario.json").read_text())
+    scenario = read_scenario(run)
     score = json.loads((run / "result.json").read_text())["mean_dice"]
     assert simulate(scenario, tmp_path / "locked").mean_dice == score
     home = tmp_path / "locked/sites" / SITE

@@ -9,11 +9,12 @@ import pytest
 import torch
 from conftest import tiny_settings
 
-from fedprivseg.config import MethodConfig, Scenario
+from fedprivseg.config import MethodConfig
 from fedprivseg.errors import ScenarioError
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.policy import ledger
 from fedprivseg.records import Kind
+from fedprivseg.results import read_scenario
 from fedprivseg.run import load_scenario, simulate
 
 # Parameters that make a method's run last seconds, those of them that it has.
@@ -70,7 +71,7 @@ def test_it_runs_to_a_result_at_every_site(finished):
 
 def test_only_declared_kinds_left(finished):
     method, folder, result, _ = finished
-    scenario = Scenario.model_validate_json((folder / "scenario.json").read_text())
+    scenario = read_scenario(folder)
     declared = resolve(scenario.method).declared
     assert result.exports == tuple(sorted(declared))
     for path in folder.glob("sites/*/ledger.jsonl"):

@@ -18,13 +18,14 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from fedprivseg.config import Scenario
+from fedprivseg.documents import write_document
 from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.policy.ledger import Ledger
 from fedprivseg.records import STRUCTURES, Budget, CrossSite, CurvePoint
 from fedprivseg.report import page as report
 from fedprivseg.report.slices import mosaic
-from fedprivseg.results import Result, Scores, SiteResult, metric_rows
+from fedprivseg.results import Result, Scores, SiteResult, metric_rows, read_result
 
 SITES = ("centre1", "centre2", "centre3")
 SHAPES = {
@@ -218,6 +219,13 @@ def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run", images=False)
 
 
+def unmeasured(run: Path, sites: str) -> None:
+    """Write the result again as of a run in which no site whose name begins so measured anything."""
+    result = read_result(run)
+    kept = tuple(row for row in result.metrics if not row.site.startswith(sites))
+    result.model_copy(update={"metrics": kept}).write(run)
+
+
 def written(folder: Path) -> str:
     return report.write_report(folder).read_text(encoding="utf-8")
 
@@ -295,7 +303,7 @@ def test_without_images_no_picture_is_opened(tmp_path: Path, monkeypatch: pytest
     def forbidden(path: Path) -> None:
         raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr(report, "load_file", forbidden)
+    monkeypatch.setattr(report, "load_arrays", forbidden)
     monkeypatch.setattr(report, "open_vault", forbidden)
     text = written(run)
     page = Page(text)
@@ -317,7 +325,7 @@ def test_without_a_word_on_images_there_are_none(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     content = json.loads((run / "result.json").read_text())
     del content["scenario"]["report"]
-    (run / "result.json").write_text(json.dumps(content))
+    write_document(run / "result.json", content)
     assert "data:image" not in written(run)
 
 
@@ -361,9 +369,8 @@ def test_a_site_without_measurements_is_shown_as_such(tmp_path: Path) -> None:
     content = json.loads((run / "result.json").read_text())
     nothing = {"LV": None, "MYO": None, "RV": None, "mean": None, "missing": 0}
     content["sites"]["centre2"].update(subjects_test=0, dice=nothing, hd95_mm=nothing, assd_mm=nothing)
-    (run / "result.json").write_text(json.dumps(content))
-    lines = (run / "metrics.csv").read_text().splitlines()
-    (run / "metrics.csv").write_text("\n".join(line for line in lines if not line.startswith("centre2")) + "\n")
+    write_document(run / "result.json", content)
+    unmeasured(run, "centre2")
     page = Page(written(run))
     assert "has no test subjects" in page.text
     assert "No pictures: this hospital measured no test subjects." in page.text
@@ -373,8 +380,7 @@ def test_a_site_without_measurements_is_shown_as_such(tmp_path: Path) -> None:
 def test_only_subjects_that_were_measured_are_counted(tmp_path: Path) -> None:
     """A site that left before it measured has test subjects, and none of them is behind the means."""
     run = write_run(tmp_path / "run", statuses={"centre2": "withheld by its gate"}, without_pictures=["centre2"])
-    lines = (run / "metrics.csv").read_text().splitlines()
-    (run / "metrics.csv").write_text("\n".join(line for line in lines if not line.startswith("centre2")) + "\n")
+    unmeasured(run, "centre2")
     text = " ".join(Page(written(run)).text.split())
     assert f"Test subjects {2 * SUBJECTS} " in text
     assert f" 0 of {SUBJECTS} " in text
@@ -382,7 +388,7 @@ def test_only_subjects_that_were_measured_are_counted(tmp_path: Path) -> None:
 
 def test_no_measurement_at_all_still_gives_a_report(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", without_pictures=SITES)
-    (run / "metrics.csv").write_text((run / "metrics.csv").read_text().splitlines()[0] + "\n")
+    unmeasured(run, "centre")
     page = Page(written(run))
     assert "there is no spread to show" in page.text
     assert "No example is kept" in page.text
@@ -391,7 +397,7 @@ def test_no_measurement_at_all_still_gives_a_report(tmp_path: Path) -> None:
 def test_a_structure_that_is_never_found_is_told_at_the_top(run: Path) -> None:
     content = json.loads((run / "result.json").read_text())
     content["sites"]["centre2"]["dice"]["RV"] = 0.0
-    (run / "result.json").write_text(json.dumps(content))
+    write_document(run / "result.json", content)
     text = Page(written(run)).text
     assert "missed RV in every test subject" in text[: text.index("Left the hospitals")]
 
@@ -441,7 +447,7 @@ def test_a_folder_without_a_result_is_refused(tmp_path: Path) -> None:
 def test_a_result_of_other_sites_is_refused(run: Path) -> None:
     content = json.loads((run / "result.json").read_text())
     content["sites"]["../elsewhere"] = content["sites"].pop("centre1")
-    (run / "result.json").write_text(json.dumps(content))
+    write_document(run / "result.json", content)
     with pytest.raises(FolderError, match="other sites"):
         report.write_report(run)
 

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from fedprivseg.errors import PayloadError
+from fedprivseg.errors import FolderError
 from fedprivseg.records import Kind, Payload
 from fedprivseg.server.store import Store
 
@@ -47,7 +47,7 @@ def test_a_shard_that_changed_on_disk_is_noticed(tmp_path):
     body = bytearray(path.read_bytes())
     body[-1] ^= 1
     path.write_bytes(bytes(body))
-    with pytest.raises(PayloadError, match="changed on disk"):
+    with pytest.raises(FolderError, match="was changed: it is not what a sent. Delete it and run"):
         store.shards("a", "send")
 
 
