@@ -24,6 +24,7 @@ from fedprivseg.messages import Failed, Refused, write_reply
 from fedprivseg.methods.method import MEASURED, in_parts
 from fedprivseg.policy import ledger
 from fedprivseg.policy.keys import canonical
+from fedprivseg.protections import protected
 from fedprivseg.records import Kind, Payload
 from fedprivseg.run import load_scenario
 from fedprivseg.server.accounts import begin_again
@@ -442,3 +443,22 @@ def test_no_reply_whatever_ends_a_run_that_has_its_quorum(scenario, action, what
         assert (HOSTILE in measured) == (found[HOSTILE] == "ok")
         ledger.verify(Path(folder) / "server" / "ledger.jsonl")
         assert federation.accounts[HOSTILE].seconds < 1e9
+
+
+def test_codes_that_no_protection_touched_are_refused_where_the_scenario_has_one(tmp_path):
+    """The history has to have the words of the scenario's protections, at the server as at the gate."""
+    noise = 'protections=[{name="noise", of=["image-code"]}]'
+    scenario = load_scenario(
+        ROOT / "simulations" / "quickstart.toml", [*tiny_settings(Path("nowhere")), "quorum=2", noise]
+    )
+    words = protected(scenario.protections, STREAMS["send_images"]).history
+    assert len(words) == 2
+
+    def tamper(site, order, reply, sign):
+        if order.action == "send_images" and site != HOSTILE:
+            reply = sign(replace(Payload.decode(reply.body), history=words))
+        return [write_reply(reply)]
+
+    measured, _, _ = run(scenario, tmp_path, tamper)
+    assert set(measured) == {"centre1", "centre2"}
+    assert "history is not the one of 2 steps" in statuses(tmp_path)[HOSTILE]
