@@ -474,8 +474,11 @@ def check(
             typer.echo(f"fault: {found.code}: {found.what} ({found.file})")
         for warned in release.warnings:
             typer.echo(f"warning: {warned.code}: {warned.what} ({warned.file})")
-        counts = f"{len(release.faults)} faults, {len(release.warnings)} warnings"
-        typer.echo(f"{len(release.subjects)} subjects usable, {counts}")
+        faults, warnings = len(release.faults), len(release.warnings)
+        typer.echo(
+            f"{len(release.subjects)} subjects usable, {faults} fault{'s' * (faults != 1)}, "
+            f"{warnings} warning{'s' * (warnings != 1)}"
+        )
     if release.faults:
         raise typer.Exit(1)
 
