@@ -474,11 +474,9 @@ def check(
             typer.echo(f"fault: {found.code}: {found.what} ({found.file})")
         for warned in release.warnings:
             typer.echo(f"warning: {warned.code}: {warned.what} ({warned.file})")
-        faults, warnings = len(release.faults), len(release.warnings)
-        typer.echo(
-            f"{len(release.subjects)} subjects usable, {faults} fault{'s' * (faults != 1)}, "
-            f"{warnings} warning{'s' * (warnings != 1)}"
-        )
+        counts = ((len(release.faults), "fault"), (len(release.warnings), "warning"))
+        told = ", ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in counts)
+        typer.echo(f"{len(release.subjects)} subjects usable, {told}")
     if release.faults:
         raise typer.Exit(1)
 
