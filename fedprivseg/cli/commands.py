@@ -474,8 +474,9 @@ def check(
             typer.echo(f"fault: {found.code}: {found.what} ({found.file})")
         for warned in release.warnings:
             typer.echo(f"warning: {warned.code}: {warned.what} ({warned.file})")
-        counts = f"{len(release.faults)} faults, {len(release.warnings)} warnings"
-        typer.echo(f"{len(release.subjects)} subjects usable, {counts}")
+        counts = ((len(release.faults), "fault"), (len(release.warnings), "warning"))
+        told = ", ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in counts)
+        typer.echo(f"{len(release.subjects)} subjects usable, {told}")
     if release.faults:
         raise typer.Exit(1)
 
