@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import BRIEF, ROOT, STRICT, tiny_settings
 
+from fedprivseg.compute import arithmetic_name
 from fedprivseg.config import DataConfig, SiteConfig
 from fedprivseg.data.mnms import read_release
 from fedprivseg.data.splits import cohort
@@ -57,6 +58,7 @@ def test_the_result_reads_back_as_it_was(finished):
     for key in ("status", "subjects_train", "subjects_test", "dice", "hd95_mm", "bytes_up", "bytes_down", "seconds"):
         assert key in site
     assert set(site["dice"]) >= {"LV", "MYO", "RV", "mean"}
+    assert content["environment"]["arithmetic"] == arithmetic_name("cpu", content["scenario"]["method"]["parameters"]["half"])
 
 
 def test_a_finished_run_is_read_not_repeated(finished, scenario):
