@@ -58,7 +58,9 @@ def test_the_result_reads_back_as_it_was(finished):
     for key in ("status", "subjects_train", "subjects_test", "dice", "hd95_mm", "bytes_up", "bytes_down", "seconds"):
         assert key in site
     assert set(site["dice"]) >= {"LV", "MYO", "RV", "mean"}
-    assert content["environment"]["arithmetic"] == arithmetic_name("cpu", content["scenario"]["method"]["parameters"]["half"])
+    assert content["environment"]["arithmetic"] == arithmetic_name(
+        "cpu", content["scenario"]["method"]["parameters"]["half"]
+    )
 
 
 def test_a_finished_run_is_read_not_repeated(finished, scenario):
