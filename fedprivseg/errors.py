@@ -80,6 +80,7 @@ _NAMES = frozenset(
         *(name for name, value in globals().items() if isinstance(value, type) and issubclass(value, BaseException)),
         "OutOfMemoryError",  # torch's, of a GPU
         "SafetensorError",
+        "SealError",  # of a sealed vault
     }
 )
 """The words in which an error may leave a site. Taken when this module is imported, before any method has run."""
