@@ -7,6 +7,7 @@ only Flower's ``partition-id``; the simulation puts the stations' folder into th
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -69,7 +70,7 @@ class Station:
     def read(cls, path: Path) -> Station:
         """The station of a ``station.json``. Raises FolderError if it is gone or damaged."""
         try:
-            content = StationFile.model_validate_json(content_of(path))
+            content = StationFile.model_validate_json(content_of(path).removeprefix(BOM_UTF8))
         except ValidationError:
             raise damaged(path, "was changed, or is cut short: it describes no site") from None
         return cls(
