@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Test processes share the cores: torch's threads of several of them would wait for each other, and a training of two seconds
+# then takes fifty. A run's own threads are those of its scenario. Before torch loads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import fedprivseg  # noqa: F401  (first: it tells OpenMP, before torch loads, that waiting threads sleep)
 
