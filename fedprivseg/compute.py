@@ -67,8 +67,9 @@ def half_precision(device: str, half: Half = "auto") -> bool:
 
     A CPU without bfloat16 instructions emulates them, and is then about ten times as slow as in float32: 2,110 ms of CPU
     against 230 for a U-Net step of 16 slices of 96 x 96 under AVX2. With AVX512_BF16 the same step takes 160 ms, and 290
-    in float32. So a CPU qualifies by AVX512_BF16 or AMX, a GPU as torch says. The question is one of capability and not of
-    a measured time, so that a busy machine gives the same answer, and the same numbers, as a quiet one.
+    in float32. So a CPU qualifies by AVX512_BF16 or AMX, unless oneDNN was told to use neither (``ONEDNN_MAX_CPU_ISA``); a
+    GPU as torch says. The question is one of capability and not of a measured time, so that a busy machine gives the same
+    answer, and the same numbers, as a quiet one.
 
     device: ``"cpu"`` or ``"cuda"``, with or without an index.
     """
@@ -78,7 +79,8 @@ def half_precision(device: str, half: Half = "auto") -> bool:
         return half
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(instructions and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def arithmetic_name(device: str, half: Half = "auto") -> str:

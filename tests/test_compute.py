@@ -11,9 +11,10 @@ from fedprivseg.nets.descent import arithmetic
 
 @pytest.fixture
 def machine(monkeypatch):
-    """``machine(avx512_bf16, amx)``: a CPU with or without these instructions."""
+    """``machine(avx512_bf16, amx, allowed)``: a CPU with or without these instructions, and whether oneDNN may use them."""
 
-    def build(avx512_bf16: bool, amx: bool) -> None:
+    def build(avx512_bf16: bool, amx: bool, allowed: bool = True) -> None:
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: allowed)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
 
@@ -21,11 +22,18 @@ def machine(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("avx512_bf16", "amx", "name"),
-    [(False, False, "float32"), (True, False, "bfloat16"), (False, True, "bfloat16")],
+    ("avx512_bf16", "amx", "allowed", "name"),
+    [
+        (False, False, True, "float32"),
+        (True, False, True, "bfloat16"),
+        (False, True, True, "bfloat16"),
+        (True, True, False, "float32"),
+    ],
 )
-def test_a_cpu_computes_in_bfloat16_only_if_it_has_instructions_for_it(machine, avx512_bf16, amx, name) -> None:
-    machine(avx512_bf16, amx)
+def test_a_cpu_computes_in_bfloat16_only_if_it_has_instructions_for_it(
+    machine, avx512_bf16, amx, allowed, name
+) -> None:
+    machine(avx512_bf16, amx, allowed)
     assert arithmetic_name("cpu") == arithmetic_name("cpu", "auto") == name
     with arithmetic(torch.device("cpu"), "auto"):
         product = torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2))
