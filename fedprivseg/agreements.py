@@ -15,12 +15,14 @@ from fedprivseg.config import AgreementConfig, Scenario
 from fedprivseg.errors import FolderError, RequestError
 from fedprivseg.files import write_text
 from fedprivseg.hospitals import home_of, keys_of
+from fedprivseg.lock import alone
 from fedprivseg.methods import resolve
 from fedprivseg.policy.agreement import Agreement, read_agreement
 from fedprivseg.policy.foresight import Parties, terms_of
 from fedprivseg.policy.keys import SiteKey
 from fedprivseg.results import SCENARIO, read_scenario, write_scenario
 from fedprivseg.run import check_folder
+from fedprivseg.server.accounts import begin_again
 from fedprivseg.site.rules import AGREEMENT
 from fedprivseg.site.station import station_folder
 
@@ -41,7 +43,8 @@ def draft(folder: Path, scenario: Scenario, start: date | None = None, end: date
     if (folder / "result.json").exists():
         raise FolderError(f"{folder} holds a finished run; an agreement comes before it: choose another with --out")
     homes = {site.name: station_folder(folder, site.name) for site in scenario.sites}
-    if taken := [name for name, home in homes.items() if (home / AGREEMENT).exists()]:
+    taken = [name for name, home in homes.items() if (home / AGREEMENT).exists()]
+    if len(taken) == len(homes):
         raise FolderError(f"{folder} has an agreement of {', '.join(taken)} already; remove the file to draft another")
     stated = scenario.study.agreement
     first = start or (stated.start if stated else scenario.study.today or date.today())
@@ -51,13 +54,18 @@ def draft(folder: Path, scenario: Scenario, start: date | None = None, end: date
     config = (stated or AgreementConfig(start=first, end=last)).model_copy(update={"start": first, "end": last})
     exports = resolve(scenario.method).declared
     try:
-        for home in homes.values():
-            home.mkdir(parents=True, exist_ok=True)
-            home.chmod(0o700)
-        write_scenario(folder, scenario)
-        for name, home in homes.items():
-            terms = terms_of(config, scenario, name, exports, Parties(*keys_of(folder, name), None))
-            write_text(home / AGREEMENT, Agreement(terms=terms).model_dump_json(indent=1))
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder):
+            # First: by it the same command knows its folder again, whenever it was killed.
+            write_scenario(folder, scenario)
+            begin_again(folder / "server")  # who was blocked for want of an agreement is asked again
+            for name, home in homes.items():
+                if (home / AGREEMENT).exists():
+                    continue
+                home.mkdir(parents=True, exist_ok=True)
+                home.chmod(0o700)
+                terms = terms_of(config, scenario, name, exports, Parties(*keys_of(folder, name), None))
+                write_text(home / AGREEMENT, Agreement(terms=terms).model_dump_json(indent=1))
     except OSError as fault:
         raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
     return [home / AGREEMENT for home in homes.values()]

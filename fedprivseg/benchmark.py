@@ -55,9 +55,10 @@ def _look_ahead(scenarios: Sequence[Scenario], places: Sequence[Path], warn: War
     """The pre-flight of every run that is not finished, once for all seeds. Raises what is refused."""
     seen = set()
     for scenario, place in zip(scenarios, places, strict=True):
-        if scenario.name in seen or (place / "result.json").exists():
+        whatever_seed = scenario.model_copy(update={"seed": 0}).sha256
+        if whatever_seed in seen or (place / "result.json").exists():
             continue
-        seen.add(scenario.name)
+        seen.add(whatever_seed)
         ahead = preflight(scenario, place)
         refuse(ahead)
         if warn is not None and ahead.warnings:

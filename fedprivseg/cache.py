@@ -11,7 +11,7 @@ from fedprivseg.files import obstacle
 CACHE = "FEDPRIVSEG_CACHE"
 """Environment variable: the folder of the cache, if it is not to be ``~/.cache/fedprivseg``."""
 
-_REMEDY = f"set {CACHE} to a folder that can be written, such as {CACHE}=/tmp/fedprivseg"
+_REMEDY = f"set {CACHE} to a folder that can be written, one that is your own, since images lie in it"
 
 
 def cache_folder() -> Path:

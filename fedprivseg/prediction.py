@@ -15,13 +15,10 @@ from fedprivseg.data.volumes import to_grid, write_mask
 from fedprivseg.errors import DataError, RequestError
 from fedprivseg.methods import resolve
 from fedprivseg.records import STRUCTURES, Volume
-from fedprivseg.results import read_result, read_scenario
+from fedprivseg.results import NO_DICE, read_result, read_scenario
 from fedprivseg.site.bench import Bench
 from fedprivseg.site.likeness import PROFILE, numbers, unlike
 from fedprivseg.site.station import Station, station_folder
-
-NEAR_ZERO = 0.1
-"""A test Dice below this is that of a network which does not find the structure."""
 
 
 @final
@@ -115,7 +112,7 @@ def _untrustworthy(run: Path, site: str) -> list[Warned]:
     dice = read_result(run).sites[site].dice
     if dice.mean is None:
         return [Warned("untested", f"{site} had nobody to test on: how well this run segments there is not known")]
-    lost = {name: value for name in STRUCTURES if (value := getattr(dice, name)) is not None and value < NEAR_ZERO}
+    lost = {name: value for name in STRUCTURES if (value := getattr(dice, name)) is not None and value < NO_DICE}
     if not lost:
         return []
     told = ", ".join(f"{name} {value:.3f}" for name, value in lost.items())

@@ -25,7 +25,7 @@ def words(phantom):
 def test_from_a_refusal_to_a_run(words, tmp_path):
     """What a newcomer does under the standard's profile, step by step, and what the scenario's header says."""
     run = tmp_path / "run"
-    assert "agreement.absent" in refused("run", SCENARIO, "--out", tmp_path / "alone", *words, status=3)
+    assert "agreement.absent" in refused("run", SCENARIO, "--out", run, *words, status=3)
     assert "`fedprivseg agreement new SCENARIO`" in refused("policy", "check", SCENARIO, "--out", run, *words, status=3)
     said = call("agreement", "new", SCENARIO, "--out", run, *words)
     assert said.count("drafted, not signed") == 2
@@ -46,7 +46,7 @@ def test_from_a_refusal_to_a_run(words, tmp_path):
     assert "no site would be withheld; 2 of 2 remain" in call("policy", "check", SCENARIO, "--out", run, *words)
     ended = json.loads(call("run", SCENARIO, "--out", run, "--json", *words))
     assert {name: site["status"] for name, site in ended["sites"].items()} == {"centre1": "ok", "centre2": "ok"}
-    assert not ended["resumed"], "a folder that only holds agreements was not begun"
+    assert ended["resumed"], "who was blocked for want of an agreement is asked again"
     assert "finished run" in refused("agreement", "new", SCENARIO, "--out", run, *words)
 
 

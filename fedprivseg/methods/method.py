@@ -116,7 +116,6 @@ class Site(Protocol):
 
 
 _CELLS = (None, 2, len(STRUCTURES))
-_MOST_MM = 10_000.0  # no scanner is longer
 
 
 def _measured(payload: Payload, facts: Mapping[str, int]) -> str | None:

@@ -102,15 +102,6 @@ GLANCED = Expected(
 """What `glanced` sends."""
 
 
-def forms_of(arrays: Weights, prefix: str) -> dict[str, Array]:
-    """What the server expects of `arrays` when a site sends its own, under `prefix`: the same shapes, values within
-    `MOST_WEIGHT`, and no variance below 0, of which every other site's net would take the root."""
-    return {
-        prefix + name: Array("float32", value.shape, 0.0 if name.endswith("running_var") else -MOST_WEIGHT, MOST_WEIGHT)
-        for name, value in arrays.items()
-    }
-
-
 def packed(federation: Federation, arrays: Weights, extra: Weights, number: int) -> dict[str, Payload]:
     """Weights for every site."""
     body = {NET + name: value for name, value in arrays.items()} | {EXTRA + name: v for name, v in extra.items()}

@@ -1,7 +1,8 @@
 """The federation as a method's server half sees it: orders go out, checked payloads come back, keyed by site.
 
 No reply ends a run that still has its quorum. A site whose reply is none, or not what was asked for, is excluded by name; so is
-one that fails or is silent, which is asked again when an unfinished run goes on. The others go on.
+one that fails or is silent, which is asked again when an unfinished run goes on. The others go on. Secure summation is the
+exception (`methods.masking`): its masks hide who sent what.
 """
 
 from __future__ import annotations
@@ -291,7 +292,9 @@ class GridFederation:
             if not site:
                 continue  # nobody who was asked, or who answered already
             if message.has_error():
-                self._fail(site, f"died in {orders[site].action!r} (Flower error code {message.error.code})")
+                self._lost(
+                    site, orders[site], f"died in {orders[site].action!r} (Flower error code {message.error.code})"
+                )
                 continue
             try:
                 reply = read_reply(message.content)
@@ -299,9 +302,11 @@ class GridFederation:
                     raise PayloadError("its reply names another site")
                 replies[site] = reply
             except PayloadError as fault:
+                self._note({"action": orders[site].action, "number": orders[site].number, "site": site})
                 self._turn_away(site, orders[site].action, fault)
         for site in site_of.values():
-            self._fail(site, f"gave no answer to {orders[site].action!r} within {self._scenario.deadline_s:.0f} s")
+            within = f"within {self._scenario.deadline_s:.0f} s"
+            self._lost(site, orders[site], f"gave no answer to {orders[site].action!r} {within}")
         return {site: replies[site] for site in sorted(replies)}
 
     def _receive(self, site: str, order: Order, expected: Expected, reply: Reply) -> Payload | None:
@@ -325,7 +330,7 @@ class GridFederation:
             return None
         if isinstance(reply, Refused):
             self._note({**facts, "rule": reply.rule})
-            if reply.rule == LAPSED:
+            if reply.rule == LAPSED and "head" in facts:  # without a signed head anybody may have said so
                 self._forget(site)
             self._leave(site, f"withheld by its gate in {order.action!r} ({reply.rule}): {reply.reason}")
             return None
@@ -352,6 +357,11 @@ class GridFederation:
 
     def _turn_away(self, site: str, action: str, fault: Exception) -> None:
         self._leave(site, f"refused at the intake in {action!r}: {fault}")
+
+    def _lost(self, site: str, order: Order, why: str) -> None:
+        """Let a site go that gave no answer. What it was sent is noted: it was sent."""
+        self._note({"action": order.action, "number": order.number, "site": site})
+        self._fail(site, why)
 
     def _fail(self, site: str, why: str) -> None:
         self._leave(site, why)

@@ -45,8 +45,11 @@ class Receipts:
         slot = (self._attempt, str(action), number)
         own = self._sizes.setdefault(site, {})
         before, total = own.get(slot, (0, 0)), self._totals.get(site, (0, 0))
-        own[slot] = up, down
-        self._totals[site] = total[0] + up - before[0], total[1] + down - before[1]
+        own[slot] = now = (
+            max(up, before[0]),
+            max(down, before[1]),
+        )  # what came once is not taken back by what fails later
+        self._totals[site] = total[0] + now[0] - before[0], total[1] + now[1] - before[1]
 
     def size(self, site: str) -> tuple[int, int]:
         """Bytes of encoded payloads from `site`, and to it."""

@@ -98,8 +98,11 @@ class Store:
                 continue  # it is asked for again
             number = int(note.stem)
             came = entry.get("sha256") if self._receipts is None else self._receipts.get((site, action, number))
-            if digest(content_of(path, _AGAIN)) != came:
+            body = content_of(path, _AGAIN)
+            if digest(body) != came:
                 raise damaged(path, f"was changed: it is not what {site} sent", _AGAIN)
+            if Payload.decode(body).shards != announced:
+                raise damaged(note, "was changed: it says another number of shards than the shard", _AGAIN)
             here.add(number)
         return announced, here
 
