@@ -33,6 +33,13 @@ from fedprivseg.records import Budget, CrossSite, CurvePoint, Kind
 BRIEF = {"rounds": 3, "local_steps": 2, "curve_points": 0, "test_views": 1, "batch": 4}
 
 
+@pytest.fixture(autouse=True)
+def _task(monkeypatch):
+    """A task of Flower's, without which it makes no message; other tests may not have begun one."""
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
 def method(name="fedavg", **parameters):
     return resolve(MethodConfig(name=name, parameters={**BRIEF, **parameters}))
 
@@ -121,14 +128,7 @@ def test_the_mean_is_flowers(tmp_path):
     np.testing.assert_allclose(folded["w"], oracle, atol=1e-6)  # Flower sums in the type given, here float32
 
 
-@pytest.fixture
-def task(monkeypatch):
-    """A task of Flower's, without which it makes no message; other tests may not have begun one."""
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
-
-
-def test_the_order_of_arrival_and_the_worlds_randomness_mean_nothing(task):
+def test_the_order_of_arrival_and_the_worlds_randomness_mean_nothing():
     random.seed(1)
     np.random.seed(1)
     world = random.getstate(), np.random.get_state()[1].copy()
