@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from fedprivseg.documents import REMEDY, damaged
+from fedprivseg.documents import REMEDY, content_of, damaged
 from fedprivseg.files import whole
 
 _NOTE = "fedprivseg"
@@ -47,7 +47,7 @@ def load_with_facts(path: Path, remedy: str = REMEDY) -> tuple[dict[str, np.ndar
 
 def facts_of(path: Path, remedy: str = REMEDY) -> dict[str, str]:
     """What is kept with the arrays at `path`, which are not checked. Raises FolderError if it is no file of arrays."""
-    _present(path, remedy)
+    content_of(path, remedy, most=1)
     try:
         with safe_open(path, framework="np") as file:
             return _told(file.metadata() or {})[0]
@@ -56,7 +56,7 @@ def facts_of(path: Path, remedy: str = REMEDY) -> dict[str, str]:
 
 
 def _read(path: Path, remedy: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    _present(path, remedy)
+    content_of(path, remedy, most=1)
     try:
         with safe_open(path, framework="np") as file:
             facts, expected = _told(file.metadata() or {})
@@ -66,19 +66,6 @@ def _read(path: Path, remedy: str) -> tuple[dict[str, np.ndarray], dict[str, str
     if expected and expected != _digest(arrays, facts):
         raise damaged(path, "was changed after it was written: its SHA-256 is not that of its arrays", remedy)
     return arrays, facts
-
-
-def _present(path: Path, remedy: str) -> None:
-    """Raise FolderError unless there is a file with something in it."""
-    try:
-        with path.open("rb") as file:
-            begun = file.read(1)
-    except FileNotFoundError:
-        raise damaged(path, "is missing", remedy) from None
-    except OSError as fault:
-        raise damaged(path, f"cannot be read ({fault.strerror or type(fault).__name__})", remedy) from None
-    if not begun:
-        raise damaged(path, "is empty", remedy)
 
 
 def _told(metadata: Mapping[str, str]) -> tuple[dict[str, str], str]:

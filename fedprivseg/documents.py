@@ -2,7 +2,7 @@
 
 A document carries the SHA-256 of what it says (`STAMP`). One that was damaged or edited afterwards is then not read as what it
 never was: a digit that changed on the disk would otherwise be another result. It is no signature: whoever wants to deceive
-computes it anew. Documents without it, of earlier releases, are read as they are.
+computes it again. Documents without it, of earlier releases, are read as they are.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ REMEDY = "Put back a copy of it, or run the scenario into another folder"
 """What helps against any damage."""
 
 
-def content_of(path: Path, remedy: str = REMEDY) -> bytes:
+def content_of(path: Path, remedy: str = REMEDY, most: int = -1) -> bytes:
     """The bytes of a file of a run's folder that must be there and hold something.
 
-    path: the file. remedy: what to do if it is not as it was written, a sentence without its full stop. Raises FolderError that
-    names the file and the remedy if it is missing, empty or cannot be read.
+    path: the file. remedy: what to do if it is not as it was written, a sentence without its full stop. most: how many bytes
+    are read, -1 for all. Raises FolderError that names the file and the remedy if it is missing, empty or cannot be read.
     """
     try:
-        body = path.read_bytes()
+        with path.open("rb") as file:
+            body = file.read(most)
     except FileNotFoundError:
         raise damaged(path, "is missing", remedy) from None
     except OSError as fault:

@@ -2,7 +2,7 @@
 
 An *opening* is the first slice of the frame at ED. Scans whose openings differ differ, and reading one costs little more than a
 header; so it picks the candidates. A *fingerprint* is a whole annotated frame, and decides. Both are of values, so a copy is
-found that was compressed, typed or cut to its annotated frames anew.
+found that was compressed, typed or cut to its annotated frames.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def gridded(subject: Subject, grid: Grid, cache: Path | None) -> dict[str, Gridd
     """The annotated phases of `subject` on `grid`: phase -> (image, mask) as `to_grid` returns them.
 
     With a `cache` folder the arrays are kept there, under a name made from the content of the subject's files, its
-    frames and labels, the grid and `CACHE_FORMAT`. An entry that does not match its own checksum is logged and made anew.
+    frames and labels, the grid and `CACHE_FORMAT`. An entry that does not match its own checksum is logged and made again.
     Raises DataError if the files have a fault, FolderError if the cache cannot be written.
     """
     if cache is None:
