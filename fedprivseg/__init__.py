@@ -16,21 +16,21 @@ _os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 _HOMES = {
-    "FedprivsegError": "errors",
-    "Result": "results",
-    "Scenario": "config",
-    "load_scenario": "scenarios",
-    "simulate": "run",
+    "FedprivsegError": "core.errors",
+    "Result": "core.results",
+    "Scenario": "core.config",
+    "load_scenario": "study.scenarios",
+    "simulate": "study.run",
 }
 
 __all__ = ["FedprivsegError", "Result", "Scenario", "__version__", "load_scenario", "simulate"]
 
 if _TYPE_CHECKING:
-    from fedprivseg.config import Scenario
-    from fedprivseg.errors import FedprivsegError
-    from fedprivseg.results import Result
-    from fedprivseg.run import simulate
-    from fedprivseg.scenarios import load_scenario
+    from fedprivseg.core.config import Scenario
+    from fedprivseg.core.errors import FedprivsegError
+    from fedprivseg.core.results import Result
+    from fedprivseg.study.run import simulate
+    from fedprivseg.study.scenarios import load_scenario
 
 
 def __getattr__(name: str) -> _Any:

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fedprivseg.cli import app
-from fedprivseg.errors import FedprivsegError
-from fedprivseg.policy import ledger
+from fedprivseg.core.errors import FedprivsegError
+from fedprivseg.governance.ledger import ledger
 
 SITE = "centre2"
 

@@ -65,7 +65,7 @@ def _own_cache(tmp_path_factory):
 def _no_haste():
     """A decision on access may take as long as a busy machine makes it take; tests of the limit set their own."""
     patch = pytest.MonkeyPatch()
-    patch.setattr("fedprivseg.policy.access.LONGEST_S", 600.0)
+    patch.setattr("fedprivseg.governance.access.authorizer.LONGEST_S", 600.0)
     yield
     patch.undo()
 
@@ -73,7 +73,7 @@ def _no_haste():
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
     """A release of three centres with three labelled subjects each."""
-    from fedprivseg.data.phantom import write_phantom
+    from fedprivseg.imaging.phantom.consortium import write_phantom
 
     return write_phantom(tmp_path_factory.mktemp("phantom") / "release", 3, 0, centres=(1, 2, 3))
 
@@ -98,7 +98,7 @@ def real_data():
 @pytest.fixture(scope="session")
 def tiny_scenario(phantom):
     """Three phantom sites, a coarse grid and a few steps: everything runs, nothing is learned."""
-    from fedprivseg.run import load_scenario
+    from fedprivseg.study.run import load_scenario
 
     return load_scenario(ROOT / "simulations" / "quickstart.toml", tiny_settings(phantom))
 
@@ -115,7 +115,7 @@ STRICT = [
 @pytest.fixture(scope="session")
 def strict_run(tmp_path_factory, phantom) -> Path:
     """A finished run of three sealed sites. Copy it before changing anything."""
-    from fedprivseg.run import load_scenario, simulate
+    from fedprivseg.study.run import load_scenario, simulate
 
     folder = tmp_path_factory.mktemp("strict") / "run"
     settings = [*tiny_settings(phantom), *BRIEF, *STRICT]

@@ -9,15 +9,15 @@ import numpy as np
 from flwr.app import Message
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedprivseg.expected import Array, Expected
-from fedprivseg.measures import dice
-from fedprivseg.messages import Released, read_order, write_reply
-from fedprivseg.policy.declaration import departure
-from fedprivseg.policy.keys import SiteKey, statement
-from fedprivseg.policy.ledger import Ledger
-from fedprivseg.records import MEASURES, Grid, Kind, Order, Payload, Slices, digest
-from fedprivseg.seeds import numpy_generator
-from fedprivseg.site.vault import Vault
+from fedprivseg.core.expected import Array, Expected
+from fedprivseg.core.measures import dice
+from fedprivseg.core.records import MEASURES, Grid, Kind, Order, Payload, Slices, digest
+from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.crypto.identity import SiteKey, statement
+from fedprivseg.governance.ledger.ledger import Ledger
+from fedprivseg.governance.policy.declaration import departure
+from fedprivseg.governance.sitefolder.vault import Vault
+from fedprivseg.runtime.wire import Released, read_order, write_reply
 
 SIDE = 32
 

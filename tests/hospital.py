@@ -6,9 +6,9 @@ import json
 from datetime import date
 from pathlib import Path
 
-from fedprivseg.policy.keys import SiteKey
-from fedprivseg.records import Subject
-from fedprivseg.wards import people
+from fedprivseg.core.records import Subject
+from fedprivseg.crypto.identity import SiteKey
+from fedprivseg.study.synthetic_people import people
 
 TODAY = date(2026, 3, 1)
 

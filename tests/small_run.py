@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from conftest import ROOT, tiny_settings
 
-from fedprivseg.data.splits import Cohort
-from fedprivseg.hospitals import KEY, settle
-from fedprivseg.policy.keys import SiteKey
-from fedprivseg.policy.ledger import Ledger
-from fedprivseg.records import Kind, digest
-from fedprivseg.run import load_scenario
-from fedprivseg.seeds import numpy_generator
-from fedprivseg.site.vault import open_vault
+from fedprivseg.core.records import Kind, digest
+from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.crypto.identity import SiteKey
+from fedprivseg.governance.ledger.ledger import Ledger
+from fedprivseg.governance.sitefolder.vault import open_vault
+from fedprivseg.imaging.splits import Cohort
+from fedprivseg.study.run import load_scenario
+from fedprivseg.study.simulated_sites import KEY, settle
 
 INTAKE_DAY = date(2026, 1, 1)
 SEALED = 'policy.restrict.all={profile="open-research", at_rest="encrypted", retention_days=365}'

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from conftest import ROOT, tiny_settings
 
-from fedprivseg.errors import LedgerError
-from fedprivseg.policy import gate as gate_module
-from fedprivseg.policy import ledger
-from fedprivseg.policy.ledger import Ledger
-from fedprivseg.records import Kind, digest
-from fedprivseg.run import load_scenario, simulate
-from fedprivseg.site import app as site_app
-from fedprivseg.site.rules import Rules
+from fedprivseg.core.errors import LedgerError
+from fedprivseg.core.records import Kind, digest
+from fedprivseg.governance.ledger import ledger
+from fedprivseg.governance.ledger.ledger import Ledger
+from fedprivseg.governance.policy import gate as gate_module
+from fedprivseg.runtime.site import client_app as site_app
+from fedprivseg.runtime.site.rules import Rules
+from fedprivseg.study.run import load_scenario, simulate
 
 SITES = ("centre1", "centre2")
 SETTINGS = [
@@ -164,7 +164,7 @@ def test_a_rule_that_is_slow_but_in_time_decides(phantom, tmp_path, monkeypatch)
 
 
 def test_an_agreement_that_cannot_be_read_from_the_start_withholds_its_site(phantom, tmp_path, monkeypatch):
-    from fedprivseg import run as module
+    from fedprivseg.study import run as module
 
     settle = module.settle
 

@@ -244,21 +244,21 @@ def test_imports_run_one_way(path):
 @pytest.mark.parametrize(
     "text",
     [
-        "import fedprivseg.policy.gate",
+        "import fedprivseg.governance.policy.gate",
         "from fedprivseg import policy",
-        "from fedprivseg.policy import gate",
+        "from fedprivseg.governance.policy import gate",
         "from .. import policy",
         "from ..policy import gate",
         "from ..policy.gate import Gate",
-        "import importlib; importlib.import_module('fedprivseg.policy.gate')",
-        "from importlib import import_module; load = import_module('fedprivseg.policy')",
+        "import importlib; importlib.import_module('fedprivseg.governance.policy.gate')",
+        "from importlib import import_module; load = import_module('fedprivseg.governance.policy')",
         "import importlib; importlib.import_module('..policy.gate', 'fedprivseg.methods')",
-        "from importlib import import_module; import_module(f'fedprivseg.policy.{name}')",
-        "import importlib; importlib.import_module(name='fedprivseg.policy')",
-        "__import__('fedprivseg.policy.gate')",
-        "import sys; sys.modules['fedprivseg.policy.gate']",
-        "import sys; sys.modules.get('fedprivseg.policy.gate')",
-        "import fedprivseg; fedprivseg.policy.gate.RULES",
+        "from importlib import import_module; import_module(f'fedprivseg.governance.policy.{name}')",
+        "import importlib; importlib.import_module(name='fedprivseg.governance.policy')",
+        "__import__('fedprivseg.governance.policy.gate')",
+        "import sys; sys.modules['fedprivseg.governance.policy.gate']",
+        "import sys; sys.modules.get('fedprivseg.governance.policy.gate')",
+        "import fedprivseg; fedprivseg.governance.policy.gate.RULES",
         "def later():\n    from ..policy import gate",
     ],
 )
@@ -282,7 +282,7 @@ def test_every_way_of_importing_is_seen(text):
         "from importlib import util",
         "import importlib; importlib.reload(gate)",
         "from importlib import __import__ as load",
-        "from importlib import import_module as load; load('fedprivseg.policy')",
+        "from importlib import import_module as load; load('fedprivseg.governance.policy')",
         "import importlib as loader; loader.reload(gate)",
         "import runpy; runpy.run_module('x')",
         "exec('import x')",
@@ -301,7 +301,7 @@ from pathlib import Path
 from fedprivseg.run import load_scenario, simulate
 def loaded():
     named = sorted(name for name in sys.modules if name.split('.')[0] in ('cedarpy', 'pydicom', 'dicomanonymizer', 'dcm2niix'))
-    return named + sorted(name for name in sys.modules if name.startswith('fedprivseg.data.dicom'))
+    return named + sorted(name for name in sys.modules if name.startswith('fedprivseg.imaging.dicom.conversion'))
 assert not loaded(), ('importing', loaded())
 folder = Path({str(tmp_path / "run")!r})
 simulate(load_scenario(Path({str(ROOT / "simulations" / "quickstart.toml")!r}), {settings!r}), folder)
@@ -316,7 +316,7 @@ assert not loaded(), ('the report', loaded())
 
 def test_server_loads_no_images():
     """The server app never imports nibabel: it has no way to read an image."""
-    code = "import sys, fedprivseg.server.app; sys.exit('nibabel' in sys.modules or 'fedprivseg.data' in sys.modules)"
+    code = "import sys, fedprivseg.runtime.server.server_app; sys.exit('nibabel' in sys.modules or 'fedprivseg.imaging' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -21,9 +21,9 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from fedprivseg.cli import app
-from fedprivseg.data.splits import COHORT
-from fedprivseg.results import read_result
-from fedprivseg.site.notes import PARTICIPANTS, Notes
+from fedprivseg.core.results import read_result
+from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
+from fedprivseg.imaging.splits import COHORT
 
 READMES = [
     ROOT / "README.md",

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from conftest import tiny_settings
 
-from fedprivseg.data.cohort import summarise
-from fedprivseg.data.mnms import check_release
-from fedprivseg.prediction import predict_image
-from fedprivseg.run import load_scenario, simulate
+from fedprivseg.imaging.cohort import summarise
+from fedprivseg.imaging.mnms import check_release
+from fedprivseg.study.predict import predict_image
+from fedprivseg.study.run import load_scenario, simulate
 
 BRIEF = ["method.parameters.image_steps=3", "method.parameters.mask_steps=3", "method.parameters.mapping_steps=3"]
 

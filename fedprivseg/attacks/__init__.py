@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedprivseg.attacks.alignment import Alignment
-from fedprivseg.attacks.attack import Reconstruction
 from fedprivseg.attacks.attributes import Attributes
+from fedprivseg.attacks.base import Reconstruction
 from fedprivseg.attacks.data_free import DataFree
 from fedprivseg.attacks.foreign_decoder import ForeignDecoder
 from fedprivseg.attacks.gradient_inversion import GradientInversion
@@ -17,7 +17,7 @@ from fedprivseg.attacks.membership import Membership
 from fedprivseg.attacks.people import Inference
 from fedprivseg.attacks.surrogate import Surrogate
 from fedprivseg.attacks.trained_inverter import TrainedInverter
-from fedprivseg.errors import RequestError
+from fedprivseg.core.errors import RequestError
 
 ATTACKS: tuple[type[Reconstruction], ...] = (
     ForeignDecoder,

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from fedprivseg.attacks.attack import Knowledge, Reconstruction, View
+from fedprivseg.attacks.base import Knowledge, Reconstruction, View
 
 COUNTS = (5, 20)
 """How many anchors the adversary has."""

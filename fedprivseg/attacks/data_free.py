@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fedprivseg.attacks.attack import Knowledge, Reconstruction, View
-from fedprivseg.seeds import building
+from fedprivseg.attacks.base import Knowledge, Reconstruction, View
+from fedprivseg.core.seeds import building
 
 TURNS = 10
 """How often the pictures' turn and the copy's turn alternate."""

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from fedprivseg.attacks.attack import Knowledge, Reconstruction, View
+from fedprivseg.attacks.base import Knowledge, Reconstruction, View
 
 
 @final

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedprivseg.attacks.attack import Effort, Progress
+from fedprivseg.attacks.base import Effort, Progress
+from fedprivseg.core.seeds import torch_generator
 from fedprivseg.nets.baseline import Weights
 from fedprivseg.nets.local_training import supervised_loss
-from fedprivseg.seeds import torch_generator
 
 SMOOTHNESS = 1e-2
 """Weight of the total variation of the pictures."""

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fedprivseg.attacks.attack import Progress
+from fedprivseg.attacks.base import Progress
+from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.descent import arithmetic, shuffled
-from fedprivseg.seeds import building, torch_generator
 
 WIDTH, WIDEST = 16, 96
 BATCH = 16

@@ -6,7 +6,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from fedprivseg.attacks.attack import Knowledge, Reconstruction, View
+from fedprivseg.attacks.base import Knowledge, Reconstruction, View
 from fedprivseg.attacks.inversion_net import fit_inverter, invert
 
 COUNTS = (1, 5, 10, 50)

@@ -17,11 +17,11 @@ from typing import final
 import numpy as np
 import torch
 
-from fedprivseg.attacks.attack import Effort, Progress
-from fedprivseg.measures import ssim
+from fedprivseg.attacks.base import Effort, Progress
+from fedprivseg.core.measures import ssim
+from fedprivseg.core.seeds import numpy_generator, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.baseline import Weights
-from fedprivseg.seeds import numpy_generator, torch_generator
 
 REHEARSALS = 2
 """For each step of the effort."""

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from fedprivseg.attacks.people import Crowd, Inference, Told, pooled
-from fedprivseg.measures import auc
+from fedprivseg.core.measures import auc
 
 HEIGHTS = 5
 """Slices of a volume that describe it, evenly from base to apex."""

@@ -12,11 +12,11 @@ from typing import ClassVar, final
 import numpy as np
 
 from fedprivseg.attacks.people import Crowd, Inference, Told
-from fedprivseg.measures import auc, tpr_at
+from fedprivseg.core.measures import auc, tpr_at
+from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.nets.augment import Augmentation
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting import Fitting, fit_unet, scores
-from fedprivseg.seeds import numpy_generator
 
 SHADOWS = 2
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedprivseg.attacks.attack import Effort, Progress
+from fedprivseg.attacks.base import Effort, Progress
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images (N, H, W) -> class scores (N, 4, H, W): the finished system, used from outside."""

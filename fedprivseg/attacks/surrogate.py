@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fedprivseg.attacks.attack import Knowledge, Reconstruction, View
+from fedprivseg.attacks.base import Knowledge, Reconstruction, View
 from fedprivseg.attacks.inversion_net import fit_inverter, invert
+from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.descent import shuffled
-from fedprivseg.seeds import building, torch_generator
 
 BATCH = 16
 CELLS = 256

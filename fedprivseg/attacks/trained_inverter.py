@@ -9,7 +9,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from fedprivseg.attacks.attack import Knowledge, Reconstruction, View
+from fedprivseg.attacks.base import Knowledge, Reconstruction, View
 from fedprivseg.attacks.inversion_net import fit_inverter, invert, multiplied
 
 COPIES = 3

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedprivseg.cli import inquiry
+from fedprivseg.cli import access_decisions
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.writers import writer
-from fedprivseg.errors import FolderError, RequestError
+from fedprivseg.core.errors import FolderError, RequestError
 
 if TYPE_CHECKING:
-    from fedprivseg.policy.requests import Event, RequestFile
-    from fedprivseg.policy.roles import Staff
+    from fedprivseg.governance.access.requests import Event, RequestFile
+    from fedprivseg.governance.access.roles import Staff
 
 app = typer.Typer(help="Access to a site's data: requests and their review, who may have what.", no_args_is_help=True)
-app.add_typer(inquiry.app)
+app.add_typer(access_decisions.app)
 
 STAFF = "staff.toml"
 """The file in a site's folder that says who works there, in which role."""
@@ -35,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 def request(home: Home, application: Annotated[Path, typer.Argument(help="A TOML file.")], who: Who) -> None:
     """Ask for access. The file states title, scenario, logic, effect, days, members and a table range: sources, level,
     granularities, uses."""
-    from fedprivseg.policy.requests import Application
+    from fedprivseg.governance.access.requests import Application
 
     stated = _stated(Application, application)
     _done(_file(home).submit(_member(home, who), stated, _now()))
@@ -53,7 +53,7 @@ def review(
     ] = None,
 ) -> None:
     """Approve a request within what it asks for, or, without --approve, reject it. By a data manager, never one's own."""
-    from fedprivseg.policy.requests import Approval
+    from fedprivseg.governance.access.requests import Approval
 
     reviewer = _member(home, who)
     if approve is None:
@@ -99,7 +99,7 @@ def _now() -> datetime:
 
 
 def _file(home: Path) -> RequestFile:
-    from fedprivseg.policy.request_book import open_requests
+    from fedprivseg.governance.access.request_book import open_requests
 
     if not (home / STAFF).exists():
         raise FolderError(f"{home} is no site's folder: it holds no {STAFF}; in a run it is RUN/sites/SITE")
@@ -108,7 +108,7 @@ def _file(home: Path) -> RequestFile:
 
 def _member(home: Path, name: str) -> Staff:
     """The member of staff with that id. Raises RequestError that lists the ids."""
-    from fedprivseg.policy.staff import read_staff
+    from fedprivseg.governance.access.staff import read_staff
 
     known = read_staff(home / STAFF)
     if name not in known:
@@ -120,7 +120,7 @@ def _stated(kind: type[Any], path: Path) -> Any:
     """The application or approval in a TOML file. Raises RequestError that names every field that cannot be taken."""
     from pydantic import ValidationError
 
-    from fedprivseg.config import read_toml
+    from fedprivseg.core.config import read_toml
 
     try:
         return kind.model_validate_json(json.dumps(read_toml(path), default=str))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import fedprivseg
-from fedprivseg.cli import access, agreement, archive, deidentify, destroy, ledger, lifecycle, policy, trace, vault
+from fedprivseg.cli import access, agreements, archives, deidentify, destroy, ledgers, lifecycle, policy, trace, vaults
 from fedprivseg.cli import data as data_commands
 from fedprivseg.cli.terminal import (
     bar,
@@ -25,15 +25,15 @@ from fedprivseg.cli.terminal import (
     print_table,
     print_warnings,
 )
-from fedprivseg.errors import DataError, FolderError, QuorumError, RequestError
-from fedprivseg.files import deliver
-from fedprivseg.lock import check_free
+from fedprivseg.core.errors import DataError, FolderError, QuorumError, RequestError
+from fedprivseg.core.files import deliver
+from fedprivseg.core.lock import check_free
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fedprivseg.config import Scenario
-    from fedprivseg.toml_text import Setting
+    from fedprivseg.core.config import Scenario
+    from fedprivseg.core.toml_text import Setting
 
 app = typer.Typer(
     help="Simulate, compare and audit how hospitals segment images together without sharing them.",
@@ -44,12 +44,12 @@ data_app = data_commands.app
 _RULES = "Data governance at a site"
 
 app.add_typer(data_app, name="data")
-app.add_typer(ledger.app, name="ledger", rich_help_panel=_RULES)
+app.add_typer(ledgers.app, name="ledger", rich_help_panel=_RULES)
 app.add_typer(policy.app, name="policy", rich_help_panel=_RULES)
-app.add_typer(agreement.app, name="agreement", rich_help_panel=_RULES)
+app.add_typer(agreements.app, name="agreement", rich_help_panel=_RULES)
 app.add_typer(access.app, name="access", rich_help_panel=_RULES)
-app.add_typer(vault.app, name="vault", rich_help_panel=_RULES)
-app.add_typer(archive.app, name="archive", rich_help_panel=_RULES)
+app.add_typer(vaults.app, name="vault", rich_help_panel=_RULES)
+app.add_typer(archives.app, name="archive", rich_help_panel=_RULES)
 app.add_typer(destroy.app, name="destroy", rich_help_panel=_RULES)
 app.command(rich_help_panel=_RULES)(lifecycle.retention)
 app.command(rich_help_panel=_RULES)(lifecycle.drill)
@@ -92,8 +92,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario to a finished result and report. The same command goes on with an interrupted run."""
-    from fedprivseg.engines import begun
-    from fedprivseg.scenarios import load_scenario
+    from fedprivseg.runtime.engines import begun
+    from fedprivseg.study.scenarios import load_scenario
 
     chosen: list[Setting] = [*(settings or [])]
     options = {"data.source": data, "engine": engine, "seed": seed}
@@ -109,7 +109,7 @@ def run(
         return
     with begun(asked, folder) as carry_out:
         from fedprivseg.cli.display import Display
-        from fedprivseg.run import release_folder, simulate
+        from fedprivseg.study.run import release_folder, simulate
 
         if not finished:
             with bar("drawing the phantom", console) as progress:
@@ -118,14 +118,14 @@ def run(
         try:
             result = simulate(asked, folder, display=display, carry_out=carry_out)
         except QuorumError as fault:
-            from fedprivseg.compliance import COMPLIANCE, write_compliance
+            from fedprivseg.governance.compliance import COMPLIANCE, write_compliance
 
             write_compliance(folder)
             ended = str(fault).rstrip(".")
             raise QuorumError(f"{ended}. Which rules were kept until then: {folder / COMPLIANCE}") from None
         report = folder / "report.html"
         if not (finished and report.exists()):
-            from fedprivseg.report.page import write_report  # while the engine takes its leave
+            from fedprivseg.study.report.report_page import write_report  # while the engine takes its leave
 
             write_report(folder)
     if as_json:
@@ -138,9 +138,9 @@ def run(
 
 def _look_ahead(asked: Scenario, folder: Path, console: Console, *, dry_run: bool, as_json: bool) -> None:
     """The pre-flight of `run`: what is warned of, and with `dry_run` all that is known. Raises what it refuses."""
-    from fedprivseg.cache import require_cache
-    from fedprivseg.preflight import refuse
-    from fedprivseg.run import preflight
+    from fedprivseg.core.cache import require_cache
+    from fedprivseg.study.preflight import refuse
+    from fedprivseg.study.run import preflight
 
     ahead = preflight(asked, folder)
     if not dry_run:
@@ -176,7 +176,7 @@ def predict(
 
     Warns where the image is unlike the site's training images, and where the run's own test says that it does not segment.
     """
-    from fedprivseg.prediction import predict_image
+    from fedprivseg.study.predict import predict_image
 
     done = predict_image(run_folder, image, site, out)
     for warned in done.warnings:
@@ -197,7 +197,7 @@ def withdraw(
 ) -> None:
     """Withdraw a subject's consent: delete what was made of its data, at the site and at the server. The same `fedprivseg
     run` as before then trains without."""
-    from fedprivseg.withdrawal import withdraw as carry_out
+    from fedprivseg.governance.lifecycle.withdrawal import withdraw as carry_out
 
     done = carry_out(run_folder, site, subject)
     if as_json:
@@ -214,7 +214,7 @@ def withdraw(
 @app.command()
 def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]) -> None:
     """Write report.html of a finished run again."""
-    from fedprivseg.report.page import write_report
+    from fedprivseg.study.report.report_page import write_report
 
     typer.echo(write_report(run_folder))
 
@@ -228,9 +228,9 @@ def attack(
     as_json: AsJson = False,
 ) -> None:
     """Attack what a finished run released, and write what leaks into attacks.json and the report."""
-    from fedprivseg.leakage import attack_run
-    from fedprivseg.report.page import write_report
-    from fedprivseg.thresholds import admitted as admitted_lines
+    from fedprivseg.study.leakage import attack_run
+    from fedprivseg.study.leakage.admission import admitted as admitted_lines
+    from fedprivseg.study.report.report_page import write_report
 
     if budget not in ("small", "full"):
         raise RequestError(f"--budget is {budget!r}; allowed are small and full")
@@ -300,11 +300,11 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Put finished runs side by side: Dice, HD95, intervals, paired differences, cost. Refuses runs on different data."""
-    from fedprivseg.comparison.figures import picture as draw
-    from fedprivseg.comparison.figures import privacy_picture
-    from fedprivseg.comparison.page import write_page
-    from fedprivseg.comparison.runs import compare as put_side_by_side
-    from fedprivseg.comparison.tables import as_csv, as_latex, as_markdown, as_rows
+    from fedprivseg.study.compare.compare_charts import picture as draw
+    from fedprivseg.study.compare.compare_charts import privacy_picture
+    from fedprivseg.study.compare.compare_page import write_page
+    from fedprivseg.study.compare.compare_tables import as_csv, as_latex, as_markdown, as_rows
+    from fedprivseg.study.compare.runs import compare as put_side_by_side
 
     comparison = put_side_by_side(runs, reference)
     written = [write_page(comparison, out)]
@@ -333,12 +333,12 @@ def benchmark(
     ] = None,
 ) -> None:
     """Run every scenario of a folder with every seed, then compare them. Finished runs are not repeated."""
-    from fedprivseg.benchmark import run_all
     from fedprivseg.cli.display import Display
-    from fedprivseg.comparison.figures import picture
-    from fedprivseg.comparison.page import write_page
-    from fedprivseg.comparison.runs import compare as put_side_by_side
-    from fedprivseg.comparison.tables import as_csv, as_rows
+    from fedprivseg.study.benchmark import run_all
+    from fedprivseg.study.compare.compare_charts import picture
+    from fedprivseg.study.compare.compare_page import write_page
+    from fedprivseg.study.compare.compare_tables import as_csv, as_rows
+    from fedprivseg.study.compare.runs import compare as put_side_by_side
 
     console = open_console()
     target = out or Path("runs") / folder.name
@@ -398,7 +398,7 @@ def sites(
     folder: Annotated[Path, typer.Argument(help="Folder of sites.")] = Path("sites"), as_json: AsJson = False
 ) -> None:
     """List the sites of a folder."""
-    from fedprivseg.config import read_site, site_names
+    from fedprivseg.core.config import read_site, site_names
 
     names = site_names(folder)
     if not names:
@@ -437,9 +437,9 @@ def check(
 
     A subject with a fault is left out; a warning says what looks wrong by the anatomy or the files, and leaves out nobody.
     """
-    from fedprivseg.config import label_orders, read_sites
-    from fedprivseg.data.cohort import summarise
-    from fedprivseg.data.mnms import check_release
+    from fedprivseg.core.config import label_orders, read_sites
+    from fedprivseg.imaging.cohort import summarise
+    from fedprivseg.imaging.mnms import check_release
 
     orders = {} if sites is None else label_orders(read_sites(sites))
     try:
@@ -488,7 +488,7 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same consortium.")] = 0,
 ) -> None:
     """Draw a five-centre consortium of cardiac phantoms, written as an M&Ms release."""
-    from fedprivseg.data.phantom import write_phantom
+    from fedprivseg.imaging.phantom.consortium import write_phantom
 
     with bar("drawing subjects", open_console(stderr=True)) as progress:
         write_phantom(folder, subjects, seed, progress=progress)

@@ -11,7 +11,7 @@ import typer
 from fedprivseg.cli.terminal import bar, open_console, print_table
 
 if TYPE_CHECKING:
-    from fedprivseg.data.imported import Imported
+    from fedprivseg.imaging.dicom.imported import Imported
 
 app = typer.Typer(
     help="Images: import DICOM, clear headers, check a release, or draw the phantom.", no_args_is_help=True
@@ -44,7 +44,7 @@ def import_dicom(
     patient, by pseudonym, the class (clause 5.1.3) and the level (5.5), what raised it and which attributes were taken out; a
     site's intake reads it where it stands beside a release's files.
     """
-    from fedprivseg.dicom_intake import take_in
+    from fedprivseg.study.import_dicom import take_in
 
     with bar("importing", open_console(stderr=True)) as progress:
         done = take_in(source, out, secret, body_part=body_part, progress=progress)
@@ -65,7 +65,7 @@ def scrub(
     Voxels, scaling and geometry stay bit for bit. Files of other types are left out. Names of files and folders stay: see to it
     that they tell of nobody.
     """
-    from fedprivseg.data.scrub import scrub_folder
+    from fedprivseg.imaging.scrub import scrub_folder
 
     with bar("scrubbing", open_console(stderr=True)) as progress:
         done = scrub_folder(source, out, progress)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedprivseg.policy.strategy import Grade, Technique, advice
+from fedprivseg.governance.policy.technique_table import Grade, Technique, advice
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -33,8 +33,8 @@ def deidentify(
     as_json: AsJson = False,
 ) -> None:
     """Apply one technique of clause 5.2 to a file, and say whether Table 2 advises it for data of these grades."""
-    from fedprivseg.config import apply_settings
-    from fedprivseg.deidentification import deidentify as carry_out
+    from fedprivseg.core.config import apply_settings
+    from fedprivseg.governance.deidentify.apply import deidentify as carry_out
 
     told = advice(technique, utility, confidentiality)
     parameters = apply_settings({}, settings or [])

@@ -11,10 +11,10 @@ import typer
 
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.writers import writer
-from fedprivseg.errors import RequestError
+from fedprivseg.core.errors import RequestError
 
 if TYPE_CHECKING:
-    from fedprivseg.policy.destruction_order import Order
+    from fedprivseg.governance.lifecycle.destruction.order import Order
 
 app = typer.Typer(
     help="Destroy what a site of a run holds of its subjects: order, approve, carry out, verify.", no_args_is_help=True
@@ -41,10 +41,10 @@ def order(
 ) -> None:
     """Order the destruction of the site's vault, predictions and cached images, and of its shards at the server. By a data
     manager; nothing is destroyed yet. A new order takes the place of one that was not begun."""
-    from fedprivseg import disposal
-    from fedprivseg.disposal.custody import take_custody
+    from fedprivseg.governance.lifecycle import destruction
+    from fedprivseg.governance.lifecycle.destruction.custody import take_custody
 
-    given = disposal.order(take_custody(run_folder, site), who, reason, media=media, with_models=models)
+    given = destruction.order(take_custody(run_folder, site), who, reason, media=media, with_models=models)
     _say(given, as_json, "ordered")
     if not as_json:
         typer.echo(f"somebody else approves it: fedprivseg destroy approve {run_folder} {site} --as ID")
@@ -54,10 +54,10 @@ def order(
 @writer
 def approve(run_folder: Run, site: Site, who: Who, as_json: AsJson = False) -> None:
     """Approve the site's last order. By a data manager or a chief who did not give it."""
-    from fedprivseg import disposal
-    from fedprivseg.disposal.custody import take_custody
+    from fedprivseg.governance.lifecycle import destruction
+    from fedprivseg.governance.lifecycle.destruction.custody import take_custody
 
-    given = disposal.approve(take_custody(run_folder, site), who)
+    given = destruction.approve(take_custody(run_folder, site), who)
     _say(given, as_json, "approved")
     if not as_json:
         typer.echo(f"it is carried out by: fedprivseg destroy carry-out {run_folder} {site}")
@@ -75,18 +75,18 @@ def carry_out(
 ) -> None:
     """Carry the approved order out, for good, and write the signed certificate. After an interruption the same command goes
     on."""
-    from fedprivseg import disposal
-    from fedprivseg.disposal.custody import take_custody
+    from fedprivseg.governance.lifecycle import destruction
+    from fedprivseg.governance.lifecycle.destruction.custody import take_custody
 
     custody = take_custody(run_folder, site)
-    given = disposal.pending(custody)
+    given = destruction.pending(custody)
     if not yes:
         if not _somebody_there():
             raise RequestError("a destruction cannot be undone; say --yes where nobody can be asked")
         _say(given, False, "to be destroyed")
         if typer.prompt(f"This cannot be undone. Type the name of the site to destroy it ({site})") != site:
             raise RequestError("another name was typed, and nothing was destroyed")
-    certificate = disposal.carry_out(custody)
+    certificate = destruction.carry_out(custody)
     if as_json:
         typer.echo(certificate.to_json())
         return
@@ -103,8 +103,8 @@ def carry_out(
 def verify(run_folder: Run, site: Site, as_json: AsJson = False) -> None:
     """Verify every destruction at a site: certificate, approval, ledger, and that nothing can be read any more. Exit status 1
     if anything does not hold."""
-    from fedprivseg.disposal.proof import prove
-    from fedprivseg.evidence import site_ledger
+    from fedprivseg.governance.lifecycle.destruction.proof import prove
+    from fedprivseg.governance.sitefolder.audit import site_ledger
 
     public_hex, lines = site_ledger(run_folder, site)
     proofs = prove(run_folder, site, public_hex, lines)

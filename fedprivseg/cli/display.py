@@ -14,7 +14,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from fedprivseg.progress import Step, read_progress
+from fedprivseg.core.progress import Step, read_progress
 
 _REFRESH_S = 0.2
 

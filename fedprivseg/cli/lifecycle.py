@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedprivseg.cli.terminal import print_table
-from fedprivseg.errors import RequestError
+from fedprivseg.core.errors import RequestError
 
 if TYPE_CHECKING:
-    from fedprivseg.policy.drill import Drill, Leak
-    from fedprivseg.policy.ledger import Line
+    from fedprivseg.governance.ledger.ledger import Line
+    from fedprivseg.governance.lifecycle.breach_drill import Drill, Leak
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 Site = Annotated[str, typer.Argument(metavar="SITE", help="The site, such as centre1.")]
@@ -30,8 +30,8 @@ def retention(
     as_json: AsJson = False,
 ) -> None:
     """What a site of a run holds of its subjects, until when it may, and what is to be done."""
-    from fedprivseg.disposal.expiry import review
-    from fedprivseg.evidence import site_ledger
+    from fedprivseg.governance.lifecycle.destruction.expiry import review
+    from fedprivseg.governance.sitefolder.audit import site_ledger
 
     _, lines = site_ledger(run_folder, site)
     found = review(run_folder, site, lines, _day(today) if today else None)
@@ -79,8 +79,8 @@ def drill(
 ) -> None:
     """If this had leaked: what went out, to whom, under which protections, and who is told by when. Sends nothing. One of
     --payload, --subject, --key, or a period; times such as 2026-03-01 or 2026-03-01T08:00+00:00."""
-    from fedprivseg.breach import rehearse
-    from fedprivseg.evidence import site_ledger
+    from fedprivseg.governance.lifecycle.site_drill import rehearse
+    from fedprivseg.governance.sitefolder.audit import site_ledger
 
     public_hex, lines = site_ledger(run_folder, site)
     leak = _leak(run_folder, site, public_hex, lines, payload, subject, key, _time(since), _time(until, last=True))
@@ -103,8 +103,8 @@ def _leak(
     until: datetime | None,
 ) -> Leak:
     """The one thing that is supposed to have leaked. A subject's code becomes a pseudonym here, and goes no further."""
-    from fedprivseg.breach import pseudonym
-    from fedprivseg.policy.drill import Leak
+    from fedprivseg.governance.lifecycle.breach_drill import Leak
+    from fedprivseg.governance.lifecycle.site_drill import pseudonym
 
     if sum([bool(payload), bool(subject), key]) > 1:
         raise RequestError("a drill is of one leak; give one of --payload, --subject and --key")

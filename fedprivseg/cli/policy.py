@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedprivseg.cli.terminal import open_console, print_table
-from fedprivseg.errors import QuorumError, RequestError
+from fedprivseg.core.errors import QuorumError, RequestError
 
 if TYPE_CHECKING:
-    from fedprivseg.policy.foresight import Foreseen
-    from fedprivseg.policy.grading import Judged
-    from fedprivseg.policy.profile import SitePolicy
-    from fedprivseg.records import Decision
+    from fedprivseg.core.records import Decision
+    from fedprivseg.governance.policy.grading import Judged
+    from fedprivseg.governance.policy.preview import Foreseen
+    from fedprivseg.governance.policy.profile import SitePolicy
 
 app = typer.Typer(help="The sites' policies: what they let out, and what changes between two.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ Settings = Annotated[
 @app.command()
 def profiles(as_json: AsJson = False) -> None:
     """The profiles that a policy can stand on, and what each covers. None is legal advice."""
-    from fedprivseg.policy.profile import profile_names, read_profile
+    from fedprivseg.governance.policy.profile import profile_names, read_profile
 
     found = [read_profile(name) for name in profile_names()]
     if as_json:
@@ -49,15 +49,15 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """What would be refused, at which site, by which rule. Exit status 3 if fewer sites than the quorum would remain."""
-    from fedprivseg.scenarios import load_scenario
+    from fedprivseg.study.scenarios import load_scenario
 
     asked = load_scenario(scenario, settings or [])
 
-    from fedprivseg.hospitals import parties_in  # loads more than a wrong request should wait for
+    from fedprivseg.core.results import read_scenario
+    from fedprivseg.governance.policy.preview import foresee
     from fedprivseg.methods import resolve
-    from fedprivseg.policy.foresight import foresee
-    from fedprivseg.results import read_scenario
-    from fedprivseg.site.techniques import techniques_of
+    from fedprivseg.runtime.site.techniques import techniques_of
+    from fedprivseg.study.simulated_sites import parties_in  # loads more than a wrong request should wait for
 
     folder = out or asked.folder
     # Agreements of another scenario say nothing about this one.
@@ -114,7 +114,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """What changes from policy A to policy B, in plain words."""
-    from fedprivseg.policy.profile import differences
+    from fedprivseg.governance.policy.profile import differences
 
     before, after = _policy(one), _policy(other)
     sentences = list(differences(before, after))
@@ -177,7 +177,7 @@ def _graded(found: Sequence[Foreseen]) -> list[list[str]]:
 
 
 def _policy(name: str) -> SitePolicy:
-    from fedprivseg.policy.profile import profile_names, read_policy, read_profile
+    from fedprivseg.governance.policy.profile import profile_names, read_policy, read_profile
 
     if name in profile_names():
         return read_profile(name)
@@ -188,10 +188,10 @@ def _policy(name: str) -> SitePolicy:
 
 def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: SitePolicy) -> list[str]:
     """What a site under `before` would do in the scenario that it would not under `after`, and the other way round."""
+    from fedprivseg.governance.policy.preview import foresee
     from fedprivseg.methods import resolve
-    from fedprivseg.policy.foresight import foresee
-    from fedprivseg.scenarios import load_scenario
-    from fedprivseg.site.techniques import techniques_of
+    from fedprivseg.runtime.site.techniques import techniques_of
+    from fedprivseg.study.scenarios import load_scenario
 
     asked = load_scenario(scenario, settings)
     exports = resolve(asked.method).declared

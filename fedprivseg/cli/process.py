@@ -18,7 +18,7 @@ from click.exceptions import Abort, ClickException
 from fedprivseg.cli.commands import app
 from fedprivseg.cli.stop import Stop
 from fedprivseg.cli.streams import open_streams
-from fedprivseg.errors import FedprivsegError
+from fedprivseg.core.errors import FedprivsegError
 
 _INTERRUPTED = 128 + signal.SIGINT
 _RESUMED = "the same command goes on where it stopped"

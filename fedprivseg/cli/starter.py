@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from fedprivseg.errors import FolderError
+from fedprivseg.core.errors import FolderError
 
 _PARTS = ("sites", "simulations")
 

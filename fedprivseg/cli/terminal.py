@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from fedprivseg.preflight import Preflight
-    from fedprivseg.results import Result, Scores
+    from fedprivseg.core.results import Result, Scores
+    from fedprivseg.study.preflight import Preflight
 
 
 def open_console(*, stderr: bool = False) -> Console:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedprivseg.cli.terminal import print_table
-from fedprivseg.errors import RequestError
-from fedprivseg.files import deliver
+from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import deliver
 
 if TYPE_CHECKING:
-    from fedprivseg.trace.record import Trace
+    from fedprivseg.governance.lineage.provenance import Trace
 
 FORMATS = (".svg", ".png", ".html", ".json")
 
@@ -46,7 +46,7 @@ def trace(
     if out is not None:
         _write(found, out)
     if as_json:
-        from fedprivseg.trace.prov import prov_json
+        from fedprivseg.governance.lineage.prov_json import prov_json
 
         typer.echo(prov_json(found), nl=False)
         return
@@ -58,10 +58,10 @@ def trace(
 
 def _trace(run: Path, name: str, *, server: bool, site: str, with_code: bool) -> Trace:
     if server:
-        from fedprivseg.trace.server import trace_shard
+        from fedprivseg.governance.lineage.server_side import trace_shard
 
         return trace_shard(run, name)
-    from fedprivseg.trace.site import trace_subject
+    from fedprivseg.governance.lineage.site_side import trace_subject
 
     return trace_subject(run, name, site=site, with_code=with_code)
 
@@ -70,14 +70,14 @@ def _write(found: Trace, out: Path) -> None:
     """Put the picture, the page or the document at `out` in one step."""
     form = out.suffix.lower()
     if form == ".json":
-        from fedprivseg.trace.prov import prov_json
+        from fedprivseg.governance.lineage.prov_json import prov_json
 
         body = prov_json(found).encode()
     else:
-        from fedprivseg.trace import figure, page
+        from fedprivseg.governance.lineage import diagram, lineage_page
 
-        makers = {".svg": figure.svg_of, ".html": page.page_of}
-        body = figure.png_of(found) if form == ".png" else makers[form](found).encode()
+        makers = {".svg": diagram.svg_of, ".html": lineage_page.page_of}
+        body = diagram.png_of(found) if form == ".png" else makers[form](found).encode()
     deliver(out, body)
 
 

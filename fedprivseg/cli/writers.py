@@ -7,7 +7,7 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from fedprivseg.lock import alone
+from fedprivseg.core.lock import alone
 
 _RUN = "scenario.json"
 """By this file a folder is known as a run's; a command says itself what is wrong with another."""

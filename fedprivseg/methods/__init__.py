@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 
-from fedprivseg.config import MethodConfig, validated
-from fedprivseg.errors import ScenarioError
+from fedprivseg.core.config import MethodConfig, validated
+from fedprivseg.core.errors import ScenarioError
 from fedprivseg.methods.averaging import (
     Bulyan,
     FedAdagrad,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, final
 
 from pydantic import Field
 
+from fedprivseg.methods.client_update import LocalRule
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.rounds import Aggregation, Rounds
 from fedprivseg.methods.training import RoundsParameters, SummableParameters
 from fedprivseg.nets.correction import Correction

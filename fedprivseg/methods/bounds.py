@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import numpy as np
 from pydantic import Field
 
-from fedprivseg.arrays import load_arrays, save_arrays
-from fedprivseg.expected import MOST_LOSS, Array, Expected
+from fedprivseg.core.arrays import load_arrays, save_arrays
+from fedprivseg.core.expected import MOST_LOSS, Array, Expected
+from fedprivseg.core.records import STRUCTURES, CrossSite, CurvePoint, Grid, Kind, Order, Payload
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
-from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import (
     MEASURED,
     Action,
@@ -31,6 +31,7 @@ from fedprivseg.methods.method import (
     in_parts,
     part_of,
 )
+from fedprivseg.methods.round_state import recall, remember
 from fedprivseg.methods.rounds import measure
 from fedprivseg.methods.training import (
     GLANCED,
@@ -51,7 +52,6 @@ from fedprivseg.methods.training import (
     travelling,
     unpacked,
 )
-from fedprivseg.records import STRUCTURES, CrossSite, CurvePoint, Grid, Kind, Order, Payload
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from pydantic import Field
 
+from fedprivseg.core.records import Order, Payload
 from fedprivseg.methods.averaging import Pull
+from fedprivseg.methods.client_update import LocalRule
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule
-from fedprivseg.methods.memory import recall, remember
 from fedprivseg.methods.method import MEASURED, Action, Declaration, Site
+from fedprivseg.methods.round_state import recall, remember
 from fedprivseg.methods.rounds import Aggregation, Rounds, glance, train, trained
 from fedprivseg.methods.training import GLANCED, RoundsParameters, augmentation, build, segment, unpacked
-from fedprivseg.records import Order, Payload
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedprivseg.records import Grid
+from fedprivseg.core.records import Grid
 
 UNET_S = 0.24
 """A step of the U-Net that the baselines train, with augmentation."""

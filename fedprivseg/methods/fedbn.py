@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import final
 
+from fedprivseg.methods.client_update import LocalRule
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.rounds import Aggregation, Rounds
 from fedprivseg.methods.training import SummableParameters
 

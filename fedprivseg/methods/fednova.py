@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal, final
 import numpy as np
 from pydantic import Field
 
+from fedprivseg.core.records import Budget
+from fedprivseg.methods.client_update import LocalRule
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule
 from fedprivseg.methods.rounds import Aggregation, Rounds, Update
 from fedprivseg.methods.training import RoundsParameters
-from fedprivseg.records import Budget
 
 if TYPE_CHECKING:
     from fedprivseg.nets.baseline import Weights

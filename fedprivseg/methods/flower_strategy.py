@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from fedprivseg.errors import QuorumError
+from fedprivseg.core.errors import QuorumError
+from fedprivseg.core.records import Budget
+from fedprivseg.core.seeds import derive
 from fedprivseg.methods.rounds import Aggregation, Update
-from fedprivseg.records import Budget
-from fedprivseg.seeds import derive
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, Message

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedprivseg.errors import PayloadError, QuorumError, ServerError
-from fedprivseg.expected import MOST_LOSS, MOST_WEIGHT, Array, Expected
-from fedprivseg.methods.local import Trained, run_round, trained_history
+from fedprivseg.core.errors import PayloadError, QuorumError, ServerError
+from fedprivseg.core.expected import MOST_LOSS, MOST_WEIGHT, Array, Expected
+from fedprivseg.core.records import Grid, Kind, Order, Payload
+from fedprivseg.methods.client_update import Trained, run_round, trained_history
 from fedprivseg.methods.method import Action, Declaration, Federation, Site
-from fedprivseg.methods.training import SummableParameters, numbered, outline, packed, travelling, under, weight_of
-from fedprivseg.protections.secagg import (
+from fedprivseg.methods.secure_aggregation import (
     SECRET_BYTES,
     SHARE_BYTES,
     Keys,
@@ -40,7 +40,7 @@ from fedprivseg.protections.secagg import (
     unseal,
     usable,
 )
-from fedprivseg.records import Grid, Kind, Order, Payload
+from fedprivseg.methods.training import SummableParameters, numbered, outline, packed, travelling, under, weight_of
 
 if TYPE_CHECKING:
     from fedprivseg.methods.rounds import Rounds

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from fedprivseg.expected import MOST_MM, Array, Check, Expected
+from fedprivseg.core.expected import MOST_MM, Array, Check, Expected
+from fedprivseg.core.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
 from fedprivseg.methods.effort import Effort
-from fedprivseg.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
 
 if TYPE_CHECKING:
     from torch import nn

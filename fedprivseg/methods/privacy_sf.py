@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 import numpy as np
 from pydantic import Field, model_validator
 
-from fedprivseg.arrays import load_with_facts, save_arrays
-from fedprivseg.compute import Half
-from fedprivseg.expected import MOST_CODE, Array, Expected
+from fedprivseg.core.arrays import load_with_facts, save_arrays
+from fedprivseg.core.compute import Half
+from fedprivseg.core.expected import MOST_CODE, Array, Expected
+from fedprivseg.core.records import STRUCTURES, Grid, Kind, Order, Payload
+from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
 from fedprivseg.methods.method import (
     MEASURED,
@@ -41,8 +43,6 @@ from fedprivseg.methods.method import (
     shards_of,
 )
 from fedprivseg.nets.choices import VIEWS
-from fedprivseg.records import STRUCTURES, Grid, Kind, Order, Payload
-from fedprivseg.seeds import building, torch_generator
 
 if TYPE_CHECKING:
     import torch
@@ -167,7 +167,7 @@ def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
 def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     """One shard of the image codes of the test slices, view by view. A site without test slices sends none."""
     from fedprivseg.nets.fitting import encode
-    from fedprivseg.nets.views import view
+    from fedprivseg.nets.test_time import view
 
     p, images = method.parameters, site.testing()
     index, places, _ = part_of(order.number, len(images), p.shard_slices)
@@ -240,7 +240,7 @@ def decode(method: PrivacySF, site: Site, order: Order) -> Payload:
 def measure(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Average the views and measure against the site's masks, at the site."""
     from fedprivseg.nets.fitting import encode
-    from fedprivseg.nets.views import together
+    from fedprivseg.nets.test_time import together
 
     images = site.testing()
     if not len(images):
@@ -346,7 +346,7 @@ class PrivacySF(CodedMethod):
     def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1: encode, map, decode, average the views."""
         from fedprivseg.nets.fitting import encode, scores
-        from fedprivseg.nets.views import together, view
+        from fedprivseg.nets.test_time import together, view
 
         p = self.parameters
         mapping = self._load(server_folder / "mapping.safetensors")
@@ -388,7 +388,7 @@ class PrivacySF(CodedMethod):
 
     def overlaid(self, pictures: np.ndarray, count: int) -> np.ndarray:
         """See `CodedMethod`."""
-        from fedprivseg.nets.views import overlaid
+        from fedprivseg.nets.test_time import overlaid
 
         return overlaid(pictures, count)
 

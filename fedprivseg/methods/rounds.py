@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fedprivseg.arrays import load_with_facts, save_arrays
-from fedprivseg.errors import QuorumError
-from fedprivseg.expected import MOST_BUDGET, MOST_LOSS, MOST_WEIGHT, Array, Check, Expected
+from fedprivseg.core.arrays import load_with_facts, save_arrays
+from fedprivseg.core.errors import QuorumError
+from fedprivseg.core.expected import MOST_BUDGET, MOST_LOSS, MOST_WEIGHT, Array, Check, Expected
+from fedprivseg.core.records import Budget, CurvePoint, Grid, Kind, Order, Payload
+from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.methods.client_update import LocalRule, Trained, received_net, run_round, spent, trained_history
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
-from fedprivseg.methods.local import LocalRule, Trained, received_net, run_round, spent, trained_history
 from fedprivseg.methods.masking import MASKING, MASKING_DECLARES, in_fixed_point, masked_round, mean_of
 from fedprivseg.methods.method import MEASURED, Action, Declaration, Federation, Method, Parameters, Site
+from fedprivseg.methods.secure_aggregation import LARGEST
 from fedprivseg.methods.training import (
     EXTRA,
     GLANCED,
@@ -45,9 +48,6 @@ from fedprivseg.methods.training import (
     under,
     weight_of,
 )
-from fedprivseg.protections.secagg import LARGEST
-from fedprivseg.records import Budget, CurvePoint, Grid, Kind, Order, Payload
-from fedprivseg.seeds import numpy_generator
 
 if TYPE_CHECKING:
     from torch import nn

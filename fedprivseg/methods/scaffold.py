@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
+from fedprivseg.core.records import Budget
+from fedprivseg.methods.client_update import LocalRule, Start
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule, Start
 from fedprivseg.methods.rounds import Aggregation, Rounds, Update
 from fedprivseg.nets.correction import Correction
-from fedprivseg.records import Budget
 
 if TYPE_CHECKING:
     from torch import nn

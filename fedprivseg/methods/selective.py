@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, ClassVar, final
 import numpy as np
 from pydantic import Field
 
-from fedprivseg.expected import Array, Check, Expected
+from fedprivseg.core.expected import Array, Check, Expected
+from fedprivseg.core.records import Budget, Grid, Kind, Order, Payload
+from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.methods.client_update import LocalRule, run_round, trained_history
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.local import LocalRule, run_round, trained_history
 from fedprivseg.methods.method import MEASURED, Action, Declaration, Federation, Site
 from fedprivseg.methods.rounds import (
     NUMBERS,
@@ -38,8 +40,6 @@ from fedprivseg.methods.rounds import (
 )
 from fedprivseg.methods.training import GLANCED, RoundsParameters, numbered, outline, packed, unpacked
 from fedprivseg.nets.choices import Norm
-from fedprivseg.records import Budget, Grid, Kind, Order, Payload
-from fedprivseg.seeds import numpy_generator
 
 if TYPE_CHECKING:
     from fedprivseg.nets.baseline import Weights

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from fedprivseg.compute import Half
-from fedprivseg.expected import MOST_WEIGHT, Array, Expected
+from fedprivseg.core.compute import Half
+from fedprivseg.core.expected import MOST_WEIGHT, Array, Expected
+from fedprivseg.core.records import STRUCTURES, Grid, Kind, Order, Payload
 from fedprivseg.methods.method import Federation, Parameters, Site
 from fedprivseg.nets.choices import VIEWS, NetName, Norm
-from fedprivseg.records import STRUCTURES, Grid, Kind, Order, Payload
 
 if TYPE_CHECKING:
     from torch import nn
@@ -210,7 +210,7 @@ def augmentation(parameters: TrainingParameters) -> Augment | None:
 def segment(net: nn.Module, site: Site, images: np.ndarray, parameters: TrainingParameters) -> np.ndarray:
     """Class scores (N, 4, H, W) of slices (N, H, W), averaged over views."""
     from fedprivseg.nets.fitting import scores
-    from fedprivseg.nets.views import together, view
+    from fedprivseg.nets.test_time import together, view
 
     p = parameters
     if not len(images):

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedprivseg.core.records import STRUCTURES
+from fedprivseg.core.seeds import building
 from fedprivseg.nets.choices import NetName, Norm
 from fedprivseg.nets.codec import WIDTH
 from fedprivseg.nets.unet import UNet
-from fedprivseg.records import STRUCTURES
-from fedprivseg.seeds import building
 
 Weights = Mapping[str, np.ndarray]
 """Named float32 arrays of a network: parameters and the running statistics of its batch norms."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fedprivseg.compute import Half, half_precision
-from fedprivseg.errors import RunError
-from fedprivseg.seeds import torch_generator
+from fedprivseg.core.compute import Half, half_precision
+from fedprivseg.core.errors import RunError
+from fedprivseg.core.seeds import torch_generator
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)`` after a step."""

@@ -15,15 +15,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fedprivseg.compute import Half
+from fedprivseg.core.compute import Half
+from fedprivseg.core.records import STRUCTURES
+from fedprivseg.core.seeds import building, torch_generator
+from fedprivseg.nets.adversaries import Opponents
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.codec import Codec, Decoder, Encoder
 from fedprivseg.nets.descent import Progress, Schedule, arithmetic, descend
-from fedprivseg.nets.opponents import Opponents
 from fedprivseg.nets.segmentation import as_picture, expect_background, probabilities, segmentation_loss
 from fedprivseg.nets.unet import UNet
-from fedprivseg.records import STRUCTURES
-from fedprivseg.seeds import building, torch_generator
 
 AT_ONCE = 32
 """Slices that go through a network together when nothing is learned."""

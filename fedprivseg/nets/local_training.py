@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedprivseg.compute import Half
-from fedprivseg.errors import RunError
+from fedprivseg.core.compute import Half
+from fedprivseg.core.errors import RunError
+from fedprivseg.core.seeds import torch_generator
 from fedprivseg.nets.baseline import heads
 from fedprivseg.nets.correction import Correction, NoCorrection
 from fedprivseg.nets.descent import Progress, arithmetic, shuffled
 from fedprivseg.nets.segmentation import segmentation_loss
 from fedprivseg.nets.steps import Steps
-from fedprivseg.seeds import torch_generator
 
 Augment = Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
 """``augment(images (N, 1, H, W), masks (N, H, W), generator)``: a changed copy of both."""

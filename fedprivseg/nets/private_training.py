@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedprivseg.core.seeds import torch_generator
 from fedprivseg.nets.baseline import heads
 from fedprivseg.nets.correction import Correction, NoCorrection
 from fedprivseg.nets.descent import Progress
 from fedprivseg.nets.local_training import Augment, Work
 from fedprivseg.nets.segmentation import segmentation_loss
-from fedprivseg.seeds import torch_generator
 
 if TYPE_CHECKING:
     from opacus import GradSampleModule

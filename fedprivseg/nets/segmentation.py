@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedprivseg.records import STRUCTURES
+from fedprivseg.core.records import STRUCTURES
 
 PRIOR = 0.02
 """Share of a slice that an untrained network gives each structure: about what LV, MYO and RV each take of a cardiac slice."""

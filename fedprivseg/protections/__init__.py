@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedprivseg.config import ProtectionConfig, validated
-from fedprivseg.errors import ScenarioError
-from fedprivseg.expected import Expected
+from fedprivseg.core.config import ProtectionConfig, validated
+from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.expected import Expected
+from fedprivseg.core.records import Kind
 from fedprivseg.protections.channels import Channels
 from fedprivseg.protections.keyed import Keyed
 from fedprivseg.protections.noise import Noise
 from fedprivseg.protections.precision import Precision
 from fedprivseg.protections.protection import Key, Protection
-from fedprivseg.records import Kind
 
 PROTECTIONS: tuple[type[Protection], ...] = (Precision, Channels, Noise, Keyed)
 

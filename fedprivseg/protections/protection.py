@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from fedprivseg.seeds import numpy_generator
+from fedprivseg.core.seeds import numpy_generator
 
 
 class Parameters(BaseModel):

@@ -8,15 +8,15 @@ import pytest
 from torch import nn
 
 from fedprivseg.attacks import ATTACKS
-from fedprivseg.attacks.attack import Effort, View
-from fedprivseg.attacks.judge import Truth, judge
-from fedprivseg.compute import threads
-from fedprivseg.config import DataConfig, SiteConfig
-from fedprivseg.data.mnms import read_release
-from fedprivseg.data.splits import cohort
-from fedprivseg.data.volumes import gridded_slices
-from fedprivseg.records import Grid
-from fedprivseg.seeds import numpy_generator
+from fedprivseg.attacks.base import Effort, View
+from fedprivseg.attacks.metrics import Truth, judge
+from fedprivseg.core.compute import threads
+from fedprivseg.core.config import DataConfig, SiteConfig
+from fedprivseg.core.records import Grid
+from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.imaging.mnms import read_release
+from fedprivseg.imaging.splits import cohort
+from fedprivseg.imaging.volumes import gridded_slices
 
 EFFORT = Effort(steps=80, inner=80)
 SIDE = 48

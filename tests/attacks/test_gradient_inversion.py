@@ -8,13 +8,13 @@ import torch
 from fakes import blocks
 from torch import nn
 
-from fedprivseg.attacks.attack import Effort
+from fedprivseg.attacks.base import Effort
 from fedprivseg.attacks.gradient_inversion import Seen, invert_update
-from fedprivseg.attacks.judge import Truth, judge
-from fedprivseg.compute import threads
+from fedprivseg.attacks.metrics import Truth, judge
+from fedprivseg.core.compute import threads
+from fedprivseg.core.seeds import building, numpy_generator
 from fedprivseg.nets.baseline import build_net, weights_of
 from fedprivseg.nets.local_training import Work, supervised_loss, train_round
-from fedprivseg.seeds import building, numpy_generator
 
 SIDE = 32
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from fakes import blocks
 
-from fedprivseg.attacks.attack import Effort
-from fedprivseg.attacks.judge import Truth, judge
+from fedprivseg.attacks.base import Effort
 from fedprivseg.attacks.learned_inversion import KEPT, Sketch, learn
-from fedprivseg.compute import threads
+from fedprivseg.attacks.metrics import Truth, judge
+from fedprivseg.core.compute import threads
+from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.nets.baseline import build_net
 from fedprivseg.nets.local_training import supervised_loss
-from fedprivseg.seeds import numpy_generator
 
 SIDE = 32
 

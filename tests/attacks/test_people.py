@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedprivseg.attacks.attack import Effort
 from fedprivseg.attacks.attributes import Attributes, leave_one_out
+from fedprivseg.attacks.base import Effort
 from fedprivseg.attacks.linkage import Linkage
 from fedprivseg.attacks.membership import Membership, losses
 from fedprivseg.attacks.people import Crowd, pooled
-from fedprivseg.seeds import numpy_generator
+from fedprivseg.core.seeds import numpy_generator
 
 PEOPLE, SLICES, SIDE = 10, 4, 16
 

@@ -20,19 +20,19 @@ from pathlib import Path
 
 import numpy as np
 
-from fedprivseg.compute import threads
-from fedprivseg.config import Scenario
-from fedprivseg.data.mnms import load_phases, read_release
-from fedprivseg.data.splits import Cohort, cohort
-from fedprivseg.data.volumes import from_grid, gridded, gridded_slices
-from fedprivseg.measures import dice, hd95_mm
+from fedprivseg.core.compute import threads
+from fedprivseg.core.config import Scenario
+from fedprivseg.core.measures import dice, hd95_mm
+from fedprivseg.imaging.mnms import load_phases, read_release
+from fedprivseg.imaging.splits import Cohort, cohort
+from fedprivseg.imaging.volumes import from_grid, gridded, gridded_slices
 from fedprivseg.nets.augment import Augmentation
 from fedprivseg.nets.choices import VIEWS
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting import Fitting, fit_unet, scores
+from fedprivseg.nets.test_time import together, view
 from fedprivseg.nets.unet import UNet
-from fedprivseg.nets.views import together, view
-from fedprivseg.run import cache_folder, load_scenario, simulate
+from fedprivseg.study.run import cache_folder, load_scenario, simulate
 
 ROOT = Path(__file__).parents[2]
 

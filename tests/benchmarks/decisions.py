@@ -26,9 +26,10 @@ from typing import Any
 
 import cedarpy
 
-from fedprivseg.policy import cedar_terms
-from fedprivseg.policy.access import Authorizer, CedarAuthorizer, Ruling
-from fedprivseg.policy.roles import (
+from fedprivseg.core.records import Decision
+from fedprivseg.governance.access import cedar_terms
+from fedprivseg.governance.access.authorizer import Authorizer, CedarAuthorizer, Ruling
+from fedprivseg.governance.access.roles import (
     Action,
     Context,
     Granularity,
@@ -43,7 +44,6 @@ from fedprivseg.policy.roles import (
     Staff,
     Title,
 )
-from fedprivseg.records import Decision
 
 NOW = datetime(2024, 6, 3, 9, 0, tzinfo=UTC)
 RARELY = 20
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     added = "".join(ADDED.format(number=n) for n in range(given.policies - len(CedarAuthorizer().policies)))
-    folder = resources.files("fedprivseg.policy") / "cedar"
+    folder = resources.files("fedprivseg.governance.access") / "cedar"
     packaged = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".cedar")), key=lambda e: e.name)
     text = "\n".join(entry.read_text(encoding="utf-8") for entry in packaged) + "\n" + added
     with tempfile.TemporaryDirectory() as place:

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from fedprivseg.attacks.attack import SMALL
+from fedprivseg.attacks.base import SMALL
 from fedprivseg.attacks.inversion_net import WARP, fit_inverter, invert
-from fedprivseg.attacks.judge import Truth, judge
+from fedprivseg.attacks.metrics import Truth, judge
 from fedprivseg.attacks.trained_inverter import COPIES, HELD_OUT
-from fedprivseg.compute import threads
-from fedprivseg.leakage.scene import MOST_AUXILIARY
-from fedprivseg.measures import LABELS
+from fedprivseg.core.compute import threads
+from fedprivseg.core.measures import LABELS
+from fedprivseg.core.results import read_scenario
+from fedprivseg.core.seeds import torch_generator
+from fedprivseg.governance.sitefolder.configuration import Station, station_folder
 from fedprivseg.nets.augment import augment
-from fedprivseg.results import read_scenario
-from fedprivseg.seeds import torch_generator
-from fedprivseg.site.bench import Bench
-from fedprivseg.site.station import Station, station_folder
+from fedprivseg.runtime.site.site_runtime import Bench
+from fedprivseg.study.leakage.scene import MOST_AUXILIARY
 
 MEASURES = "SSIM", "MS-SSIM", "SSIM, heart"
 

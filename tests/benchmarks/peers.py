@@ -33,11 +33,11 @@ SETTINGS = ["grid.height=64", "grid.width=64", "grid.spacing=3.0", "data.subject
 
 def _prepare(folder: Path) -> None:
     """The slices that fedprivseg itself would read, as plain arrays."""
-    from fedprivseg.config import read_scenario
-    from fedprivseg.data.mnms import read_release
-    from fedprivseg.data.splits import cohort
-    from fedprivseg.data.volumes import gridded_slices
-    from fedprivseg.run import release_folder
+    from fedprivseg.core.config import read_scenario
+    from fedprivseg.imaging.mnms import read_release
+    from fedprivseg.imaging.splits import cohort
+    from fedprivseg.imaging.volumes import gridded_slices
+    from fedprivseg.study.run import release_folder
 
     scenario = read_scenario(ROOT / "simulations" / "quickstart.toml", _own_settings(1))
     subjects = read_release(release_folder(scenario)).subjects

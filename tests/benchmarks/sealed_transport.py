@@ -24,17 +24,17 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fedprivseg.expected import Array, Expected
-from fedprivseg.messages import Released as Sent
-from fedprivseg.policy.gate import Gate, Released
-from fedprivseg.policy.keys import SiteKey
-from fedprivseg.policy.ledger import Ledger
-from fedprivseg.policy.profile import read_profile
-from fedprivseg.policy.standing import Standing
-from fedprivseg.policy.transport import Card, EncryptionKey, slot
-from fedprivseg.records import Kind, Order, Payload
-from fedprivseg.seeds import numpy_generator
-from fedprivseg.server.intake import Intake
+from fedprivseg.core.expected import Array, Expected
+from fedprivseg.core.records import Kind, Order, Payload
+from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.crypto.hpke import Card, EncryptionKey, slot
+from fedprivseg.crypto.identity import SiteKey
+from fedprivseg.governance.ledger.ledger import Ledger
+from fedprivseg.governance.policy.context import Standing
+from fedprivseg.governance.policy.gate import Gate, Released
+from fedprivseg.governance.policy.profile import read_profile
+from fedprivseg.runtime.server.intake import Intake
+from fedprivseg.runtime.wire import Released as Sent
 
 SITE, ROW = "centre1", 4096
 EXPECTED = Expected(Kind.IMAGE_CODE, "train", {"codes": Array("float16", (None, ROW))})

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fedprivseg.cli.access import app
-from fedprivseg.errors import RequestError
-from fedprivseg.policy import ledger
-from fedprivseg.policy.keys import SiteKey
+from fedprivseg.core.errors import RequestError
+from fedprivseg.crypto.identity import SiteKey
+from fedprivseg.governance.ledger import ledger
 
 STAFF = """
 [[staff]]

@@ -17,8 +17,8 @@ from disk import read_only
 from typer.testing import CliRunner
 
 from fedprivseg.cli import app
-from fedprivseg.documents import read_document
-from fedprivseg.errors import FedprivsegError
+from fedprivseg.core.documents import read_document
+from fedprivseg.core.errors import FedprivsegError
 
 BRIEF = [
     "method.parameters.image_steps=3",
@@ -148,8 +148,8 @@ def test_predict_never_replaces_its_image(finished, phantom, tmp_path):
 
 
 def test_data_check_shows_spacing_as_a_range(phantom):
-    from fedprivseg.data.cohort import summarise
-    from fedprivseg.data.mnms import read_release
+    from fedprivseg.imaging.cohort import summarise
+    from fedprivseg.imaging.mnms import read_release
 
     done = _call("data", "check", phantom)
     assert done.returncode == 0, done.stderr
@@ -161,7 +161,7 @@ def test_data_check_shows_spacing_as_a_range(phantom):
 def test_predict_answers_as_the_run_did(finished, phantom, tmp_path):
     """At ED and ES of a test subject `predict` must give the masks that the run wrote; other shards, other batches, and so
     bfloat16 may tip a voxel on a border, no more."""
-    from fedprivseg.data.mnms import read_release
+    from fedprivseg.imaging.mnms import read_release
 
     by_code = {subject.code: subject for subject in read_release(phantom).subjects}
     ran = sorted((finished[0] / "sites" / "centre2" / "predictions").glob("*.nii.gz"))
@@ -307,8 +307,8 @@ def data_of(monkeypatch):
         asked.append(scenario.data.source)
         raise _EnoughError
 
-    monkeypatch.setattr("fedprivseg.run.simulate", stop)
-    monkeypatch.setattr("fedprivseg.benchmark.simulate", stop)
+    monkeypatch.setattr("fedprivseg.study.run.simulate", stop)
+    monkeypatch.setattr("fedprivseg.study.benchmark.simulate", stop)
     for module in ("cli.commands", "benchmark"):  # the folder need hold no release
         monkeypatch.setattr(f"fedprivseg.{module}._look_ahead", lambda *_, **__: None)
 

@@ -14,10 +14,10 @@ from conftest import BRIEF, ROOT, tiny_settings
 from typer.testing import CliRunner
 
 from fedprivseg.cli import app
-from fedprivseg.errors import FedprivsegError
-from fedprivseg.records import digest
-from fedprivseg.results import read_result
-from fedprivseg.run import load_scenario, simulate
+from fedprivseg.core.errors import FedprivsegError
+from fedprivseg.core.records import digest
+from fedprivseg.core.results import read_result
+from fedprivseg.study.run import load_scenario, simulate
 
 pytestmark = pytest.mark.xdist_group("damaged folders")
 

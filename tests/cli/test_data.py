@@ -16,8 +16,8 @@ from nibabel.nifti1 import Nifti1Extension
 from typer.testing import CliRunner
 
 from fedprivseg.cli import app
-from fedprivseg.data.scrub import findings
-from fedprivseg.errors import RequestError
+from fedprivseg.core.errors import RequestError
+from fedprivseg.imaging.scrub import findings
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import pytest
 from small_run import SEALED, SUBJECT, small_run
 from typer.testing import CliRunner
 
-from fedprivseg import disposal
 from fedprivseg.cli import app
-from fedprivseg.disposal.custody import take_custody
-from fedprivseg.errors import LedgerError, RequestError
-from fedprivseg.policy import ledger
-from fedprivseg.policy.agreement import BreachPlan
-from fedprivseg.policy.drill import ResponsePlan
-from fedprivseg.policy.response import breaks, default_plan
+from fedprivseg.core.errors import LedgerError, RequestError
+from fedprivseg.governance.ledger import ledger
+from fedprivseg.governance.lifecycle import destruction
+from fedprivseg.governance.lifecycle.breach_drill import ResponsePlan
+from fedprivseg.governance.lifecycle.destruction.custody import take_custody
+from fedprivseg.governance.lifecycle.response_plan import breaks, default_plan
+from fedprivseg.governance.policy.agreement import BreachPlan
 
 AGREED = "study.agreement={start=2026-01-01, end=2026-06-30}"
 
@@ -71,9 +71,9 @@ def test_the_sites_own_day_is_asked_if_no_other_is_given(made):
 
 def test_what_was_destroyed_has_no_term_any_more(run):
     custody = take_custody(run, "centre1")
-    disposal.order(custody, "data-manager-1", "the term of retention has ended")
-    disposal.approve(take_custody(run, "centre1"), "chief")
-    disposal.carry_out(take_custody(run, "centre1"))
+    destruction.order(custody, "data-manager-1", "the term of retention has ended")
+    destruction.approve(take_custody(run, "centre1"), "chief")
+    destruction.carry_out(take_custody(run, "centre1"))
     assert answer("retention", run, "centre1", "--today", "2030-01-01")["duties"] == []
     assert "holds nothing of its subjects" in call("retention", run, "centre1")
 

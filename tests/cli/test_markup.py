@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from fedprivseg.cli.display import Display
 from fedprivseg.cli.terminal import bar, open_console, print_table
-from fedprivseg.progress import ProgressFile
+from fedprivseg.core.progress import ProgressFile
 
 NAMES = ["[/red]", "[bold]x", "[link=http://x]y[/link]", ":smile:", "[[a]]", "a\\[b", "[red", "[@click=x]"]
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from conftest import tiny_settings
 
-from fedprivseg.config import MethodConfig
-from fedprivseg.errors import ScenarioError
+from fedprivseg.core.config import MethodConfig
+from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.records import Kind
+from fedprivseg.core.results import read_scenario
+from fedprivseg.governance.ledger import ledger
 from fedprivseg.methods import METHODS, resolve
-from fedprivseg.policy import ledger
-from fedprivseg.records import Kind
-from fedprivseg.results import read_scenario
-from fedprivseg.run import load_scenario, simulate
+from fedprivseg.study.run import load_scenario, simulate
 
 # Parameters that make a method's run last seconds, those of them that it has.
 BRIEF = {
@@ -46,8 +46,8 @@ def brief_settings(method, variant, release):
 
 @pytest.fixture(scope="module", params=CASES, ids=IDS)
 def finished(request, tmp_path_factory, phantom, quickstart):
-    import fedprivseg.server.app
-    import fedprivseg.site.app  # noqa: F401 - some library draws a random number when it is imported, and may
+    import fedprivseg.runtime.server.server_app
+    import fedprivseg.runtime.site.client_app  # noqa: F401 - some library draws a random number when it is imported, and may
 
     method, variant = request.param
     world = random.getstate(), np.random.get_state()[1].copy(), torch.random.get_rng_state(), torch.get_num_threads()
@@ -104,7 +104,7 @@ def _by_itk(mask, image):
 def test_predictions_lie_at_the_site_on_the_original_grid(finished, phantom):
     import nibabel as nib
 
-    from fedprivseg.data.mnms import read_release
+    from fedprivseg.imaging.mnms import read_release
 
     _, folder, result, _ = finished
     by_code = {subject.code: subject for subject in read_release(phantom).subjects}
@@ -127,7 +127,7 @@ def test_the_worlds_random_state_and_threads_are_untouched(finished):
 
 
 def test_nothing_names_a_patient_outside_the_sites(finished, phantom):
-    from fedprivseg.data.mnms import read_release
+    from fedprivseg.imaging.mnms import read_release
 
     _, folder, _, _ = finished
     codes = [subject.code.encode() for subject in read_release(phantom).subjects]

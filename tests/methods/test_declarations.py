@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from fakes import FakeFederation, FakeSite, blocks
 
-from fedprivseg.config import MethodConfig, ProtectionConfig
-from fedprivseg.expected import LONGEST, MOST_WEIGHT, Array, Expected
+from fedprivseg.core.config import MethodConfig, ProtectionConfig
+from fedprivseg.core.expected import LONGEST, MOST_WEIGHT, Array, Expected
+from fedprivseg.core.records import Grid, Kind, Order, Payload
+from fedprivseg.governance.policy.declaration import departure
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.training import NET, TrainingParameters, outline, travelling
 from fedprivseg.nets.baseline import build_net, weights_of
-from fedprivseg.policy.declaration import departure
 from fedprivseg.protections import PROTECTIONS, Shield, protected
-from fedprivseg.records import Grid, Kind, Order, Payload
 
 GRID = Grid(32, 32, 2.0)
 CODE = "C1D5H7"

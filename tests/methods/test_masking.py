@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from fakes import FakeFederation, FakeSite, blocks
 
-from fedprivseg.config import MethodConfig
-from fedprivseg.errors import QuorumError, ScenarioError
+from fedprivseg.core.config import MethodConfig
+from fedprivseg.core.errors import QuorumError, ScenarioError
+from fedprivseg.core.records import Kind, Order
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.masking import threshold_of
 from fedprivseg.methods.rounds import _load
 from fedprivseg.methods.training import SummableParameters
-from fedprivseg.records import Kind, Order
 
 BRIEF = {"rounds": 2, "local_steps": 1, "curve_points": 0, "test_views": 1}
 

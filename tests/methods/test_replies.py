@@ -10,14 +10,14 @@ import pytest
 from conftest import ROOT, tiny_settings
 from fakes import FakeGrid, FakeSite, blocks
 
-from fedprivseg.config import MethodConfig
-from fedprivseg.errors import ServerError
-from fedprivseg.messages import write_reply
+from fedprivseg.core.config import MethodConfig
+from fedprivseg.core.errors import ServerError
+from fedprivseg.core.records import Kind, Payload
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.rounds import NUMBERS
-from fedprivseg.records import Kind, Payload
-from fedprivseg.run import load_scenario
-from fedprivseg.server.federation import GridFederation
+from fedprivseg.runtime.server.federation import GridFederation
+from fedprivseg.runtime.wire import write_reply
+from fedprivseg.study.run import load_scenario
 
 SITES = ("centre1", "centre2", "centre3")
 HOSTILE = "centre3"

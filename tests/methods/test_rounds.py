@@ -13,22 +13,22 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedprivseg.config import MethodConfig
-from fedprivseg.errors import QuorumError, ScenarioError
+from fedprivseg.core.config import MethodConfig
+from fedprivseg.core.errors import QuorumError, ScenarioError
+from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Kind
 from fedprivseg.methods import resolve
 from fedprivseg.methods.averaging import Pull
 from fedprivseg.methods.bounds import ALONE
 from fedprivseg.methods.feddyn import Dynamic, Regulariser
 from fedprivseg.methods.fednova import Normalised, accumulated
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.memory import recall, remember
+from fedprivseg.methods.round_state import recall, remember
 from fedprivseg.methods.rounds import Update, _load, chosen_sites
 from fedprivseg.methods.scaffold import ControlVariates, Drift
 from fedprivseg.methods.selective import SelectiveParameters, select
 from fedprivseg.methods.training import build, marks, planned
 from fedprivseg.nets.baseline import norm_names, weights_of
 from fedprivseg.nets.local_training import Work, train_round
-from fedprivseg.records import Budget, CrossSite, CurvePoint, Kind
 
 BRIEF = {"rounds": 3, "local_steps": 2, "curve_points": 0, "test_views": 1, "batch": 4}
 

@@ -7,8 +7,8 @@ import pytest
 import scipy.ndimage
 import torch
 
+from fedprivseg.core.seeds import torch_generator
 from fedprivseg.nets.augment import NONE, Augmentation, augment, relight
-from fedprivseg.seeds import torch_generator
 
 
 def _batch(count: int = 4, height: int = 48, width: int = 48) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from fakes import blocks
 
+from fedprivseg.core.seeds import torch_generator
 from fedprivseg.nets.augment_monai import augment_like_nnunet
-from fedprivseg.seeds import torch_generator
 
 
 def batch():

@@ -85,7 +85,7 @@ def test_training_learns_toy_slices(optimiser):
 
 
 def test_a_diverging_loss_is_an_error():
-    from fedprivseg.errors import RunError
+    from fedprivseg.core.errors import RunError
 
     own = blocks(8)
     own.images[0, 0, 0] = np.nan

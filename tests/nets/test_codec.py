@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.codec import Codec, Decoder, Encoder, code_shape
-from fedprivseg.seeds import building, torch_generator
 
 TABLE_2_ENCODER = [(8, 1), (16, 2), (32, 4), (64, 8), (128, 16)]
 TABLE_2_DECODER = [(64, 8), (32, 4), (16, 2), (8, 1)]

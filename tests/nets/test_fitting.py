@@ -9,7 +9,8 @@ import pytest
 import torch
 from fakes import blocks
 
-from fedprivseg.errors import RunError
+from fedprivseg.core.errors import RunError
+from fedprivseg.core.seeds import numpy_generator, torch_generator
 from fedprivseg.nets.augment import Augmentation
 from fedprivseg.nets.descent import Schedule, descend, shuffled
 from fedprivseg.nets.fitting import (
@@ -31,7 +32,6 @@ from fedprivseg.nets.segmentation import (
     probabilities,
     segmentation_loss,
 )
-from fedprivseg.seeds import numpy_generator, torch_generator
 
 FITTING = Fitting(Schedule(steps=4, batch=4), Augmentation(), 0, ("site", "test"))
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from fedprivseg.core.seeds import building, numpy_generator
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting_mapping import SiteMapping, Trunk, build_mapping, fit_mapping
-from fedprivseg.seeds import building, numpy_generator
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.mapping import PYRAMID, OverComplete, PyramidPooling
-from fedprivseg.seeds import building, torch_generator
 
 
 def _noise(*shape: int) -> torch.Tensor:

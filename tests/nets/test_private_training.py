@@ -10,13 +10,7 @@ from fakes import blocks
 from fedprivseg.nets.baseline import build_net, weights_of
 from fedprivseg.nets.correction import Correction
 from fedprivseg.nets.local_training import Work
-from fedprivseg.nets.private_training import (
-    Mechanism,
-    epsilon_spent,
-    noise_for,
-    separate_loss,
-    train_private_round,
-)
+from fedprivseg.nets.private_training import Mechanism, epsilon_spent, noise_for, separate_loss, train_private_round
 from fedprivseg.nets.segmentation import segmentation_loss
 
 WORK = Work(first=0, steps=1, total=10**9, rate=1.0, momentum=0.0, decay=0.0, half=False)

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from conftest import BRIEF, tiny_settings
 
-from fedprivseg.data.mnms import read_release
-from fedprivseg.errors import ScenarioError
-from fedprivseg.leakage import attack_run
-from fedprivseg.leakage.released import Released
+from fedprivseg.core.errors import ScenarioError
+from fedprivseg.governance.sitefolder.configuration import Station, station_folder
+from fedprivseg.imaging.mnms import read_release
 from fedprivseg.methods import resolve
-from fedprivseg.nets.views import view
-from fedprivseg.prediction import predict_image
-from fedprivseg.run import load_scenario, simulate
-from fedprivseg.site.bench import Bench
-from fedprivseg.site.station import Station, station_folder
+from fedprivseg.nets.test_time import view
+from fedprivseg.runtime.site.site_runtime import Bench
+from fedprivseg.study.leakage import attack_run
+from fedprivseg.study.leakage.released import Released
+from fedprivseg.study.predict import predict_image
+from fedprivseg.study.run import load_scenario, simulate
 
 KEYED = 'protections=[{name="keyed", of=["image-code", "mask-code"]}]'
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from fedprivseg.config import ProtectionConfig
-from fedprivseg.errors import ScenarioError
+from fedprivseg.core.config import ProtectionConfig
+from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.records import Kind
+from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.protections import PROTECTIONS, Shield, resolve
 from fedprivseg.protections.noise import gaussian_epsilon
 from fedprivseg.protections.protection import Key
-from fedprivseg.records import Kind
-from fedprivseg.seeds import numpy_generator
 
 KEY = Key(0, ("centre1", "test"))
 

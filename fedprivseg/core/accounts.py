@@ -1,0 +1,98 @@
+"""What each site cost and how it fared: the server's ``accounts.json``, which outlives an interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedprivseg.core.documents import read_document, write_document
+from fedprivseg.governance.ledger.receipts import Receipts
+
+ACCOUNTS = "accounts.json"
+"""In the server's folder."""
+
+OK = "ok"
+"""The status of a site that takes part; any other says why it left."""
+
+
+@dataclass
+class Account:
+    """What one site cost and how it fared. Bytes are those of encoded payloads; seconds are the site's own clock.
+
+    status: `OK`, or why the site left. failed: whether it left by an error of its own or by silence. Such a site is asked again
+    when an unfinished run goes on; one that its policy blocked, or that was caught sending what it may not, is not. facts: the
+    counts that it told of in the roll call.
+    """
+
+    status: str = OK
+    failed: bool = False
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+    peak_rss_mb: float = 0.0
+    facts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Accounts:
+    """The accounts of a run. stages: seconds by stage. entries: what the method recorded, by its type and what it tells of."""
+
+    sites: dict[str, Account]
+    stages: dict[str, float] = field(default_factory=dict)
+    entries: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write them into the server's `folder`, whole."""
+        content = {
+            "stages": self.stages,
+            "sites": {name: vars(account) for name, account in self.sites.items()},
+            "entries": self.entries,
+        }
+        write_document(folder / ACCOUNTS, content)
+
+    def recall(self, folder: Path, receipts: Receipts) -> None:
+        """Go on with those of an interrupted attempt in `folder`, if there was one: what was sent then was sent, and a site
+        that failed is asked again. They are saved after each order, so they may be missing in the midst of the first alone.
+        Raises FolderError if they are gone or damaged."""
+        path = folder / ACCOUNTS
+        if path.exists() or len(receipts.orders) > 1:
+            self._read(path)
+        self.count(receipts)
+
+    def count(self, receipts: Receipts) -> None:
+        """Take the bytes of every site from the receipts of the server's ledger, so that a kill loses none."""
+        for name, account in self.sites.items():
+            account.bytes_up, account.bytes_down = receipts.size(name)
+
+    def _read(self, path: Path) -> None:
+        content = read_document(path)
+        self.stages, self.entries = content["stages"], content["entries"]
+        for name, values in content["sites"].items():
+            self.sites[name] = _asked_again(Account(**values))
+
+
+def begin_again(folder: Path) -> None:
+    """Let every site take part again in a run whose models were deleted; what it cost stays counted. `folder`: the server's."""
+    if not (folder / ACCOUNTS).exists():
+        return
+    accounts = Accounts({})
+    accounts._read(folder / ACCOUNTS)
+    for account in accounts.sites.values():
+        account.status, account.failed = OK, False
+    accounts.save(folder)
+
+
+def left(accounts: Mapping[str, Account]) -> str:
+    """The sites that left and why, in words; empty if none did."""
+    return "; ".join(
+        f"site {name!r} {account.status}" for name, account in sorted(accounts.items()) if account.status != OK
+    )
+
+
+def _asked_again(account: Account) -> Account:
+    if account.failed:
+        account.status, account.failed = OK, False
+    return account

@@ -1,0 +1,425 @@
+"""TOML in, frozen models out. Everything is checked here once; unknown keys are refused with the allowed ones.
+
+A scenario file names its sites; each name is a folder ``<sites>/<name>/site.toml``, looked for beside the scenario's folder
+(``simulations/x.toml`` -> ``sites/``) or beside that one's. The resolved scenario holds the site files' content, so it
+stands on its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.files import is_companion
+from fedprivseg.core.records import STRUCTURES, Grid
+from fedprivseg.core.toml_text import Setting, apply_settings, read_toml, shortened
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
+
+CedarFile = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}\.cedar$")]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+GRID_STEP = 16
+"""Networks halve the grid four times, so height and width are multiples of this (seed method, Table 2)."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SiteConfig(_Frozen):
+    """One hospital's public description. ``centre`` chooses its subjects by the Centre column of the M&Ms table.
+
+    ``policy`` is the content of the hospital's ``policy.toml`` (see `policy.profile`), empty if it has none; a simulation puts
+    it into its simulated hospital's folder, where the gate reads it. A real hospital's gate reads the hospital's own file.
+    ``domain``: the security domain of the hospital's network (T/SCGS 313008-2024 clause 5.3.2-c), empty if none is stated.
+    ``cedar``: the files of its folder ``cedar/`` by name, the hospital's own policies on access (`policy.access`), likewise.
+    ``labels``: what the labels in the hospital's mask files stand for, ``{ 1 = "RV", 2 = "MYO", 3 = "LV" }`` for masks in the
+    order of ACDC; empty for the order of M&Ms. It is about what is read: masks that are written, predictions too, have the
+    order of M&Ms, 1 LV, 2 MYO, 3 RV.
+    """
+
+    name: Name
+    centre: int = Field(ge=1, le=99)
+    title: str = ""
+    vendor: str = ""
+    domain: Name | Literal[""] = ""
+    labels: dict[int, str] = Field(default_factory=dict)
+    policy: dict[str, Any] = Field(default_factory=dict)
+    cedar: dict[CedarFile, str] = Field(default_factory=dict)
+
+    @field_validator("labels")
+    @classmethod
+    def _complete(cls, value: dict[int, str]) -> dict[int, str]:
+        numbers = range(1, len(STRUCTURES) + 1)
+        if value and (sorted(value) != list(numbers) or sorted(value.values()) != sorted(STRUCTURES)):
+            raise ValueError(
+                f"must name each of {', '.join(STRUCTURES)} once, for the labels {', '.join(map(str, numbers))}, such as "
+                '{ 1 = "RV", 2 = "MYO", 3 = "LV" }'
+            )
+        return value
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """What the labels 1, 2, 3 in the hospital's mask files stand for (`records.Subject.order`)."""
+        return tuple(self.labels[label] for label in sorted(self.labels)) or STRUCTURES
+
+
+class DataConfig(_Frozen):
+    """Where images come from: ``source`` is ``"phantom"`` or the folder of an M&Ms release.
+
+    ``subjects`` (labelled, per centre) describes the phantom only. ``seed`` is that of the phantom and of a split by
+    patient; it is not the run's, so runs of different seeds share their data and splits. ``split``: ``"release"`` trains on
+    the release's training folder and tests on its testing folder; ``"by-patient"`` deals a centre's labelled subjects of all
+    folders, ``test_fraction`` of them to the test.
+    """
+
+    source: str = "phantom"
+    subjects: int = Field(default=9, ge=2, le=500)
+    seed: int = Field(default=0, ge=0)
+    split: Literal["release", "by-patient"] = "release"
+    test_fraction: float = Field(default=0.3, ge=0.0, lt=1.0)
+
+
+class GridConfig(_Frozen):
+    """The network grid: pixels (multiples of 16) and their edge in mm."""
+
+    height: int = Field(default=128, ge=GRID_STEP, le=1024)
+    width: int = Field(default=128, ge=GRID_STEP, le=1024)
+    spacing: float = Field(default=1.6, gt=0.1, le=10.0)
+
+    @field_validator("height", "width")
+    @classmethod
+    def _divisible(cls, value: int) -> int:
+        if value % GRID_STEP:
+            low = value // GRID_STEP * GRID_STEP
+            raise ValueError(f"must be divisible by {GRID_STEP}; the nearest are {low} and {low + GRID_STEP}")
+        return value
+
+    def grid(self) -> Grid:
+        """The same as a record."""
+        return Grid(self.height, self.width, self.spacing)
+
+
+class MethodConfig(_Frozen):
+    """Which method, which of its variants, and the parameters that differ from that variant's defaults."""
+
+    name: Name
+    variant: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class ProtectionConfig(_Frozen):
+    """A protection, the kinds of codes that it is for, and the parameters that differ from its defaults."""
+
+    name: Name
+    of: tuple[Literal["image-code", "mask-code"], ...] = Field(default=("image-code",), min_length=1)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class ResourceConfig(_Frozen):
+    """What the simulation may use: ``cpus`` in all, ``sites_at_once`` of them working side by side, ``gpus``, memory in GiB.
+
+    The number of torch threads follows from it (cpus / sites_at_once at a site, at least 1; cpus at the server), and sums
+    depend on the number of threads in their last bits: that is why these stand in the scenario and not on the machine.
+    More sites at once than cpus share these: three equal sites take 1.5 times one site's work on 2 cpus, and 2 times when
+    only two of them may work at once. Each takes memory of its own.
+    """
+
+    cpus: int = Field(default=2, ge=1, le=1024)
+    sites_at_once: int = Field(default=2, ge=1, le=1024)
+    gpus: float = Field(default=0.0, ge=0.0, le=64.0)
+    memory_gib: float = Field(default=4.0, ge=1.0)
+
+    @property
+    def site_threads(self) -> int:
+        """torch threads of one site."""
+        return max(1, self.cpus // self.sites_at_once)
+
+
+RawSharing = Literal["forbidden", "allowed"]
+
+
+class AdmissionConfig(_Frozen):
+    """How much a method may give away before a policy admits it. No standard names numbers; these defaults are ours, and a
+    policy may set its own. Each is the largest value that passes."""
+
+    image_leakage: float = Field(default=0.15, ge=0, le=1, description="normalised leakage of images, worst attack")
+    mask_leakage: float = Field(default=0.30, ge=0, le=1, description="normalised leakage of masks, worst attack")
+    recognised: float = Field(
+        default=0.10, ge=0, le=1, description="share of slices whose patient is found, above chance"
+    )
+    linkage: float = Field(default=0.65, ge=0.5, le=1, description="AUC of telling whose codes belong together")
+    attribute: float = Field(
+        default=0.10, ge=0, le=1, description="accuracy on an attribute, above the commonest value"
+    )
+    membership: float = Field(default=0.60, ge=0.5, le=1, description="AUC of telling who was trained on")
+
+
+class PolicyConfig(_Frozen):
+    """What the simulated hospitals' gates are to be stricter in than their own policies; more open they cannot be made.
+
+    ``raw_sharing = "allowed"``: the study asks for raw images and masks, for the pooled reference line, and gets them from
+    sites whose own policy allows it. ``restrict``: for a site's name, or ``all``, a policy as in a ``policy.toml``; the site
+    then lets out what both allow.
+    """
+
+    raw_sharing: RawSharing = "forbidden"
+    admission: AdmissionConfig = AdmissionConfig()
+    restrict: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+
+
+class BreachConfig(_Frozen):
+    """What the parties agree to do if data leaks."""
+
+    contact: str = "data protection office of the site"
+    hours: int = Field(default=24, ge=1, le=720)
+    steps: tuple[str, ...] = (
+        "stop the study",
+        "tell the contact of every site",
+        "list from the ledgers what was released",
+    )
+
+
+class AgreementConfig(_Frozen):
+    """A data-use agreement that the simulated parties draw up and sign before the run. ``kinds``: what may leave; empty: what
+    the method declares."""
+
+    start: date
+    end: date
+    kinds: tuple[str, ...] = ()
+    protections: tuple[str, ...] = ("signed payloads", "encrypted transport", "codes are kept at the server alone")
+    duties: tuple[str, ...] = ("destroy codes and models at the end of the term",)
+    breach: BreachConfig = BreachConfig()
+
+
+class ConsentConfig(_Frozen):
+    """The registers of consent of simulated hospitals. Every subject consents to ``purposes`` (DUO terms), except that at each
+    site the first so many by code refuse to share (``refused``) or withdrew before the study (``withdrawn``), by site name.
+    ``withdraws``: a site, and the order at which the first subject taken in there withdraws, such as ``send_mask_codes``."""
+
+    purposes: tuple[str, ...] = ("DUO:0000006",)
+    start: date = date(2020, 1, 1)
+    end: date | None = None
+    refused: dict[Name, int] = Field(default_factory=dict)
+    withdrawn: dict[Name, int] = Field(default_factory=dict)
+    withdraws: dict[Name, str] = Field(default_factory=dict)
+
+
+class StudyConfig(_Frozen):
+    """What the study is for, which consents are held against, and the simulated day on which it takes place (None: today).
+
+    ``purpose``: a permission term of the Data Use Ontology. ``ethics``: the reference of an ethics approval. ``intake``: the
+    day on which the sites took their subjects in, from which retention terms count (None: the day of the study).
+    """
+
+    purpose: Literal["DUO:0000042", "DUO:0000006", "DUO:0000007"] = "DUO:0000006"
+    diseases: tuple[str, ...] = ()
+    data: str = "cine-mri"
+    commercial: bool = False
+    ethics: str = ""
+    today: date | None = None
+    intake: date | None = None
+    agreement: AgreementConfig | None = None
+    consent: ConsentConfig | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> StudyConfig:
+        if self.intake is not None and self.intake > (self.today or date.today()):
+            raise ValueError(
+                f"intake is {self.intake}, after the day of the study; subjects are taken in before or on it"
+            )
+        return self
+
+
+class ServerConfig(_Frozen):
+    """``domain``: the security domain of the server as the simulated hospitals know it; empty: none of theirs. A real hospital
+    states it in its own station, and takes no scenario's word for it."""
+
+    domain: Name | Literal[""] = ""
+
+
+class ReportConfig(_Frozen):
+    """``images``: whether the report may show slices and codes. In a deployment between real hospitals it is false."""
+
+    images: bool = True
+
+
+class Scenario(_Frozen):
+    """One question, completely stated. Frozen; its SHA-256 names it."""
+
+    name: Name
+    question: str = ""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    engine: Literal["ray", "inline"] = "ray"
+    quorum: int = Field(
+        default=1, ge=1, description="fewest sites with which the run goes on when others fail or are excluded"
+    )
+    deadline_s: float = Field(default=86_400.0, gt=0, description="longest wait for one answer of a site, in seconds")
+    sites: tuple[SiteConfig, ...] = Field(min_length=1)
+    data: DataConfig = DataConfig()
+    grid: GridConfig = GridConfig()
+    method: MethodConfig
+    protections: tuple[ProtectionConfig, ...] = Field(
+        default=(), description="what every site does to codes before its gate, in this order"
+    )
+    resources: ResourceConfig = ResourceConfig()
+    policy: PolicyConfig = PolicyConfig()
+    study: StudyConfig = StudyConfig()
+    server: ServerConfig = ServerConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Scenario:
+        names = [site.name for site in self.sites]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a site is named twice: {', '.join(names)}")
+        if unknown := sorted(set(self.policy.restrict) - {*names, "all"}):
+            raise ValueError(f"policy.restrict names {unknown[0]!r}; allowed are 'all' and: {', '.join(sorted(names))}")
+        if self.quorum > len(names):
+            raise ValueError(f"quorum is {self.quorum} but the scenario has {len(names)} sites")
+        return self
+
+    @property
+    def run_name(self) -> str:
+        """What a folder of its run is called: name, method, variant and seed. What the name or the method says already is not
+        said again: ``quickstart-privacy-sf-improved-0``, but ``fedavg-0`` and ``coded-paper-privacy-sf-0``."""
+        said: list[str] = self.name.split("-")
+        for words in (self.method.name.split("-"), self.method.variant.split("-")):
+            if words not in ([""], ["default"]) and not _within(words, said):
+                said += words
+        return "-".join([*said, str(self.seed)])
+
+    @property
+    def folder(self) -> Path:
+        """Where its run goes if nobody says otherwise."""
+        return Path("runs") / self.run_name
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical JSON. The engine is left out: it does not change the result."""
+        # Who may look at a record at a site changes no result.
+        content = self.model_dump(mode="json", exclude={"engine": True, "sites": {"__all__": {"cedar"}}})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _within(words: Sequence[str], said: Sequence[str]) -> bool:
+    """Whether `words` stand one after the other in `said`."""
+    return any(list(said[start : start + len(words)]) == list(words) for start in range(len(said)))
+
+
+def read_site(folder: Path, name: str) -> SiteConfig:
+    """The site `name` of the folder of sites. Raises ScenarioError naming the sites that exist."""
+    known = site_names(folder)
+    if name not in known:
+        raise ScenarioError(
+            f"unknown site {name!r}{_suggestion(name, known)}; the sites of {folder} are: {', '.join(known) or 'none'}. "
+            "Add a folder with a site.toml, or run `fedprivseg init DIR` for the five M&Ms centres."
+        )
+    path = folder / name / "site.toml"
+    content = read_toml(path)
+    if "policy" in content:
+        raise ScenarioError(f"{path}: a site's policy stands in a file of its own, policy.toml beside it")
+    if "cedar" in content:
+        raise ScenarioError(f"{path}: a site's policies on access stand in files of their own, cedar/*.cedar beside it")
+    rules = path.with_name("policy.toml")
+    own = {each.name: _text(each) for each in sorted(path.with_name("cedar").glob("*.cedar")) if not is_companion(each)}
+    site = validated(SiteConfig, {**content, "policy": read_toml(rules) if rules.exists() else {}, "cedar": own}, path)
+    if site.name != name:
+        raise ScenarioError(f"{path}: name is {site.name!r}, but its folder is {name!r}; make them equal")
+    return site
+
+
+def read_sites(folder: Path) -> tuple[SiteConfig, ...]:
+    """All sites of a folder of sites, by name. Raises ScenarioError, also for a folder without a site."""
+    names = site_names(folder)
+    if not names:
+        raise ScenarioError(f"{folder} holds no site; give a folder of sites, each a folder with a site.toml")
+    return tuple(read_site(folder, name) for name in names)
+
+
+def label_orders(sites: Sequence[SiteConfig]) -> dict[int, tuple[str, ...]]:
+    """Centre -> what the labels in its masks stand for. Raises ScenarioError if two sites of one centre differ in it."""
+    orders: dict[int, tuple[str, ...]] = {}
+    for site in sites:
+        if orders.setdefault(site.centre, site.order) != site.order:
+            raise ScenarioError(
+                f"sites of centre {site.centre} state different labels; one release is read in one order"
+            )
+    return orders
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ScenarioError(f"{path} cannot be read: {type(fault).__name__}") from None
+
+
+def site_names(folder: Path) -> list[str]:
+    """The names of the sites that a folder of sites holds, sorted."""
+    return sorted(path.parent.name for path in folder.glob("*/site.toml"))
+
+
+def validated(model: type[Model], content: Mapping[str, Any], where: Path | str) -> Model:
+    """`content` as `model`. Raises ScenarioError that lists every fault with its place, the value and what is allowed."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as fault:
+        lines = [_fault_line(model, error) for error in fault.errors()]
+        raise ScenarioError(f"{where}: " + "; ".join(lines)) from None
+
+
+def read_scenario(path: Path, settings: Sequence[Setting] = (), *, sites_folder: Path | None = None) -> Scenario:
+    """The scenario of a file, with settings applied and its sites read. Raises ScenarioError."""
+    content = apply_settings(read_toml(path), settings)
+    # Beside the scenario's folder; a folder of scenarios may itself lie in simulations/.
+    homes = [home / "sites" for home in path.resolve().parent.parents[:2]]
+    folder = sites_folder or next((home for home in homes if home.is_dir()), homes[0])
+    names = content.get("sites", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
+        raise ScenarioError(
+            f'{path}: sites must be a list of site names, such as ["centre1", "centre2"]; given {shortened(repr(names))}'
+        )
+    content["sites"] = [read_site(folder, name).model_dump() for name in names]
+    return validated(Scenario, content, path)
+
+
+def _fault_line(model: type[BaseModel], error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"]) or "scenario"
+    if error["type"] == "extra_forbidden":
+        allowed = _keys_at(model, error["loc"][:-1])
+        key = str(error["loc"][-1])
+        return f"unknown key {place!r}{_suggestion(key, allowed)}; allowed here: {', '.join(allowed)}"
+    if error["type"] == "missing":
+        return f"{place!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    given = error.get("input")
+    shown = "" if isinstance(given, dict) else f"; given {shortened(repr(given))}"
+    return f"{place}: {message}{shown}"
+
+
+def _keys_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    for part in place:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        inner = next((arg for arg in getattr(annotation, "__args__", ()) if isinstance(arg, type)), annotation)
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return sorted(model.model_fields)
+
+
+def _suggestion(given: str, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(given, allowed, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,1 @@
+"""Signatures, sealed files and encrypted transport, on the `cryptography` library."""

@@ -1,0 +1,1 @@
+"""The rules of data governance at each site, and what proves that they were kept."""

@@ -1,0 +1,80 @@
+"""Who works at a site, in which role: the site's ``staff.toml``, one ``[[staff]]`` table a person (annex A.1.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedprivseg.core.config import read_toml, validated
+from fedprivseg.core.errors import RequestError
+from fedprivseg.governance.access.roles import Action, Staff, Title
+
+
+class _Member(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    title: Title
+    department: str
+    groups: tuple[str, ...] = ()
+    superior: str | None = None
+    rights: tuple[Literal[Action.SAVE, Action.COPY, Action.PRINT, Action.DOWNLOAD], ...] = ()
+
+
+class _StaffFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    staff: tuple[_Member, ...] = Field(min_length=1)
+
+
+STAFF = "staff.toml"
+"""The file in a site's folder that names its staff."""
+
+OPENED = "opened"
+"""What a line of event ``access`` calls it when sealed files were opened for the hospital, by role and not by a policy."""
+
+
+def read_staff(path: Path) -> Mapping[str, Staff]:
+    """The members of staff by id. ``superior`` names somebody who stands above in the file, so that there is no circle;
+    ``rights`` are what the site lets this person do of save, copy, print and download (A.2.2-a).
+
+    Raises RequestError for a file that cannot be read, an id that stands twice, and a superior who does not stand above.
+    """
+    found: dict[str, Staff] = {}
+    for member in validated(_StaffFile, read_toml(path), path.name).staff:
+        if member.id in found:
+            raise RequestError(f"{path.name}: the id {member.id!r} stands twice")
+        if member.superior is not None and member.superior not in found:
+            raise RequestError(
+                f"{path.name}: {member.id!r} has the superior {member.superior!r}, who does not stand above; "
+                f"above stand: {', '.join(found) or 'nobody'}"
+            )
+        above = None if member.superior is None else found[member.superior]
+        rights = frozenset(Action(right) for right in member.rights)
+        found[member.id] = Staff(
+            member.id, member.title, member.department, frozenset(member.groups), above, rights=rights
+        )
+    return MappingProxyType(found)
+
+
+def data_manager(home: Path, who: str, act: str) -> str:
+    """The title of `who`, if they may `act` on what the site in the folder `home` holds sealed: a data manager of its staff
+    (5.4.2-d, 5.7-c). Empty for a site without staff, where whoever holds its key may. act: as in "open archives".
+
+    Raises RequestError that lists who may.
+    """
+    if not (home / STAFF).exists():
+        if who:
+            raise RequestError(f"{home.name} has no {STAFF}, so nobody can be named with --as; who holds its key may.")
+        return ""
+    may = sorted(name for name, member in read_staff(home / STAFF).items() if member.title is Title.DATA_MANAGER)
+    if who not in may:
+        raise RequestError(
+            f"to {act} at {home.name} takes a {Title.DATA_MANAGER} of its {STAFF}, named with --as; given {who!r}, allowed: "
+            f"{', '.join(may) or 'nobody'}"
+        )
+    return Title.DATA_MANAGER

@@ -1,0 +1,321 @@
+"""How the clauses on access are judged: by what the sites' ledgers say of each decision, and by the files of requests.
+
+A clause is kept if every decision that concerns it was granted by a policy of the package, or refused by one of these, by a
+site's own or by default, and if the line says what the clause is about; broken if one line does not, or says that something
+was granted that the policies do not grant. Where nobody asked, it does not apply. Trials count too: their line names every
+policy that decided. Lines are looked at again here, not by the policies, so that a desk with other rules would show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+from fedprivseg.core.errors import RequestError
+from fedprivseg.governance.access.authorizer import OWN, CedarAuthorizer, Policy
+from fedprivseg.governance.access.endpoint import DECISION, NO_RECORD, UNKNOWN_PERSON
+from fedprivseg.governance.access.request_book import REQUESTS
+from fedprivseg.governance.access.requests import RequestFile, State
+from fedprivseg.governance.access.roles import Title
+from fedprivseg.governance.access.simulation import KEEPS, TRIAL
+from fedprivseg.governance.access.staff import OPENED
+from fedprivseg.governance.ledger.ledger import Line
+
+Verdict = tuple[Literal["kept", "broken", "not applicable", "outside software"], str, list[str], str]
+"""(state, why, evidence, what would mend it)."""
+
+DEFAULTS = frozenset({"access.no-permit", "access.fault", UNKNOWN_PERSON, NO_RECORD})
+"""Rules that only refuse, and stand in no file."""
+
+PERSONS = ("patient", "guardian", "child")
+STAFF = tuple(title.value for title in Title)
+GRANULARITY: Mapping[str, str] = MappingProxyType(
+    {"A.1.1-a": "default", "A.1.1-b": "informed", "A.1.1-c": "authorised"}
+)
+_MEND = (
+    "Find out who wrote the line; ask for records with `fedprivseg access ask` or `query`, which write it themselves."
+)
+
+
+class Site(Protocol):
+    """What one site of a run has on file. fault: why its ledger does not hold, empty if it does."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def home(self) -> Path: ...  # noqa: D102
+    @property
+    def lines(self) -> tuple[Line, ...]: ...  # noqa: D102
+    @property
+    def fault(self) -> str: ...  # noqa: D102
+
+
+class Evidence(Protocol):
+    """A run, as far as it is looked at here."""
+
+    @property
+    def sites(self) -> Sequence[Site]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """One clause. of: whether it is about a decision. trial: the clause of policies whose use in a trial counts, empty for all.
+    lacks: what such a line lacks or should not say, None if nothing. kept: a sentence for the report."""
+
+    of: Callable[[Line], bool]
+    trial: str
+    lacks: Callable[[Line], str | None]
+    kept: str
+
+
+@cache
+def _shipped() -> Mapping[str, Policy]:
+    return MappingProxyType({policy.id: policy for policy in CedarAuthorizer().policies})
+
+
+def _judge(evidence: Evidence, rule: _Rule) -> Verdict:
+    unsound = [site.name for site in evidence.sites if site.fault]
+    if unsound:
+        why = f"The ledger of {', '.join(unsound)} does not hold, so what it says of access proves nothing."
+        return "broken", why, [], "Keep the files as evidence and compare them with a backup."
+    decisions = [(site, line) for site, line in _lines(evidence, DECISION) if rule.of(line)]
+    trials = [(site, line) for site, line in _lines(evidence, TRIAL) if _concerns(line, rule.trial)]
+    faults = [(site, line, fault) for site, line in decisions if (fault := _unfounded(line) or rule.lacks(line))]
+    faults += [(site, line, fault) for site, line in trials if (fault := _odd_trial(line))]
+    faults += [(site, line, "has no decision") for site, line in _strange(evidence)]
+    if faults:
+        why = "; ".join(f"line {line.index} of {site.name} {fault}" for site, line, fault in faults[:3])
+        return "broken", f"{why}.", [_at(site, line) for site, line, _ in faults], _MEND
+    where = [_at(site, line) for site, line in (*decisions, *trials)]
+    if not where:
+        return "not applicable", "Nobody asked for a record to whom this applies.", [], ""
+    granted = sum(line.facts.get("decision") == "permit" for _, line in decisions)
+    drawn = sum(int(str(line.facts.get("requests", 0))) for _, line in trials)
+    counted = f"{len(decisions)} decisions, {granted} of them granted" + (
+        f", and {drawn} drawn in trials" if drawn else ""
+    )
+    return "kept", f"{counted}; each names its policy. {rule.kept}", where, ""
+
+
+def _lines(evidence: Evidence, what: str) -> Iterator[tuple[Site, Line]]:
+    for site in evidence.sites:
+        yield from ((site, line) for line in site.lines if line.event == "access" and line.facts.get("what") == what)
+
+
+def _strange(evidence: Evidence) -> Iterator[tuple[Site, Line]]:
+    """Lines of access that are no decision, no trial, no event of a request, and no opening by a role."""
+    known = (DECISION, TRIAL, *(state.value for state in State))
+    for site in evidence.sites:
+        for line in site.lines:
+            by_role = line.facts.get("what") == OPENED and line.facts.get("role") == Title.DATA_MANAGER
+            if line.event == "access" and line.facts.get("what") not in known and not by_role:
+                yield site, line
+
+
+def _unfounded(line: Line) -> str | None:
+    """Why a decision does not stand on a policy; None if it does."""
+    decision, rule, clause = (str(line.facts.get(name, "")) for name in ("decision", "rule", "clause"))
+    policy = _shipped().get(rule)
+    if decision == "permit":
+        if policy is None or policy.effect != "permit" or policy.clause != clause:
+            return f"grants by {rule or 'no rule'}, which is no policy of the package that permits"
+        beside = line.facts.get("policies")
+        if not isinstance(beside, list) or any(_effect(each) != "permit" for each in beside):
+            return "grants by policies that are not the package's"
+        return None if line.facts.get("policy_set") else "does not say under which policies it grants"
+    if decision != "deny":
+        return "has no decision"
+    if policy is not None:
+        return (
+            None
+            if policy.effect == "forbid" and policy.clause == clause
+            else f"refuses by {rule}, which does not forbid"
+        )
+    return None if rule in DEFAULTS or rule.startswith(OWN) else f"refuses by {rule or 'no rule'}, which is no policy"
+
+
+def _effect(name: object) -> str:
+    policy = _shipped().get(str(name))
+    return "" if policy is None else policy.effect
+
+
+def _named(line: Line) -> list[str]:
+    rules = line.facts.get("rules", [])
+    return [str(each).rpartition(": ")[0] for each in rules] if isinstance(rules, list) else []
+
+
+def _concerns(line: Line, clause: str) -> bool:
+    clauses = [_shipped()[name].clause for name in _named(line) if name in _shipped()]
+    return not clause or any(each.startswith(clause) for each in clauses)
+
+
+def _odd_trial(line: Line) -> str | None:
+    counts = [line.facts.get(name) for name in ("permitted", "denied", "requests")]
+    if not all(isinstance(count, int) for count in counts) or counts[0] + counts[1] != counts[2]:  # type: ignore[operator]
+        return "is of a trial whose counts do not add up"
+    unknown = [
+        name for name in _named(line) if name not in _shipped() and name not in DEFAULTS and not name.startswith(OWN)
+    ]
+    return f"is of a trial with {', '.join(unknown)}, which is no policy" if unknown else None
+
+
+def _granted(line: Line) -> bool:
+    """Whether something that is not public was given out."""
+    return line.facts.get("decision") == "permit" and line.facts.get("level") != 1
+
+
+def _of(*roles: str) -> Callable[[Line], bool]:
+    return lambda line: line.facts.get("role") in roles
+
+
+def by_role_and_attribute(evidence: Evidence) -> Verdict:
+    """5.4.2-d."""
+
+    def lacks(line: Line) -> str | None:
+        if not _granted(line):
+            return None
+        missing = [name for name in ("role", "level", "granularity", "purpose") if not line.facts.get(name)]
+        return f"grants without saying {', '.join(missing)}" if missing else None
+
+    kept = (
+        "Roles, attributes of the record and circumstances are looked at anew for each; nothing is granted by default."
+    )
+    return _judge(evidence, _Rule(lambda line: True, "", lacks, kept))
+
+
+def least_rights(evidence: Evidence) -> Verdict:
+    """5.6.2-c."""
+
+    def lacks(line: Line) -> str | None:
+        known = line.facts.get("role") in (*STAFF, *PERSONS)
+        return "grants to somebody who is not known" if line.facts.get("decision") == "permit" and not known else None
+
+    kept = "Who was not known, had not proved who it is or had no right was refused."
+    return _judge(evidence, _Rule(lambda line: True, "", lacks, kept))
+
+
+def granularity_of_doctors(evidence: Evidence) -> Verdict:
+    """A.1.1."""
+
+    def lacks(line: Line) -> str | None:
+        wanted = GRANULARITY.get(str(line.facts.get("clause")))
+        other = _granted(line) and wanted not in (None, line.facts.get("granularity"))
+        return "grants data of another detail than its clause" if other else None
+
+    kept = "Names of tests, reports and details are told apart in each."
+    return _judge(evidence, _Rule(_of(*STAFF), "A.1.1", lacks, kept))
+
+
+def roles_of_doctors(evidence: Evidence) -> Verdict:
+    """A.1.2."""
+
+    def lacks(line: Line) -> str | None:
+        return "grants without saying the department" if _granted(line) and not line.facts.get("department") else None
+
+    return _judge(evidence, _Rule(_of(*STAFF), "A.1.", lacks, "Each says title, department and treatment groups."))
+
+
+def charge_of_doctors(evidence: Evidence) -> Verdict:
+    """A.1.3."""
+
+    def lacks(line: Line) -> str | None:
+        rules = line.facts.get("policies", [])
+        if (
+            _granted(line)
+            and line.facts.get("level") not in (1, 2, 3)
+            and not str(line.facts["rule"]).startswith("treatment.")
+        ):
+            return "grants data of a named patient to somebody who does not treat"
+        unsaid = isinstance(rules, list) and "treatment.infectious" in rules and not line.facts.get("notices")
+        return "discloses an infectious disease without the notice" if unsaid else None
+
+    kept = "Who does not treat a patient, and is above nobody who does, was refused what names the patient."
+    return _judge(evidence, _Rule(_of(*STAFF), "A.1.3", lacks, kept))
+
+
+def own_queries(evidence: Evidence) -> Verdict:
+    """A.2.1."""
+
+    def lacks(line: Line) -> str | None:
+        too_much = line.facts.get("level") == 5 or line.facts.get("granularity") == "authorised"
+        return "shows a person what is for staff" if _granted(line) and too_much else None
+
+    kept = "Identity, papers and authorisation were asked for; sensitive and old findings were not shown."
+    return _judge(evidence, _Rule(_of(*PERSONS), "A.2.1", lacks, kept))
+
+
+def own_copies(evidence: Evidence) -> Verdict:
+    """A.2.2."""
+
+    def keeps(line: Line) -> bool:
+        return line.facts.get("role") in PERSONS and line.facts.get("action") in KEEPS
+
+    def lacks(line: Line) -> str | None:
+        told = line.facts.get("notified") is True and bool(line.facts.get("notices"))
+        return "lets a copy go without the notice" if _granted(line) and not told else None
+
+    kept = "Copies went only to who has the right, after the notice."
+    return _judge(evidence, _Rule(keeps, "A.2.2", lacks, kept))
+
+
+def own_channel(evidence: Evidence) -> Verdict:
+    """A.2.3."""
+
+    def lacks(line: Line) -> str | None:
+        sealed = line.facts.get("encrypted") is True and line.facts.get("integrity") is True
+        return "answers in clear" if line.facts.get("decision") == "permit" and not sealed else None
+
+    kept = "Nothing was answered over a channel of which the site did not attest encryption; the channel is a deployment's."
+    return _judge(evidence, _Rule(_of(*PERSONS), "A.2.3", lacks, kept))
+
+
+def reviewed(evidence: Evidence) -> Verdict:
+    """5.6.2-a: every request and review is in a signed ledger, and what was used for studies had been approved."""
+    where, faults = [], []
+    for site in evidence.sites:
+        told = [line for line in site.lines if line.event == "access" and "hash" in line.facts]
+        studies = [
+            line for line in site.lines if line.facts.get("what") == DECISION and _granted(line) and _for_study(line)
+        ]
+        if not told and not studies and not (site.home / REQUESTS).exists():
+            continue
+        where += [_at(site, line) for line in (*told, *studies)]
+        try:
+            events = RequestFile(site.home / REQUESTS).events()
+        except RequestError as fault:
+            faults.append(f"{site.name}: {fault}")
+            continue
+        if [event.hash for event in events] != [line.facts["hash"] for line in told]:
+            faults.append(f"{site.name}: {REQUESTS} and the ledger do not tell the same events.")
+        approved = {event.request for event in events if event.what == State.APPROVED}
+        faults += [
+            f"{site.name}: line {line.index} grants a study for which no request was approved."
+            for line in studies
+            if line.facts.get("project") not in approved
+        ]
+    if faults:
+        return (
+            "broken",
+            " ".join(faults[:3]),
+            where,
+            f"Put back a copy of {REQUESTS} that is whole, and find out what was used.",
+        )
+    if not where:
+        return "not applicable", "Nobody asked for a review; studies need one and are refused without.", [], ""
+    why = (
+        "Each request states source, scenario, range, logic and effect; nobody reviewed their own; what was used for studies "
+        "had been approved; and all of it stands in a ledger."
+    )
+    return "kept", why, where, ""
+
+
+def _for_study(line: Line) -> bool:
+    return str(line.facts.get("rule", "")).startswith("research.")
+
+
+def _at(site: Site, line: Line) -> str:
+    return f"{site.name}:{line.index}"

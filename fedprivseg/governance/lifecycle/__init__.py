@@ -1,0 +1,1 @@
+"""Withdrawal, archives, backups, destruction and breach drills."""

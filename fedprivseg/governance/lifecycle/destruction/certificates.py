@@ -1,0 +1,157 @@
+"""What is left of a destruction: the record that it was begun, and the certificate that it is done, both signed by the site.
+
+T/SCGS 313008-2024 clauses 5.8-b, 5.8-f. Neither holds a path, and no content but digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from fedprivseg.core.errors import FedprivsegError, RequestError
+from fedprivseg.crypto.identity import SiteKey, canonical, verify
+from fedprivseg.governance.ledger.ledger import Fact
+from fedprivseg.governance.lifecycle.destruction.order import Means, Method, Order
+from fedprivseg.governance.policy.levels import DataClass
+
+
+class DestructionError(FedprivsegError):
+    """A destruction that is not complete, or a certificate that is none. left: what remains, such as ``file 2 of 3``."""
+
+    def __init__(self, message: str, left: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.left = left
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Item(_Frozen):
+    """One thing that was destroyed. number: its place in the order. id: of a file the SHA-256 that it had, of a key its id in
+    the headers of sealed files, of a shard its id at the server. size: in bytes. medium: what could be told of a file's."""
+
+    what: Literal["file", "key", "shard"]
+    number: int
+    id: str
+    size: int = 0
+    how: str
+    medium: str = ""
+
+
+class Certificate(_Frozen):
+    """That an order was carried out, signed by the site. It holds no path, and no content but digests."""
+
+    format: Literal["fedprivseg destruction 1"] = "fedprivseg destruction 1"
+    id: str
+    order: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the order")
+    object: str
+    data_class: DataClass
+    level: int
+    method: Method
+    required: str
+    clauses: tuple[str, ...]
+    reason: str
+    requested_by: str
+    approved_by: str
+    approved_on: date
+    site: str
+    site_key: str = Field(pattern=r"^[0-9a-f]{64}$")
+    began: AwareDatetime
+    ended: AwareDatetime
+    items: tuple[Item, ...]
+    checks: tuple[str, ...]
+    limits: tuple[str, ...]
+    derived: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()
+    signature: str = Field(default="", pattern=r"^([0-9a-f]{128})?$")
+
+    def signed_bytes(self) -> bytes:
+        """What the signature is over: the canonical JSON of every other field."""
+        return canonical(self.model_dump(mode="json", exclude={"signature"}))
+
+    def verify(self, public_hex: str) -> bool:
+        """Whether the site with this public key signed exactly this."""
+        return self.site_key == public_hex and verify(public_hex, self.signed_bytes(), bytes.fromhex(self.signature))
+
+    def to_json(self) -> str:
+        """The certificate as its one JSON text."""
+        return canonical(self.model_dump(mode="json")).decode("ascii")
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Certificate:
+        """The certificate in `text`. Raises DestructionError unless it is exactly what `to_json` writes; see `verify`."""
+        raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
+        try:
+            certificate = cls.model_validate_json(raw)
+        except ValidationError as fault:
+            raise DestructionError(f"this is no certificate of destruction ({fault.error_count()} faults).") from None
+        if certificate.to_json().encode("ascii") != raw:
+            raise DestructionError(
+                "this certificate was changed: it is not in the form in which certificates are written."
+            )
+        return certificate
+
+    @property
+    def facts(self) -> Mapping[str, Fact]:
+        """What a ledger line says of the destruction."""
+        return {
+            "certificate": hashlib.sha256(self.to_json().encode("ascii")).hexdigest(),
+            "class": self.data_class.value,
+            "clause": "5.8-f",
+            "items": len(self.items),
+            "level": self.level,
+            "method": self.method.value,
+            "order": self.order,
+        }
+
+
+class Begun(_Frozen):
+    """What was found before anything was touched: enough to go on after a kill, and no path. headers: of sealed copies."""
+
+    format: Literal["fedprivseg destruction begun 1"] = "fedprivseg destruction begun 1"
+    order: str
+    began: AwareDatetime
+    items: tuple[Item, ...]
+    inodes: tuple[int, ...]
+    headers: tuple[str, ...]
+
+    def to_json(self, key: SiteKey) -> bytes:
+        """The record as its one JSON text, signed with the site's key."""
+        fields = self.model_dump(mode="json")
+        return canonical({**fields, "signature": key.sign(canonical(fields)).hex()})
+
+
+def certified(order: Order, means: Means) -> Certificate | None:
+    """The certificate of this order, if it was carried out. Raises if what stands under its id is something else."""
+    path = means.records / f"{order.id}.certificate.json"
+    if not path.exists():
+        return None
+    certificate = Certificate.from_json(path.read_bytes())
+    if not certificate.verify(means.key.public_hex):
+        raise DestructionError("the certificate under this order's id was changed or is foreign. Keep it as evidence.")
+    if certificate.order != order.digest:
+        raise RequestError("the id of this order stands for another one that was carried out. Choose another id.")
+    return certificate
+
+
+def read_begun(path: Path, order: Order, means: Means) -> Begun:
+    """What was found before this order was begun, perhaps by an earlier attempt. Raises as `certified`."""
+    try:
+        fields = json.loads(path.read_bytes())
+        signature = bytes.fromhex(fields.pop("signature"))
+        begun = Begun.model_validate_json(canonical(fields))
+        signed = verify(means.key.public_hex, canonical(fields), signature)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        signed = False
+    if not signed:
+        raise DestructionError("the record that this order was begun was changed. Keep it, and make a new order.")
+    if begun.order != order.digest:
+        raise RequestError("the id of this order stands for another one that was begun. Choose another id.")
+    return begun

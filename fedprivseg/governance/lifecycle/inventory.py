@@ -1,0 +1,105 @@
+"""What a run's folder holds that was made of one site's subjects: at the site, at the server, and in what the study shows.
+
+Withdrawal and destruction delete it; both find it here. The patients' images themselves are in the hospital's own archive, and
+no part of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from fedprivseg.core.config import Scenario
+from fedprivseg.core.records import digest
+from fedprivseg.governance.sitefolder.configuration import Station, station_folder
+from fedprivseg.governance.sitefolder.notes import NOTES
+from fedprivseg.governance.sitefolder.vault import ARCHIVES
+from fedprivseg.imaging.mnms import read_release
+from fedprivseg.imaging.splits import own_subjects
+from fedprivseg.imaging.volumes import gridded_file
+from fedprivseg.study.simulated_sites import KEY
+
+SHOWN = ("report.html", "attacks*.safetensors")
+"""What a study shows of sites' images, in the run's folder; an interrupted battery of attacks leaves drafts. Patterns."""
+
+NUMBERS = ("result.json", "metrics.csv", "attacks*.json", "compliance.json")
+"""What a study came to, in the run's folder: counts and measures. Patterns."""
+
+
+def kept(home: Path) -> list[Path]:
+    """What a site's vault holds, sealed or not; keys are no such files."""
+    return sorted(path for path in (home / "vault").glob("*") if path.suffix in (".safetensors", ".sealed"))
+
+
+def everything(home: Path) -> list[Path]:
+    """All files of a site that hold its subjects' data: its vault with what a killed writer left there, its archives and
+    predictions; without the site's key. `lists` are apart."""
+    vault = [path for path in (home / "vault").rglob("*") if path.is_file() and path.name != KEY]
+    return sorted([*vault, *archives(home), *predictions(home)])
+
+
+def predictions(home: Path) -> list[Path]:
+    """Masks that a site drew, as files of their own."""
+    return sorted((home / "predictions").glob("*"))
+
+
+def archives(home: Path) -> list[Path]:
+    """A site's archives, which hold what its vault held."""
+    return sorted((home / ARCHIVES).glob("*.archive"))
+
+
+def lists(home: Path, names: Iterable[str] = NOTES) -> list[Path]:
+    """Those of the notes `names` of a site that are there, sealed or not. They name subjects and hold no image."""
+    return [path for name in names for path in (home / name, home / f"{name}.sealed") if path.exists()]
+
+
+def cached(station: Station, scenario: Scenario, subject: str | None = None) -> list[Path]:
+    """The site's images on the network grid, which it keeps between runs: of `subject`, or of all. Raises DataError if there
+    may be some and the release is gone."""
+    if not station.cache.is_dir():
+        return []
+    found = [
+        gridded_file(one, scenario.grid.grid(), station.cache)
+        for one in own_subjects(read_release(station.release).subjects, station.site)
+        if subject in (None, one.code)
+    ]
+    return sorted(path for path in set(found) if path.exists())
+
+
+def shards(run: Path, site: str) -> list[Path]:
+    """What the server keeps of a site's codes, slices or weights."""
+    return sorted((run / "server" / "codes" / site).rglob("*.safetensors"))
+
+
+def metrics(run: Path, site: str) -> list[Path]:
+    """What the server keeps of a site's measures."""
+    return sorted((run / "server" / "metrics").glob(f"{site}.safetensors"))
+
+
+def models(run: Path) -> list[Path]:
+    """What the server trained on the shards of all sites."""
+    return sorted((run / "server").glob("*.safetensors"))
+
+
+def shown(run: Path) -> list[Path]:
+    """Those of `SHOWN` that are there."""
+    return sorted(path for pattern in SHOWN for path in run.glob(pattern))
+
+
+def forget_notes(run: Path, site: str) -> None:
+    """Delete the notes that the server keeps beside a site's shards: without a shard they would ask for one."""
+    for note in sorted((run / "server" / "codes" / site).rglob("*.json")):
+        note.unlink()
+
+
+def holding(run: Path, paths: Iterable[Path], digests: Collection[str]) -> Iterator[str]:
+    """Those of `paths` that hold exactly what one of `digests` (SHA-256) is of, in sentences. Empty files hold nothing."""
+    for path in paths:
+        if path.is_file() and path.stat().st_size and digest(path.read_bytes()) in digests:
+            yield f"{path.relative_to(run)} holds what was deleted"
+
+
+def within_reach(run: Path, site: str) -> list[Path]:
+    """All files of a site, of the server, and of the run's folder itself; what the other sites hold is theirs."""
+    own = station_folder(run, site).rglob("*")
+    return sorted(path for path in [*own, *(run / "server").rglob("*"), *run.glob("*")] if path.is_file())

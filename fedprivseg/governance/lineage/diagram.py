@@ -1,0 +1,313 @@
+"""A trace as a picture: lanes for site, gate and server, time from left to right, a box for each form.
+
+Boxes stand in columns: a form stands right of those it was made from, and right of what happened before it in its lane; what
+arrived at the server stands under what the gate let out. Lengths are in inches.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Rectangle
+
+from fedprivseg.core.pages.drawing import INK, MUTED, as_png, as_svg, house_style
+from fedprivseg.governance.lineage.provenance import LANES, Form, Lane, Reference, Trace
+
+_BOX, _GAP, _LABEL, _EDGE = 2.3, 0.42, 1.35, 0.18
+_LINE, _PAD, _CHANNEL = 0.155, 0.1, 0.34
+_HEAD, _FOOT = 0.95, 0.5
+_WIDE = 34
+"""Characters of a box's small text in a line."""
+
+_PAPER: Mapping[Lane, str] = {"site": "#EEF4F8", "gate": "#FBF4E4", "server": "#F1F1F4"}
+_LINES: Mapping[Lane, str] = {"site": "#0B4F6C", "gate": "#8A5A00", "server": "#4A4E69"}
+_Dashes = str | tuple[int, tuple[int, int]]
+_RED, _GREEN, _GREY = "#A61B1B", "#1B6E4B", "#9AA5B1"
+_SMALL, _TINY = 8.0, 7.2
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A line of a box."""
+
+    text: str
+    size: float = _SMALL
+    colour: str = INK
+    bold: bool = False
+    mono: bool = False
+
+
+def svg_of(trace: Trace, *, titled: bool = True) -> str:
+    """The picture as an ``<svg>`` element, whose texts stay texts; titled: with its title in it."""
+    with house_style("trace"):
+        return as_svg(draw(trace, titled=titled), title_of(trace))
+
+
+def png_of(trace: Trace, dpi: int = 150) -> bytes:
+    """The picture as PNG."""
+    with house_style("trace"):
+        return as_png(draw(trace), dpi)
+
+
+def title_of(trace: Trace) -> str:
+    """What the picture shows, in a line."""
+    if trace.side == "server":
+        return f"Life of shard {trace.label} at the server"
+    return f"Life of the data of subject {trace.label} of {trace.site}"
+
+
+def subtitle_of(trace: Trace) -> str:
+    """In which study, what for, and on which day it began."""
+    days = sorted({form.time[:10] for form in trace.forms if form.time})
+    when = "" if not days else f"{days[0]} to {days[-1]}, times in UTC" if days[1:] else f"{days[0]}, times in UTC"
+    return "   ·   ".join(part for part in (trace.role, trace.method, f"run {trace.run}", when) if part)
+
+
+def lines_of(references: Sequence[Reference]) -> str:
+    """Ledger lines as ``centre1:4, 7   server:16``; many of one ledger as the first and the last with their number."""
+    found: dict[str, list[int]] = {}
+    for reference in references:
+        found.setdefault(reference.ledger, []).append(reference.line)
+    parts = []
+    for name, numbers in found.items():
+        few = len(numbers) <= 4
+        shown = ", ".join(map(str, numbers)) if few else f"{numbers[0]} … {numbers[-1]} ({len(numbers)} lines)"
+        parts.append(f"{name}:{shown}")
+    return "   ".join(parts)
+
+
+def places(forms: Sequence[Form]) -> dict[str, int]:
+    """The column of each form, by its id; no two forms of a lane stand in one."""
+    columns: dict[str, int] = {}
+    last: dict[str, int] = dict.fromkeys(LANES, -1)
+    for form in forms:
+        before = [columns[each] for each in form.made_from if each in columns]
+        if form.sort == "end":
+            column = max(columns.values(), default=-1) + 1
+            last = dict.fromkeys(LANES, column)
+        elif form.lane == "server" and _under(form, forms):
+            column = max(*before, last["server"] + 1)
+        elif form.lane == "gate":
+            column = max([each + 1 for each in before] + [last["gate"] + 1, last["server"] + 1])
+        else:
+            column = max([each + 1 for each in before] + [last[form.lane] + 1])
+        columns[form.id] = column
+        last[form.lane] = max(last[form.lane], column)
+    return columns
+
+
+def _under(form: Form, forms: Sequence[Form]) -> bool:
+    """Whether the form arrived through the gate, and so stands under it."""
+    return any(each.lane == "gate" and each.id in form.made_from for each in forms)
+
+
+def _texts(form: Form) -> list[_Text]:
+    """What stands in a box, line by line, under its title."""
+    gone = form.state == "gone"
+    texts = [_Text(line, colour=MUTED) for line in _wrapped(form.act, 2)]
+    texts += [_Text(line) for line in _wrapped(form.where, 2)]
+    texts += [_Text(line) for line in _wrapped(", ".join(form.done), 2)]
+    texts += [_Text(line, colour=_GREEN) for line in _wrapped("; ".join(form.protections), 3)]
+    texts += [_Text(line, colour=_RED) for line in _wrapped("; ".join(form.lacking) if not gone else "", 2)]
+    if gone:
+        why = f"gone: ledger {form.ended}" if form.ended else "gone; no ledger here says why"
+        texts += [_Text(line, colour=_RED) for line in _wrapped(why, 2)]
+    texts += [_Text(line, _TINY, MUTED, mono=True) for line in _wrapped(lines_of(form.references), 2)]
+    return texts
+
+
+def _wrapped(text: str, most: int) -> list[str]:
+    return textwrap.wrap(text, _WIDE, max_lines=most, placeholder=" …")
+
+
+def draw(trace: Trace, *, titled: bool = True) -> Figure:
+    """The picture as a figure; to be made and written in the house style. titled: with title and subtitle over it."""
+    head = _HEAD if titled else 0.0
+    forms, columns = trace.forms, places(trace.forms)
+    texts = {form.id: _texts(form) for form in forms}
+    tall = {
+        lane: max([len(texts[form.id]) for form in forms if form.lane == lane], default=2) * _LINE + 0.26 + 2 * _PAD
+        for lane in LANES
+    }
+    width = _LABEL + _EDGE + (max(columns.values(), default=0) + 1) * (_BOX + _GAP)
+    height = head + _FOOT + sum(tall.values()) + len(LANES) * 2 * _CHANNEL
+    figure = Figure(figsize=(max(width, 9.6), height))
+    panel = figure.add_axes((0, 0, 1, 1))
+    panel.set_xlim(0, max(width, 9.6))
+    panel.set_ylim(height, 0)
+    panel.set_axis_off()
+    tops = _lanes(panel, trace, tall, max(width, 9.6), head)
+    if titled:
+        panel.text(_EDGE, 0.32, title_of(trace), fontsize=14, fontweight="bold", va="center")
+        panel.text(_EDGE, 0.6, subtitle_of(trace), fontsize=9, color=MUTED, va="center")
+    boxes = {
+        form.id: _Box(_LABEL + _EDGE + columns[form.id] * (_BOX + _GAP), tops[form.lane], tall[form.lane])
+        for form in forms
+    }
+    ends = [form for form in forms if form.sort == "end"]
+    for form in ends:
+        x = boxes[form.id].x - _GAP / 2
+        panel.plot((x, x), (head, height - _FOOT), color=_RED, linewidth=1.6, zorder=2)
+    _arrows(panel, forms, boxes, columns)
+    for form in forms:
+        _box(panel, form, boxes[form.id], texts[form.id])
+    _times(panel, forms, columns, boxes, head)
+    _legend(panel, height)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A box by its upper left corner and height; y grows downwards."""
+
+    x: float
+    y: float
+    tall: float
+
+    @property
+    def right(self) -> float:
+        return self.x + _BOX
+
+    @property
+    def middle(self) -> float:
+        return self.y + self.tall / 2
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.tall
+
+
+def _lanes(panel: Axes, trace: Trace, tall: Mapping[Lane, float], width: float, head: float) -> dict[Lane, float]:
+    """Draw the lanes; the top of the boxes in each."""
+    names = {
+        "site": (trace.site, "data manager"),
+        "gate": ("gate", f"policy of {trace.site}"),
+        "server": ("server", "researcher"),
+    }
+    top, tops = head, {}
+    for lane in LANES:
+        high = tall[lane] + 2 * _CHANNEL
+        panel.add_patch(Rectangle((0, top), width, high, color=_PAPER[lane], linewidth=0, zorder=0))
+        panel.text(
+            _EDGE, top + high / 2 - 0.1, names[lane][0], fontsize=11, fontweight="bold", color=_LINES[lane], va="center"
+        )
+        panel.text(_EDGE, top + high / 2 + 0.12, names[lane][1], fontsize=_SMALL, color=MUTED, va="center")
+        if not any(form.lane == lane for form in trace.forms):
+            panel.text(_LABEL + _EDGE, top + high / 2, trace.role, fontsize=9, color=MUTED, style="italic", va="center")
+        tops[lane] = top + _CHANNEL
+        top += high
+        panel.plot((0, width), (top, top), color="white", linewidth=2, zorder=0.5)
+    return tops
+
+
+def _box(panel: Axes, form: Form, box: _Box, texts: Sequence[_Text]) -> None:
+    colour = _LINES[form.lane]
+    face, weight = "white", 1.3
+    style: _Dashes = (0, (4, 2)) if form.state == "passed" else "-"
+    if form.state == "gone":
+        colour, face = _GREY, "#F7F7F7"
+    if form.state in ("refused", "end"):
+        colour, face, weight = _RED, "#FDF1F1", 1.6
+    shape = f"round,pad=0,rounding_size={0.06}"
+    panel.add_patch(
+        FancyBboxPatch(
+            (box.x, box.y), _BOX, box.tall, boxstyle=shape, facecolor=face, edgecolor=colour, linewidth=weight,
+            linestyle=style, zorder=3,
+        )
+    )  # fmt: skip
+    title = _GREY if form.state == "gone" else colour
+    top = box.y + _PAD + 0.1
+    panel.text(box.x + 0.1, top, form.title, fontsize=10, fontweight="bold", color=title, va="center", zorder=4)
+    if form.level is not None:
+        panel.text(
+            box.right - 0.09, top, f"level {form.level}", fontsize=_TINY, color=MUTED, va="center", ha="right", zorder=4
+        )
+    for row, text in enumerate(texts):
+        panel.text(
+            box.x + 0.1, top + 0.2 + row * _LINE, text.text, fontsize=text.size, color=text.colour, va="center", zorder=4,
+            family="DejaVu Sans Mono" if text.mono else None,
+        )  # fmt: skip
+
+
+def _arrows(panel: Axes, forms: Sequence[Form], boxes: Mapping[str, _Box], columns: Mapping[str, int]) -> None:
+    """From what was there to what was made of it, in straight pieces that cross no box."""
+    lanes = {form.id: form.lane for form in forms}
+    sources = list(dict.fromkeys(each for form in forms for each in form.made_from))
+    for form in forms:
+        for number, source in enumerate(form.made_from):
+            if source not in boxes:
+                continue
+            one, two = boxes[source], boxes[form.id]
+            shift = 0.07 * (sources.index(source) % 4)
+            next_door = columns[form.id] == columns[source] + 1
+            if lanes[source] == form.lane:
+                points = (
+                    [(one.right, one.middle), (two.x, two.middle)]
+                    if next_door
+                    else _around(one, two, below=form.lane == "server", shift=shift)
+                )
+            elif columns[form.id] == columns[source]:
+                points = [(one.x + _BOX / 2, one.bottom), (one.x + _BOX / 2, two.y)]
+            elif LANES.index(form.lane) > LANES.index(lanes[source]):
+                level = one.bottom + 0.12 + shift
+                # Out on the right half and in on the left, so that lines of neighbours do not seem to be one.
+                into = two.x + _BOX * 0.28 + 0.16 * (number - (len(form.made_from) - 1) / 2)
+                leave = one.x + _BOX * 0.72
+                points = [(leave, one.bottom), (leave, level), (into, level), (into, two.y)]
+            else:
+                gap = two.x - _GAP / 2
+                points = [(one.right, one.middle), (gap, one.middle), (gap, two.middle), (two.x, two.middle)]
+            _line(panel, points)
+
+
+def _around(one: _Box, two: _Box, *, below: bool, shift: float) -> list[tuple[float, float]]:
+    """Past the boxes between, under or over them."""
+    leave, into = one.x + _BOX * 0.62, two.x + _BOX * 0.38
+    start, level = (one.bottom, one.bottom + 0.1 + shift) if below else (one.y, one.y - 0.1 - shift)
+    return [(leave, start), (leave, level), (into, level), (into, start)]
+
+
+def _line(panel: Axes, points: Sequence[tuple[float, float]]) -> None:
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    panel.plot(xs, ys, color=MUTED, linewidth=1.1, solid_joinstyle="round", zorder=2)
+    panel.annotate(
+        "", points[-1], points[-2], arrowprops={"arrowstyle": "-|>", "color": MUTED, "linewidth": 1.1, "shrinkA": 0,
+        "shrinkB": 0, "mutation_scale": 9}, zorder=2.5,
+    )  # fmt: skip
+
+
+def _times(
+    panel: Axes, forms: Sequence[Form], columns: Mapping[str, int], boxes: Mapping[str, _Box], head: float
+) -> None:
+    """Over each column the time of the first form that stands in it."""
+    first: dict[int, Form] = {}
+    for form in forms:
+        if form.time and (columns[form.id] not in first or form.time < first[columns[form.id]].time):
+            first[columns[form.id]] = form
+    for form in first.values():
+        time = datetime.fromisoformat(form.time).strftime("%H:%M:%S")
+        panel.text(boxes[form.id].x + 0.1, head + 0.12, time, fontsize=_TINY, color=MUTED, va="center")
+
+
+def _legend(panel: Axes, height: float) -> None:
+    """What frames and colours mean."""
+    y = height - _FOOT / 2
+    x = _LABEL + _EDGE
+    words = (
+        ("kept", INK, "-", "white"),
+        ("passed on, not kept", INK, (0, (4, 2)), "white"),
+        ("gone", _GREY, "-", "#F7F7F7"),
+        ("refused, or the end", _RED, "-", "#FDF1F1"),
+    )
+    for text, colour, style, face in words:
+        panel.add_patch(
+            Rectangle((x, y - 0.07), 0.24, 0.14, facecolor=face, edgecolor=colour, linestyle=style, linewidth=1.2)
+        )
+        panel.text(x + 0.32, y, text, fontsize=_SMALL, color=MUTED, va="center")
+        x += 0.55 + 0.068 * len(text)
+    panel.text(x, y, "centre1:4 is line 4 of centre1's ledger", fontsize=_SMALL, color=MUTED, va="center")

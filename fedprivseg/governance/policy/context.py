@@ -1,0 +1,265 @@
+"""Where a site stands on one day in one study: its policy, and what the policy asks for, as the gate finds it.
+
+`Standing.objection` is everything that a policy has against a payload before anybody looks into its arrays: whether its kind
+may leave, under which agreement, with which protections, and on whose consent. The same function answers before anything runs
+(``fedprivseg policy check``) and at the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from types import MappingProxyType
+from typing import Any, get_args
+
+from fedprivseg.core.records import Decision, Kind
+from fedprivseg.crypto.hpke import Card
+from fedprivseg.governance.policy.agreement import CLAUSE as AGREEMENT_CLAUSE
+from fedprivseg.governance.policy.agreement import Agreement, objection
+from fedprivseg.governance.policy.grading import Judged, judge
+from fedprivseg.governance.policy.levels import Assigned, payload_level
+from fedprivseg.governance.policy.profile import Purpose, SitePolicy
+from fedprivseg.governance.policy.retention import Term
+from fedprivseg.governance.policy.technique_table import CLAUSE as STRATEGY_CLAUSE
+from fedprivseg.governance.policy.technique_table import Technique
+
+
+@dataclass(frozen=True)
+class InForce:
+    """A protection that every payload of kind `of` is under at this site, with its parameters."""
+
+    of: str
+    name: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Who was taken in under the register of consent: how many subjects, and of how many of these it stands no more."""
+
+    subjects: int
+    lapsed: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """policy: the site's; None if it has none that can be read, and then nothing leaves. today: the day. site_key, server_key:
+    public keys (hex), the server's None if the site knows none yet. agreement: what was signed, None if nothing was.
+    protections: those in force. techniques: of clause 5.2, under which a payload of each kind leaves. taken: who was taken
+    in, None if no register was asked; under a policy that relies on a release it is asked for withdrawals, if there is one.
+    special: whether anybody taken in has a disease that the site treats as special. identified: whether anybody's images
+    identify directly. subjects: how many take part. since: the day on which subjects were taken in, from which the term of
+    retention counts; None if nobody was. destroyed: whether its destruction was begun. card: the server's encryption key,
+    None if it showed none. domain, server_domain: the security domains of the site and, as the site knows it, of the server;
+    empty: unknown. unreadable: which of the papers that the policy asks for is there and cannot be read, empty if all can."""
+
+    policy: SitePolicy | None
+    today: date
+    site_key: str = ""
+    server_key: str | None = None
+    agreement: Agreement | None = None
+    protections: tuple[InForce, ...] = ()
+    techniques: Mapping[Kind, tuple[Technique, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    taken: Taken | None = None
+    special: bool = False
+    identified: bool = False
+    subjects: int = 0
+    since: date | None = None
+    destroyed: bool = False
+    card: Card | None = None
+    domain: str = ""
+    server_domain: str = ""
+    unreadable: str = ""
+
+    def level(self, kind: Kind) -> Assigned:
+        """The level of a payload of `kind` (clause 5.5)."""
+        return payload_level(kind, special=self.special, subjects=self.subjects, identified=self.identified)
+
+    @property
+    def highest(self) -> int:
+        """The highest level that may leave; 0, which no payload has, without a policy."""
+        return 0 if self.policy is None else self.policy.max_level
+
+    @property
+    def within(self) -> bool:
+        """Whether the server is in the site's own security domain (clause 5.3.2-c); what is unknown is not."""
+        return bool(self.domain) and self.domain == self.server_domain
+
+    @property
+    def under(self) -> str:
+        """The digest of the agreement without which nothing may leave, as a ledger line names it; empty if none is needed."""
+        needed = self.policy is not None and self.policy.agreement == "required"
+        return self.agreement.terms.digest if needed and self.agreement is not None else ""
+
+    def encrypts(self, level: int) -> bool:
+        """Whether what leaves at `level` is encrypted to the server's key; without a policy everything would be."""
+        policy = self.policy
+        if policy is None or (policy.encrypt_across == "always" and not self.within):
+            return True
+        return policy.encrypt_from != "never" and level >= policy.encrypt_from
+
+    def unencryptable(self, level: int) -> str | None:
+        """Why what has to be encrypted at `level` cannot be; None if it can, or need not. The server is who stands in the
+        site's station, or, where none stands there, who signed the agreement with it."""
+        if not self.encrypts(level):
+            return None
+        if self.card is None:
+            return "It has to be encrypted to the server's key, and the server showed none that can be read."
+        known = self.server_key
+        if known is None and self.agreement is not None and not self.agreement.lacks():
+            known = self.agreement.terms.server_key
+        return self.card.unfit(known)
+
+    def objection(self, kind: Kind, purpose: str) -> Decision | None:
+        """Why no payload of `kind` for `purpose` may leave; None if the policy has nothing against it."""
+        policy = self.policy
+        if policy is None:
+            reason = "This site has no policy that can be read, and without one nothing leaves."
+            return Decision(False, "policy.absent", reason, "5.6.2-b")
+        return (
+            self.expired
+            or self._papers()
+            or _kind(policy, kind)
+            or self._transfer(policy, kind)
+            or _purpose(policy, purpose)
+            or self._level(policy, kind)
+            or self._agreement(policy, kind, purpose)
+            or self._demands(policy, kind)
+            or self._unadvised(kind)
+            or self._consent(policy)
+        )
+
+    @property
+    def expired(self) -> Decision | None:
+        """Why nothing at all may leave any more, whatever it is: what the site held was destroyed, or its term of retention has
+        ended (clauses 5.8-a, 5.8-b); None if neither is so. It may be kept on the last day of the term."""
+        if self.destroyed:
+            reason = (
+                "What this site held for this study was destroyed, or its destruction was begun: it takes no more part."
+            )
+            return Decision(False, "destruction.begun", reason, "5.8-a")
+        if self.policy is None or self.policy.retention_days is None or self.since is None:
+            return None
+        last = Term(days=self.policy.retention_days).end(self.since)
+        if self.today <= last:
+            return None
+        reason = (
+            f"What was made of patients' data may be kept for {self.policy.retention_days} days at this site: they were "
+            f"taken in on {self.since}, the term ended on {last}, and it is {self.today}. It is to be destroyed."
+        )
+        return Decision(False, "retention.ended", reason, "5.8-b")
+
+    def _papers(self) -> Decision | None:
+        if not self.unreadable:
+            return None
+        what, clause = _PAPERS.get(self.unreadable, ("One of the site's own records", "5.6.2-b"))
+        reason = f"{what} cannot be read, and what cannot be read allows nothing."
+        return Decision(False, f"{self.unreadable}.unreadable", reason, clause)
+
+    def _transfer(self, policy: SitePolicy, kind: Kind) -> Decision | None:
+        allowed = policy.within_domain if self.within else policy.across_domains
+        if kind in allowed:
+            return None
+        listed = ", ".join(allowed) or "nothing"
+        if self.within:
+            reason = (
+                f"Within its security domain this site's policy does not let '{kind}' pass; it lets pass: {listed}."
+            )
+            return Decision(False, "transfer.within", reason, "5.3.2-c")
+        reason = (
+            f"To another security domain this site's policy does not let '{kind}' pass; it lets pass: {listed}. The site is in "
+            f"{self.domain or 'none that is stated'}, the server in {self.server_domain or 'none that the site knows'}."
+        )
+        return Decision(False, "transfer.across", reason, "5.3.2-c")
+
+    def _level(self, policy: SitePolicy, kind: Kind) -> Decision | None:
+        assigned = self.level(kind)
+        if kind == Kind.RAW and self.identified:
+            reason = f"Raw images of level {assigned.level} do not leave, whatever a policy allows: {assigned.reason}."
+            return Decision(False, "level.above", reason, "5.5")
+        if kind == Kind.RAW or assigned.level <= policy.max_level:
+            return None
+        reason = (
+            f"A payload of kind '{kind}' is of level {assigned.level} ({assigned.reason}); from this site at most level "
+            f"{policy.max_level} may leave."
+        )
+        return Decision(False, "level.above", reason, "5.5")
+
+    def _agreement(self, policy: SitePolicy, kind: Kind, purpose: str) -> Decision | None:
+        if policy.agreement == "none":
+            return None
+        return objection(
+            self.agreement,
+            site_key=self.site_key,
+            server_key=self.server_key,
+            kind=kind,
+            purpose=purpose,
+            today=self.today,
+        )
+
+    def _demands(self, policy: SitePolicy, kind: Kind) -> Decision | None:
+        for demand in policy.demands:
+            met = any(
+                each.of == kind and each.name == demand.protection and demand.met_by(each.parameters)
+                for each in self.protections
+            )
+            if demand.of == kind and not met:
+                reason = f"This site's policy demands {demand.in_words()}, and the scenario has no such protection."
+                return Decision(False, "protection.missing", reason, "5.3.2-b")
+        return None
+
+    def judged(self, kind: Kind) -> tuple[Judged, ...]:
+        """What Table 2 says of a payload of `kind`, under each grading that the policy has for it (clause 5.2)."""
+        return judge(() if self.policy is None else self.policy.strategy, kind, self.techniques.get(kind, ()))
+
+    def _unadvised(self, kind: Kind) -> Decision | None:
+        for each in self.judged(kind):
+            if each.refused:
+                reason = f"{each.sentence} This site's policy refuses what the table advises against."
+                return Decision(False, "strategy.unadvised", reason, STRATEGY_CLAUSE)
+        return None
+
+    def _consent(self, policy: SitePolicy) -> Decision | None:
+        if policy.consent == "release" and (self.taken is None or not self.taken.lapsed):
+            return None
+        if self.taken is None:
+            reason = "This site's policy takes in only subjects whose consent is on file, and no register was asked."
+            return Decision(False, "consent.register", reason, "5.1.2-b")
+        if self.taken.lapsed:
+            reason = "Consent of subjects that were taken in does not stand any more; take them out, then go on."
+            return Decision(False, "consent.lapsed", reason, "5.1.2-b")
+        if not self.taken.subjects:
+            reason = "No subject's consent covers this study, so there is nobody whose data could be used."
+            return Decision(False, "consent.nobody", reason, "5.1.2-b")
+        return None
+
+
+_PAPERS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "agreement": ("The data-use agreement at this site", AGREEMENT_CLAUSE),
+        "records": ("The site's record of whom it took in", "5.1.2-b"),
+    }
+)
+"""What may be unreadable, in words, and the clause that asks for it."""
+
+
+def _kind(policy: SitePolicy, kind: Kind) -> Decision | None:
+    if kind in policy.kinds and (kind != Kind.RAW or policy.raw_sharing == "allowed"):
+        return None
+    if kind == Kind.RAW:
+        reason = "Raw images and masks do not leave: this site's policy does not allow it in so many words."
+        return Decision(False, "kind.raw", reason, "5.6.2-b")
+    allowed = ", ".join(policy.kinds) or "nothing"
+    reason = f"This site's policy does not let '{kind}' leave; it lets out: {allowed}."
+    return Decision(False, "policy.kind", reason, "5.6.2-b")
+
+
+def _purpose(policy: SitePolicy, purpose: str) -> Decision | None:
+    if purpose in policy.purposes:
+        return None
+    agreed = ", ".join(policy.purposes) or "nothing"
+    # A reason leaves the site, and a payload's own words may hold anything.
+    given = repr(purpose) if purpose in get_args(Purpose) else "that the payload states"
+    reason = f"The purpose {given} is not agreed; agreed are: {agreed}."
+    return Decision(False, "purpose.unknown", reason, "5.1.1")

@@ -1,0 +1,74 @@
+"""How a site grades what leaves it, and what Table 2 of clause 5.2 then says of the techniques that it leaves under.
+
+A hospital weighs utility against confidentiality for each kind of payload, in its ``policy.toml``::
+
+    [[strategy]]
+    of = ["image-code", "mask-code"]
+    utility = "low"             # a code is a distorted picture, and serves its use
+    confidentiality = "high"    # a leak of it may have serious effects
+    unadvised = "refuse"        # or "note": it may leave, and the report says that the table advises against it
+
+Each technique is judged by itself; one that the table advises against is unadvised whatever stands beside it, and so is a
+payload that leaves under no technique at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedprivseg.core.records import Kind
+from fedprivseg.governance.policy.technique_table import CLAUSE, Grade, Technique, Verdict, advice
+
+
+class Grading(BaseModel):
+    """The place of kinds of payloads in Table 2. unadvised: what happens to what the table advises against."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    of: tuple[Kind, ...] = Field(min_length=1)
+    utility: Grade
+    confidentiality: Grade
+    unadvised: Literal["refuse", "note"] = "note"
+
+    def in_words(self) -> str:
+        """Such as ``image-code of low utility and high confidentiality, refused if unadvised``."""
+        then = "refused" if self.unadvised == "refuse" else "noted"
+        grades = f"{self.utility} utility and {self.confidentiality} confidentiality"
+        return f"{', '.join(self.of)} of {grades}, {then} if unadvised"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the table says of payloads of a `kind` under one grading. techniques: that they leave under. sentence: for a
+    person."""
+
+    kind: Kind
+    grading: Grading
+    techniques: tuple[Technique, ...]
+    verdict: Verdict
+    sentence: str
+
+    @property
+    def refused(self) -> bool:
+        """Whether the payload has to stay."""
+        return self.verdict == Verdict.UNADVISED and self.grading.unadvised == "refuse"
+
+
+def judge(gradings: Iterable[Grading], kind: Kind, techniques: tuple[Technique, ...]) -> tuple[Judged, ...]:
+    """What each of `gradings` that is about `kind` says of it under `techniques`."""
+    return tuple(_judged(kind, grading, techniques) for grading in gradings if kind in grading.of)
+
+
+def _judged(kind: Kind, grading: Grading, techniques: tuple[Technique, ...]) -> Judged:
+    if not techniques:
+        sentence = f"A payload of kind '{kind}' leaves under no technique of clause {CLAUSE}."
+        return Judged(kind, grading, (), Verdict.UNADVISED, sentence)
+    found = [advice(technique, grading.utility, grading.confidentiality) for technique in techniques]
+    by_verdict = {each.verdict: each for each in reversed(found)}
+    # In this order: one technique that is advised against outweighs all others.
+    decisive = next(by_verdict[v] for v in (Verdict.UNADVISED, Verdict.ADVISED, Verdict.OPEN) if v in by_verdict)
+    return Judged(kind, grading, techniques, decisive.verdict, decisive.sentence)

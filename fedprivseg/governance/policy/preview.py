@@ -1,0 +1,145 @@
+"""What the gates of a scenario's sites would refuse, before anything runs: the rules of the gate, asked with empty payloads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from types import MappingProxyType
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from fedprivseg.core.config import AgreementConfig, Scenario, SiteConfig
+from fedprivseg.core.records import Decision, Kind, Payload
+from fedprivseg.crypto.hpke import Card, EncryptionKey
+from fedprivseg.crypto.identity import SiteKey
+from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
+from fedprivseg.governance.policy.context import InForce, Standing, Taken
+from fedprivseg.governance.policy.gate import Gate
+from fedprivseg.governance.policy.grading import Judged
+from fedprivseg.governance.policy.profile import SitePolicy, meet, parse_policy
+from fedprivseg.governance.policy.technique_table import Technique
+
+USES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {
+        Kind.IMAGE_CODE: ("train", "infer"),
+        Kind.MASK_CODE: ("train",),
+        Kind.WEIGHTS: ("train",),
+        Kind.MASKED: ("train",),
+        Kind.SHARE: ("train",),
+        Kind.METRIC: ("measure",),
+        Kind.RAW: ("train",),
+        Kind.KEY: ("train",),
+        Kind.STATUS: ("describe", "train", "infer"),
+    }
+)
+"""What payloads of each kind are for in the methods of this package."""
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a site's gate would decide on a payload of `kind` for `purpose`, and what clause 5.2 says of it."""
+
+    site: str
+    kind: Kind
+    purpose: str
+    decision: Decision
+    judged: tuple[Judged, ...]
+
+
+def effective(scenario: Scenario, site: SiteConfig) -> SitePolicy | None:
+    """The policy of a simulated hospital: its own, narrowed by what the scenario restricts; None if it has none. Raises
+    ScenarioError for one that cannot be read."""
+    if not site.policy:
+        return None
+    policy = parse_policy(site.policy, f"policy of {site.name}")
+    for name in ("all", site.name):
+        if name in scenario.policy.restrict:
+            policy = meet(policy, parse_policy(scenario.policy.restrict[name], f"policy.restrict.{name}"))
+    if scenario.policy.raw_sharing == "forbidden":
+        policy = policy.model_copy(update={"raw_sharing": "forbidden"})
+    return policy
+
+
+@dataclass(frozen=True)
+class Parties:
+    """Whose data-use agreement it is at one site: both parties with their keys, and what they agreed on, if they did.
+    unreadable: there is one, and it cannot be read."""
+
+    site: SiteKey
+    server: SiteKey
+    agreement: Agreement | None
+    unreadable: bool = False
+
+
+def terms_of(config: AgreementConfig, scenario: Scenario, site: str, exports: frozenset[Kind], keys: Parties) -> Terms:
+    """The terms between `site` and the server for `scenario`. exports: what the method declares, which is what may leave if
+    `config` names nothing else."""
+    return Terms(
+        site=site,
+        server="server",
+        site_key=keys.site.public_hex,
+        server_key=keys.server.public_hex,
+        study=scenario.question or scenario.name,
+        kinds=tuple(Kind(kind) for kind in config.kinds) or tuple(sorted(exports)),
+        purposes=("describe", "infer", "measure", "train"),
+        start=config.start,
+        end=config.end,
+        protections=config.protections,
+        duties=config.duties,
+        breach=BreachPlan(**config.breach.model_dump()),
+    )
+
+
+def draw_up(
+    scenario: Scenario, site: str, exports: frozenset[Kind], site_key: SiteKey, server_key: SiteKey
+) -> Agreement | None:
+    """The agreement that the scenario's simulated parties sign, with both signatures; None if it states none. exports: what
+    the method declares."""
+    config = scenario.study.agreement
+    if config is None:
+        return None
+    terms = terms_of(config, scenario, site, exports, Parties(site_key, server_key, None))
+    return Agreement(terms=terms).signed("site", site_key).signed("server", server_key)
+
+
+def foresee(
+    scenario: Scenario,
+    exports: frozenset[Kind],
+    techniques: Mapping[Kind, tuple[Technique, ...]],
+    parties: Mapping[str, Parties] = MappingProxyType({}),
+) -> tuple[Foreseen, ...]:
+    """What every site's gate would say to every kind that the method declares, for each purpose. techniques: under which each
+    kind leaves. parties: by site, the agreements that lie there already; elsewhere the scenario's is drawn up. Where a register
+    of consent is needed, it is taken for granted that it covers somebody: only the site knows."""
+    found = []
+    encryption = EncryptionKey(X25519PrivateKey.generate())
+    for site in scenario.sites:
+        own, server = SiteKey.new(), SiteKey.new()
+        there = parties.get(site.name) or Parties(own, server, draw_up(scenario, site.name, exports, own, server))
+        policy = effective(scenario, site)
+        standing = Standing(
+            policy=policy,
+            today=scenario.study.today or date.today(),
+            site_key=there.site.public_hex,
+            server_key=there.server.public_hex,
+            agreement=there.agreement,
+            unreadable="agreement" if there.unreadable else "",
+            protections=tuple(
+                InForce(kind, config.name, config.parameters) for config in scenario.protections for kind in config.of
+            ),
+            techniques=techniques,
+            taken=Taken(1, 0) if scenario.study.consent is not None else None,
+            since=scenario.study.intake or scenario.study.today or date.today(),
+            card=Card.issue(there.server, encryption),
+            domain=site.domain,
+            server_domain=scenario.server.domain,
+        )
+        gate = Gate(exports, site.name, standing)
+        for kind in sorted(exports):
+            for purpose in USES[kind]:
+                empty = {"values": np.zeros(0, np.float32)}
+                payload = Payload(kind, site.name, purpose, empty, level=standing.level(kind).level)
+                found.append(Foreseen(site.name, kind, purpose, gate.decide(payload), standing.judged(kind)))
+    return tuple(found)

@@ -1,0 +1,43 @@
+"""What a site does on its own to what it holds, told to the server: a withdrawal carried out, a destruction.
+
+The server writes it into its ledger with the head of the site's, so that a folder that is brought back from before contradicts
+the server (T/SCGS 313008-2024 clauses 5.6.2-d, 5.8-f). The server learns that it was done and nothing of whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedprivseg.crypto.identity import SiteKey
+from fedprivseg.governance.ledger import ledger
+from fedprivseg.governance.ledger.checkpoints import SERVER, Head
+from fedprivseg.governance.ledger.ledger import Fact, Ledger
+from fedprivseg.study.simulated_sites import KEY, home_of
+
+
+def tell_server(run: Path, site: str, event: str, facts: Mapping[str, Fact]) -> None:
+    """Let the server's ledger say `facts` under `event`, the site, and how far the site's own ledger goes. Once for the same
+    facts; nothing where there is no server. Raises LedgerError if one of the ledgers does not hold."""
+    path = run / SERVER / "ledger.jsonl"
+    if not (path.parent / KEY).exists():
+        return
+    book = Ledger(path, SiteKey.load(path.parent / KEY), SERVER)
+    said = {**facts, "site": site}.items()
+    if any(line.event == event and said <= dict(line.facts).items() for line in ledger.read(path)):
+        return
+    home = home_of(run, site)
+    key = SiteKey.load(home / "vault" / KEY)
+    head = Head.read(Ledger(home / "ledger.jsonl", key, site).head(), key.public_hex)
+    book.append(event, {**facts, "head": head.noted(), "site": site})
+
+
+def told(run: Path, site: str, event: str) -> tuple[int, ...]:
+    """How many lines the site's ledger had each time that the server was told of such an `event` there."""
+    path = run / SERVER / "ledger.jsonl"
+    found = []
+    for line in ledger.read(path) if path.exists() else ():
+        head = line.facts.get("head")
+        if line.event == event and line.facts.get("site") == site and isinstance(head, list):
+            found.append(int(head[0]))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""From DICOM of a hospital to de-identified images."""

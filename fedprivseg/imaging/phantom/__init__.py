@@ -1,0 +1,1 @@
+"""The embedded data: a consortium of five made-up centres."""

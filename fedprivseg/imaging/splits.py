@@ -1,0 +1,58 @@
+"""Which subjects train and which test: always by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import TypeAdapter
+
+from fedprivseg.core.config import DataConfig, SiteConfig
+from fedprivseg.core.errors import DataError
+from fedprivseg.core.records import Subject
+from fedprivseg.core.seeds import numpy_generator
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """One site's subjects, each list sorted by code. No subject stands in both."""
+
+    train: tuple[Subject, ...]
+    test: tuple[Subject, ...]
+
+
+COHORT: TypeAdapter[Cohort] = TypeAdapter(Cohort)
+"""A cohort as JSON, in a site's own folder."""
+
+
+def own_subjects(subjects: Sequence[Subject], site: SiteConfig) -> tuple[Subject, ...]:
+    """Those of `subjects` that are the site's, with the order of labels that it states, sorted by code."""
+    own = (replace(s, order=site.order) for s in subjects if s.centre == site.centre)
+    return tuple(sorted(own, key=lambda s: s.code))
+
+
+def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> Cohort:
+    """The labelled subjects of `site`, split as `data` says.
+
+    A release's validation folder is used by neither side of ``split = "release"``. A split by patient leaves at least one
+    subject to train on. Raises DataError if the centre has no labelled subject to train on.
+    """
+    centre = site.centre
+    own = [s for s in own_subjects(subjects, site) if s.labelled]
+    if data.split == "release":
+        train = tuple(s for s in own if s.split == "train")
+        test = tuple(s for s in own if s.split == "test")
+    else:
+        order = numpy_generator(data.seed, "split", centre).permutation(len(own))
+        tests = min(round(data.test_fraction * len(own)), max(len(own) - 1, 0))
+        chosen = {int(index) for index in order[:tests]}
+        train = tuple(s for index, s in enumerate(own) if index not in chosen)
+        test = tuple(s for index, s in enumerate(own) if index in chosen)
+    if not train:
+        centres = sorted({s.centre for s in subjects if s.labelled})
+        raise DataError(
+            f"centre {centre} has no labelled subject to train on (split = {data.split!r}; {len(own)} labelled in all). "
+            f"Centres with labelled subjects: {', '.join(map(str, centres)) or 'none'}. "
+            'Leave the site out, or try data.split = "by-patient".'
+        )
+    return Cohort(train, test)

@@ -1,0 +1,193 @@
+"""The site half of training in rounds: one round of steps, what an algorithm adds to them, and what a site keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, final
+
+import numpy as np
+
+from fedprivseg.core.records import Order, Slices
+from fedprivseg.methods.method import Site
+from fedprivseg.methods.round_state import recall, remember
+from fedprivseg.methods.training import LocalDP, RoundsParameters, augmentation, build, unpacked
+from fedprivseg.nets.correction import Correction, NoCorrection
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedprivseg.nets.baseline import Weights
+    from fedprivseg.nets.local_training import Work
+    from fedprivseg.nets.private_training import Mechanism
+
+HOME, RULE, SPENT, NOISE = "home", "rule", "privacy", "privacy-noise"
+"""What a site keeps: arrays of the network that stay there, what its rule keeps, the private steps it took, and their noise."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A site at the start of a round: the arrays and extras received, what its rule kept last time, how it will train."""
+
+    arrays: Weights
+    extra: Weights
+    kept: Weights
+    work: Work
+
+
+@final
+@dataclass(frozen=True)
+class LocalRule:
+    """What an algorithm does at a site beside plain steps; a rule without parts is plain training.
+
+    stays_home: names of the arrays of a net that never leave a site. correction: what is done to the gradient of every step
+    of a round. sends: names of what `finish` sends besides, given those of the arrays that travel. finish: ``(start, trained,
+    correction) -> (what to send besides, what to keep)`` after the round; both float32, named and shaped like arrays of the
+    net.
+    """
+
+    stays_home: Callable[[nn.Module], frozenset[str]] = lambda net: frozenset()
+    correction: Callable[[Start, nn.Module], Correction] = lambda start, net: NoCorrection()
+    sends: Callable[[Iterable[str]], tuple[str, ...]] = lambda names: ()
+    finish: Callable[[Start, Weights, Correction], tuple[Weights, Weights]] = lambda start, trained, correction: (
+        {},
+        {},
+    )
+
+
+class Learner(Protocol):
+    """A method as its site half sees it."""
+
+    @property
+    def parameters(self) -> RoundsParameters:
+        """Its hyper-parameters."""
+
+    def local(self) -> LocalRule:
+        """What a site adds to its steps."""
+
+    def work(self, number: int, slices: int) -> Work:
+        """How a site with `slices` training slices trains in round `number`."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one round at a site came to. loss: 0 under differential privacy, where it may not be told."""
+
+    arrays: Weights
+    extra: Weights
+    weight: float
+    steps: int
+    loss: float
+
+
+def run_round(method: Learner, site: Site, order: Order) -> Trained:
+    """Train the received weights on this site's slices for one round."""
+    from fedprivseg.nets.baseline import load_weights, weights_of
+
+    p, rule, slices, number = method.parameters, method.local(), site.training(), order.number
+    received, extra = unpacked(order)
+    net = build(p, site)
+    load_weights(net, {**recall(site, HOME, number), **received})
+    start = Start(received, extra, recall(site, RULE, number), method.work(number, len(slices.images)))
+    correction = rule.correction(start, net)
+    loss = _train(method, site, net, slices, start.work, correction, number)
+    trained = weights_of(net)
+    sent, kept = rule.finish(start, trained, correction)
+    remember(site, RULE, number, kept)
+    home = rule.stays_home(net)
+    remember(site, HOME, number, {name: value for name, value in trained.items() if name in home})
+    weights = {"slices": len(slices.images), "subjects": len(np.unique(slices.subjects)), "equal": 1}
+    arrays = {name: trained[name] for name in received}
+    return Trained(arrays, sent, float(weights[p.weighting]), start.work.steps, loss)
+
+
+def trained_history(p: RoundsParameters) -> tuple[str, ...]:
+    """What the history of a round says. By the parameters alone: how many slices a site has is not for it to tell."""
+    amount = f"{p.local_steps} steps" if p.local_epochs is None else f"{p.local_epochs:g} epochs"
+    private = (
+        []
+        if p.dp is None
+        else [f"DP-SGD, epsilon {p.dp.epsilon:g} and delta {p.dp.delta:g} a {p.dp.unit} over the run"]
+    )
+    return (f"trained {amount}", *private)
+
+
+def received_net(method: Learner, site: Site, order: Order) -> nn.Module:
+    """The network as this site uses it: the arrays that `order` brings, and its own where arrays stay home."""
+    from fedprivseg.nets.baseline import load_weights
+
+    assert order.answer is not None, "weights are needed"
+    net = build(method.parameters, site)
+    load_weights(net, {**recall(site, HOME, order.answer.shard + 1), **unpacked(order)[0]})
+    return net
+
+
+def spent(method: Learner, site: Site) -> dict[str, np.ndarray]:
+    """The site's privacy account over all rounds: epsilon, delta and noise multiplier, float64 of shape (1,) each."""
+    from fedprivseg.nets.private_training import epsilon_spent
+
+    p = method.parameters
+    assert p.dp is not None, "without differential privacy there is no account"
+    steps = recall(site, SPENT, p.rounds + 1).get("steps", np.zeros(1, np.int64))
+    mechanism = mechanism_of(method, p.dp, site)
+    epsilon = epsilon_spent(mechanism.noise, p.dp.delta, mechanism.rate, int(steps[0]))
+    values = {"epsilon": epsilon, "delta": p.dp.delta, "noise": mechanism.noise}
+    return {name: np.array([value]) for name, value in values.items()}
+
+
+def _train(
+    method: Learner, site: Site, net: nn.Module, slices: Slices, work: Work, correction: Correction, number: int
+) -> float:
+    from fedprivseg.nets.local_training import train_round
+    from fedprivseg.nets.private_training import train_private_round
+
+    p, names = method.parameters, (site.name, "round", number)
+
+    def progress(_: str, done: int, total: int) -> None:
+        site.progress(f"round {number}", done, total)
+
+    if p.dp is None:
+        return train_round(
+            net,
+            slices.images,
+            slices.masks,
+            work,
+            site.seed,
+            names,
+            augment=augmentation(p),
+            correction=correction,
+            device=site.device,
+            progress=progress,
+        )
+    train_private_round(
+        net,
+        slices.images,
+        slices.masks,
+        slices.subjects,
+        work,
+        mechanism_of(method, p.dp, site),
+        site.seed,
+        names,
+        augment=augmentation(p),
+        correction=correction,
+        device=site.device,
+        progress=progress,
+    )
+    before = recall(site, SPENT, number).get("steps", np.zeros(1, np.int64))
+    remember(site, SPENT, number, {"steps": before + work.steps})
+    return 0.0
+
+
+def mechanism_of(method: Learner, dp: LocalDP, site: Site) -> Mechanism:
+    """The noise that fits the budget, were this site to take part in every round. Found once a run: it takes a search."""
+    from fedprivseg.nets.private_training import Mechanism, noise_for
+
+    slices = site.training()
+    patients = len(np.unique(slices.subjects))
+    batch = method.parameters.batch
+    rate = min(1.0, batch / len(slices.images) if dp.unit == "slice" else batch / (dp.together * patients))
+    if not site.vault.has(NOISE):
+        steps = method.parameters.rounds * method.work(1, len(slices.images)).steps
+        site.vault.save(NOISE, {"noise": np.array([noise_for(dp.epsilon, dp.delta, rate, steps)])})
+    noise = float(site.vault.load(NOISE)["noise"][0])
+    return Mechanism(noise, rate, dp.clip, dp.unit, dp.together)

@@ -1,0 +1,45 @@
+"""Engines: the same server and site programs, brought together in different ways. One module each, one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from fedprivseg.core.cache import require_cache
+from fedprivseg.core.compute import require_gpus
+from fedprivseg.core.config import Scenario
+
+ENGINES = ("inline", "ray")
+
+Engine = Callable[[Path, Scenario], None]
+"""``run(folder, scenario)``: carries out a scenario that was prepared in a run folder."""
+
+
+def engine(name: str) -> Engine:
+    """The engine of that name. Imported on use: Ray takes seconds."""
+    run: Engine = import_module(f"fedprivseg.runtime.engines.{name}").run
+    return run
+
+
+@contextmanager
+def begun(scenario: Scenario, folder: Path) -> Iterator[Engine]:
+    """The scenario's engine, with what takes it seconds under way in the background while the caller loads and checks the
+    rest; gone at the end of the block, whether it was used or not. A finished run needs no engine, nor one without data. Raises
+    RequestError before anything begins if an unfinished one lacks GPUs or a cache here."""
+    finished = (folder / "result.json").exists()
+    if not finished:
+        require_gpus(scenario.resources.gpus)
+        require_cache()
+    data = scenario.data.source == "phantom" or Path(scenario.data.source).is_dir()
+    if scenario.engine != "ray" or not data or finished:
+        yield lambda folder, scenario: engine(scenario.engine)(folder, scenario)
+        return
+    from fedprivseg.runtime.engines.ray_cluster import Cluster
+
+    cluster = Cluster(folder, scenario)
+    try:
+        yield lambda folder, scenario: import_module("fedprivseg.runtime.engines.ray").run(folder, scenario, cluster)
+    finally:
+        cluster.end()

@@ -1,0 +1,1 @@
+"""The server: a Flower ServerApp, its federation, its intake and its store."""

@@ -1,0 +1,415 @@
+"""The federation as a method's server half sees it: orders go out, checked payloads come back, keyed by site.
+
+No reply ends a run that still has its quorum. A site whose reply is none, or not what was asked for, is excluded by name; so is
+one that fails or is silent, which is asked again when an unfinished run goes on. The others go on. Secure summation is the
+exception (`methods.masking`): its masks hide who sent what.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedprivseg.core.accounts import OK, Account, Accounts, left
+from fedprivseg.core.config import Scenario
+from fedprivseg.core.errors import LedgerError, PayloadError, QuorumError, SiteError
+from fedprivseg.core.expected import DESCRIBE, DESCRIPTION, Expected
+from fedprivseg.core.progress import ProgressFile
+from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Entry, Kind, Order, Payload, digest
+from fedprivseg.crypto.hpke import Card, EncryptionKey
+from fedprivseg.crypto.identity import SiteKey
+from fedprivseg.governance.ledger import ledger
+from fedprivseg.governance.ledger.checkpoints import SERVER, Head
+from fedprivseg.governance.ledger.identities import IDENTITIES, read_identities, write_identities
+from fedprivseg.governance.ledger.ledger import Fact, Ledger
+from fedprivseg.governance.ledger.receipts import SENT, Receipts
+from fedprivseg.methods.method import Codes
+from fedprivseg.protections import protected
+from fedprivseg.runtime.server.intake import Intake
+from fedprivseg.runtime.server.store import Store
+from fedprivseg.runtime.wire import (
+    MESSAGE_TYPE,
+    UNKNOWN,
+    Envelope,
+    Failed,
+    Refused,
+    Released,
+    Reply,
+    printable,
+    read_reply,
+    write_order,
+)
+
+MOST_STATUS = 600
+"""Characters of what an account says of why a site left."""
+
+LAPSED = "consent.lapsed"
+"""The rule of a gate by which a server knows that it has to delete what the site sent before."""
+
+_NODES_DEADLINE_S = 120.0
+
+_STORED = (Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.RAW)
+"""Kinds whose payloads go to the store as they come; of others, see below."""
+
+_KEPT_ONCE = (Kind.WEIGHTS, Kind.MASKED)
+"""Kinds of which the first round's stay: what a curious server would keep, for whoever measures what they give away."""
+
+_NAMES: dict[type[Entry], tuple[str, ...]] = {
+    CurvePoint: ("round", "site"),
+    CrossSite: ("trained_at", "measured_at"),
+    Budget: ("site", "mechanism"),
+}
+"""The fields that say what an entry tells of."""
+
+
+class GridFederation:
+    """A `Federation` over any Flower `Grid`. It owns the server's folder: store, accounts, stage times."""
+
+    def __init__(self, grid: Grid, scenario: Scenario, folder: Path, run_id: str, device: str) -> None:
+        self.seed = scenario.seed
+        self.grid = scenario.grid.grid()
+        self.device = device
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.progress = ProgressFile(folder / "progress.json")
+        self._accounts = Accounts({site.name: Account() for site in scenario.sites})
+        key, opener = folder / "key.pem", folder / "encryption.pem"
+        identity = SiteKey.load(key) if key.exists() else SiteKey.create(key)
+        self._ledger = Ledger(folder / "ledger.jsonl", identity, SERVER)
+        ledger.verify(self._ledger.path, public_hex=identity.public_hex)
+        self._receipts = Receipts(ledger.read(self._ledger.path))
+        self._sent: dict[str, int] = {}
+        self.store = Store(folder / "codes", self._receipts.digests)
+        self._accounts.recall(folder, self._receipts)
+        self._key = EncryptionKey.load(opener) if opener.exists() else EncryptionKey.create(opener)
+        self._card = Card.issue(identity, self._key).text()
+        self._seen: dict[str, int] = {}
+        self._grid = grid
+        self._scenario = scenario
+        self._scenario_json = scenario.model_dump_json()
+        self._run_id = run_id
+        self._nodes = self._meet()
+
+    @property
+    def accounts(self) -> Mapping[str, Account]:
+        """What each site cost and how it fared."""
+        return self._accounts.sites
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Sites still taking part, sorted."""
+        return tuple(sorted(name for name, account in self.accounts.items() if account.status == OK))
+
+    def ask(
+        self,
+        action: str,
+        expected: Expected,
+        *,
+        number: int = 0,
+        answers: Mapping[str, Payload] | None = None,
+        sites: Sequence[str] | None = None,
+    ) -> dict[str, Payload]:
+        """Order `action` of every site (or `sites`), wait, check. See `methods.method.Federation`."""
+        expected = protected(self._scenario.protections, expected)
+        orders = {
+            site: Order(action, number, answers[site] if answers else None)
+            for site in self.sites
+            if sites is None or site in sites
+        }
+        accepted: dict[str, Payload] = {}
+        for site, reply in self._exchange(orders).items():
+            if isinstance(reply, Released):
+                account = self.accounts[site]
+                account.seconds += reply.seconds
+                account.peak_rss_mb = max(account.peak_rss_mb, reply.peak_rss_mb)
+            if (payload := self._receive(site, orders[site], expected, reply)) is None:
+                continue
+            if expected.kind in _STORED or (expected.kind in _KEPT_ONCE and number == 1):
+                self.store.put(action, payload, payload.encode())
+            accepted[site] = payload
+        self._save()
+        self._enough()
+        return {site: accepted[site] for site in sorted(accepted)}
+
+    def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
+        """Fetch every shard of `action` that is not stored yet. See `methods.method.Federation`."""
+        (array,) = expected.arrays
+        stored = {site: self.store.shards(site, action) for site in self.sites}
+        announced = {site: shards for site, (shards, _) in stored.items()}
+        number = 0
+        while number < max((announced[site] or 1 for site in self.sites), default=0):
+            lacking = [
+                site
+                for site in self.sites
+                if number not in stored[site][1] and (number < announced[site] or not announced[site])
+            ]
+            for site, payload in self.ask(action, expected, number=number, sites=lacking).items():
+                if announced[site] not in (0, payload.shards):
+                    changed = PayloadError(f"{payload.shards} shards were announced, after {announced[site]}")
+                    self._turn_away(site, action, changed)
+                announced[site] = payload.shards
+            self._enough()
+            number += 1
+            self.progress(f"receiving {expected.kind}s", number, max(announced.values(), default=0))
+        return {site: self.store.table(site, action, array) for site in self.sites}
+
+    def answer(self, kind: Kind, site: str, arrays: Mapping[str, np.ndarray], shard: int) -> Payload:
+        """A payload of the server's for `site`."""
+        return Payload(kind=kind, site=site, purpose="answer", arrays=arrays, shard=shard, shards=shard + 1)
+
+    def note(self, site: str, text: str) -> None:
+        """Keep a remark on `site` for the result and the report; the same remark twice is one."""
+        if text not in self.accounts[site].notes:
+            self.accounts[site].notes.append(text)
+            self._save()
+
+    def facts(self, site: str) -> Mapping[str, int]:
+        """What `site` said in the roll call."""
+        return self.accounts[site].facts
+
+    def sent(self, site: str) -> int:
+        """Bytes of payloads to and from `site` so far."""
+        return self.accounts[site].bytes_up + self.accounts[site].bytes_down
+
+    def record(self, entry: Entry) -> None:
+        """Keep an entry for the result. A round that is done again after an interruption replaces its own entry."""
+        fields = vars(entry)
+        name = "/".join(str(fields[key]) for key in _NAMES[type(entry)])
+        self._accounts.entries.setdefault(type(entry).__name__, {})[name] = fields
+        self._save()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times a stage of the run; a resumed run adds to the time of the attempt before."""
+        start = time.perf_counter()
+        self.progress(name, 0, 0)
+        try:
+            yield
+        finally:
+            stages = self._accounts.stages
+            stages[name] = stages.get(name, 0.0) + time.perf_counter() - start
+            self._save()
+
+    def _meet(self) -> dict[str, int]:
+        """Wait for the nodes, ask each who it is, and fix each site's public key for the rest of the run."""
+        wanted = len(self._scenario.sites)
+        end = time.monotonic() + _NODES_DEADLINE_S
+        while len(nodes := sorted(self._grid.get_node_ids())) < wanted:
+            if time.monotonic() > end:
+                raise QuorumError(
+                    f"{len(nodes)} of {wanted} sites connected within {_NODES_DEADLINE_S:.0f} s; start the others"
+                )
+            time.sleep(0.05)
+        claims, unnamed = self._roll_call(nodes)
+        names = {site.name for site in self._scenario.sites}
+        strangers = sorted(set(claims) - names)
+        unnamed += [
+            f"a node presents itself as {printable(name, 48)!r}, which is no site of this run" for name in strangers
+        ]
+        known = Intake(self._run_id, self._identities({}))
+        found: dict[str, tuple[int, Reply]] = {}
+        for site in self.sites:
+            heard = claims.get(site, [])
+            genuine = (
+                heard if len(heard) < 2 else [each for each in heard if known.signed(site, Order(DESCRIBE), each[1])]
+            )
+            if len(genuine) == 1:
+                (found[site],) = genuine
+            elif heard:
+                why = PayloadError(f"{len(heard)} nodes present themselves as this site, and one can be it")
+                self._turn_away(site, DESCRIBE, why)
+            else:
+                within = f"within {self._scenario.deadline_s:.0f} s"
+                self._fail(site, "; ".join([f"did not present itself in {DESCRIBE!r} {within}", *unnamed]))
+        keys = {site: reply.public_key for site, (_, reply) in found.items() if isinstance(reply, Released)}
+        self._intake = Intake(self._run_id, self._identities(keys), self._key)
+        for site, (_, reply) in sorted(found.items()):
+            if (payload := self._receive(site, Order(DESCRIBE), DESCRIPTION, reply)) is not None:
+                self._take_counts(site, {key: int(value[0]) for key, value in payload.arrays.items()})
+        self._save()
+        self._enough()
+        return {site: node for site, (node, _) in found.items()}
+
+    def _roll_call(self, nodes: Sequence[int]) -> tuple[dict[str, list[tuple[int, Reply]]], list[str]]:
+        """What came of every node, by the site that it says it is; and in words what came of those that do not say."""
+        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json, self._ledger.head(), self._card)
+        messages = [Message(write_order(envelope), node, MESSAGE_TYPE) for node in nodes]
+        claims: dict[str, list[tuple[int, Reply]]] = {}
+        unnamed = []
+        waiting = set(nodes)
+        for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
+            node = message.metadata.src_node_id
+            if node not in waiting:
+                continue  # nobody who was asked, or who answered already
+            waiting.remove(node)
+            if message.has_error():
+                unnamed.append(f"a node could not start (Flower error code {message.error.code}); its own log says why")
+                continue
+            try:
+                reply = read_reply(message.content)
+            except PayloadError as fault:
+                unnamed.append(f"of a node: {fault}")
+                continue
+            if isinstance(reply, Failed) and reply.site == UNKNOWN:
+                unnamed.append(f"a node failed before it knew which site it is: {reply.error}, log id {reply.log_id}")
+                continue
+            claims.setdefault(reply.site, []).append((node, reply))
+        return claims, unnamed
+
+    def _take_counts(self, site: str, facts: dict[str, int]) -> None:
+        """Note what `site` brings. What the server keeps of it was checked by the counts of an earlier attempt, which have to
+        be the same still."""
+        before = self.accounts[site].facts
+        if before not in ({}, facts) and self.store.holds(site):
+            changed = PayloadError(f"its counts are {facts}; they were {before} when the run began")
+            self._turn_away(site, DESCRIBE, changed)
+        else:
+            self.accounts[site].facts = facts
+
+    def _identities(self, presented: dict[str, str]) -> dict[str, str]:
+        """The keys first presented in this run; a site that later presents another is caught by its signatures."""
+        spoken = self._receipts.orders or (self.folder / IDENTITIES).exists()
+        merged = {**presented, **(read_identities(self.folder) if spoken else {})}
+        write_identities(self.folder, merged)
+        return merged
+
+    def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
+        site_of = {self._nodes[site]: site for site in orders}
+        messages, head = [], self._ledger.head()
+        for site, order in orders.items():
+            envelope = Envelope(order, self._run_id, self._scenario_json, head, self._card)
+            self._sent[site] = 0 if order.answer is None else len(order.answer.encode())
+            messages.append(Message(write_order(envelope), self._nodes[site], MESSAGE_TYPE))
+        replies: dict[str, Reply] = {}
+        for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
+            site = site_of.pop(message.metadata.src_node_id, "")
+            if not site:
+                continue  # nobody who was asked, or who answered already
+            if message.has_error():
+                self._lost(
+                    site, orders[site], f"died in {orders[site].action!r} (Flower error code {message.error.code})"
+                )
+                continue
+            try:
+                reply = read_reply(message.content)
+                if reply.site != site:
+                    raise PayloadError("its reply names another site")
+                replies[site] = reply
+            except PayloadError as fault:
+                self._note({"action": orders[site].action, "number": orders[site].number, "site": site})
+                self._turn_away(site, orders[site].action, fault)
+        for site in site_of.values():
+            within = f"within {self._scenario.deadline_s:.0f} s"
+            self._lost(site, orders[site], f"gave no answer to {orders[site].action!r} {within}")
+        return {site: replies[site] for site in sorted(replies)}
+
+    def _receive(self, site: str, order: Order, expected: Expected, reply: Reply) -> Payload | None:
+        """The checked payload of `reply`, or None, and then `site` has left the run and its account says why. What came is
+        written into the server's ledger, with the head of the site's own, before it is used."""
+        facts: dict[str, Fact] = {"action": order.action, "number": order.number, "site": site}
+        if isinstance(reply, Failed):
+            self._note({**facts, "error": reply.error, "log": reply.log_id})
+            self._fail(
+                site,
+                f"failed in {order.action!r}: {reply.error}. "
+                f"The details stay at the site, in its errors.log under id {reply.log_id}.",
+            )
+            return None
+        try:
+            # A site that cannot open its ledger has no head to show; it sends no payload either.
+            if reply.head or isinstance(reply, Released):
+                facts["head"] = self._shown(site, reply.head)
+        except LedgerError as fault:
+            self._turn_away(site, order.action, fault)
+            return None
+        if isinstance(reply, Refused):
+            self._note({**facts, "rule": reply.rule})
+            if reply.rule == LAPSED and "head" in facts:  # without a signed head anybody may have said so
+                self._forget(site)
+            self._leave(site, f"withheld by its gate in {order.action!r} ({reply.rule}): {reply.reason}")
+            return None
+        facts |= {"bytes": len(reply.body)} | ({"sealed": digest(reply.body)} if reply.encrypted_to else {})
+        try:
+            body = self._intake.opened(site, order, expected, reply)
+        except PayloadError as fault:
+            self._note({**facts, "digest": digest(reply.body)})
+            self._turn_away(site, order.action, fault)
+            return None
+        self._note({**facts, "digest": digest(body)})
+        try:
+            return self._intake.checked(site, order, expected, body, self.accounts[site].facts)
+        except PayloadError as fault:
+            self._turn_away(site, order.action, fault)
+            return None
+
+    def _note(self, facts: Mapping[str, Fact]) -> None:
+        """Write the receipt into the server's ledger, and count it."""
+        site = str(facts["site"])
+        sent = {SENT: self._sent[site]} if self._sent.get(site) else {}
+        self._receipts.note(self._ledger.append("receipt", {**facts, **sent}))
+        self._accounts.count(self._receipts)
+
+    def _turn_away(self, site: str, action: str, fault: Exception) -> None:
+        self._leave(site, f"refused at the intake in {action!r}: {fault}")
+
+    def _lost(self, site: str, order: Order, why: str) -> None:
+        """Let a site go that gave no answer. What it was sent is noted: it was sent."""
+        self._note({"action": order.action, "number": order.number, "site": site})
+        self._fail(site, why)
+
+    def _fail(self, site: str, why: str) -> None:
+        self._leave(site, why)
+        self.accounts[site].failed = True
+
+    def _shown(self, site: str, text: str) -> list[str | int]:
+        """The head of the ledger of `site` that came, to be noted. Raises LedgerError if it is not the site's, or tells of
+        fewer lines than before."""
+        head = Head.read(text, self._intake.identities.get(site))
+        before = self._seen.get(site, 0)
+        if head.site != site or head.lines < before:
+            raise LedgerError(
+                f"the head of its ledger is that of {head.site[:60]!r} with {head.lines} lines, after {before}"
+            )
+        self._seen[site] = head.lines
+        return head.noted()
+
+    def _forget(self, site: str) -> None:
+        """Delete what `site` sent, since consent to it does not stand any more, and mark what has been made of it."""
+        gone = len(self.store.forget(site))
+        made = sorted(path.name for path in self.folder.glob("*.safetensors"))
+        marked = (
+            f"; made with it: {', '.join(made)}, to be trained anew" if made else "; nothing had been trained on it"
+        )
+        self.note(site, f"consent lapsed: {gone} of its shards deleted at the server{marked}")
+
+    def _leave(self, site: str, why: str) -> None:
+        """Let `site` take no part any more. All that a site says of itself and that is shown passes here."""
+        self.accounts[site].status = printable(why, MOST_STATUS)
+
+    def _enough(self) -> None:
+        """Raises QuorumError if too few sites remain, SiteError if every single one failed."""
+        if len(self.sites) >= self._scenario.quorum:
+            return
+        self._save()
+        why = left(self.accounts)
+        if all(account.failed for account in self.accounts.values()):
+            raise SiteError(f"every site failed: {why}")
+        failed = any(account.failed for account in self.accounts.values())
+        then = (
+            "asks those again that failed, and nobody who was blocked or refused"
+            if failed
+            else "asks none of them again"
+        )
+        raise QuorumError(
+            f"{len(self.sites)} of {len(self.accounts)} sites remain, the quorum is {self._scenario.quorum}: "
+            f"{why.rstrip('.')}. The same command {then}; another --out begins with all"
+        )
+
+    def _save(self) -> None:
+        self._accounts.save(self.folder)

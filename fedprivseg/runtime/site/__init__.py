@@ -1,0 +1,1 @@
+"""The site: a Flower ClientApp behind its gate."""

@@ -1,0 +1,1 @@
+"""What is done with a scenario: run, compare, attack, report. Simulated hospitals live here."""

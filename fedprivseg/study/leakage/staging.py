@@ -1,0 +1,98 @@
+"""Updates that are made for an attack: what a site would show if it trained for a few steps on a few slices.
+
+Plain ones show under which circumstances an attack works at all. Those under the run's own defence show what it buys, where
+the attack is at its best; they are no control, for there an attack should fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+from torch import nn
+
+from fedprivseg.core.seeds import derive, numpy_generator
+from fedprivseg.methods.client_update import Trained, mechanism_of
+from fedprivseg.methods.masking import in_fixed_point, mean_of
+from fedprivseg.methods.rounds import Rounds
+from fedprivseg.methods.secure_aggregation import SECRET_BYTES, mask
+from fedprivseg.methods.training import SummableParameters, build, planned
+from fedprivseg.nets.baseline import Weights, load_weights, weights_of
+from fedprivseg.nets.local_training import Work, train_round
+from fedprivseg.nets.private_training import train_private_round
+from fedprivseg.runtime.site.site_runtime import Bench
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""Images (B, H, W) float32 and masks (B, H, W) uint8."""
+
+
+@final
+@dataclass(frozen=True)
+class Stage:
+    """A site before its first round. net: is trained over and over, always from `before`."""
+
+    method: Rounds
+    bench: Bench
+    net: nn.Module
+    before: Weights
+
+    @classmethod
+    def of(cls, method: Rounds, bench: Bench) -> Stage:
+        """The stage of the site with that bench."""
+        net = build(method.parameters, bench)
+        return cls(method, bench, net, weights_of(net))
+
+    def update(self, slices: Pair, steps: int = 1) -> dict[str, np.ndarray]:
+        """Weights before minus after `steps` steps on all of `slices`, without augmentation or noise."""
+        load_weights(self.net, self.before)
+        work = self._work(slices, steps)
+        train_round(self.net, *slices, work, self.bench.seed, ("staged",), device=self.bench.device)
+        return self._change(weights_of(self.net))
+
+    def defended(self, slices: Pair, peers: list[Pair], seed: int) -> dict[str, Weights]:
+        """The update of one step as the run's defences let it out, by what they do to it; empty for a run without.
+
+        peers: as many slices of each other site, which is on the same step. seed: of noise and masks, not told to an attack.
+        DP-SGD is given these slices alone, so that all the others of the batch can be thought known to the adversary.
+        """
+        p = self.method.parameters
+        found: dict[str, Weights] = {}
+        if p.dp is not None:
+            found["under DP-SGD"] = self._private(slices, seed)
+        if isinstance(p, SummableParameters) and p.summation == "secure":
+            sent = [in_fixed_point(self._trained(each)) for each in (slices, *peers)]
+            # Fixed point counts modulo 2 ** 64.
+            total = np.stack(sent).sum(axis=0, dtype=np.uint64)
+            found[f"in the sum of {len(sent)} sites"] = self._change(mean_of(total, self.before).arrays)
+            draws = numpy_generator(seed, "masks")
+            masked = mask(sent[0], draws.bytes(SECRET_BYTES), [(draws.bytes(SECRET_BYTES), True) for _ in peers])
+            found["masked"] = self._change(mean_of(masked, self.before).arrays)
+        return found
+
+    def _private(self, slices: Pair, seed: int) -> Weights:
+        dp = self.method.parameters.dp
+        assert dp is not None, "asked for under differential privacy only"
+        net = build(self.method.parameters, self.bench)
+        train_private_round(
+            net,
+            *slices,
+            np.arange(len(slices[0])),
+            self._work(slices, 1),
+            replace(mechanism_of(self.method, dp, self.bench), rate=1.0),
+            derive(seed, "noise"),
+            ("staged",),
+            device=self.bench.device,
+        )
+        return self._change(weights_of(net))
+
+    def _trained(self, slices: Pair) -> Trained:
+        change = self.update(slices)
+        after = {name: value - change[name] for name, value in self.before.items()}
+        return Trained(after, {}, float(len(slices[0])), 1, 0.0)
+
+    def _work(self, slices: Pair, steps: int) -> Work:
+        return replace(planned(self.method.parameters, 0, steps, steps), batch=len(slices[0]), half=False)
+
+    def _change(self, after: Weights) -> dict[str, np.ndarray]:
+        return {name: value - after[name] for name, value in self.before.items()}

@@ -1,0 +1,368 @@
+"""Scenario -> Result: prepare the run folder, let an engine run it, gather what was measured."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import resource
+import secrets
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedprivseg.core.cache import cache_folder, require_cache
+from fedprivseg.core.compute import arithmetic_name, require_gpus
+from fedprivseg.core.config import Scenario
+from fedprivseg.core.documents import damaged, read_document
+from fedprivseg.core.errors import DataError, FolderError, RequestError, RunError
+from fedprivseg.core.files import write_text
+from fedprivseg.core.lock import LOCK, alone
+from fedprivseg.core.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
+from fedprivseg.core.results import (
+    RUN_ID,
+    SCENARIO,
+    Result,
+    Row,
+    Scores,
+    SiteResult,
+    failures,
+    metric_rows,
+    read_result,
+    read_run_id,
+    write_scenario,
+)
+from fedprivseg.core.results import read_scenario as read_resolved
+from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
+from fedprivseg.governance.sitefolder.history import LEDGER
+from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
+from fedprivseg.imaging.mnms import Fault, Release, read_release, warnings_of_masks
+from fedprivseg.imaging.phantom.consortium import CENTRES, announced, write_phantom
+from fedprivseg.imaging.splits import COHORT, Cohort
+from fedprivseg.methods import resolve
+from fedprivseg.runtime.engines import Engine, engine
+from fedprivseg.study.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
+from fedprivseg.study.scenarios import load_scenario, what_differs
+from fedprivseg.study.simulated_sites import parties_in, settle
+
+__all__ = ["cache_folder", "check_folder", "load_scenario", "preflight", "release_folder", "simulate"]
+
+_BEFORE = {LOCK, f".{SCENARIO}.draft"}
+"""What whoever was killed before the scenario was written leaves in an empty folder."""
+
+
+def simulate(
+    scenario: Scenario,
+    out: Path | str | None = None,
+    *,
+    display: AbstractContextManager[object] | None = None,
+    carry_out: Engine | None = None,
+) -> Result:
+    """Run `scenario` into the folder `out` (default ``runs/<name>-<method>-<variant>-<seed>``) and return what was measured.
+
+    A finished run of the same scenario is read, not repeated; an interrupted one goes on after its last finished step and
+    ends with the same numbers. `display`: entered while the run is under way (the command line's progress). `carry_out`:
+    the scenario's engine, if it was begun already (`engines.begun`).
+
+    One process at a time works in a folder. Raises RequestError (folder, data or scenario wrong; nothing written), RunError,
+    QuorumError.
+    """
+    folder = Path(out) if out is not None else scenario.folder
+    resolve(scenario.method)
+    check_folder(folder, scenario)
+    if (folder / "result.json").exists():
+        return read_result(folder)
+    require_gpus(scenario.resources.gpus)
+    require_cache()
+    release = release_folder(scenario)
+    found = _read(release)
+    cohorts = cohorts_of(scenario, found.subjects)
+    ahead = examine(scenario, folder, cohorts, _depths(found), parties_in(folder, scenario))
+    refuse(ahead)
+    notes = (*_left_out(found.faults), *_warned(found, cohorts), *([no_test_note(ahead)] if ahead.no_test else []))
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
+    with alone(folder):
+        resumed = (
+            check_folder(folder, scenario) and (folder / RUN_ID).exists()
+        )  # somebody may have worked there until now
+        if (folder / "result.json").exists():
+            return read_result(folder)
+        try:
+            _prepare(folder, scenario, release, cohorts)
+        except RequestError:
+            if new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return _carried_out(folder, scenario, cohorts, notes, resumed, display, carry_out)
+
+
+def _carried_out(
+    folder: Path,
+    scenario: Scenario,
+    cohorts: dict[str, Cohort],
+    notes: tuple[str, ...],
+    resumed: bool,
+    display: AbstractContextManager[object] | None,
+    carry_out: Engine | None,
+) -> Result:
+    """What an engine makes of the run that was prepared in `folder`. notes: what the result says of its data."""
+    start = time.perf_counter()
+    try:
+        with display or nullcontext():
+            (carry_out or engine(scenario.engine))(folder, scenario)
+    except OSError as fault:
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise FolderError(
+                f"no room left while writing {folder}; make room and run the same command again"
+            ) from fault
+        raise
+    result = _gather(
+        folder,
+        scenario,
+        time.perf_counter() - start,
+        resumed,
+        (*notes, *_withdrawn(folder)),
+        _fingerprint(folder, cohorts),
+    )
+    result.write(folder, [folder / RUN_ID, *_participants(folder, scenario)])
+    return result
+
+
+def preflight(scenario: Scenario, out: Path | str | None = None) -> Preflight:
+    """What can be known of a run of `scenario` into the folder `out` before it begins; writes nothing, not even the phantom.
+
+    Raises RequestError if the folder holds something else, or the data are no release.
+    """
+    folder = Path(out) if out is not None else scenario.folder
+    check_folder(folder, scenario)
+    release = _release_place(scenario)
+    if scenario.data.source == "phantom" and not release.exists():
+        subjects = announced(scenario.data.subjects, scenario.data.seed, [site.centre for site in scenario.sites])
+        depths: dict[str, int] = {}
+    else:
+        found = _read(release)
+        subjects, depths = found.subjects, _depths(found)
+    parties = parties_in(folder, scenario)
+    return examine(scenario, folder, cohorts_of(scenario, subjects), depths, parties)
+
+
+def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | None = None) -> Path:
+    """The folder of the scenario's images; the phantom is drawn on first use, half a second a subject."""
+    folder, data = _release_place(scenario), scenario.data
+    if data.source == "phantom" and not folder.exists():
+        centres = sorted({site.centre for site in scenario.sites})
+        try:
+            write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
+        except FolderError:
+            if not folder.exists():  # otherwise another process has drawn the same meanwhile
+                raise
+    return folder.resolve()
+
+
+def _release_place(scenario: Scenario) -> Path:
+    """Where the scenario's images are, or the phantom will be. Raises DataError for a centre that the phantom lacks."""
+    data = scenario.data
+    if data.source != "phantom":
+        return Path(data.source).resolve()
+    centres = sorted({site.centre for site in scenario.sites})
+    if unknown := sorted(set(centres) - set(CENTRES)):
+        raise DataError(f"the phantom has no centre {unknown[0]}; it has {', '.join(map(str, CENTRES))}")
+    name = f"phantom-{version('fedprivseg')}-{data.subjects}-{data.seed}-{'-'.join(map(str, centres))}"
+    return cache_folder() / name
+
+
+def _read(release: Path) -> Release:
+    try:
+        return read_release(release)
+    except DataError as fault:
+        raise DataError(f"{release}: {fault}") from None
+
+
+def _depths(release: Release) -> dict[str, int]:
+    """How many slices the stack of each subject has."""
+    return {code: scan.shape[2] for code, scan in release.scans.items()}
+
+
+def _fingerprint(folder: Path, cohorts: dict[str, Cohort]) -> str:
+    """SHA-256 over which subjects train and which test at each site: those whom the site took in, or, of a site that was
+    withheld before it said so, those of the release."""
+    sides = {}
+    for name, each in cohorts.items():
+        notes = Notes(folder / "sites" / name)
+        found = COHORT.validate_json(notes.read(PARTICIPANTS)) if notes.has(PARTICIPANTS) else each
+        sides[name] = [[s.code for s in found.train], [s.code for s in found.test]]
+    return hashlib.sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()
+
+
+def check_folder(folder: Path, scenario: Scenario) -> bool:
+    """Whether `folder` holds an attempt at this scenario. Raises FolderError if it holds anything else."""
+    if not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= _BEFORE):
+        return False
+    if not folder.is_dir() or not (folder / SCENARIO).exists():
+        raise FolderError(f"{folder} is no run folder and not empty (it has no {SCENARIO}); choose another with --out")
+    other = read_resolved(folder)
+    if other.sha256 != scenario.sha256:
+        raise FolderError(
+            f"{folder} holds a run of another scenario: {what_differs(other, scenario)}; choose another with --out"
+        )
+    return True
+
+
+def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str, Cohort]) -> None:
+    """Write the scenario, the run's id and each simulated hospital's folder, as far as they are not there.
+
+    The scenario comes first: by it the same command knows its folder again, whenever it was killed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / SCENARIO).exists():
+            write_scenario(folder, scenario)
+        if not (folder / RUN_ID).exists():
+            if (folder / "server" / LEDGER).exists():  # what was signed in this run was signed under its id
+                raise damaged(folder / RUN_ID, "is missing")
+            write_text(folder / RUN_ID, secrets.token_hex(8))
+        read_run_id(folder)
+        settle(folder, scenario, resolve(scenario.method).declared, release, cache_folder().resolve() / "grid", cohorts)
+    except OSError as fault:
+        raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
+
+
+def _participants(folder: Path, scenario: Scenario) -> list[Path]:
+    """Each site's own record of who takes part, where it has one."""
+    paths = [Notes(folder / "sites" / site.name).path(PARTICIPANTS) for site in scenario.sites]
+    return [path for path in paths if path.exists()]
+
+
+def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
+    """What the release lacks, without any subject's code: `fedprivseg data check` names them, at the site."""
+    if not faults:
+        return ()
+    kinds = Counter(fault.code for fault in faults)
+    listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
+    return (f"faults found in the release, faulty subjects left out: {listed}; `fedprivseg data check` lists them",)
+
+
+def _warned(release: Release, cohorts: dict[str, Cohort]) -> tuple[str, ...]:
+    """What looks wrong in the release and in the masks of those who take part, by kind and without any subject's code."""
+    people = {subject.mask: subject for each in cohorts.values() for subject in (*each.train, *each.test)}
+    kinds = Counter(each.code for each in (*release.warnings, *warnings_of_masks(release.folder, [*people.values()])))
+    if not kinds:
+        return ()
+    listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
+    return (f"warnings about the release, nobody left out for them: {listed}; `fedprivseg data check` lists them",)
+
+
+def _withdrawn(folder: Path) -> tuple[str, ...]:
+    """That the run was made anew without subjects who withdrew, in numbers."""
+    counts = Counter(site for site, _ in {(each.site, each.pseudonym) for each in read_withdrawals(folder)})
+    return tuple(
+        f"{site}: consent of {count} subject{'s' if count > 1 else ''} was withdrawn; trained anew without"
+        for site, count in sorted(counts.items())
+    )
+
+
+def _gather(
+    folder: Path, scenario: Scenario, wall_s: float, resumed: bool, notes: tuple[str, ...], split_sha256: str
+) -> Result:
+    accounts = read_document(folder / "server" / "accounts.json")
+    sites: dict[str, SiteResult] = {}
+    rows: list[Row] = []
+    means: list[float] = []
+    for site in scenario.sites:
+        account = accounts["sites"][site.name]
+        path = folder / "server" / "metrics" / f"{site.name}.safetensors"
+        values = _measured(path) if path.exists() else {}
+        dice = _scores(values.get("dice"))
+        rows += metric_rows(site.name, values, len(values["dice"]) if values else 0)
+        if dice.mean is not None:
+            means.append(dice.mean)
+        counts = {key: account["facts"].get(key, 0) for key in _COUNTS}
+        costs = {key: account[key] for key in ("status", "bytes_up", "bytes_down", "seconds", "peak_rss_mb")}
+        sites[site.name] = SiteResult(
+            **counts,
+            **costs,
+            dice=dice,
+            hd95_mm=_scores(values.get("hd95_mm")),
+            assd_mm=_scores(values.get("assd_mm")),
+            notes=tuple(account["notes"]),
+        )
+    if all(result.status != "ok" for result in sites.values()):
+        raise RunError("no site finished: " + "; ".join(f"{name}: {result.status}" for name, result in sites.items()))
+    method = resolve(scenario.method)
+    return Result(
+        scenario=scenario.model_dump(mode="json"),
+        scenario_sha256=scenario.sha256,
+        seed=scenario.seed,
+        method=method.name,
+        variant=method.variant,
+        engine=scenario.engine,
+        exports=tuple(sorted(method.declared)),
+        sites=sites,
+        mean_dice=float(np.mean(means)) if means else None,
+        stages=accounts["stages"],
+        wall_s=wall_s,
+        resumed=resumed,
+        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        environment=_environment(scenario),
+        notes=(*failures(sites), *notes),
+        split_sha256=split_sha256,
+        curve=_entries(accounts, CurvePoint),
+        cross_site=_entries(accounts, CrossSite),
+        budgets=_entries(accounts, Budget),
+        metrics=tuple(rows),
+    )
+
+
+def _entries(accounts: dict[str, Any], kind: type[Any]) -> tuple[Any, ...]:
+    """What the method recorded of one kind, in the order in which it did."""
+    return tuple(kind(**fields) for fields in accounts["entries"].get(kind.__name__, {}).values())
+
+
+_COUNTS = ("subjects_train", "subjects_test", "slices_train", "slices_test")
+
+
+def _measured(path: Path) -> dict[str, np.ndarray]:
+    """The measures of one site's METRIC payload, NaN where it says that they are undefined."""
+    arrays = Payload.decode(path.read_bytes()).arrays
+    return {
+        name: np.where(arrays[f"{name}_known"].astype(bool), value, np.nan)
+        for name, value in arrays.items()
+        if f"{name}_known" in arrays
+    }
+
+
+def _scores(values: np.ndarray | None) -> Scores:
+    """Means over subjects and phases: (subjects, 2, 3) -> one number a structure, and the mean of the three."""
+    if values is None or not np.isfinite(values).any():
+        return Scores(LV=None, MYO=None, RV=None, mean=None, missing=0 if values is None else int(values.size))
+    found = [values[:, :, index] for index in range(len(STRUCTURES))]
+    each = [float(np.nanmean(value)) if np.isfinite(value).any() else None for value in found]
+    known = [value for value in each if value is not None]
+    missing = int(np.isnan(values).sum())
+    return Scores(LV=each[0], MYO=each[1], RV=each[2], mean=float(np.mean(known)), missing=missing)
+
+
+def _environment(scenario: Scenario) -> dict[str, str]:
+    half = scenario.method.parameters.get("half", False)
+    packages = ("fedprivseg", "flwr", "monai", "nibabel", "numpy", "ray", "safetensors", "torch")
+    return {
+        "python": sys.version.split()[0],
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpus": str(os.cpu_count()),
+        "arithmetic": arithmetic_name("cuda" if scenario.resources.gpus else "cpu", half),
+        **{name: version(name) for name in packages},
+    }

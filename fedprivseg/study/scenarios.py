@@ -1,0 +1,91 @@
+"""A request, completely checked: the scenario of a file with its sites, method, variant, protections and policies.
+
+Nothing here loads torch, Flower, Ray or an image library: a mistake is refused before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from fedprivseg.core.config import Scenario, read_scenario
+from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.toml_text import Setting
+from fedprivseg.governance.policy.preview import effective
+from fedprivseg.methods import resolve
+from fedprivseg.methods.method import CodedMethod
+from fedprivseg.protections import resolve as resolve_protection
+
+
+def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_folder: Path | None = None) -> Scenario:
+    """The scenario of a file, completely resolved: sites read, method known, its variant's parameters written out.
+
+    settings: ``key=value`` texts as after ``--set``, or pairs of a dotted key and a value. Raises ScenarioError.
+    """
+    scenario = read_scenario(Path(path), settings, sites_folder=sites_folder)
+    method = resolve(scenario.method)
+    parameters = method.parameters.model_dump(mode="json")
+    resolved = scenario.method.model_copy(update={"variant": method.variant, "parameters": parameters})
+    protections = tuple(
+        config.model_copy(update={"parameters": resolve_protection(config).parameters.model_dump(mode="json")})
+        for config in scenario.protections
+    )
+    for site in scenario.sites:
+        # A policy that cannot be read is a fault of the request, found here and not at a gate.
+        effective(scenario, site)
+    for at in scenario.study.consent.withdraws.values() if scenario.study.consent else ():
+        if at not in method.actions:
+            raise ScenarioError(
+                f"study.consent.withdraws: {at!r}; the orders of {method.name} are: {', '.join(sorted(method.actions))}"
+            )
+    if protections and not issubclass(type(method), CodedMethod):
+        raise ScenarioError(
+            f"protections are for codes, and method {method.name!r} sends none; take them out, or see its own parameters "
+            "(dp, summation)"
+        )
+    return scenario.model_copy(update={"method": resolved, "protections": protections})
+
+
+TELLING = 3
+"""How many differences between two scenarios are worth a sentence."""
+
+_FIRST = ("method.name", "method.variant", "seed", "data", "sites", "study", "policy", "protections", "grid", "method")
+
+
+def what_differs(there: Scenario, here: Scenario) -> str:
+    """The most telling differences between two scenarios in words, with both values: the method first."""
+    found = _differences(there.model_dump(mode="json"), here.model_dump(mode="json"))
+    if any(place in ("method.name", "method.variant") for place, _, _ in found):
+        # They bring parameters of their own along, which tell nothing more.
+        found = [each for each in found if not each[0].startswith("method.parameters.")]
+    found.sort(key=lambda each: next((n for n, first in enumerate(_FIRST) if _below(each[0], first)), len(_FIRST)))
+    told = [f"{place} is {_shown(one)} there and {_shown(other)} here" for place, one, other in found[:TELLING]]
+    more = len(found) - TELLING
+    return "; ".join([*told, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _differences(one: object, other: object, place: str = "") -> list[tuple[str, object, object]]:
+    """(place, value there, value here); the engine is left out, since it changes no result."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = sorted(set(one) | set(other))
+        return [d for key in keys for d in _differences(one.get(key), other.get(key), f"{place}.{key}".lstrip("."))]
+    if _named(one) and _named(other):
+        if [each["name"] for each in one] != [each["name"] for each in other]:
+            return [(place, [each["name"] for each in one], [each["name"] for each in other])]
+        return [d for a, b in zip(one, other, strict=True) for d in _differences(a, b, f"{place}.{a['name']}")]
+    return [] if one == other or place == "engine" else [(place, one, other)]
+
+
+def _named(value: object) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(value, list) and all(isinstance(each, dict) and "name" in each for each in value)
+
+
+def _below(place: str, first: str) -> bool:
+    return place == first or place.startswith(f"{first}.")
+
+
+def _shown(value: object) -> str:
+    return "not set" if value is None else textwrap.shorten(json.dumps(value), 60, placeholder=" ...")

@@ -1,0 +1,56 @@
+"""Techniques of clause 5.2: every kind and every protection says what it is in the words of Table 2."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import ROOT
+
+from fedprivseg.core.config import ProtectionConfig
+from fedprivseg.core.records import Kind
+from fedprivseg.governance.policy.technique_table import Technique
+from fedprivseg.protections import PROTECTIONS, resolve
+from fedprivseg.runtime.site.techniques import MADE_BY, techniques_of
+from fedprivseg.study.run import load_scenario
+
+
+def of(*settings):
+    return techniques_of(load_scenario(ROOT / "simulations/policy-open.toml", settings))
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda each: each.name)
+def test_a_protection_speaks_the_words_of_the_table(protection):
+    names = resolve(ProtectionConfig(name=protection.name)).techniques
+    assert names
+    assert [Technique(name) for name in names] == list(names)
+
+
+def test_every_kind_has_its_place():
+    assert set(MADE_BY) == set(Kind)
+    assert of()[Kind.RAW] == ()
+    assert of()[Kind.MASKED] == (Technique.SYMMETRIC_ENCRYPTION,)
+
+
+def test_codes_are_transformed_data_and_what_is_done_to_them_comes_after():
+    plain = of()
+    assert plain[Kind.IMAGE_CODE] == plain[Kind.MASK_CODE] == (Technique.DATA_TRANSFORMATION,)
+    noised = of('protections=[{name="noise"}, {name="precision"}, {name="keyed", parameters={cells=true}}]')
+    assert noised[Kind.MASK_CODE] == plain[Kind.MASK_CODE]
+    assert noised[Kind.IMAGE_CODE] == (
+        Technique.DATA_TRANSFORMATION,
+        Technique.RANDOM_PERTURBATION,
+        Technique.TRUNCATION,
+        Technique.NUMERIC_TRANSFORM,
+        Technique.REARRANGEMENT,
+    )
+
+
+def test_a_keyed_transform_that_does_nothing_is_no_technique():
+    keyed = of('protections=[{name="keyed", parameters={mix=false}}]')
+    assert keyed[Kind.IMAGE_CODE] == (Technique.DATA_TRANSFORMATION,)
+
+
+def test_weights_of_a_private_training_carry_noise():
+    fedavg = ["method.name=fedavg", 'method.variant=""']
+    assert of(*fedavg, "method.parameters={}")[Kind.WEIGHTS] == (Technique.STATISTICS,)
+    private = of(*fedavg, "method.parameters={dp={epsilon=8}}")
+    assert private[Kind.WEIGHTS] == (Technique.STATISTICS, Technique.RANDOM_PERTURBATION)

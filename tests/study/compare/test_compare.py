@@ -1,0 +1,361 @@
+"""Runs side by side: what may stand in one table, the statistics by hand, and what is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from browser import laid_out
+from scipy.stats import wilcoxon
+
+from fedprivseg.core.config import AdmissionConfig
+from fedprivseg.core.errors import FolderError, RequestError
+from fedprivseg.core.leakage_result import admission, read_leakage
+from fedprivseg.core.records import Budget, CrossSite, CurvePoint
+from fedprivseg.core.results import Result, Row, Scores, SiteResult
+from fedprivseg.study.compare.compare_charts import pareto, picture, privacy_picture
+from fedprivseg.study.compare.compare_page import write_page
+from fedprivseg.study.compare.compare_tables import as_csv, as_latex, as_markdown, as_rows
+from fedprivseg.study.compare.runs import _holm, compare, run_folders
+
+SITES = ("centre1", "centre2")
+SUBJECTS = 5
+
+
+def dices(offset: float, seed: int = 0) -> np.ndarray:
+    """(sites, subjects, 2 phases, 3 structures)."""
+    return np.clip(0.7 + offset + 0.1 * np.random.default_rng(seed).random((2, SUBJECTS, 2, 3)), 0, 1)
+
+
+def write_run(folder, name, values, *, seed=0, method="", exports=("metric", "weights"), **changes):
+    """A finished run whose Dice are `values`; its distances are 10 * (1 - Dice), and missing where Dice is 0. method: if not
+    the name."""
+    method = method or name
+    scenario = {
+        "name": name,
+        "question": "",
+        "seed": seed,
+        "engine": "inline",
+        "sites": [{"name": site, "centre": 1, "title": "", "vendor": ""} for site in SITES],
+        "data": {"source": "phantom", "subjects": 9, "seed": 0, "split": "release", "test_fraction": 0.3},
+        "grid": {"height": 32, "width": 32, "spacing": 2.0},
+        "method": {"name": method, "variant": "default", "parameters": {"rounds": 4, "local_steps": 2, "what": name}},
+        **changes.pop("scenario", {}),
+    }
+    rows = [
+        Row(
+            site=site,
+            subject=f"{site}-t{subject:02d}",
+            phase=phase,
+            structure=structure,
+            dice=float(values[i, subject, p, s]),
+            hd95_mm=10 * (1 - float(values[i, subject, p, s])) or None if values[i, subject, p, s] else None,
+            assd_mm=None,
+        )
+        for i, site in enumerate(SITES)
+        for subject in range(SUBJECTS)
+        for p, phase in enumerate(("ED", "ES"))
+        for s, structure in enumerate(("LV", "MYO", "RV"))
+    ]
+    sites = {}
+    for i, site in enumerate(SITES):
+        mean = float(values[i].mean())
+        scores = Scores(LV=mean, MYO=mean, RV=mean, mean=mean)
+        far = Scores(LV=5, MYO=5, RV=5, mean=5)
+        sites[site] = SiteResult(
+            status="ok",
+            subjects_train=8,
+            subjects_test=SUBJECTS,
+            slices_train=80,
+            slices_test=50,
+            dice=scores,
+            hd95_mm=far,
+            assd_mm=far,
+            bytes_up=2_000_000,
+            bytes_down=4_000_000,
+            seconds=30.0,
+            peak_rss_mb=900,
+        )
+    result = Result(
+        scenario=scenario,
+        scenario_sha256="0" * 64,
+        seed=seed,
+        method=method,
+        variant="default",
+        engine="inline",
+        exports=exports,
+        sites=sites,
+        mean_dice=float(values.mean()),
+        stages={"train": 1.0},
+        wall_s=60.0,
+        resumed=False,
+        peak_rss_mb=500,
+        environment={},
+        metrics=tuple(rows),
+        **{"split_sha256": "a" * 64, **changes},
+    )
+    folder.mkdir(parents=True)
+    result.write(folder)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    curve = [
+        CurvePoint(n, site, 1.0 / n, 0.2 * n if n % 2 == 0 else None, n * 10**6) for n in range(1, 5) for site in SITES
+    ]
+    for seed in (0, 1, 2):
+        write_run(tmp_path / f"good-{seed}", "good", dices(0.1, seed), seed=seed, curve=tuple(curve))
+        write_run(tmp_path / f"poor-{seed}", "poor", dices(0.0, seed), seed=seed)
+    cross = tuple(CrossSite(a, b, 0.8 if a == b else 0.4) for a in SITES for b in SITES)
+    write_run(tmp_path / "alone-0", "alone", dices(-0.1), cross_site=cross)
+    write_run(tmp_path / "all-0", "pooled", dices(0.2), exports=("metric", "raw"))
+    budget = Budget("centre1", "DP-SGD at the site", "slice", 8.0, 1e-3, 1.5)
+    write_run(tmp_path / "dp-0", "private", np.zeros((2, SUBJECTS, 2, 3)), budgets=(budget,))
+    return tmp_path
+
+
+def test_one_row_a_method_best_first_and_the_forbidden_last(runs):
+    found = compare([runs])
+    assert [entry.label for entry in found.entries] == ["good", "poor", "alone", "private", "pooled"]
+    assert [entry.forbidden for entry in found.entries] == [False] * 4 + [True]
+    assert found.entries[0].seeds == (0, 1, 2)
+    assert found.reference == "good"
+
+
+def test_spread_is_over_seeds_and_the_interval_over_subjects(runs):
+    good = compare([runs]).entries[0]
+    each = [dices(0.1, seed).mean() for seed in (0, 1, 2)]
+    assert good.mean == pytest.approx(np.mean(each))
+    assert good.spread == pytest.approx(np.std(each, ddof=1))
+    subjects = np.mean([dices(0.1, seed).mean(axis=(2, 3)) for seed in (0, 1, 2)], axis=0)
+    low, high = good.dice_interval
+    assert subjects.min() < low < good.mean < high < subjects.max()
+    assert compare([runs]).entries[2].spread is None
+
+
+def test_differences_are_paired_by_subject(runs):
+    poor = compare([runs]).entries[1]
+    pairs = np.mean([dices(0.0, s) - dices(0.1, s) for s in (0, 1, 2)], axis=0).mean(axis=(2, 3)).ravel()
+    assert poor.difference.median == pytest.approx(np.median(pairs)) == pytest.approx(-0.1)
+    assert poor.difference.subjects == 10
+    # All ten differences are negative: two-sided exact p = 2 / 2**10; ties from rounding aside it is the least there is.
+    assert poor.difference.p == pytest.approx(wilcoxon(pairs).pvalue)
+    assert poor.difference.p < 0.01
+
+
+def test_holm_by_hand():
+    # Sorted .01, .02, .04 of three: .01 * 3, max(.03, .02 * 2), max(.04, .04 * 1).
+    assert _holm({"a": 0.04, "b": 0.01, "c": 0.02}) == pytest.approx({"b": 0.03, "c": 0.04, "a": 0.04})
+    assert _holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
+
+
+def test_a_reference_can_be_chosen(runs):
+    found = compare([runs], "alone")
+    assert found.reference == "alone"
+    assert {e.label for e in found.entries if e.difference is None} == {"alone"}
+    with pytest.raises(RequestError, match="good, poor, alone"):
+        compare([runs], "nobody")
+
+
+def test_missing_distances_are_counted_not_hidden(runs):
+    private = next(entry for entry in compare([runs]).entries if entry.label == "private")
+    assert private.undefined == 2 * SUBJECTS * 2 * 3
+    assert np.isnan(private.hd95_interval[0])
+
+
+def test_curves_are_means_over_sites_and_seeds(runs):
+    curve = compare([runs]).entries[0].curve
+    assert curve.rounds == (2, 4)
+    assert curve.dice == pytest.approx((0.4, 0.8))
+    assert curve.megabytes == pytest.approx((2.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"split_sha256": "b" * 64}, "split_sha256"),
+        ({"scenario": {"grid": {"height": 64, "width": 32, "spacing": 2.0}}}, "grid"),
+        ({"scenario": {"sites": [{"name": "other", "centre": 9}]}}, "sites"),
+    ],
+    ids=["split", "grid", "sites"],
+)
+def test_runs_on_other_data_are_refused_with_what_differs(runs, tmp_path, change, says):
+    odd = write_run(tmp_path / "odd", "odd", dices(0), **change)
+    with pytest.raises(RequestError, match=says) as fault:
+        compare([runs / "good-0", odd])
+    assert fault.value.status == 2
+
+
+def test_the_same_seed_twice_is_refused(runs, tmp_path):
+    again = write_run(tmp_path / "again", "good", dices(0.1))
+    with pytest.raises(RequestError, match="same seed"):
+        compare([runs / "good-0", again])
+
+
+def test_folders_without_runs_are_refused(tmp_path):
+    with pytest.raises(FolderError, match="no finished run"):
+        run_folders([tmp_path])
+
+
+def test_csv_has_every_number(runs):
+    rows = list(csv.DictReader(io.StringIO(as_csv(compare([runs])))))
+    assert [row["label"] for row in rows] == ["good", "poor", "alone", "private", "pooled"]
+    assert float(rows[0]["mb_up_per_site"]) == 2.0
+    assert rows[3]["epsilon"] == "8.0"
+    assert rows[3]["hd95_low95"] == ""
+    assert rows[4]["raw_data_left"] == "True"
+
+
+def test_latex_is_escaped(tmp_path):
+    write_run(tmp_path / "a", "100-percent", dices(0))
+    write_run(tmp_path / "b", "under_score & 5 % ~", dices(0.1))
+    text = as_latex(compare([tmp_path / "a", tmp_path / "b"]))
+    assert r"under\_score \& 5 \%" in text
+    assert text.count(r"\\") == 3
+    columns = text.splitlines()[2].count("&") - text.splitlines()[2].count(r"\&") + 1
+    assert text.startswith(r"\begin{tabular}{l" + "r" * (columns - 1) + "}")
+
+
+def test_markdown_has_a_row_a_method(runs):
+    assert len(as_markdown(compare([runs])).splitlines()) == 2 + 5
+
+
+def test_the_page_stands_alone_and_marks_what_policy_forbids(runs, tmp_path):
+    page = write_page(compare([runs]), tmp_path / "compare.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!#|data:)", page)
+    assert "<script" not in page
+    assert re.search(r'class="forbidden.*?pooled', page, re.DOTALL)
+    assert "Policy forbids this" in page
+    assert "DP-SGD at the site" in page
+    assert page.count('class="cell"') == 4
+    assert "nan" not in page.lower().replace("finance", "")
+    again = write_page(compare([runs]), tmp_path / "again.html")
+    assert again.read_text() == page
+
+
+def test_two_methods_of_one_scenario_name_are_named_by_their_method_everywhere(tmp_path):
+    """Two runs of `quickstart` that differ in their method: the table, CSV, LaTeX, Markdown and figures call them by it."""
+    for method, offset in (("privacy-sf", 0.1), ("fedavg", 0.0)):
+        _attacked(write_run(tmp_path / method, "quickstart", dices(offset), method=method), 0.3)
+    found = compare([tmp_path])
+    assert [entry.label for entry in found.entries] == ["privacy-sf", "fedavg"]
+    assert [row["label"] for row in csv.DictReader(io.StringIO(as_csv(found)))] == ["privacy-sf", "fedavg"]
+    assert [row["scenario"] for row in csv.DictReader(io.StringIO(as_csv(found)))] == ["quickstart", "quickstart"]
+    assert [line.split(" & ")[0] for line in as_latex(found).splitlines()[4:6]] == ["privacy-sf", "fedavg"]
+    assert [line.split(" | ")[0] for line in as_markdown(found).splitlines()[2:]] == ["| privacy-sf", "| fedavg"]
+    page = write_page(found, tmp_path / "compare.html").read_text()
+    assert len(re.findall(r"<text [^>]*>privacy-sf</text>", page)) == 2  # both scatters; neither run has a curve
+    assert "(2)" not in page
+    # The interval is that of the run, whatever it is compared with.
+    assert compare([tmp_path / "fedavg"]).entries[0].dice_interval == found.entries[1].dice_interval
+
+
+def test_a_reference_may_be_a_scenario_that_one_entry_has(tmp_path):
+    write_run(tmp_path / "a", "study-a", dices(0.1), method="fedavg")
+    write_run(tmp_path / "b", "study-b", dices(0.0), method="fedprox")
+    write_run(tmp_path / "c", "study-b", dices(0.0), method="scaffold")
+    assert compare([tmp_path], "study-a").reference == "fedavg"
+    with pytest.raises(RequestError, match="there are 2 runs 'study-b'"):
+        compare([tmp_path], "study-b")
+
+
+def test_nothing_is_cut_off_and_at_1100_pixels_the_whole_table_shows(runs, tmp_path):
+    """With `difference` and `p`, intervals and leakage; narrower, the table scrolls by itself."""
+    for folder in runs.glob("*-0"):
+        _attacked(folder, 0.4)
+    (tmp_path / "browser").mkdir()
+    found = laid_out(write_page(compare([runs]), tmp_path / "compare.html").read_text(), tmp_path / "browser")
+    assert {width: each["faults"] for width, each in found.items() if each["faults"]} == {}
+    assert found[1100]["scrolling"] == found[1600]["scrolling"] == []
+    assert "Results" in found[400]["scrolling"]
+
+
+def test_the_picture_is_a_png(runs):
+    body = picture(compare([runs]))
+    assert body.startswith(b"\x89PNG")
+    assert int.from_bytes(body[16:20], "big") == 1200
+
+
+def test_names_cannot_break_out_of_the_page(tmp_path):
+    write_run(tmp_path / "a", "<script>alert(1)</script>", dices(0))
+    page = write_page(compare([tmp_path / "a"]), tmp_path / "compare.html").read_text()
+    assert "<script>" not in page
+
+
+def test_json_of_the_command(runs, tmp_path, capsys):
+    from typer.testing import CliRunner
+
+    from fedprivseg.cli import app
+
+    done = CliRunner().invoke(app, ["compare", str(runs), "-o", str(tmp_path / "c.html"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["reference"] == "good"
+    assert (tmp_path / "c.html").exists()
+
+
+def _attacked(folder, leakage, control=0.99):
+    measure = {"measure": "SSIM", "value": leakage, "low": None, "high": None, "floor": 0.0, "neighbour": 0.1}
+    measure |= {"own_decoder": None, "ceiling": 1.0, "leakage": leakage}
+    redrawn = {
+        "attack": "a",
+        "title": "A",
+        "paper": "",
+        "setting": "",
+        "site": "centre1",
+        "what": "images",
+        "knows": "",
+    }
+    redrawn |= {"slices": 3, "subjects": 1, "measures": [measure], "recognised": 0.5, "chance": 0.1, "seconds": 1.0}
+    staged = {**redrawn, "measures": [{**measure, "leakage": control}], "staged": True}
+    content = {"scenario_sha256": "", "method": "fedavg", "variant": "", "protections": [], "budget": "small"}
+    content |= {"sites": ["centre1"], "auxiliary": "", "redrawn": [redrawn, staged], "inferred": [], "left_out": []}
+    (folder / "attacks.json").write_text(json.dumps({**content, "seconds": 1.0}))
+
+
+def test_leakage_is_the_mean_over_attacked_seeds_and_staged_attacks_do_not_count(tmp_path):
+    for seed, leakage in ((0, 0.2), (1, 0.4)):
+        write_run(tmp_path / f"a{seed}", "a", dices(0.1), seed=seed)
+        _attacked(tmp_path / f"a{seed}", leakage)
+    write_run(tmp_path / "b", "b", dices(0.0))
+    write_run(tmp_path / "raw", "raw", dices(0.2), exports=("metric", "raw"))
+    entries = {entry.label: entry for entry in compare([tmp_path]).entries}
+    assert entries["a"].leakage == pytest.approx(0.3)
+    assert entries["b"].leakage is None
+    assert entries["raw"].leakage == 1
+    header, rows = as_rows(compare([tmp_path]))
+    assert {row[0]: row[header.index("leakage")] for row in rows}["a"] == "0.30"
+    assert privacy_picture(compare([tmp_path]))[:4] == b"\x89PNG"
+    assert "Dice against leakage" in write_page(compare([tmp_path]), tmp_path / "x.html").read_text()
+
+
+def test_where_an_attack_fails_its_control_nothing_is_known(tmp_path):
+    write_run(tmp_path / "a", "a", dices(0.1))
+    write_run(tmp_path / "b", "b", dices(0.0))
+    _attacked(tmp_path / "a", -0.2, control=0.1)
+    _attacked(tmp_path / "b", -0.2, control=0.6)
+    entries = {entry.label: entry for entry in compare([tmp_path]).entries}
+    assert (entries["a"].control_failed, entries["b"].control_failed) == (True, False)
+    header, rows = as_rows(compare([tmp_path]))
+    shown = {row[0]: row[header.index("leakage")] for row in rows}
+    assert shown == {"a": "not known", "b": "0.00"}
+    leakage = read_leakage(tmp_path / "a")
+    assert {line.measured for line in admission(leakage, AdmissionConfig()) if "images" in line.name} == {None}
+    assert privacy_picture(compare([tmp_path]))
+
+
+def test_without_an_attack_there_is_no_leakage_to_show(tmp_path):
+    write_run(tmp_path / "b", "b", dices(0.0))
+    comparison = compare([tmp_path])
+    assert "leakage" not in as_rows(comparison)[0]
+    with pytest.raises(RequestError, match="fedprivseg attack"):
+        privacy_picture(comparison)
+
+
+def test_pareto_front_by_hand():
+    points = [(0.5, 0.9), (0.1, 0.5), (0.3, 0.5), (0.2, 0.8), (0.6, 0.85), (0.5, 0.7)]
+    assert pareto(points) == [(0.1, 0.5), (0.2, 0.8), (0.5, 0.9)]

@@ -1,0 +1,212 @@
+"""The battery on a finished run: from the released payloads to attacks.json."""
+
+from __future__ import annotations
+
+import html
+import json
+
+import numpy as np
+import pytest
+from conftest import BRIEF, tiny_settings
+from safetensors.numpy import load_file
+
+from fedprivseg.attacks import ATTACKS
+from fedprivseg.attacks.alignment import Alignment
+from fedprivseg.attacks.attributes import Attributes
+from fedprivseg.attacks.base import Effort
+from fedprivseg.core.config import AdmissionConfig
+from fedprivseg.core.errors import FolderError, LedgerError, RequestError
+from fedprivseg.core.leakage_result import VERSION, admission, read_leakage
+from fedprivseg.governance.lifecycle import inventory
+from fedprivseg.study import leakage
+from fedprivseg.study.leakage import attack_run
+from fedprivseg.study.leakage.part import Drafts, Part, Piece
+from fedprivseg.study.report.report_page import write_report
+from fedprivseg.study.run import load_scenario, simulate
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, phantom, quickstart):
+    """A run that learned nothing, with a protection."""
+    folder = tmp_path_factory.mktemp("attacked") / "run"
+    settings = [*tiny_settings(phantom), *BRIEF, 'protections=[{name="precision", of=["image-code"]}]']
+    simulate(load_scenario(quickstart, settings), folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(leakage, "SMALL", Effort(3, 3))
+
+
+def test_every_attack_is_told_with_its_references(run):
+    found = attack_run(run)
+    assert read_leakage(run) == found
+    assert found.sites == ("centre1",)
+    assert found.protections == ("precision",)
+    for what in ("images", "masks"):
+        names = {one.attack for one in found.redrawn if one.what == what}
+        assert names == {attack.name for attack in ATTACKS}
+        assert found.worst(what).leakage == max(one.leakage for one in found.redrawn if one.what == what)
+    for one in found.redrawn:
+        assert one.site == "centre1"
+        assert one.sentence.startswith(one.title)
+        assert 0 <= one.recognised <= 1
+        assert one.measures[0].floor < 1
+    pictures = load_file(run / "attacks.safetensors")
+    assert pictures["centre1.images.truth"].shape == pictures["centre1.images.drawn"].shape == (3, 1, 32, 32)
+    assert json.loads((run / "attacks.json").read_text())["version"] == VERSION
+
+
+def test_the_same_again(run):
+    one, other = (attack_run(run, attacks=["alignment", "data-free"]) for _ in range(2))
+    strip = lambda found: [each.model_dump(exclude={"seconds"}) for each in found.redrawn]  # noqa: E731
+    assert strip(one) == strip(other)
+
+
+def test_an_interrupted_battery_goes_on_with_the_same_numbers(run, monkeypatch):
+    """What was finished is read back, not attacked again, and nothing of it is left at the end."""
+    names = ["foreign-decoder", "alignment", "attributes"]
+    whole = attack_run(run, attacks=names)
+    carried_out = []
+    carry_out = Alignment.carry_out
+
+    def counted(self, view):
+        carried_out.append(view.shape)
+        return carry_out(self, view)
+
+    def interrupted(self, crowd):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Alignment, "carry_out", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(Attributes, "infer", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            attack_run(run, attacks=names)
+    assert len(carried_out) == 2  # images and masks
+    assert sorted(path.name for path in inventory.shown(run) if "draft" in path.name) == [
+        f"attacks.draft-centre1.{what}.{name}.safetensors"
+        for what in ("images", "masks")
+        for name in ("alignment", "foreign-decoder")
+    ]
+    again = attack_run(run, attacks=names)
+    assert len(carried_out) == 2
+    strip = lambda found: [each.model_dump(exclude={"seconds"}) for each in (*found.redrawn, *found.inferred)]  # noqa: E731
+    assert strip(again) == strip(whole)
+    assert again.left_out == whole.left_out
+    assert not list(run.glob("*draft*"))
+
+
+def test_drafts_of_another_run_or_budget_count_for_nothing(run):
+    """A part is read back only if run, scenario and budget are the same."""
+    carried_out = []
+    drafts = [Drafts(run, stamp, pictures=False) for stamp in ("one", "one", "other")]
+    piece = Piece("centre1.images.nothing", "centre1.images", lambda: carried_out.append(1) or Part(left_out=("why",)))
+    for place, count in enumerate((1, 1, 2)):
+        assert drafts[place].part(piece).left_out == ("why",)
+        assert len(carried_out) == count
+    drafts[0].forget()
+
+
+def test_full_attacks_every_site(run, monkeypatch):
+    monkeypatch.setattr(leakage, "FULL", Effort(2, 2))
+    found = attack_run(run, "full", ["alignment"])
+    assert {one.site for one in found.redrawn} == {"centre1", "centre2", "centre3"}
+
+
+def test_what_the_ledger_does_not_show_is_not_attacked(run):
+    path = run / "server/codes/centre1/send_test_codes/00000.safetensors"
+    body = path.read_bytes()
+    try:
+        path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+        with pytest.raises(LedgerError, match="not in its ledger as released"):
+            attack_run(run, attacks=["alignment"])
+    finally:
+        path.write_bytes(body)
+
+
+def test_an_adversary_is_given_what_it_declares_and_no_more(run, monkeypatch):
+    seen = {}
+    for attack in ATTACKS:
+
+        def spy(self, view, attack=attack):
+            seen[attack.name] = {each for each in leakage_knowledge if getattr(view, each) is not None}
+            return {"": np.zeros((len(view.codes), *view.shape), np.float32)}
+
+        monkeypatch.setattr(attack, "reconstruct", spy)
+    leakage_knowledge = ("auxiliary", "query", "pairs", "foreign", "architecture")
+    attack_run(run)
+    assert seen == {attack.name: {each.value for each in attack.knows} for attack in ATTACKS}
+
+
+def test_wrong_requests(run, tmp_path):
+    with pytest.raises(FolderError, match="no finished run"):
+        attack_run(tmp_path)
+    with pytest.raises(RequestError, match="unknown attack 'magic'; the attacks are: foreign-decoder"):
+        attack_run(run, attacks=["magic"])
+    with pytest.raises(RequestError, match="unknown site 'x'"):
+        attack_run(run, sites=["x"])
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, phantom, quickstart):
+    """A run in rounds: plain, and under secure aggregation."""
+    folders = {}
+    for summation in ("float", "secure"):
+        folders[summation] = tmp_path_factory.mktemp(summation) / "run"
+        settings = [*tiny_settings(phantom), "method.name=fedavg", "method.variant=default"]
+        settings += [
+            f"method.parameters={{rounds=1, local_steps=1, curve_points=0, test_views=1, summation='{summation}'}}"
+        ]
+        simulate(load_scenario(quickstart, settings), folders[summation])
+    return folders
+
+
+@pytest.mark.parametrize("summation", ["float", "secure"])
+def test_updates_are_attacked_as_released_and_staged(weights, summation):
+    found = attack_run(weights[summation])
+    assert {one.attack for one in found.redrawn} == {"gradient-inversion", "learned-inversion"}
+    released = [one for one in found.redrawn if not one.staged]
+    assert {one.setting for one in released} == {"released in round 1"}
+    assert {one.setting for one in found.redrawn if one.staged and not one.defence} == {"1 slice, 1 step"}
+    defences = {"float": set(), "secure": {"in the sum of 3 sites", "masked"}}
+    assert {one.defence for one in found.redrawn if one.defence} == defences[summation]
+    assert found.worst("images") in released
+    assert found.worst("masks") is None
+    assert any("Linkage of records: Federated averaging releases nothing" in why for why in found.left_out)
+    assert {one.attack for one in found.inferred} == {"membership"}
+
+
+def test_an_attack_that_works_under_a_defence_alone_has_failed_its_control(weights):
+    found = attack_run(weights["secure"], attacks=["learned-inversion"])
+
+    assert found.control_failed, "a few rehearsals on the phantom come nowhere near the image"
+
+    def gave(measured, leakage):
+        measures = tuple(one.model_copy(update={"leakage": leakage}) for one in measured.measures)
+        return measured.model_copy(update={"measures": measures})
+
+    plain, defended = (
+        found.model_copy(
+            update={"redrawn": tuple(gave(one, 0.5 if bool(one.defence) == works else -0.5) for one in found.redrawn)}
+        )
+        for works in (False, True)
+    )
+    assert (plain.control_failed, defended.control_failed) == (False, True)
+
+
+def test_what_was_not_measured_is_not_admitted(weights):
+    found = attack_run(weights["float"], attacks=["membership"])
+    lines = {line.name: line for line in admission(found, AdmissionConfig())}
+    assert lines["normalised leakage of images"].passed is None
+    line = lines["membership in the training, AUC"]
+    assert line.passed == (line.measured <= line.threshold)
+
+
+def test_the_report_tells_it_in_plain_words(run):
+    found = attack_run(run)
+    page = write_report(run).read_text()
+    assert "What leaks" in page
+    assert "Technical admission indicators" in page
+    assert html.escape(found.redrawn[0].sentence) in page or found.redrawn[0].sentence in page
+    assert page.count('<p class="small">redrawn from what was released') == 2
