@@ -10,13 +10,15 @@ import numpy as np
 from conftest import ROOT, tiny_settings
 
 from fedprivseg.core.records import Kind, digest
+from fedprivseg.core.runfolder import KEY
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.sitefolder.vault import open_vault
 from fedprivseg.imaging.splits import Cohort
+from fedprivseg.methods import resolve
 from fedprivseg.study.run import load_scenario
-from fedprivseg.study.simulated_sites import KEY, settle
+from fedprivseg.study.simulated_sites import settle
 
 INTAKE_DAY = date(2026, 1, 1)
 SEALED = 'policy.restrict.all={profile="open-research", at_rest="encrypted", retention_days=365}'
@@ -33,6 +35,7 @@ def small_run(folder: Path, phantom: Path, *settings: str) -> Path:
     cohorts = {site.name: Cohort((), ()) for site in scenario.sites}
     settle(folder, scenario, frozenset({Kind.IMAGE_CODE}), phantom, folder.parent / "cache", cohorts)
     (folder / "scenario.json").write_text(scenario.model_dump_json())
+    resolve(scenario.method).card.write(folder)
     draw = numpy_generator(0, "small run")
     keys = {}
     for site in scenario.sites:

@@ -37,8 +37,8 @@ def key(
     ] = False,
 ) -> None:
     """Make a sealing key for a site that has none. Keep a copy of it, elsewhere: no backup holds it."""
+    from fedprivseg.core.runfolder import home_of
     from fedprivseg.governance.lifecycle.vault_care import make_key
-    from fedprivseg.study.simulated_sites import home_of
 
     home_of(run_folder, site)  # before anybody is asked for a passphrase
     made = make_key(run_folder, site, new_passphrase() if passphrase else None)
@@ -70,8 +70,8 @@ def restore(
 ) -> None:
     """Verify a backup and bring a site's folder back from it, with its key. Restores over nothing, and no backup that is older
     than a withdrawal of consent."""
+    from fedprivseg.core.runfolder import home_of
     from fedprivseg.governance.lifecycle.vault_care import recover
-    from fedprivseg.study.simulated_sites import home_of
 
     home_of(run_folder, site)
     made = recover(source, run_folder, site, key_file, _passphrase_for(key_file))
@@ -128,8 +128,8 @@ def show(
 def passphrase_of(run_folder: Path, site: str) -> str | None:
     """The passphrase of a site's sealing key, if it is under one. Raises FolderError, RequestError for the wrong run or site,
     or if there is nobody to ask."""
+    from fedprivseg.core.runfolder import home_of
     from fedprivseg.governance.sitefolder.vault import SEALING_KEY
-    from fedprivseg.study.simulated_sites import home_of
 
     return _passphrase_for(home_of(run_folder, site) / SEALING_KEY)
 

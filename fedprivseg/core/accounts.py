@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fedprivseg.core.documents import read_document, write_document
-from fedprivseg.governance.ledger.receipts import Receipts
 
 ACCOUNTS = "accounts.json"
 """In the server's folder."""
 
 OK = "ok"
 """The status of a site that takes part; any other says why it left."""
+
+
+class Receipts(Protocol):
+    """What a server's ledger tells of what came and what it answered."""
+
+    @property
+    def orders(self) -> Collection[Any]:
+        """The orders that sites answered."""
+
+    def size(self, site: str) -> tuple[int, int]:
+        """The bytes that came from the site, and those that went to it."""
 
 
 @dataclass

@@ -73,6 +73,14 @@ class SiteKey:
             )
         return cls(private)
 
+    @classmethod
+    def at(cls, path: Path) -> SiteKey:
+        """The key at `path`; made, with its folder, if there is none yet. Raises RequestError as `load`, OSError."""
+        if path.exists():
+            return cls.load(path)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return cls.create(path)
+
     @property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 of the public key: short enough to compare by eye."""

@@ -17,20 +17,10 @@ from pydantic import Field
 
 from fedprivseg.core.arrays import load_arrays, save_arrays
 from fedprivseg.core.expected import MOST_LOSS, Array, Expected
+from fedprivseg.core.method_card import Sent
 from fedprivseg.core.records import STRUCTURES, CrossSite, CurvePoint, Grid, Kind, Order, Payload
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
-from fedprivseg.methods.method import (
-    MEASURED,
-    Action,
-    Codes,
-    Declaration,
-    Federation,
-    Method,
-    Sent,
-    Site,
-    in_parts,
-    part_of,
-)
+from fedprivseg.methods.method import MEASURED, Action, Codes, Declaration, Federation, Method, Site, in_parts, part_of
 from fedprivseg.methods.round_state import recall, remember
 from fedprivseg.methods.rounds import measure
 from fedprivseg.methods.training import (

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -27,6 +26,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from fedprivseg.core.expected import MOST_MM, Array, Check, Expected
+from fedprivseg.core.method_card import MethodCard, Sent, What
 from fedprivseg.core.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
 from fedprivseg.methods.effort import Effort
 
@@ -219,22 +219,6 @@ Declaration = Expected | Callable[[Any, Grid, Order], Expected]
 the names of the arrays that the order brings, which are the same for every site."""
 
 
-What = Literal["images", "masks"]
-"""Of what a code is a code."""
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A stream of codes (or of slices as they are) that a site sends: the action that sends it, of what it is, and of whose
-    slices (``train``: those of `Site.training`, ``test``: of `Site.testing`). Its first rows are those of these slices,
-    unchanged and in order; `part_of` says which slices stand in which shard. A method that sends streams has a parameter
-    ``shard_slices``."""
-
-    action: str
-    what: What
-    side: Literal["train", "test"]
-
-
 def shards_of(count: int, most: int, views: int) -> int:
     """How many shards of at most `most` slices the `views` views of `count` slices make; of no slices, one without rows."""
     return part_of(0, count, most)[2] * (views if count else 1)
@@ -283,6 +267,8 @@ class Method(ABC):
     declares: ClassVar[Mapping[str, Declaration]]
     """What may answer each of the `actions`; one that is not here lets nothing out."""
     sends: ClassVar[tuple[Sent, ...]] = ()
+    coded: ClassVar[bool] = False
+    """Whether sites send codes and the server alone has a network."""
 
     def __init__(self, variant: str, parameters: Any) -> None:
         self.variant = variant
@@ -292,6 +278,11 @@ class Method(ABC):
     def techniques(self) -> Mapping[Kind, tuple[str, ...]]:
         """What the method itself does to payloads of a kind, in the words of Table 2 (T/SCGS 313008-2024 clause 5.2)."""
         return {}
+
+    @property
+    def card(self) -> MethodCard:
+        """What a run's folder says of the method."""
+        return MethodCard(title=self.title, coded=self.coded, sends=self.sends)
 
     @property
     def declared(self) -> frozenset[Kind]:
@@ -341,6 +332,8 @@ class Method(ABC):
 
 class CodedMethod(Method):
     """A method whose sites send codes of pictures. What it says of its encoders is for those who measure what they leak."""
+
+    coded: ClassVar[bool] = True
 
     @abstractmethod
     def encode_pictures(self, site: Site, what: What, pictures: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 from fedprivseg.core.arrays import load_with_facts, save_arrays
 from fedprivseg.core.compute import Half
 from fedprivseg.core.expected import MOST_CODE, Array, Expected
+from fedprivseg.core.method_card import Sent, What
 from fedprivseg.core.records import STRUCTURES, Grid, Kind, Order, Payload
 from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
@@ -35,9 +36,7 @@ from fedprivseg.methods.method import (
     Declaration,
     Federation,
     Parameters,
-    Sent,
     Site,
-    What,
     in_parts,
     part_of,
     shards_of,

@@ -17,14 +17,13 @@ from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.lock import alone
 from fedprivseg.core.results import SCENARIO, read_scenario, write_scenario
+from fedprivseg.core.runfolder import AGREEMENT, home_of, station_folder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, read_agreement
 from fedprivseg.governance.policy.preview import Parties, terms_of
-from fedprivseg.governance.sitefolder.configuration import station_folder
 from fedprivseg.methods import resolve
-from fedprivseg.runtime.site.rules import AGREEMENT
 from fedprivseg.study.run import check_folder
-from fedprivseg.study.simulated_sites import home_of, keys_of
+from fedprivseg.study.simulated_sites import keys_of
 
 TERM_DAYS = 365
 """How long a draft runs if nobody says until when."""

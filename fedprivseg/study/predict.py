@@ -12,7 +12,8 @@ from fedprivseg.core.compute import threads
 from fedprivseg.core.errors import DataError, RequestError
 from fedprivseg.core.records import STRUCTURES, Volume
 from fedprivseg.core.results import NO_DICE, read_result, read_scenario
-from fedprivseg.governance.sitefolder.configuration import Station, station_folder
+from fedprivseg.core.runfolder import station_folder
+from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.imaging.geometry import FileFault, Geometry
 from fedprivseg.imaging.nifti import intensities, opened
 from fedprivseg.imaging.volumes import to_grid, write_mask

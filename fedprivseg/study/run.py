@@ -28,6 +28,7 @@ from fedprivseg.core.documents import damaged, read_document
 from fedprivseg.core.errors import DataError, FolderError, RequestError, RunError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.lock import LOCK, alone
+from fedprivseg.core.method_card import METHOD_CARD
 from fedprivseg.core.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
 from fedprivseg.core.results import (
     RUN_ID,
@@ -81,6 +82,8 @@ def simulate(
     resolve(scenario.method)
     check_folder(folder, scenario)
     if (folder / "result.json").exists():
+        if not (folder / METHOD_CARD).exists():  # a run of an earlier release
+            resolve(scenario.method).card.write(folder)
         return read_result(folder)
     require_gpus(scenario.resources.gpus)
     require_cache()
@@ -231,6 +234,8 @@ def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str,
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / SCENARIO).exists():
             write_scenario(folder, scenario)
+        if not (folder / METHOD_CARD).exists():
+            resolve(scenario.method).card.write(folder)
         if not (folder / RUN_ID).exists():
             if (folder / "server" / LEDGER).exists():  # what was signed in this run was signed under its id
                 raise damaged(folder / RUN_ID, "is missing")

@@ -20,24 +20,20 @@ from fedprivseg.core.documents import damaged
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.records import Kind
-from fedprivseg.core.results import read_scenario
+from fedprivseg.core.runfolder import AGREEMENT, KEY, REGISTER, station_folder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.cedar_terms import HOUSE
 from fedprivseg.governance.ledger.identities import IDENTITIES, read_identities
-from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.lifecycle.response_plan import RESPONSE, default_plan
 from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.governance.policy.consent import Consent, Duo, write_register
 from fedprivseg.governance.policy.preview import Parties, draw_up, effective
-from fedprivseg.governance.sitefolder.configuration import STATION, Station, station_folder
+from fedprivseg.governance.sitefolder.configuration import STATION, Station
 from fedprivseg.governance.sitefolder.history import LEDGER
 from fedprivseg.governance.sitefolder.vault import PASSPHRASE, POLICY, SEALING_KEY
 from fedprivseg.imaging.splits import Cohort
-from fedprivseg.runtime.site.rules import AGREEMENT, REGISTER
 from fedprivseg.study.synthetic_people import people
-
-KEY = "key.pem"
 
 _LOST_SITE = "Put back a copy of it, or the site's folder from a backup: `fedprivseg vault restore`"
 _LOST_SERVER = "Put back a copy of it: the sites know the server by it"
@@ -60,7 +56,7 @@ def settle(
     known = _sites_known(folder)
     if known and not (folder / "server" / KEY).exists():
         raise damaged(folder / "server" / KEY, "is missing", _LOST_SERVER)
-    server_key = _key(folder / "server" / KEY)
+    server_key = SiteKey.at(folder / "server" / KEY)
     for site in scenario.sites:
         home = folder / "sites" / site.name
         station = home / STATION
@@ -115,7 +111,7 @@ def _write_papers(
         codes = [one.code for one in (*cohort.train, *cohort.test)]
         write_register(home / REGISTER, _signed_by_patients(codes, consent, site.name, scenario.study.data))
     if not (home / AGREEMENT).exists():
-        agreement = draw_up(scenario, site.name, exports, _key(home / "vault" / KEY), server_key)
+        agreement = draw_up(scenario, site.name, exports, SiteKey.at(home / "vault" / KEY), server_key)
         if agreement is not None:
             write_text(home / AGREEMENT, agreement.model_dump_json(indent=1))
     if not (home / RESPONSE).exists():
@@ -155,25 +151,9 @@ def _sites_known(folder: Path) -> frozenset[str]:
         raise FolderError(str(fault)) from None
 
 
-def home_of(run: Path, site: str) -> Path:
-    """The folder of the hospital `site` in a run; it may have been lost. Raises FolderError if there is no run, RequestError
-    that names the sites if it is none of them."""
-    scenario = read_scenario(run)
-    names = sorted(each.name for each in scenario.sites)
-    if site not in names:
-        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
-    return station_folder(run, site)
-
-
-def ledger_of(home: Path, site: str) -> Ledger:
-    """The ledger of the hospital whose folder is `home`, open for appending; its key is made if it has none. Raises
-    LedgerError, RequestError."""
-    return Ledger(home / "ledger.jsonl", _key(home / "vault" / KEY), site)
-
-
 def keys_of(run: Path, site: str) -> tuple[SiteKey, SiteKey]:
     """The keys with which the simulated hospital `site` and its server sign; made if there are none yet."""
-    return _key(station_folder(run, site) / "vault" / KEY), _key(run / "server" / KEY)
+    return SiteKey.at(station_folder(run, site) / "vault" / KEY), SiteKey.at(run / "server" / KEY)
 
 
 def parties_in(run: Path, scenario: Scenario) -> dict[str, Parties]:
@@ -193,13 +173,6 @@ def parties_in(run: Path, scenario: Scenario) -> dict[str, Parties]:
         own, server = (SiteKey.load(path) if path.exists() else SiteKey.new() for path in paths)
         found[site.name] = Parties(own, server, agreement, unreadable)
     return found
-
-
-def _key(path: Path) -> SiteKey:
-    if path.exists():
-        return SiteKey.load(path)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return SiteKey.create(path)
 
 
 def _signed_by_patients(codes: Sequence[str], config: ConsentConfig, site: str, data: str) -> list[Consent]:

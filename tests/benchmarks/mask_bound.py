@@ -21,8 +21,9 @@ from fedprivseg.attacks.trained_inverter import COPIES, HELD_OUT
 from fedprivseg.core.compute import threads
 from fedprivseg.core.measures import LABELS
 from fedprivseg.core.results import read_scenario
+from fedprivseg.core.runfolder import station_folder
 from fedprivseg.core.seeds import torch_generator
-from fedprivseg.governance.sitefolder.configuration import Station, station_folder
+from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.nets.augment import augment
 from fedprivseg.runtime.site.site_runtime import Bench
 from fedprivseg.study.leakage.scene import MOST_AUXILIARY

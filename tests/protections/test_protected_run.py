@@ -8,7 +8,8 @@ import pytest
 from conftest import BRIEF, tiny_settings
 
 from fedprivseg.core.errors import ScenarioError
-from fedprivseg.governance.sitefolder.configuration import Station, station_folder
+from fedprivseg.core.runfolder import station_folder
+from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.imaging.mnms import read_release
 from fedprivseg.methods import resolve
 from fedprivseg.nets.test_time import view

@@ -14,7 +14,8 @@ def render(template: str, filters: Mapping[str, Callable[..., str]] = MappingPro
 
     Args:
         template: its path inside the package, such as ``"study/report/report_page.html"``. It extends
-            ``core/pages/frame.html``, and puts every table and chart into a ``<div class="scroll">``, so that what is too wide scrolls by itself.
+            ``core/pages/frame.html``, and puts every table and chart into a ``<div class="scroll">``, so that what is too wide
+            scrolls by itself.
         filters: name -> how the template writes a value that it pipes through that name.
         **values: what it shows. Text is escaped; only `markupsafe.Markup` goes in as it is.
 

@@ -11,6 +11,7 @@ from typing import Literal
 from fedprivseg.core.errors import LedgerError, RequestError
 from fedprivseg.core.records import Kind
 from fedprivseg.core.results import read_scenario
+from fedprivseg.core.runfolder import AGREEMENT
 from fedprivseg.governance.compliance.destruction_clauses import Destructions
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, contradictions
@@ -20,7 +21,6 @@ from fedprivseg.governance.policy.agreement import Agreement, read_agreement
 from fedprivseg.governance.policy.profile import SitePolicy, read_policy
 from fedprivseg.governance.sitefolder.audit import known_keys
 from fedprivseg.governance.sitefolder.vault import POLICY
-from fedprivseg.runtime.site.rules import AGREEMENT
 
 State = Literal["kept", "broken", "not applicable", "outside software"]
 Verdict = tuple[State, str, list[str], str]

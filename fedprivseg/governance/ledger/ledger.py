@@ -26,6 +26,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn, final
 
 from fedprivseg.core.errors import LedgerError
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto import identity
 from fedprivseg.crypto.identity import SiteKey, canonical
 
@@ -460,3 +461,10 @@ def _unusable(path: Path, verb: str, fault: OSError) -> str:
         f"the ledger {path.name} could not be {verb} ({fault.strerror or type(fault).__name__}). "
         "Check its folder, its owner and the free space, then open it again."
     )
+
+
+def open_ledger(home: Path, site: str) -> Ledger:
+    """The ledger of the hospital whose folder is `home`, open for appending; its key is made if it has none. Raises
+    LedgerError, RequestError."""
+    folder = SiteFolder(home)
+    return Ledger(folder.ledger, SiteKey.at(folder.key), site)

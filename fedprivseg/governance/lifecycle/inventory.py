@@ -11,13 +11,13 @@ from pathlib import Path
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.records import digest
-from fedprivseg.governance.sitefolder.configuration import Station, station_folder
+from fedprivseg.core.runfolder import KEY, station_folder
+from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.governance.sitefolder.notes import NOTES
 from fedprivseg.governance.sitefolder.vault import ARCHIVES
 from fedprivseg.imaging.mnms import read_release
 from fedprivseg.imaging.splits import own_subjects
 from fedprivseg.imaging.volumes import gridded_file
-from fedprivseg.study.simulated_sites import KEY
 
 SHOWN = ("report.html", "attacks*.safetensors")
 """What a study shows of sites' images, in the run's folder; an interrupted battery of attacks leaves drafts. Patterns."""

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.results import read_scenario
+from fedprivseg.core.runfolder import home_of
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import data_manager
-from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, read, taken_in
+from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, open_ledger, read, taken_in
 from fedprivseg.governance.lifecycle.archive import Manifest, archive, read_manifest, restore, verify_archive
 from fedprivseg.governance.lifecycle.bundle import Source, digest_of, pieces
 from fedprivseg.governance.policy.levels import CLASSES
@@ -31,7 +32,6 @@ from fedprivseg.governance.policy.profile import read_policy
 from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.governance.sitefolder.notes import INTAKE, NOTES, Notes
 from fedprivseg.governance.sitefolder.vault import ARCHIVES, POLICY, is_sealed, sealing_key
-from fedprivseg.study.simulated_sites import home_of, ledger_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
@@ -68,7 +68,7 @@ def create(
     if not notes.has(INTAKE):
         raise RequestError(f"{site} took nobody in, so there is nothing to archive. Run the scenario first.")
     until = _term(home, _today(home), keep_until)
-    book = ledger_of(home, site)
+    book = open_ledger(home, site)
     target.parent.mkdir(mode=0o700, exist_ok=True)
     archive(
         _contents(home, key, notes),
@@ -104,7 +104,7 @@ def listed(run: Path, site: str, *, who: str = "", passphrase: str | None = None
             found.append(Listed(path.stem, manifest, manifest.keep_until <= today, ""))
         except FedprivsegError as fault:
             found.append(Listed(path.stem, None, False, str(fault)))
-    book = ledger_of(home, site)
+    book = open_ledger(home, site)
     facts: dict[str, Fact] = {
         "by": who or f"holder of key {book.public_hex[:16]}",
         "clause": "5.7-c",
@@ -127,7 +127,7 @@ def take_out(
     names = sorted(path.stem for path in (home / ARCHIVES).glob("*.archive"))
     if name not in names:
         raise RequestError(f"{site} has no archive {name!r}; it has: {', '.join(names) or 'none'}")
-    book = ledger_of(home, site)
+    book = open_ledger(home, site)
     manifest = restore(source, target, key, name)
     facts = {**manifest.facts, "by": who or f"holder of key {book.public_hex[:16]}", "clause": "5.7-c"}
     try:

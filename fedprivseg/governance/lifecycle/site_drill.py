@@ -8,15 +8,13 @@ from datetime import datetime
 from pathlib import Path
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.runfolder import AGREEMENT, KEY, REGISTER, station_folder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import SIDES, SUBJECTS, Line
 from fedprivseg.governance.lifecycle.breach_drill import Drill, Leak, drill
 from fedprivseg.governance.lifecycle.response_plan import RESPONSE, breaks, read_plan
 from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.governance.policy.consent import Register
-from fedprivseg.governance.sitefolder.configuration import station_folder
-from fedprivseg.runtime.site.rules import AGREEMENT, REGISTER
-from fedprivseg.study.simulated_sites import KEY
 
 
 def rehearse(run: Path, site: str, lines: Sequence[Line], leak: Leak, found: datetime) -> Drill:

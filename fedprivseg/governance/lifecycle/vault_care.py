@@ -23,10 +23,12 @@ from pathlib import Path
 
 from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.records import PHASES
+from fedprivseg.core.runfolder import home_of
 from fedprivseg.crypto.identity import write_secret
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import OPENED, data_manager
 from fedprivseg.governance.ledger import ledger
+from fedprivseg.governance.ledger.ledger import open_ledger
 from fedprivseg.governance.lifecycle.archive import verify_archive
 from fedprivseg.governance.lifecycle.backup import Backup, backup, restore_backup, verify_backup
 from fedprivseg.governance.lifecycle.bundle import digest_of, disk, parts_of, pieces
@@ -36,7 +38,6 @@ from fedprivseg.governance.sitefolder.notifications import told
 from fedprivseg.governance.sitefolder.vault import ARCHIVES, SEALING_KEY, Vault, is_sealed, prediction_name, sealing_key
 from fedprivseg.imaging.splits import COHORT
 from fedprivseg.imaging.volumes import write_mask
-from fedprivseg.study.simulated_sites import home_of, ledger_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def make_key(run: Path, site: str, passphrase: str | None = None) -> SealingKey:
         )
     if not home.exists():
         raise RequestError(f"the folder of {site} is not there. Restore it from a backup: `fedprivseg vault restore`.")
-    book = ledger_of(home, site)
+    book = open_ledger(home, site)
     key = SealingKey.create(home / SEALING_KEY, passphrase)
     facts: dict[str, ledger.Fact] = {"clause": "5.4.2-a", "key": key.id, "what": "sealing key made"}
     book.append("storage", {**facts, "protection": "mode 0600" if passphrase is None else "passphrase, mode 0600"})
@@ -77,7 +78,7 @@ def back_up(run: Path, site: str, target: Path, passphrase: str | None = None) -
     """
     home = home_of(run, site)
     key = sealing_key(home, passphrase)
-    book = ledger_of(home, site)
+    book = open_ledger(home, site)
     record = backup(
         home,
         target,
@@ -125,7 +126,7 @@ def recover(source: Path, run: Path, site: str, key_file: Path, passphrase: str 
     home.parent.mkdir(parents=True, exist_ok=True)
     restore_backup(source, home, key)
     write_secret(home / SEALING_KEY, key_file.read_bytes())
-    ledger_of(home, site).append("backup", {**_facts(record, source), "what": "restored"})
+    open_ledger(home, site).append("backup", {**_facts(record, source), "what": "restored"})
     return record
 
 
@@ -139,7 +140,7 @@ def check(run: Path, site: str, passphrase: str | None = None) -> tuple[Checked,
     found = tuple(_checked(home, sealing_key(home, passphrase)))
     faults = sum(bool(each.fault) for each in found)
     facts: dict[str, ledger.Fact] = {"clause": "5.4.2-b", "faults": faults, "files": len(found), "what": "checked"}
-    ledger_of(home, site).append("storage", facts)
+    open_ledger(home, site).append("storage", facts)
     return found
 
 
@@ -157,7 +158,7 @@ def export(run: Path, site: str, target: Path, passphrase: str | None = None, *,
     if target.exists() or target.is_symlink():
         raise RequestError(f"{target.name} exists already, and nothing is written over. Choose a new folder.")
     key = sealing_key(home, passphrase)
-    notes, vault, book = Notes(home, key), Vault(home / "vault", key), ledger_of(home, site)
+    notes, vault, book = Notes(home, key), Vault(home / "vault", key), open_ledger(home, site)
     people = COHORT.validate_json(notes.read(PARTICIPANTS)).test if notes.has(PARTICIPANTS) else ()
     files = {
         prediction_name(row, phase): f"{one.code}_{phase}.nii.gz" for row, one in enumerate(people) for phase in PHASES
@@ -200,7 +201,7 @@ def show(run: Path, site: str, note: str, passphrase: str | None = None, *, who:
     if not notes.has(note):
         raise RequestError(f"{site} has no {note}: nothing of the kind was noted.")
     body = notes.read(note)
-    ledger_of(home, site).append("access", _opened(note, 1, who, role))
+    open_ledger(home, site).append("access", _opened(note, 1, who, role))
     return body
 
 

@@ -27,8 +27,10 @@ from fedprivseg.core.documents import damaged, read_json
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.lock import alone
+from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.records import digest
 from fedprivseg.core.results import read_scenario
+from fedprivseg.core.runfolder import KEY, REGISTER, home_of, station_folder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.crypto.sealed_files import SealError
 from fedprivseg.governance.ledger.ledger import Ledger
@@ -47,11 +49,9 @@ from fedprivseg.governance.lifecycle.inventory import (
     shards,
 )
 from fedprivseg.governance.policy.consent import Register, write_register
-from fedprivseg.governance.sitefolder.configuration import Station, station_folder
+from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.governance.sitefolder.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.notifications import tell_server
-from fedprivseg.runtime.site.rules import REGISTER
-from fedprivseg.study.simulated_sites import KEY, home_of
 
 WITHDRAWALS = "withdrawals.json"
 """In a run's folder: every withdrawal that was carried out there."""
@@ -100,9 +100,6 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
 
 
 def _withdraw(run: Path, site: str, home: Path, subject: str) -> Withdrawal:
-    from fedprivseg.methods import resolve  # here, for a report reads withdrawals and needs no networks
-    from fedprivseg.methods.method import CodedMethod
-
     scenario = read_scenario(run)
     names = sorted(each.name for each in scenario.sites)
     station = Station.read(home / "station.json")
@@ -110,7 +107,7 @@ def _withdraw(run: Path, site: str, home: Path, subject: str) -> Withdrawal:
     _mark(home / REGISTER, subject, day)
     key = SiteKey.load(home / "vault" / KEY)
     at_sites = [*_forget_site(run, home)]
-    if not isinstance(resolve(scenario.method), CodedMethod):
+    if not MethodCard.read(run).coded:
         # A network that was averaged over sites carries every site's data to all of them.
         for other in names:
             at_sites += _forget_learned(run, station_folder(run, other))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedprivseg.core.config import Scenario
+from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.records import Subject
 from fedprivseg.governance.ledger.ledger import SUBJECTS, Line
 from fedprivseg.governance.lineage.provenance import Form, Part, Reference
@@ -16,7 +17,6 @@ from fedprivseg.governance.lineage.reading import level_of, texts
 from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.governance.sitefolder.vault import PICTURES
 from fedprivseg.imaging.volumes import gridded_file
-from fedprivseg.methods.method import Method
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Book:
 
     run: Path
     home: Path
-    method: Method
+    method: MethodCard
     scenario: Scenario
     own: Sequence[Line]
     server: Sequence[Line]

@@ -28,7 +28,6 @@ from fedprivseg.governance.lineage.reading import (
     texts,
 )
 from fedprivseg.governance.sitefolder.vault import PICTURES
-from fedprivseg.methods.method import CodedMethod
 
 _SORTS: tuple[tuple[tuple[Kind, ...], Sort], ...] = (
     ((Kind.IMAGE_CODE, Kind.MASK_CODE), "code"),
@@ -158,7 +157,7 @@ class _Attempt:
 
     def models(self, taught: Sequence[Form]) -> list[Form]:
         """The server's network that was made with what the subject's data is in; none if none was, or is known."""
-        if isinstance(self.book.method, CodedMethod) and not self._took_part():
+        if self.book.method.coded and not self._took_part():
             return []
         if self.closing is None:
             parts = model_parts(self.book.run)
@@ -173,8 +172,8 @@ class _Attempt:
             id=f"{self.prefix}model",
             sort="model",
             lane="server",
-            title="Segmentation network" if isinstance(self.book.method, CodedMethod) else "Averaged network",
-            act="trained on the shards" if isinstance(self.book.method, CodedMethod) else "averaged over sites",
+            title="Segmentation network" if self.book.method.coded else "Averaged network",
+            act="trained on the shards" if self.book.method.coded else "averaged over sites",
             where=", ".join(part.name for part in parts) if self.closing is None else "server",
             holder=RESEARCHER,
             lacking=(PLAIN,),
@@ -324,7 +323,7 @@ def attempt_forms(book: Book, lines: Sequence[Line], closing: Line | None, file:
     attempt = _Attempt(book, lines, closing, prefix)
     forms = [arrays := attempt.arrays(file)]
     sources = [arrays]
-    coded = isinstance(book.method, CodedMethod)
+    coded = book.method.coded
     if coded and book.side == "train":
         forms += attempt.networks(sources)
         sources = forms[:]

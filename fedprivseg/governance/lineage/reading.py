@@ -11,7 +11,7 @@ from fedprivseg.core.records import Kind, digest
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.lineage.provenance import Form, Part, Reference
-from fedprivseg.runtime.server.federation import LAPSED
+from fedprivseg.governance.policy.context import LAPSED
 
 MODELS = ("mapping.safetensors", "model.safetensors")
 """What servers call the network that they trained or averaged."""

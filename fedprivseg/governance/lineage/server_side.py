@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import FolderError, RequestError
+from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.results import read_run_id, read_scenario
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.lineage.provenance import Form, Part, Reference, Sort, Trace
@@ -33,8 +34,6 @@ from fedprivseg.governance.lineage.reading import (
     verified,
 )
 from fedprivseg.governance.sitefolder.audit import read_identities
-from fedprivseg.methods import resolve
-from fedprivseg.methods.method import CodedMethod
 
 FEWEST = 8
 """Digits of a SHA-256 that name a shard, at least."""
@@ -87,7 +86,7 @@ def trace_shard(run: Path, name: str) -> Trace:
     if not lines:
         raise FolderError(f"{run} has no ledger of a server; at a site, trace a subject without --server")
     shard = _Shard(run, scenario, lines, _receipt(lines, name))
-    method = resolve(scenario.method)
+    method = MethodCard.read(run)
     forms = [*_arrival(shard)]
     keys = read_identities(run)
     return Trace(
@@ -98,7 +97,7 @@ def trace_shard(run: Path, name: str) -> Trace:
         subject=shard.sha256,
         label=f"{shard.site}/{shard.action}/{shard.number}",
         role="whose data it is of, its site alone can tell",
-        forms=(*forms, *_uses(shard, forms[-1], coded=isinstance(method, CodedMethod))),
+        forms=(*forms, *_uses(shard, forms[-1], coded=method.coded)),
         keys={"server": stated_key(lines), **({shard.site: keys[shard.site]} if shard.site in keys else {})},
     )
 
@@ -174,7 +173,7 @@ def _arrival(shard: _Shard) -> Iterator[Form]:
 
 def _uses(shard: _Shard, came: Form, *, coded: bool) -> Iterator[Form]:
     """What the server made of it: the network, if it was taught by it, or answers to codes of test slices."""
-    streams = resolve(shard.scenario.method).sends
+    streams = MethodCard.read(shard.run).sends
     sides = [sent.side for sent in streams if sent.action == shard.action]
     if (sides == ["train"] and taught_by_shards(shard.run, shard.site)) or came.sort == "weights":
         parts = model_parts(shard.run)
@@ -206,9 +205,9 @@ def _uses(shard: _Shard, came: Form, *, coded: bool) -> Iterator[Form]:
 
 def _sort(shard: _Shard) -> Sort:
     """What a payload of this action is; read from its file, or from what the method says of the action."""
-    method = resolve(shard.scenario.method)
+    method = MethodCard.read(shard.run)
     if any(sent.action == shard.action for sent in method.sends):
-        return "code" if isinstance(method, CodedMethod) else "raw"
+        return "code" if method.coded else "raw"
     if shard.action in ("measure", "glance", "measure_foreign"):
         return "measures"
     return "weights" if shard.action in ("train", "masked_update") else "status"

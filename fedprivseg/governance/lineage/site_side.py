@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from fedprivseg.core.errors import DataError, FolderError, RequestError
+from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.records import Kind, Subject
 from fedprivseg.core.results import check_files, read_run_id, read_scenario
+from fedprivseg.core.runfolder import KEY, REGISTER, station_folder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import SUBJECTS, Line
@@ -17,13 +19,10 @@ from fedprivseg.governance.lineage.attempt import attempt_forms
 from fedprivseg.governance.lineage.provenance import Form, Trace
 from fedprivseg.governance.lineage.reading import stated_key, verified
 from fedprivseg.governance.policy.consent import Register
-from fedprivseg.governance.sitefolder.configuration import Station, station_folder
+from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.imaging.mnms import read_release
 from fedprivseg.imaging.splits import COHORT, own_subjects
-from fedprivseg.methods import resolve
-from fedprivseg.runtime.site.rules import REGISTER
-from fedprivseg.study.simulated_sites import KEY
 
 _OF_SUBJECTS = (Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.RAW, Kind.WEIGHTS, Kind.MASKED, Kind.METRIC)
 
@@ -41,7 +40,7 @@ def trace_subject(run: Path, name: str, *, site: str = "", with_code: bool = Fal
     key = SiteKey.load(home / "vault" / KEY)
     own = verified(home / "ledger.jsonl", key.public_hex)
     server = verified(run / "server" / "ledger.jsonl")
-    method = resolve(scenario.method)
+    method = MethodCard.read(run)
     side, row = _role(own, pseudonym)
     code = subject.code if subject else name if name != pseudonym else ""
     book = Book(

@@ -24,6 +24,9 @@ from fedprivseg.governance.policy.retention import Term
 from fedprivseg.governance.policy.technique_table import CLAUSE as STRATEGY_CLAUSE
 from fedprivseg.governance.policy.technique_table import Technique
 
+LAPSED = "consent.lapsed"
+"""The rule of a gate by which a server knows that it has to delete what the site sent before."""
+
 
 @dataclass(frozen=True)
 class InForce:

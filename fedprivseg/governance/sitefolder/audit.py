@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
+from fedprivseg.core.runfolder import station_folder
 from fedprivseg.governance.ledger import identities, ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER
 from fedprivseg.governance.ledger.ledger import Line
-from fedprivseg.governance.sitefolder.configuration import Station, station_folder
+from fedprivseg.governance.sitefolder.configuration import Station
 
 _RECEIPT = b'"event":"receipt"'
 """Stands in the server's ledger as soon as a site has answered; its record of the sites' keys is written before."""

@@ -93,8 +93,3 @@ class Station:
             return cls.read(Path(str(context.node_config["station"])))
         stations = sorted(Path(os.environ[STATIONS]).glob("*/station.json"))
         return cls.read(stations[int(context.node_config["partition-id"])])
-
-
-def station_folder(run: Path, site: str) -> Path:
-    """Where a simulated site's own folder lies in a run."""
-    return run / "sites" / site

@@ -64,3 +64,8 @@ class Past:
 
     def _of(self, event: str) -> list[Line]:
         return [line for line in self._lines or () if line.event == event]
+
+
+def disposed(home: Path) -> bool:
+    """Whether the destruction of what the site in the folder `home` holds was begun, or is done."""
+    return any(next(home.glob(f"{DESTRUCTION}-*.{what}.json"), None) for what in ("begun", "certificate"))

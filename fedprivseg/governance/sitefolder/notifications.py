@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from fedprivseg.core.runfolder import KEY, home_of
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, Head
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
-from fedprivseg.study.simulated_sites import KEY, home_of
 
 
 def tell_server(run: Path, site: str, event: str, facts: Mapping[str, Fact]) -> None:

@@ -29,6 +29,7 @@ from fedprivseg.governance.ledger.checkpoints import SERVER, Head
 from fedprivseg.governance.ledger.identities import IDENTITIES, read_identities, write_identities
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
 from fedprivseg.governance.ledger.receipts import SENT, Receipts
+from fedprivseg.governance.policy.context import LAPSED
 from fedprivseg.methods.method import Codes
 from fedprivseg.protections import protected
 from fedprivseg.runtime.server.intake import Intake
@@ -48,9 +49,6 @@ from fedprivseg.runtime.wire import (
 
 MOST_STATUS = 600
 """Characters of what an account says of why a site left."""
-
-LAPSED = "consent.lapsed"
-"""The rule of a gate by which a server knows that it has to delete what the site sent before."""
 
 _NODES_DEADLINE_S = 120.0
 

@@ -25,6 +25,7 @@ from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import LedgerError, named
 from fedprivseg.core.expected import DESCRIBE, DESCRIPTION, Expected
 from fedprivseg.core.records import Kind, Order, Payload
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.checkpoints import Head
 from fedprivseg.governance.ledger.ledger import Ledger
@@ -70,7 +71,7 @@ def _through_gate(
         inner = call_next(message, context)
         only_payload = list(inner.content) == ["payload"]
         body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
-    key = _key(station)
+    key = SiteKey.at(SiteFolder(station.folder).key)
     rules.live(order.action)
     standing = _standing(station, scenario, key, envelope.card, rules.notes)
     try:
@@ -181,14 +182,6 @@ def _opened(bench: Bench, order: Order) -> Order:
     return replace(order, answer=replace(order.answer, arrays=arrays))
 
 
-def _key(station: Station) -> SiteKey:
-    path = station.folder / "vault" / "key.pem"
-    if path.exists():
-        return SiteKey.load(path)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return SiteKey.create(path)
-
-
 def _log(station: Station | None) -> str:
     """Write the current exception into the site's own log and ledger; returns its id, all that others are told.
 
@@ -203,7 +196,7 @@ def _log(station: Station | None) -> str:
         try:
             Notes(station.folder).add(ERRORS, entry)
         finally:  # the ledger tells type and id whether or not the log could be written
-            key = _key(station)
+            key = SiteKey.at(SiteFolder(station.folder).key)
             facts = {"error": named(kind) if kind else "unknown", "log": log_id}
             Ledger(station.folder / "ledger.jsonl", key, station.site.name).append("error", facts)
     except Exception:

@@ -11,12 +11,12 @@ import os
 from dataclasses import replace
 from datetime import date
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.records import PHASES, Decision, Subject
+from fedprivseg.core.runfolder import AGREEMENT, REGISTER
 from fedprivseg.crypto.hpke import Card
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
@@ -26,22 +26,15 @@ from fedprivseg.governance.policy.context import InForce, Standing, Taken
 from fedprivseg.governance.policy.levels import CLASSES, IDENTIFYING, LEVELS, UNKNOWN_CLASS, subject_level
 from fedprivseg.governance.policy.profile import SitePolicy, read_policy
 from fedprivseg.governance.sitefolder.configuration import Station
-from fedprivseg.governance.sitefolder.history import DESTRUCTION, Past
+from fedprivseg.governance.sitefolder.history import Past, disposed
 from fedprivseg.governance.sitefolder.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.vault import POLICY
 from fedprivseg.imaging.dicom.imported import Imported, ImportedSubject, read_imported
 from fedprivseg.imaging.splits import Cohort
 from fedprivseg.runtime.site.techniques import techniques_of
 
-REGISTER, AGREEMENT = "consent.csv", "agreement.json"
 WITHDREW = "withdrew"
-"""Files in a site's folder. `WITHDREW` says that a simulated subject's withdrawal has happened."""
-
-
-def disposed(home: Path) -> bool:
-    """Whether the destruction of what the site in the folder `home` holds was begun, or is done."""
-    return any(next(home.glob(f"{DESTRUCTION}-*.{what}.json"), None) for what in ("begun", "certificate"))
-
+"""A file in a site's folder: a simulated subject's withdrawal has happened."""
 
 RECORDS = "records"
 """What `Standing.unreadable` calls the record of the intake."""

@@ -21,7 +21,8 @@ from fedprivseg.core.leakage_result import Budget, Leakage
 from fedprivseg.core.lock import alone
 from fedprivseg.core.records import digest
 from fedprivseg.core.results import check_files, read_result, read_scenario
-from fedprivseg.governance.sitefolder.configuration import Station, station_folder
+from fedprivseg.core.runfolder import station_folder
+from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.methods import resolve
 from fedprivseg.runtime.site.site_runtime import Bench
 from fedprivseg.study.leakage.codes import attack_codes

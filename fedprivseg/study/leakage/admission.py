@@ -13,8 +13,8 @@ from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.leakage_result import Indicator, Leakage, admission
 from fedprivseg.core.results import read_scenario
+from fedprivseg.core.runfolder import station_folder
 from fedprivseg.governance.policy.profile import read_policy
-from fedprivseg.governance.sitefolder.configuration import station_folder
 from fedprivseg.governance.sitefolder.vault import POLICY
 
 NOTHING = AdmissionConfig(image_leakage=0, mask_leakage=0, recognised=0, linkage=0.5, attribute=0, membership=0.5)

@@ -13,7 +13,8 @@ import numpy as np
 from fedprivseg.attacks.base import Decode, Encode, Reconstruction, View
 from fedprivseg.attacks.metrics import Truth
 from fedprivseg.core.measures import LABELS
-from fedprivseg.methods.method import CodedMethod, What
+from fedprivseg.core.method_card import What
+from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import Bench, Known
 from fedprivseg.study.leakage.part import Part, Piece, without
 from fedprivseg.study.leakage.scene import KINDS, Scene, pictures_of

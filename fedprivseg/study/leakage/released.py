@@ -10,9 +10,9 @@ import numpy as np
 from fedprivseg.core.documents import content_of
 from fedprivseg.core.errors import LedgerError
 from fedprivseg.core.records import Kind, Payload, digest
+from fedprivseg.core.runfolder import station_folder
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Line
-from fedprivseg.governance.sitefolder.configuration import station_folder
 
 
 class Released:

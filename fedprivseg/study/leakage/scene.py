@@ -15,9 +15,10 @@ from fedprivseg.attacks.metrics import Truth, judge, recognised
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.leakage_result import Measure, Redrawn
 from fedprivseg.core.measures import LABELS, ssim
+from fedprivseg.core.method_card import What
 from fedprivseg.core.records import Kind
 from fedprivseg.core.seeds import derive
-from fedprivseg.methods.method import Method, What
+from fedprivseg.methods.method import Method
 from fedprivseg.runtime.site.site_runtime import Bench, Known
 from fedprivseg.study.leakage.released import Released
 

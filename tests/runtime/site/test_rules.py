@@ -11,11 +11,12 @@ from small_run import INTAKE_DAY, PLAIN, SUBJECT, small_run
 
 from fedprivseg.core.records import Kind, Subject
 from fedprivseg.core.results import read_scenario
+from fedprivseg.core.runfolder import REGISTER
 from fedprivseg.governance.lifecycle.withdrawal import withdraw
 from fedprivseg.governance.policy.consent import Consent, Duo, write_register
 from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.imaging.splits import Cohort
-from fedprivseg.runtime.site.rules import REGISTER, Rules
+from fedprivseg.runtime.site.rules import Rules
 
 AGREED = Consent(
     subject=SUBJECT,

@@ -26,8 +26,8 @@ from fedprivseg.governance.lifecycle.destruction.custody import APPROVED, APPROV
 from fedprivseg.governance.lifecycle.destruction.execute import destroy
 from fedprivseg.governance.lifecycle.destruction.order import Order, refuse
 from fedprivseg.governance.lifecycle.destruction.plan import draw_up, means
+from fedprivseg.governance.sitefolder.history import disposed
 from fedprivseg.governance.sitefolder.notifications import tell_server
-from fedprivseg.runtime.site.rules import disposed
 
 
 def order(custody: Custody, by: str, reason: str, *, media: str = "", with_models: bool = False) -> Order:

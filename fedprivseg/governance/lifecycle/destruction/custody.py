@@ -9,6 +9,7 @@ from pathlib import Path
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.results import read_scenario
+from fedprivseg.core.runfolder import KEY, home_of
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.access.roles import Staff, Title
 from fedprivseg.governance.access.staff import STAFF, read_staff
@@ -16,7 +17,6 @@ from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Fact, Ledger, Line
 from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.governance.sitefolder.history import CARRIED_OUT
-from fedprivseg.study.simulated_sites import KEY, home_of
 
 ORDERED, APPROVED, DONE = "ordered", "approved", CARRIED_OUT
 """What the lines of a destruction say, as their fact ``what``."""

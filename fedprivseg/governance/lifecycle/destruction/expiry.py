@@ -11,15 +11,15 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.runfolder import AGREEMENT, station_folder
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.policy.agreement import Agreement, read_agreement
 from fedprivseg.governance.policy.levels import DataClass
 from fedprivseg.governance.policy.profile import SitePolicy, read_policy
 from fedprivseg.governance.policy.retention import Duty, Kept, Rule, Schedule, Term, duties
-from fedprivseg.governance.sitefolder.configuration import Station, station_folder
+from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.governance.sitefolder.vault import POLICY
-from fedprivseg.runtime.site.rules import AGREEMENT
 
 _ALL = (1, 2, 3, 4, 5)
 

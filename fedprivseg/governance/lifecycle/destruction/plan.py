@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from fedprivseg.core.disk import overwrite
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.records import digest
 from fedprivseg.crypto.key_store import KeyFile
 from fedprivseg.crypto.sealed_files import SealingKey
@@ -82,12 +83,9 @@ def _copy(path: Path, key: SealingKey | None) -> Copy:
 
 def _derived(custody: Custody, made: Collection[Path]) -> list[str]:
     """What was made of the site's data and stays."""
-    from fedprivseg.methods import resolve  # here, for no other act of a destruction needs networks
-    from fedprivseg.methods.method import CodedMethod
-
     found = [f"{path.relative_to(custody.run)}, SHA-256 {digest(path.read_bytes())}" for path in made]
     others = sorted(each.name for each in custody.scenario.sites if each.name != custody.site)
-    if not isinstance(resolve(custody.scenario.method), CodedMethod):
+    if not MethodCard.read(custody.run).coded:
         # A network that was averaged over sites carries every site's data to all of them.
         found += [f"what {name} learned from the average of the sites" for name in others]
     return found

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedprivseg.core.errors import FedprivsegError
+from fedprivseg.core.runfolder import station_folder
 from fedprivseg.crypto.sealed_files import wants_passphrase
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.lifecycle.destruction.certificates import Certificate, DestructionError
 from fedprivseg.governance.lifecycle.destruction.custody import APPROVED, DONE, ORDERED
-from fedprivseg.governance.sitefolder.configuration import station_folder
 from fedprivseg.governance.sitefolder.history import DESTRUCTION
 from fedprivseg.governance.sitefolder.vault import SEALING_KEY, sealing_key
 

@@ -24,9 +24,10 @@ from fedprivseg.governance.lifecycle.destruction.order import Method
 from fedprivseg.governance.lifecycle.destruction.proof import prove
 from fedprivseg.governance.lifecycle.vault_care import back_up, recover
 from fedprivseg.governance.sitefolder.audit import site_ledger
+from fedprivseg.governance.sitefolder.history import disposed
 from fedprivseg.governance.sitefolder.vault import open_vault
 from fedprivseg.imaging.splits import Cohort
-from fedprivseg.runtime.site.rules import Rules, disposed
+from fedprivseg.runtime.site.rules import Rules
 from fedprivseg.study.simulated_sites import settle
 
 BY, OTHER, WHY = "data-manager-1", "chief", "the term of retention has ended"
