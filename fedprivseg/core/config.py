@@ -15,10 +15,11 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.files import is_companion
+from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import STRUCTURES, Grid
 from fedprivseg.core.toml_text import Setting, apply_settings, read_toml, shortened
 
@@ -32,11 +33,7 @@ GRID_STEP = 16
 """Networks halve the grid four times, so height and width are multiples of this (seed method, Table 2)."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SiteConfig(_Frozen):
+class SiteConfig(Frozen):
     """One hospital's public description. ``centre`` chooses its subjects by the Centre column of the M&Ms table.
 
     ``policy`` is the content of the hospital's ``policy.toml`` (see `policy.profile`), empty if it has none; a simulation puts
@@ -74,7 +71,7 @@ class SiteConfig(_Frozen):
         return tuple(self.labels[label] for label in sorted(self.labels)) or STRUCTURES
 
 
-class DataConfig(_Frozen):
+class DataConfig(Frozen):
     """Where images come from: ``source`` is ``"phantom"`` or the folder of an M&Ms release.
 
     ``subjects`` (labelled, per centre) describes the phantom only. ``seed`` is that of the phantom and of a split by
@@ -90,7 +87,7 @@ class DataConfig(_Frozen):
     test_fraction: float = Field(default=0.3, ge=0.0, lt=1.0)
 
 
-class GridConfig(_Frozen):
+class GridConfig(Frozen):
     """The network grid: pixels (multiples of 16) and their edge in mm."""
 
     height: int = Field(default=128, ge=GRID_STEP, le=1024)
@@ -110,7 +107,7 @@ class GridConfig(_Frozen):
         return Grid(self.height, self.width, self.spacing)
 
 
-class MethodConfig(_Frozen):
+class MethodConfig(Frozen):
     """Which method, which of its variants, and the parameters that differ from that variant's defaults."""
 
     name: Name
@@ -118,7 +115,7 @@ class MethodConfig(_Frozen):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
-class ProtectionConfig(_Frozen):
+class ProtectionConfig(Frozen):
     """A protection, the kinds of codes that it is for, and the parameters that differ from its defaults."""
 
     name: Name
@@ -126,7 +123,7 @@ class ProtectionConfig(_Frozen):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
-class ResourceConfig(_Frozen):
+class ResourceConfig(Frozen):
     """What the simulation may use: ``cpus`` in all, ``sites_at_once`` of them working side by side, ``gpus``, memory in GiB.
 
     The number of torch threads follows from it (cpus / sites_at_once at a site, at least 1; cpus at the server), and sums
@@ -149,7 +146,7 @@ class ResourceConfig(_Frozen):
 RawSharing = Literal["forbidden", "allowed"]
 
 
-class AdmissionConfig(_Frozen):
+class AdmissionConfig(Frozen):
     """How much a method may give away before a policy admits it. No standard names numbers; these defaults are ours, and a
     policy may set its own. Each is the largest value that passes."""
 
@@ -165,7 +162,7 @@ class AdmissionConfig(_Frozen):
     membership: float = Field(default=0.60, ge=0.5, le=1, description="AUC of telling who was trained on")
 
 
-class PolicyConfig(_Frozen):
+class PolicyConfig(Frozen):
     """What the simulated hospitals' gates are to be stricter in than their own policies; more open they cannot be made.
 
     ``raw_sharing = "allowed"``: the study asks for raw images and masks, for the pooled reference line, and gets them from
@@ -178,7 +175,7 @@ class PolicyConfig(_Frozen):
     restrict: dict[Name, dict[str, Any]] = Field(default_factory=dict)
 
 
-class BreachConfig(_Frozen):
+class BreachConfig(Frozen):
     """What the parties agree to do if data leaks."""
 
     contact: str = "data protection office of the site"
@@ -190,7 +187,7 @@ class BreachConfig(_Frozen):
     )
 
 
-class AgreementConfig(_Frozen):
+class AgreementConfig(Frozen):
     """A data-use agreement that the simulated parties draw up and sign before the run. ``kinds``: what may leave; empty: what
     the method declares."""
 
@@ -202,7 +199,7 @@ class AgreementConfig(_Frozen):
     breach: BreachConfig = BreachConfig()
 
 
-class ConsentConfig(_Frozen):
+class ConsentConfig(Frozen):
     """The registers of consent of simulated hospitals. Every subject consents to ``purposes`` (DUO terms), except that at each
     site the first so many by code refuse to share (``refused``) or withdrew before the study (``withdrawn``), by site name.
     ``withdraws``: a site, and the order at which the first subject taken in there withdraws, such as ``send_mask_codes``."""
@@ -215,7 +212,7 @@ class ConsentConfig(_Frozen):
     withdraws: dict[Name, str] = Field(default_factory=dict)
 
 
-class StudyConfig(_Frozen):
+class StudyConfig(Frozen):
     """What the study is for, which consents are held against, and the simulated day on which it takes place (None: today).
 
     ``purpose``: a permission term of the Data Use Ontology. ``ethics``: the reference of an ethics approval. ``intake``: the
@@ -241,20 +238,20 @@ class StudyConfig(_Frozen):
         return self
 
 
-class ServerConfig(_Frozen):
+class ServerConfig(Frozen):
     """``domain``: the security domain of the server as the simulated hospitals know it; empty: none of theirs. A real hospital
     states it in its own station, and takes no scenario's word for it."""
 
     domain: Name | Literal[""] = ""
 
 
-class ReportConfig(_Frozen):
+class ReportConfig(Frozen):
     """``images``: whether the report may show slices and codes. In a deployment between real hospitals it is false."""
 
     images: bool = True
 
 
-class Scenario(_Frozen):
+class Scenario(Frozen):
     """One question, completely stated. Frozen; its SHA-256 names it."""
 
     name: Name

@@ -1,17 +1,23 @@
 """Files that are there whole or not at all: written as a draft beside their place, then put there in one step.
 
-What must also outlive a power cut, or stay secret while it is written, `policy.disk` writes.
+Three ways: plain (`write_text`, `whole`), durable, so that it outlives a power cut (`write_durably`), and secret, for keys
+(`write_secret`). And what must not stay is overwritten and removed.
+
+T/SCGS 313008-2024 clauses 5.4.1, 5.4.2-a (control of storage), 5.8-a (nothing of what was destroyed comes back).
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedprivseg.core.errors import FolderError
+from fedprivseg.core.errors import FolderError, RequestError
+
+DRAFT = ".draft"
+"""Ends the name of a file that is not yet whole."""
 
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 
@@ -33,6 +39,74 @@ def write_text(path: Path, text: str) -> None:
     """Put `text` at `path` (UTF-8, lines as they are). Raises OSError."""
     with whole(path) as draft:
         draft.write_text(text, encoding="utf-8", newline="")
+
+
+def write_durably(path: Path, parts: Iterable[bytes]) -> None:
+    """Write `parts` to `path` (mode 0600) in one step: a reader sees the old file or the new one, also after a power cut.
+
+    The draft beside it (``.<name>.*.draft``) is removed on any exception; a killed process leaves it. Raises OSError.
+    """
+    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=DRAFT, dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in `folder` to the disk: without it a power cut may bring back a file that was removed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def overwrite(descriptor: int) -> None:
+    """Write random bytes once over all of an open file and bring them to the disk; its length stays. Raises OSError.
+
+    On a magnetic disk that writes in place one pass is enough (NIST SP 800-88 r1, section 2.4). On flash, on copy-on-write
+    and on log-structured file systems the old blocks may survive elsewhere: there it proves nothing.
+    """
+    left = os.fstat(descriptor).st_size
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    while left > 0:
+        left -= os.write(descriptor, os.urandom(min(left, 1 << 20)))
+    os.fsync(descriptor)
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a key file that only the owner can read (mode 0600), whole or not at all, whenever the process is killed.
+
+    A killed process leaves its draft (``.<name>.*.draft``), which nobody reads. Raises RequestError if the file exists (a key
+    is never overwritten) or cannot be written.
+    """
+    try:
+        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=DRAFT, dir=path.parent)
+    except OSError as fault:
+        raise RequestError(unusable(f"the key file {path.name}", "created", fault)) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # A link and no renaming: of two processes that create the key of one site at once, one finds that it is there.
+        os.link(draft, path)
+    except FileExistsError:
+        raise RequestError(
+            f"the key file {path.name} exists already; a key is never overwritten. Load it, or move it away first."
+        ) from None
+    except OSError as fault:
+        raise RequestError(unusable(f"the key file {path.name}", "written", fault)) from None
+    finally:
+        Path(draft).unlink(missing_ok=True)
 
 
 def obstacle(folder: Path) -> str:
@@ -81,3 +155,11 @@ def is_companion(path: Path) -> bool:
             return file.read(len(_APPLE_DOUBLE)) == _APPLE_DOUBLE
     except OSError:
         return False
+
+
+def unusable(what: str, verb: str, fault: OSError) -> str:
+    """The message for a file that could not be `verb`; the folder is a site's own affair and stays out of it."""
+    return (
+        f"{what} could not be {verb} ({fault.strerror or type(fault).__name__}). "
+        "Check that its folder exists, belongs to this account and has space left."
+    )

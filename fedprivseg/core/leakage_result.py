@@ -10,10 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.documents import damaged, read_document
+from fedprivseg.core.model import Frozen
 
 VERSION = 1
 
@@ -27,11 +28,7 @@ HEADLINE: Mapping[What, tuple[str, ...]] = {"images": ("SSIM", "SSIM, heart"), "
 """The measures whose worst normalised leakage stands for a run."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Measure(_Frozen):
+class Measure(Frozen):
     """A measure of a reconstruction with its references, see `attacks.judge.Figure`."""
 
     measure: str
@@ -50,7 +47,7 @@ CONTROL = 0.5
 the image. A picture that is hardly better than the mean shows that slices look alike, and not what an update tells."""
 
 
-class Redrawn(_Frozen):
+class Redrawn(Frozen):
     """One attack, in one setting, on the codes or the update of one site. staged: on something that was made for the attack and
     never released, to show under which circumstances it works; it says nothing of the run. defence: what of the run's defences
     was put on something staged; where there is one, the attack should fail."""
@@ -90,7 +87,7 @@ class Redrawn(_Frozen):
         )
 
 
-class Inferred(_Frozen):
+class Inferred(Frozen):
     """One number about people: see `attacks.people.Told`."""
 
     attack: str
@@ -114,7 +111,7 @@ class Inferred(_Frozen):
         )
 
 
-class Leakage(_Frozen):
+class Leakage(Frozen):
     """The content of ``attacks.json``."""
 
     version: int = VERSION
@@ -154,7 +151,7 @@ def read_leakage(run: Path) -> Leakage | None:
         raise damaged(path, "is no record of attacks that this release reads", AGAIN) from None
 
 
-class Indicator(_Frozen):
+class Indicator(Frozen):
     """One line of the admission table: what was `measured` (None where nothing could be), the `threshold`, and who set it."""
 
     name: str

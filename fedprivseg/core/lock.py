@@ -92,3 +92,17 @@ def _in_use(folder: Path) -> FolderError:
         f"{folder} is in use{whose}: one process at a time works in a run's folder. Wait until it has ended, or work in "
         "another folder."
     )
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file or folder (``flock``), alone or shared with others; only those who ask for it respect it.
+
+    Raises OSError: BlockingIOError if it is held otherwise and `wait` is false.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from fedprivseg.core.documents import content_of, damaged
 from fedprivseg.core.files import write_text
+from fedprivseg.core.model import Frozen
 
 METHOD_CARD = "method.json"
 """In the run's folder."""
@@ -32,7 +33,7 @@ class Sent:
 
 
 @final
-class MethodCard(BaseModel):
+class MethodCard(Frozen):
     """A method as a run's folder describes it.
 
     Attributes:
@@ -41,8 +42,6 @@ class MethodCard(BaseModel):
             average of all.
         sends: the streams of codes or slices that its sites send.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
     coded: bool

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.documents import content_of, damaged, read_document, write_document
 from fedprivseg.core.errors import FolderError
 from fedprivseg.core.files import write_text
+from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import PHASES, STRUCTURES, Budget, CrossSite, CurvePoint
 
 SCHEMA_VERSION = 1
@@ -33,11 +34,12 @@ NO_DICE = 0.05
 """A mean Dice below it counts as none: a structure that was not learned."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
+class _Read(Frozen):
+    # What a later release adds is passed over.
+    model_config = ConfigDict(extra="ignore")
 
 
-class Scores(_Frozen):
+class Scores(_Read):
     """A measure per structure and their mean, over a site's test subjects and both phases; None where nothing was defined.
 
     ``missing``: in how many of the (subject, phase, structure) cells the measure is undefined.
@@ -50,7 +52,7 @@ class Scores(_Frozen):
     missing: int = 0
 
 
-class SiteResult(_Frozen):
+class SiteResult(_Read):
     """One site: ``status`` is "ok" or why it left; bytes are those of encoded payloads, seconds the site's own clock."""
 
     status: str
@@ -68,7 +70,7 @@ class SiteResult(_Frozen):
     notes: tuple[str, ...] = ()
 
 
-class Row(_Frozen):
+class Row(_Read):
     """One test subject in one phase: what lies in ``metrics.csv``, one line a structure. ``subject`` is a pseudonym."""
 
     site: str
@@ -80,7 +82,7 @@ class Row(_Frozen):
     assd_mm: float | None
 
 
-class Result(_Frozen):
+class Result(_Read):
     """A finished run.
 
     ``split_sha256``: of all training and test subjects' codes together, so that runs on other

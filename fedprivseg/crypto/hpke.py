@@ -27,8 +27,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fedprivseg.core.errors import PayloadError, RequestError
+from fedprivseg.core.files import write_secret
 from fedprivseg.core.records import Kind
-from fedprivseg.crypto.identity import SiteKey, canonical, verify, write_secret
+from fedprivseg.crypto.identity import SiteKey, canonical, verify
 
 OVERHEAD = 48
 """Bytes that encryption adds to a payload: 32 of the ephemeral key (RFC 9180 section 7.1, Nenc) and 16 of the tag."""

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import write_secret
 
 
 @final
@@ -130,33 +130,6 @@ def statement(run_id: str, site: str, action: str, number: int, body_digest: str
             "digest": body_digest,
         }
     )
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a key file that only the owner can read (mode 0600), whole or not at all, whenever the process is killed.
-
-    A killed process leaves its draft (``.<name>.*.draft``), which nobody reads. Raises RequestError if the file exists (a key
-    is never overwritten) or cannot be written.
-    """
-    try:
-        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".draft", dir=path.parent)
-    except OSError as fault:
-        raise RequestError(_unusable(path, "created", fault)) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # A link and no renaming: of two processes that create the key of one site at once, one finds that it is there.
-        os.link(draft, path)
-    except FileExistsError:
-        raise RequestError(
-            f"the key file {path.name} exists already; a key is never overwritten. Load it, or move it away first."
-        ) from None
-    except OSError as fault:
-        raise RequestError(_unusable(path, "written", fault)) from None
-    finally:
-        Path(draft).unlink(missing_ok=True)
 
 
 def read_secret(path: Path, length: int) -> bytes:

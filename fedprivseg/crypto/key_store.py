@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, final
 
-from fedprivseg.core.disk import overwrite, sync_folder
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import overwrite, sync_folder
 from fedprivseg.crypto.sealed_files import SealError, SealingKey
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import final
 
-from fedprivseg.core.disk import DRAFT, locked, overwrite, unusable, write_whole
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import DRAFT, overwrite, unusable, write_durably
+from fedprivseg.core.lock import locked
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.crypto.sealed_files import KEY_BYTES, SealError, SealingKey
 
@@ -49,7 +50,7 @@ class KeyRing:
             with locked(path.parent):
                 if path.exists():
                     raise SealError(f"the key ring {path.name} exists already; a ring is never overwritten. Open it.")
-                write_whole(path, [_ring_bytes({}, {}, key)])
+                write_durably(path, [_ring_bytes({}, {}, key)])
         except OSError as fault:
             raise SealError(unusable(f"the key ring {path.name}", "written", fault)) from None
         return cls(path, key)
@@ -125,7 +126,7 @@ class KeyRing:
                 keys, destroyed = _ring_content(self.path.read_bytes(), self._key)
                 yield keys, destroyed
                 with self.path.open("r+b") as old:
-                    write_whole(self.path, [_ring_bytes(keys, destroyed, new or self._key)])
+                    write_durably(self.path, [_ring_bytes(keys, destroyed, new or self._key)])
                     overwrite(old.fileno())
         except OSError as fault:
             raise SealError(unusable(f"the key ring {self.path.name}", "written", fault)) from None

@@ -34,9 +34,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from fedprivseg.core.disk import sync_folder, unusable
 from fedprivseg.core.errors import FedprivsegError, RequestError
-from fedprivseg.crypto.identity import read_key_file, write_secret
+from fedprivseg.core.files import sync_folder, unusable, write_secret
+from fedprivseg.crypto.identity import read_key_file
 from fedprivseg.crypto.passphrase import Cost, check_passphrase, derive
 
 MAGIC = b"fpsealed"

@@ -13,7 +13,6 @@ import gzip
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from safetensors.numpy import save as write_safetensors
 from scipy.sparse import csr_array
 
 from fedprivseg.core.errors import DataError, FolderError, RunError
+from fedprivseg.core.files import write_durably
 from fedprivseg.core.records import PHASES, STRUCTURES, Grid, Slices, Subject, Volume
 from fedprivseg.imaging.intensities import require_signal, stretched
 from fedprivseg.imaging.mnms import load_phases
@@ -249,17 +249,9 @@ def _recall(entry: Path, key: str) -> dict[str, Gridded] | None:
 
 def _write(path: Path, body: bytes) -> None:
     """`body` at `path`, whole or not at all: written beside it, flushed to disk, then renamed over it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as stream:
-                stream.write(body)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_durably(path, [body])
     except OSError as fault:
         raise FolderError(
             f"a file cannot be written ({fault.strerror or type(fault).__name__}); "

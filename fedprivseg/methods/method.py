@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from fedprivseg.core.expected import MOST_MM, Array, Check, Expected
 from fedprivseg.core.method_card import MethodCard, Sent, What
+from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
 from fedprivseg.methods.effort import Effort
 
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Parameters(BaseModel):
+class Parameters(Frozen):
     """A method's hyper-parameters: frozen, every one with a default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Vault(Protocol):

@@ -11,11 +11,10 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from fedprivseg.core.compute import gpus_seen, lacking_gpus
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import DataError, FolderError, RequestError
+from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import PHASES, Subject
 from fedprivseg.governance.policy.preview import Parties, foresee
 from fedprivseg.imaging.splits import Cohort, cohort
@@ -38,11 +37,7 @@ _VIEW_PIXEL_BYTES = 2  # of each view of it that is sent as codes
 _SLICES = 10  # of a stack that nobody has looked at yet
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Blocked(_Frozen):
+class Blocked(Frozen):
     """A payload that a site's gate would block: by which rule, and why."""
 
     kind: str
@@ -51,7 +46,7 @@ class Blocked(_Frozen):
     reason: str
 
 
-class SiteAhead(_Frozen):
+class SiteAhead(Frozen):
     """One site: subjects on either side, slices (ED and ES of both sides), and what its gate would block."""
 
     name: str
@@ -61,7 +56,7 @@ class SiteAhead(_Frozen):
     blocked: tuple[Blocked, ...]
 
 
-class Preflight(_Frozen):
+class Preflight(Frozen):
     """What is known of a run beforehand. folder: where it would go. gpus: how many the scenario gives; gpus_seen: how many
     there are, None if none was asked for. Bytes: None where the system does not say. seconds: wall time, None where no rate
     was measured; `basis` says why or from what. refusals: why it cannot run; warnings: what to know if it does."""

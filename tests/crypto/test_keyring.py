@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fedprivseg.core.disk import overwrite
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import overwrite
 from fedprivseg.crypto import keyring as module
 from fedprivseg.crypto.keyring import KeyRing
 from fedprivseg.crypto.passphrase import Cost

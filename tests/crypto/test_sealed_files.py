@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedprivseg.core.disk import write_whole
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import write_durably
 from fedprivseg.crypto import sealed_files as module
 from fedprivseg.crypto.keyring import KeyRing
 from fedprivseg.crypto.passphrase import Cost
@@ -251,14 +251,14 @@ def test_a_key_file_under_a_passphrase_opens_with_that_alone(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("content", [b"", bytes(31), bytes(33), MAGIC])
 def test_what_is_no_key_file_stays_none_with_a_passphrase(tmp_path: Path, content: bytes) -> None:
-    write_whole(tmp_path / "vault.key", [content])
+    write_durably(tmp_path / "vault.key", [content])
     with pytest.raises((RequestError, SealError)):
         SealingKey.load(tmp_path / "vault.key", PASSPHRASE)
 
 
 @pytest.mark.parametrize("content", [b"", bytes(31), bytes(33)])
 def test_a_file_of_another_length_is_no_key(tmp_path: Path, content: bytes) -> None:
-    write_whole(tmp_path / "vault.key", [content])
+    write_durably(tmp_path / "vault.key", [content])
     with pytest.raises(RequestError, match="is not 32 bytes long"):
         SealingKey.load(tmp_path / "vault.key")
     with pytest.raises(RequestError, match="32 bytes"):

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.model import Frozen
 from fedprivseg.governance.access.roles import (
     MOST_CHARACTERS,
     MOST_DOCTORS,
@@ -40,9 +41,9 @@ _Ids = Annotated[tuple[_Id, ...], Field(max_length=MOST_MEMBERS)]
 _Keep = Literal[Action.SAVE, Action.COPY, Action.PRINT, Action.DOWNLOAD]
 
 
-class _Line(BaseModel):
+class _Line(Frozen):
     # No input in errors: it names patients.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
 
 _Model = TypeVar("_Model", bound=_Line)

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedprivseg.core.disk import unusable, write_whole
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import unusable, write_durably
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.access.requests import ZEROS, Event, RequestFile
 from fedprivseg.governance.ledger.ledger import Ledger, read
@@ -34,7 +34,7 @@ def open_requests(home: Path) -> RequestFile:
     def record(event: Event) -> Iterator[None]:
         book = Ledger(home / LEDGER, SiteKey.load(home / KEY), home.resolve().name)
         try:
-            write_whole(home / _NEXT, [event.raw + b"\n"])
+            write_durably(home / _NEXT, [event.raw + b"\n"])
         except OSError as fault:
             raise RequestError(unusable(_NEXT, "written", fault)) from None
         book.append("access", event.facts)

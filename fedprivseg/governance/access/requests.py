@@ -26,9 +26,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.model import Frozen
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.governance.access.roles import MOST_CHARACTERS, MOST_MEMBERS, Action, Granularity, Project, Staff, Title
 
@@ -70,12 +71,12 @@ class Limit(StrEnum):
 LEAST_LIMITS = frozenset({Limit.DE_IDENTIFICATION, Limit.ACCESS_CONTROL})
 
 
-class _Frozen(BaseModel):
+class _Strict(Frozen):
     # No input in errors: it may be what somebody wrote about patients.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, hide_input_in_errors=True)
 
 
-class Range(_Frozen):
+class Range(_Strict):
     """The data that a request is about. sources: collections. level: the highest, clause 5.5. uses: what is done with it."""
 
     sources: tuple[_Id, ...] = Field(min_length=1, max_length=MOST_MEMBERS)
@@ -95,7 +96,7 @@ class Range(_Frozen):
         )
 
 
-class Application(_Frozen):
+class Application(_Strict):
     """What the applicant states (5.6.2-a); each text in a sentence or more. members: ids of the project group, beside the
     applicant. scenario: for what and where. logic: how the data is used. effect: on personal information. days: wanted term.
     Raises pydantic's ValidationError, which is a ValueError, on values that are missing or outside these."""
@@ -114,7 +115,7 @@ class Application(_Frozen):
         return _each_once(values)
 
 
-class Approval(_Frozen):
+class Approval(_Strict):
     """What the reviewer grants (5.6.2-b). days: the term, from the moment of approval. limits: at least de-identification and
     access control. Raises ValidationError as `Application` does."""
 
@@ -131,7 +132,7 @@ class Approval(_Frozen):
         return _each_once(values)
 
 
-class Event(_Frozen):
+class Event(_Strict):
     """One line of the file: who, when, what. index: from 0. previous: SHA-256 of the line before. reasons: of a review or
     a revocation."""
 

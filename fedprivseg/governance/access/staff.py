@@ -7,16 +7,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fedprivseg.core.config import read_toml, validated
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.model import Frozen
 from fedprivseg.governance.access.roles import Action, Staff, Title
 
 
-class _Member(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Member(Frozen):
     id: str
     title: Title
     department: str
@@ -25,9 +24,7 @@ class _Member(BaseModel):
     rights: tuple[Literal[Action.SAVE, Action.COPY, Action.PRINT, Action.DOWNLOAD], ...] = ()
 
 
-class _StaffFile(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _StaffFile(Frozen):
     staff: tuple[_Member, ...] = Field(min_length=1)
 
 

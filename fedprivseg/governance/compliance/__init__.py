@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from fedprivseg.core.documents import damaged, read_json
 from fedprivseg.core.files import write_text
+from fedprivseg.core.model import Frozen
 from fedprivseg.governance.compliance import (
     access_clauses,
     collection_clauses,
@@ -30,11 +31,9 @@ COMPLIANCE = "compliance.json"
 _COMPARE = "Keep the files as evidence and compare them with a backup: fedprivseg ledger verify."
 
 
-class Finding(BaseModel):
+class Finding(Frozen):
     """One clause. evidence: where to look: ledger lines as ``site:index``, files of the run, rules. mend: what would help, for
     a clause that is broken."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     clause: str
     asks: str

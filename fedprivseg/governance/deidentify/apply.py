@@ -19,8 +19,8 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
-from fedprivseg.core.disk import write_whole
 from fedprivseg.core.errors import DataError, FolderError, RequestError
+from fedprivseg.core.files import write_durably
 from fedprivseg.governance.deidentify import counts, images
 from fedprivseg.governance.deidentify import images_keyed as keyed_images
 from fedprivseg.governance.deidentify import tables as records
@@ -81,7 +81,7 @@ def deidentify(
     if drawn and key is not None and secret is not None:
         secret.keep(key)  # before the file that only it opens
     try:
-        write_whole(target, [body])
+        write_durably(target, [body])
     except OSError as fault:
         raise FolderError(
             f"{target.name!r} cannot be written ({fault.strerror or type(fault).__name__}); its folder must exist."

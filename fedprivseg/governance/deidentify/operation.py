@@ -22,7 +22,8 @@ from typing import ClassVar, Generic, TypeVar, final
 import numpy as np
 
 from fedprivseg.core.errors import RequestError
-from fedprivseg.crypto.identity import read_secret, write_secret
+from fedprivseg.core.files import write_secret
+from fedprivseg.crypto.identity import read_secret
 from fedprivseg.governance.policy.technique_table import Technique
 
 SECRET_BYTES = 32

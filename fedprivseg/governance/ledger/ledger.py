@@ -26,6 +26,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn, final
 
 from fedprivseg.core.errors import LedgerError
+from fedprivseg.core.files import sync_folder, write_durably
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto import identity
 from fedprivseg.crypto.identity import SiteKey, canonical
@@ -176,7 +177,7 @@ class Ledger:
         return canonical({**head, "signature": self._key.sign(canonical(head)).hex()}).decode("ascii")
 
     def _write_head(self) -> None:
-        _replace(_head_path(self.path), self.head().encode("ascii") + b"\n")
+        write_durably(_head_path(self.path), [self.head().encode("ascii") + b"\n"])
 
     def _resume(self) -> None:
         """Take up the chain where it ended, or begin it. The head comes first, so a ledger never lacks one."""
@@ -205,7 +206,7 @@ class Ledger:
         elif head.lines:
             _fault(self.path, 1, f"is missing: the file is gone, and its head counts {head.lines} lines")
         if torn:
-            _replace(self.path.with_name(f"{self.path.name}.torn-{_hash(torn)[:16]}{_WAITING}"), torn)
+            write_durably(self.path.with_name(f"{self.path.name}.torn-{_hash(torn)[:16]}{_WAITING}"), [torn])
             os.truncate(self.path, self._size)
         if not self._lines:
             self._append("key", {"format": FORMAT, "public_key": self.public_hex})
@@ -412,26 +413,7 @@ def _write_line(path: Path, raw: bytes, *, expected: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     if new:
-        _sync_folder(path)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a reader sees the old file or the new one, also after a power cut."""
-    fresh = path.with_name(f"{path.name}.new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
-    _sync_folder(path)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(path.parent)
 
 
 def _is_fact(value: object) -> bool:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.model import Frozen
 from fedprivseg.governance.ledger.ledger import SIDES, SUBJECTS, Line
 
 CLAUSE = "5.3.2-a"
@@ -26,11 +27,7 @@ RECIPIENT = "recipient"
 """The fact that names who got a payload. A line without it went to the server of its run."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Contact(_Frozen):
+class Contact(Frozen):
     """Who is told of a leak. role: such as ``data protection officer``. reach: an office's number or address, no person's.
     hours: within how many after discovery. levels: of which sensitivity (5.5)."""
 
@@ -47,7 +44,7 @@ class Contact(_Frozen):
         return tuple(sorted(set(levels)))
 
 
-class ResponsePlan(_Frozen):
+class ResponsePlan(Frozen):
     """A site's plan for a leak: each role once, and somebody for the highest level, or it is no plan."""
 
     contacts: tuple[Contact, ...] = Field(min_length=1)

@@ -25,8 +25,9 @@ from typing import TypeVar, final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fedprivseg.core.disk import sync_folder, write_whole
 from fedprivseg.core.errors import FedprivsegError, RequestError
+from fedprivseg.core.files import sync_folder, write_durably
+from fedprivseg.core.model import Frozen
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.crypto.sealed_files import SealingKey
 
@@ -48,10 +49,8 @@ class ArchiveError(FedprivsegError):
 
 
 @final
-class Member(BaseModel):
+class Member(Frozen):
     """One file. name: its parts are joined by ``/``. size: in bytes. sha256: of its content, in hex."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     size: int = Field(ge=0)
@@ -90,7 +89,7 @@ def write(target: Path, key: SealingKey, name: str, record: Record, sources: Seq
     if target.exists() or target.is_symlink():
         raise RequestError(f"{target.name} exists already, and nothing is written over. Choose another name.")
     with disk(target.name, "written"):
-        write_whole(target, key.seal_stream(name, _content(record, sources)))
+        write_durably(target, key.seal_stream(name, _content(record, sources)))
 
 
 def opened(source: Path, key: SealingKey, name: str, model: type[Contents]) -> tuple[Contents, _Reader]:

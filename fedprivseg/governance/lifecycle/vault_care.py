@@ -22,9 +22,9 @@ from functools import partial
 from pathlib import Path
 
 from fedprivseg.core.errors import FedprivsegError, RequestError
+from fedprivseg.core.files import write_secret
 from fedprivseg.core.records import PHASES
 from fedprivseg.core.runfolder import home_of
-from fedprivseg.crypto.identity import write_secret
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import OPENED, data_manager
 from fedprivseg.governance.ledger import ledger

@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from fedprivseg.core.accounts import begin_again
 from fedprivseg.core.documents import damaged, read_json
@@ -28,6 +28,7 @@ from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.lock import alone
 from fedprivseg.core.method_card import MethodCard
+from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import digest
 from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import KEY, REGISTER, home_of, station_folder
@@ -60,20 +61,16 @@ OWN_SLICES = ("training-slices", "training-owners", "testing-slices", "testing-o
 """What a vault holds of its own images alone, and whose they are; everything else in it has been taught by a method."""
 
 
-class Deleted(BaseModel):
+class Deleted(Frozen):
     """One file that is gone: where it was, relative to the run, and the SHA-256 of what it held."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     sha256: str
 
 
-class Withdrawal(BaseModel):
+class Withdrawal(Frozen):
     """What was done for one subject. pseudonym: the subject, as the site alone can tell. line: where the site's ledger says
     so. shards, models: what was deleted at the server; at_sites: at the sites."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: str
     pseudonym: str

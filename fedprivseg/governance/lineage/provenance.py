@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from fedprivseg.core.model import Frozen
 from fedprivseg.governance.ledger.ledger import Line
 
 Lane = Literal["site", "gate", "server"]
@@ -26,11 +25,7 @@ Sort = Literal[
 LANES: tuple[Lane, ...] = ("site", "gate", "server")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Reference(_Frozen):
+class Reference(Frozen):
     """A line of a ledger. ledger: a site's name, or ``server``. line: its index, from 0. time: UTC, ISO 8601."""
 
     ledger: str
@@ -47,7 +42,7 @@ class Reference(_Frozen):
         return f"{self.ledger}:{self.line}"
 
 
-class Part(_Frozen):
+class Part(Frozen):
     """One piece of a form: a file, a shard, a payload. sha256: of its bytes, empty where no ledger says it. here: whether it
     lies there now; None for what passed and lies nowhere."""
 
@@ -56,7 +51,7 @@ class Part(_Frozen):
     here: bool | None = None
 
 
-class Form(_Frozen):
+class Form(Frozen):
     """One form that the data took. id: unique in its trace. act: what made it, in words. holder: who was responsible for it.
     done: what was done to it, step by step. protections: what stands between it and others; lacking: what does not. level: of
     T/SCGS 313008-2024 clause 5.5, None where no ledger states one. time: UTC, ISO 8601, of the line that tells of it.
@@ -81,7 +76,7 @@ class Form(_Frozen):
     ended: Reference | None = None
 
 
-class Trace(_Frozen):
+class Trace(Frozen):
     """The life of one patient's data or, at the server, of one shard. subject: a pseudonym; at the server the shard's SHA-256.
     label: what stands for it in names and titles. role: what it was used for. keys: public keys (hex) by holder. notes: what
     cannot be told, in sentences."""

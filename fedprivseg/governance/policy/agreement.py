@@ -11,9 +11,10 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import Decision, Kind
 from fedprivseg.crypto.identity import SiteKey, canonical, verify
 from fedprivseg.governance.policy.profile import Purpose
@@ -22,11 +23,7 @@ CLAUSE = "5.3.2-a"
 PARTIES: tuple[Literal["site", "server"], ...] = ("site", "server")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class BreachPlan(_Frozen):
+class BreachPlan(Frozen):
     """What happens if data leaks. contact: a role or an office, no person. hours: within how many it is told."""
 
     contact: str = Field(min_length=3)
@@ -34,7 +31,7 @@ class BreachPlan(_Frozen):
     steps: tuple[str, ...] = Field(min_length=1)
 
 
-class Terms(_Frozen):
+class Terms(Frozen):
     """What the parties agree on. start, end: first and last day. site, server: names; site_key, server_key: their public
     keys (hex)."""
 
@@ -67,7 +64,7 @@ class Terms(_Frozen):
         return hashlib.sha256(self.signed_bytes()).hexdigest()
 
 
-class Agreement(_Frozen):
+class Agreement(Frozen):
     """The terms with the signatures of both parties (hex), empty while one is missing."""
 
     terms: Terms

@@ -18,16 +18,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import Kind
 from fedprivseg.governance.policy.technique_table import CLAUSE, Grade, Technique, Verdict, advice
 
 
-class Grading(BaseModel):
+class Grading(Frozen):
     """The place of kinds of payloads in Table 2. unadvised: what happens to what the table advises against."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     of: tuple[Kind, ...] = Field(min_length=1)
     utility: Grade

@@ -17,10 +17,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from fedprivseg.core.config import AdmissionConfig, Name, RawSharing, read_toml, validated
 from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import Kind
 from fedprivseg.governance.policy.grading import Grading
 
@@ -34,11 +35,7 @@ EncryptFrom = Literal[1, 2, 3, 4, 5, "never"]
 """From which level on what leaves is encrypted to the server's key."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Demand(_Frozen):
+class Demand(Frozen):
     """A protection without which payloads of a kind stay. at_least, at_most: bounds on its parameters, by name."""
 
     of: Literal["image-code", "mask-code"]
@@ -59,7 +56,7 @@ class Demand(_Frozen):
         return f"{self.protection}{' with ' if bounds else ''}{' and '.join(bounds)} on every {self.of}"
 
 
-class SitePolicy(_Frozen):
+class SitePolicy(Frozen):
     """What one site lets happen. The defaults allow nothing.
 
     kinds: payload kinds that may leave. purposes: what for. max_level: the highest sensitivity of what leaves.

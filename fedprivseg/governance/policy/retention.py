@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.model import Frozen
 from fedprivseg.governance.policy.levels import DataClass
 
 CLAUSES = ("5.7-b", "5.8-b")
@@ -26,11 +27,7 @@ CLAUSES = ("5.7-b", "5.8-b")
 Act = Literal["archive", "destroy", "review"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Term(_Frozen):
+class Term(Frozen):
     """A length of time: full years, then days."""
 
     years: int = Field(default=0, ge=0, le=200)
@@ -53,7 +50,7 @@ class Term(_Frozen):
             ) from None
 
 
-class Rule(_Frozen):
+class Rule(Frozen):
     """How long data of one class and of some levels is kept, counted from the day on which it was made.
 
     archive_after: when it is archived and leaves daily use, None for never. destroy_after: when it is destroyed. basis: the
@@ -82,7 +79,7 @@ class Rule(_Frozen):
         return self
 
 
-class Schedule(_Frozen):
+class Schedule(Frozen):
     """The rules of a site: at most one for each class and level."""
 
     rules: tuple[Rule, ...] = Field(min_length=1)

@@ -13,10 +13,11 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.documents import content_of, damaged
+from fedprivseg.core.model import Frozen
 
 if TYPE_CHECKING:  # who starts a simulation needs no Flower for the variable's name
     from flwr.app import Context
@@ -28,10 +29,8 @@ STATIONS = "FEDPRIVSEG_STATIONS"
 """Environment variable: the folder that holds ``<site>/station.json`` of every simulated site."""
 
 
-class StationFile(BaseModel):
+class StationFile(Frozen):
     """A site's own settings, written by the hospital (or by the simulation for its simulated hospitals)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: SiteConfig
     data: DataConfig

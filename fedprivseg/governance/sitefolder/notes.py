@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from fedprivseg.core.disk import locked, write_whole
 from fedprivseg.core.documents import content_of, read_document, stamped
+from fedprivseg.core.files import write_durably
+from fedprivseg.core.lock import locked
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.sitefolder.vault import is_sealed, sealing_key
 
@@ -67,7 +68,7 @@ class Notes:
 
     def _put(self, name: str, body: bytes) -> None:
         path = self.path(name)
-        write_whole(path, [body if self.key is None else self.key.seal(path.name, body)])
+        write_durably(path, [body if self.key is None else self.key.seal(path.name, body)])
 
     def add(self, name: str, text: str) -> None:
         """Put `text` at the end of the note; one process after the other."""

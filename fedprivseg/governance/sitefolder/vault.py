@@ -12,9 +12,9 @@ from safetensors.numpy import load as read_safetensors
 from safetensors.numpy import save as write_safetensors
 
 from fedprivseg.core.arrays import load_arrays, save_arrays
-from fedprivseg.core.disk import write_whole
 from fedprivseg.core.documents import content_of
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import write_durably
 from fedprivseg.crypto.sealed_files import SealingKey, wants_passphrase
 from fedprivseg.governance.policy.profile import read_policy
 
@@ -65,7 +65,7 @@ class Vault:
             save_arrays(path, arrays)
             return
         content = {key: np.asarray(value, order="C") for key, value in arrays.items()}
-        write_whole(path, [self._key.seal(path.name, write_safetensors(content))])
+        write_durably(path, [self._key.seal(path.name, write_safetensors(content))])
 
     def load(self, name: str) -> dict[str, np.ndarray]:
         """What was saved under `name`. Raises FolderError if nothing was or the file is not as it was saved, SealError if one

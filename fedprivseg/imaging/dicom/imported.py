@@ -12,19 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from fedprivseg.core.errors import DataError
+from fedprivseg.core.model import Frozen
 
 IMPORTED = "imported.json"
 """In the folder that an import wrote, and in a release that was made of it."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ImportedSeries(_Frozen):
+class ImportedSeries(Frozen):
     """One series. data_class: of Table 1 (5.1.3). images: how many, frames counted. level: of clause 5.5, with what raised it.
     removed: keywords of the attributes that were taken out or emptied. files: NIfTI files, relative to the import's folder."""
 
@@ -38,7 +35,7 @@ class ImportedSeries(_Frozen):
     files: tuple[str, ...] = ()
 
 
-class ImportedSubject(_Frozen):
+class ImportedSubject(Frozen):
     """One patient's series."""
 
     series: tuple[ImportedSeries, ...] = Field(min_length=1)
@@ -49,7 +46,7 @@ class ImportedSubject(_Frozen):
         return max(each.level for each in self.series)
 
 
-class Imported(_Frozen):
+class Imported(Frozen):
     """The whole file. history: what was done to every image, oldest first. subjects: by pseudonym."""
 
     format: Literal[1] = 1

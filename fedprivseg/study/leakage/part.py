@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from fedprivseg.core.arrays import load_arrays, save_arrays
 from fedprivseg.core.documents import damaged, read_document, write_document
 from fedprivseg.core.leakage_result import AGAIN, Inferred, Redrawn
+from fedprivseg.core.model import Frozen
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,7 @@ def without(site: str, subject: str, *whys: str) -> list[Piece]:
     return [Piece(f"{site}.{subject}", f"{site}.{subject}", lambda: Part(left_out=whys))]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Record(Frozen):
     stamp: str
     redrawn: tuple[Redrawn, ...]
     inferred: tuple[Inferred, ...]

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedprivseg.core.disk import write_whole
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import write_durably
 from fedprivseg.crypto import sealed_files
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.crypto.sealed_files import SealError, SealingKey
@@ -271,7 +271,9 @@ def forge(target: Path, members: list[dict[str, Any]], contents: list[bytes], mo
     record = STUDY | {"members": members, "made": MADE.isoformat(), "keep_until": "2036-03-01"}
     head = canonical(record)
     body = b"".join(zlib.compress(content) for content in contents)
-    write_whole(target, [KEY.seal("fedprivseg archive 1: study-7", len(head).to_bytes(8, "big") + head + body + more)])
+    write_durably(
+        target, [KEY.seal("fedprivseg archive 1: study-7", len(head).to_bytes(8, "big") + head + body + more)]
+    )
 
 
 def test_a_file_that_is_not_what_the_manifest_says_restores_nothing(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from collections.abc import Collection
 
 from pydantic import ValidationError
 
-from fedprivseg.core.disk import write_whole
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import write_durably
 from fedprivseg.governance.access.roles import Title
 from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, taken_in
 from fedprivseg.governance.lifecycle import inventory
@@ -42,7 +42,7 @@ def order(custody: Custody, by: str, reason: str, *, media: str = "", with_model
         )
     stated = draw_up(custody, by, reason, media, with_models)
     refuse(stated, means(custody, stated), custody.now.date(), approval=False)
-    write_whole(custody.path(stated.id, "order"), [stated.model_dump_json(indent=1).encode()])
+    write_durably(custody.path(stated.id, "order"), [stated.model_dump_json(indent=1).encode()])
     custody.write(
         {
             "by": by,
@@ -68,7 +68,7 @@ def approve(custody: Custody, by: str) -> Order:
         raise RequestError(f"{stated.id} is approved already; carry it out: fedprivseg destroy carry-out")
     approved = stated.approve(by, custody.now.date())
     refuse(approved, means(custody, approved), custody.now.date())
-    write_whole(custody.path(stated.id, "order"), [approved.model_dump_json(indent=1).encode()])
+    write_durably(custody.path(stated.id, "order"), [approved.model_dump_json(indent=1).encode()])
     custody.write(
         {
             "by": by,

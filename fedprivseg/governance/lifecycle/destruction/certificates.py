@@ -12,9 +12,10 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from fedprivseg.core.errors import FedprivsegError, RequestError
+from fedprivseg.core.model import Frozen
 from fedprivseg.crypto.identity import SiteKey, canonical, verify
 from fedprivseg.governance.ledger.ledger import Fact
 from fedprivseg.governance.lifecycle.destruction.order import Means, Method, Order
@@ -29,11 +30,7 @@ class DestructionError(FedprivsegError):
         self.left = left
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Item(_Frozen):
+class Item(Frozen):
     """One thing that was destroyed. number: its place in the order. id: of a file the SHA-256 that it had, of a key its id in
     the headers of sealed files, of a shard its id at the server. size: in bytes. medium: what could be told of a file's."""
 
@@ -45,7 +42,7 @@ class Item(_Frozen):
     medium: str = ""
 
 
-class Certificate(_Frozen):
+class Certificate(Frozen):
     """That an order was carried out, signed by the site. It holds no path, and no content but digests."""
 
     format: Literal["fedprivseg destruction 1"] = "fedprivseg destruction 1"
@@ -112,7 +109,7 @@ class Certificate(_Frozen):
         }
 
 
-class Begun(_Frozen):
+class Begun(Frozen):
     """What was found before anything was touched: enough to go on after a kill, and no path. headers: of sealed copies."""
 
     format: Literal["fedprivseg destruction begun 1"] = "fedprivseg destruction begun 1"

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from fedprivseg.core.disk import locked, overwrite, sync_folder, write_whole
 from fedprivseg.core.errors import FedprivsegError, RequestError
+from fedprivseg.core.files import overwrite, sync_folder, write_durably
+from fedprivseg.core.lock import locked
 from fedprivseg.crypto.key_store import KeyFile
 from fedprivseg.crypto.sealed_files import HEADER_BYTES, SealError, SealingKey
 from fedprivseg.governance.lifecycle.destruction.certificates import (
@@ -57,7 +58,7 @@ def destroy(order: Order, means: Means, now: datetime) -> Certificate:
         if (done := certified(order, means)) is not None:
             return done
         if not record.exists():
-            write_whole(record, [_examine(order, means, now).to_json(means.key)])
+            write_durably(record, [_examine(order, means, now).to_json(means.key)])
         with locked(record, wait=False):
             return certified(order, means) or _carry_out(order, means, now, read_begun(record, order, means))
     except BlockingIOError:
@@ -86,7 +87,7 @@ def _carry_out(order: Order, means: Means, now: datetime, begun: Begun) -> Certi
         )
     certificate = _certificate(order, means, begun, checks, now)
     try:
-        write_whole(means.records / f"{order.id}.certificate.json", [certificate.to_json().encode("ascii")])
+        write_durably(means.records / f"{order.id}.certificate.json", [certificate.to_json().encode("ascii")])
     except OSError as fault:
         raise DestructionError(
             f"everything is destroyed, but the certificate could not be written ({fault.strerror or type(fault).__name__}). "

@@ -16,9 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.model import Frozen
 from fedprivseg.crypto.identity import SiteKey, canonical
 from fedprivseg.crypto.key_store import KeyHolder
 from fedprivseg.governance.policy.levels import DataClass
@@ -83,11 +84,7 @@ def requirement(data_class: DataClass, level: int) -> Requirement:
     raise RequestError(f"the sensitivity level {level} does not exist; levels are 1, 2, 3, 4, 5.")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Copy(_Frozen):
+class Copy(Frozen):
     """One file. name: its logical name, if it is sealed. stays: it is not removed, but must be unreadable afterwards (a copy on
     a medium that cannot be written). form: ``ordered``, what the order's method supposes; ``plain``, never sealed: overwritten,
     and its medium counts, whatever the order's method; ``list``, who took part and no image: overwritten, and no matter for
@@ -99,7 +96,7 @@ class Copy(_Frozen):
     form: Literal["ordered", "plain", "list"] = "ordered"
 
 
-class Order(_Frozen):
+class Order(Frozen):
     """What is to be destroyed, and on whose word.
 
     id: 1 to 64 of ``a-z 0-9 -``. object: what it is, by a pseudonym. copies: every file. keys: the names of keys that are

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from fedprivseg.core.disk import overwrite
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import overwrite
 from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.records import digest
 from fedprivseg.crypto.key_store import KeyFile

@@ -18,8 +18,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
-from fedprivseg.core.disk import locked
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.lock import locked
 from fedprivseg.crypto.identity import SiteKey, verify
 from fedprivseg.crypto.key_store import KeyFile
 from fedprivseg.crypto.keyring import KeyRing
@@ -625,7 +625,7 @@ def test_if_the_record_cannot_be_written_nothing_is_destroyed(
 def test_a_certificate_that_could_not_be_written_is_written_the_next_time(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = module.write_whole
+    write = module.write_durably
 
     def unlucky(path: Path, parts: Any) -> None:
         if "certificate" in path.name:
@@ -633,7 +633,7 @@ def test_a_certificate_that_could_not_be_written_is_written_the_next_time(
         write(path, parts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_whole", unlucky)
+        patch.setattr(module, "write_durably", unlucky)
         with pytest.raises(DestructionError, match="everything is destroyed, but the certificate could not") as caught:
             destroy(site.order, site.means, NOW)
     assert caught.value.left == ()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedprivseg.core.disk import overwrite, write_whole
+from fedprivseg.core.files import overwrite, write_durably
 
 CONTENT = b"the encoder of a centre"
 
@@ -23,14 +23,14 @@ def test_a_write_that_fails_leaves_the_old_file_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     path = tmp_path / "state"
-    write_whole(path, [b"o", b"ld"])
+    write_durably(path, [b"o", b"ld"])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
         with pytest.raises(OSError, match="No space left"):
-            write_whole(path, [b"new"])
+            write_durably(path, [b"new"])
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("state", b"old")]
-    write_whole(path, [b"new"])
+    write_durably(path, [b"new"])
     assert path.read_bytes() == b"new"
 
 
