@@ -11,6 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedprivseg.core.expected import Array, Expected
 from fedprivseg.core.measures import dice
+from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import MEASURES, Grid, Kind, Order, Payload, Slices, digest
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.crypto.identity import SiteKey, statement
@@ -110,7 +111,9 @@ class FakeFederation:
     def __init__(self, method, sites, folder: Path, seed: int = 0, lost=()) -> None:
         # Flower's messages ask who they are from; engines say so.
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
-        self.method, self.seed, self.folder = method, seed, folder
+        self.method, self.seed = method, seed
+        self.models = ModelStore(folder)
+        self.save_model, self.load_model = self.models.save, self.models.load
         folder.mkdir(parents=True, exist_ok=True)
         self.grid = sites[0].grid
         self.all = {site.name: site for site in sites}

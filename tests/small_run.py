@@ -10,7 +10,7 @@ import numpy as np
 from conftest import ROOT, tiny_settings
 
 from fedprivseg.core.records import Kind, digest
-from fedprivseg.core.runfolder import KEY
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger
@@ -40,9 +40,9 @@ def small_run(folder: Path, phantom: Path, *settings: str) -> Path:
     keys = {}
     for site in scenario.sites:
         home = folder / "sites" / site.name
-        key = SiteKey.load(home / "vault" / KEY) if (home / "vault" / KEY).exists() else None
+        key = SiteKey.load(SiteFolder(home).key) if (SiteFolder(home).key).exists() else None
         vault = open_vault(home)
-        key = key or SiteKey.create(home / "vault" / KEY)
+        key = key or SiteKey.create(SiteFolder(home).key)
         keys[site.name] = key.public_hex
         for name in ("training-slices", "prediction-00000-ed"):
             vault.save(name, {"images": draw.random((4, 16, 16), np.float32)})

@@ -37,10 +37,10 @@ def key(
     ] = False,
 ) -> None:
     """Make a sealing key for a site that has none. Keep a copy of it, elsewhere: no backup holds it."""
-    from fedprivseg.core.runfolder import home_of
+    from fedprivseg.core.runfolder import RunFolder
     from fedprivseg.governance.lifecycle.vault_care import make_key
 
-    home_of(run_folder, site)  # before anybody is asked for a passphrase
+    RunFolder(run_folder).site_named(site)  # before anybody is asked for a passphrase
     made = make_key(run_folder, site, new_passphrase() if passphrase else None)
     typer.echo(f"{site}: sealing.key made, id {made.id}; keep a copy of it elsewhere, without it nothing sealed opens")
 
@@ -70,10 +70,10 @@ def restore(
 ) -> None:
     """Verify a backup and bring a site's folder back from it, with its key. Restores over nothing, and no backup that is older
     than a withdrawal of consent."""
-    from fedprivseg.core.runfolder import home_of
+    from fedprivseg.core.runfolder import RunFolder
     from fedprivseg.governance.lifecycle.vault_care import recover
 
-    home_of(run_folder, site)
+    RunFolder(run_folder).site_named(site)
     made = recover(source, run_folder, site, key_file, _passphrase_for(key_file))
     typer.echo(f"{site}: {len(made.members)} files restored as they were on {made.made:%Y-%m-%d %H:%M} UTC")
 
@@ -128,10 +128,10 @@ def show(
 def passphrase_of(run_folder: Path, site: str) -> str | None:
     """The passphrase of a site's sealing key, if it is under one. Raises FolderError, RequestError for the wrong run or site,
     or if there is nobody to ask."""
-    from fedprivseg.core.runfolder import home_of
+    from fedprivseg.core.runfolder import RunFolder
     from fedprivseg.governance.sitefolder.vault import SEALING_KEY
 
-    return _passphrase_for(home_of(run_folder, site) / SEALING_KEY)
+    return _passphrase_for(RunFolder(run_folder).site_named(site).path / SEALING_KEY)
 
 
 def new_passphrase() -> str:

@@ -1,4 +1,7 @@
-"""Where what lies in a run's folder: every path of a run, of its server and of its sites."""
+"""Where what lies in a run's folder: every path of a run, of its server and of its sites.
+
+The names of files are an interface: run folders of earlier releases are read by them.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from fedprivseg.core.results import read_scenario
 
 KEY = "key.pem"
 """The private key of a party: in the vault of a site, in the folder of the server."""
-REGISTER, AGREEMENT = "consent.csv", "agreement.json"
-"""Files in a site's folder."""
 
 
 @final
@@ -38,18 +39,48 @@ class SiteFolder:
 
     @property
     def policy(self) -> Path:
-        """What may leave the site."""
+        """What may leave the site, for what and under which protections."""
         return self.path / "policy.toml"
 
     @property
     def agreement(self) -> Path:
         """The data-use agreement that the site has on file."""
-        return self.path / AGREEMENT
+        return self.path / "agreement.json"
 
     @property
     def register(self) -> Path:
         """The register of consent."""
-        return self.path / REGISTER
+        return self.path / "consent.csv"
+
+    @property
+    def response_plan(self) -> Path:
+        """What the site does when data has leaked."""
+        return self.path / "response.toml"
+
+    @property
+    def staff(self) -> Path:
+        """Who works at the site, in which role."""
+        return self.path / "staff.toml"
+
+    @property
+    def records(self) -> Path:
+        """The index of what can be asked for."""
+        return self.path / "records.jsonl"
+
+    @property
+    def accounts(self) -> Path:
+        """The accounts of patients."""
+        return self.path / "accounts.jsonl"
+
+    @property
+    def requests(self) -> Path:
+        """Requests for access."""
+        return self.path / "requests.jsonl"
+
+    @property
+    def cedar(self) -> Path:
+        """A folder: the site's own rules of access."""
+        return self.path / "cedar"
 
     @property
     def ledger(self) -> Path:
@@ -57,14 +88,39 @@ class SiteFolder:
         return self.path / "ledger.jsonl"
 
     @property
+    def enrolment(self) -> Path:
+        """Who was enrolled, of which level, on which day."""
+        return self.path / "intake.json"
+
+    @property
+    def cohort(self) -> Path:
+        """Who takes part, and on which side of the split."""
+        return self.path / "cohort.json"
+
+    @property
+    def predictions(self) -> Path:
+        """A folder: masks of the test subjects on the grid of their images."""
+        return self.path / "predictions"
+
+    @property
+    def progress(self) -> Path:
+        """How far the site is."""
+        return self.path / "progress.json"
+
+    @property
     def vault(self) -> Path:
-        """Keys, encoders and state of the site."""
+        """A folder: keys, encoders and state of the site."""
         return self.path / "vault"
 
     @property
     def key(self) -> Path:
         """The site's private key."""
         return self.vault / KEY
+
+    @property
+    def sealing_key(self) -> Path:
+        """The key with which the vault is encrypted at rest; there is none where the site's policy does not ask for it."""
+        return self.path / "sealing.key"
 
 
 @final
@@ -84,19 +140,42 @@ class ServerFolder:
         return self.path / KEY
 
     @property
+    def encryption_key(self) -> Path:
+        """The private key to which sites encrypt."""
+        return self.path / "encryption.pem"
+
+    @property
     def ledger(self) -> Path:
         """The server's ledger."""
         return self.path / "ledger.jsonl"
+
+    @property
+    def identities(self) -> Path:
+        """The public key of each site, noted when it first spoke."""
+        return self.path / "identities.json"
+
+    @property
+    def accounts(self) -> Path:
+        """What each site cost and how it fared."""
+        return self.path / "accounts.json"
+
+    @property
+    def progress(self) -> Path:
+        """How far the server is."""
+        return self.path / "progress.json"
 
     @property
     def codes(self) -> Path:
         """Verified shards, a folder for each site."""
         return self.path / "codes"
 
-    @property
-    def metrics(self) -> Path:
-        """What each site measured."""
-        return self.path / "metrics"
+    def shards(self, site: str) -> list[Path]:
+        """The files of what the server keeps of a site's codes, images or weights, sorted."""
+        return sorted((self.codes / site).rglob("*.safetensors"))
+
+    def metrics(self, site: str) -> Path:
+        """What the site measured."""
+        return self.path / "metrics" / f"{site}.safetensors"
 
 
 @final
@@ -111,6 +190,56 @@ class RunFolder:
     path: Path
 
     @property
+    def scenario(self) -> Path:
+        """What is run."""
+        return self.path / "scenario.json"
+
+    @property
+    def method_card(self) -> Path:
+        """What the run's method is, for who knows no method."""
+        return self.path / "method.json"
+
+    @property
+    def run_id(self) -> Path:
+        """The id that the run's signatures carry."""
+        return self.path / "run-id"
+
+    @property
+    def result(self) -> Path:
+        """What was measured."""
+        return self.path / "result.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The same as a table."""
+        return self.path / "metrics.csv"
+
+    @property
+    def compliance(self) -> Path:
+        """Which clauses were kept."""
+        return self.path / "compliance.json"
+
+    @property
+    def attacks(self) -> Path:
+        """What attacks found."""
+        return self.path / "attacks.json"
+
+    @property
+    def attack_arrays(self) -> Path:
+        """What attacks reconstructed."""
+        return self.path / "attacks.safetensors"
+
+    @property
+    def withdrawals(self) -> Path:
+        """Withdrawals that were carried out."""
+        return self.path / "withdrawals.json"
+
+    @property
+    def report(self) -> Path:
+        """The run as a page."""
+        return self.path / "report.html"
+
+    @property
     def server(self) -> ServerFolder:
         """The server's folder."""
         return ServerFolder(self.path / "server")
@@ -119,17 +248,19 @@ class RunFolder:
         """The folder of the site `name`, whether it is there or not."""
         return SiteFolder(self.path / "sites" / name)
 
+    @property
+    def sites(self) -> list[SiteFolder]:
+        """The folders of sites that are there, sorted by name."""
+        return [SiteFolder(path) for path in sorted((self.path / "sites").glob("*")) if path.is_dir()]
 
-def station_folder(run: Path, site: str) -> Path:
-    """Where a simulated site's own folder lies in a run."""
-    return RunFolder(run).site(site).path
+    def site_named(self, name: str) -> SiteFolder:
+        """The folder of a site of the run's scenario; it may have been lost.
 
-
-def home_of(run: Path, site: str) -> Path:
-    """The folder of the hospital `site` in a run; it may have been lost. Raises FolderError if there is no run, RequestError
-    that names the sites if it is none of them."""
-    scenario = read_scenario(run)
-    names = sorted(each.name for each in scenario.sites)
-    if site not in names:
-        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
-    return station_folder(run, site)
+        Raises:
+            FolderError: there is no run.
+            RequestError: the run has no such site; it names those that it has.
+        """
+        names = sorted(site.name for site in read_scenario(self.path).sites)
+        if name not in names:
+            raise RequestError(f"unknown site {name!r}; the sites of this run are: {', '.join(names)}")
+        return self.site(name)

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from pydantic import Field
 
-from fedprivseg.core.arrays import load_arrays, save_arrays
 from fedprivseg.core.expected import MOST_LOSS, Array, Expected
 from fedprivseg.core.method_card import Sent
+from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import STRUCTURES, CrossSite, CurvePoint, Grid, Kind, Order, Payload
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.method import MEASURED, Action, Codes, Declaration, Federation, Method, Site, in_parts, part_of
@@ -25,6 +24,7 @@ from fedprivseg.methods.round_state import recall, remember
 from fedprivseg.methods.rounds import measure
 from fedprivseg.methods.training import (
     GLANCED,
+    MODEL,
     NET,
     StepsParameters,
     TrainingParameters,
@@ -196,7 +196,7 @@ class LocalOnly(Method):
                     mean = float(payload.arrays["dice"][known].mean())
                     federation.record(CrossSite(trained_at=origin, measured_at=site, dice=mean))
 
-    def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
+    def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1, with the site's own network."""
         return segment(_own(self, site), site, images, self.parameters)
 
@@ -271,7 +271,7 @@ class Pooled(Method):
         with federation.stage("measure"):
             return self.ask(federation, "measure", answers=packed(federation, weights, {}, 0))
 
-    def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
+    def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1."""
         return segment_as_kept(site, images, self.parameters)
 
@@ -282,8 +282,7 @@ class Pooled(Method):
         from fedprivseg.nets.baseline import weights_of
         from fedprivseg.nets.local_training import train_round
 
-        path = federation.folder / "model.safetensors"
-        if not path.exists():
+        if (kept := federation.load_model(MODEL)) is None:
             net, p = build(self.parameters, federation), self.parameters
             train_round(
                 net,
@@ -296,8 +295,9 @@ class Pooled(Method):
                 device=federation.device,
                 progress=lambda _, done, total: federation.progress("train pooled", done, total),
             )
-            save_arrays(path, weights_of(net))
-        return load_arrays(path)
+            kept = weights_of(net), {}
+            federation.save_model(MODEL, *kept)
+        return kept[0]
 
 
 def _all(rows: Codes) -> np.ndarray:

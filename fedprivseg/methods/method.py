@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -27,6 +26,7 @@ import numpy as np
 from fedprivseg.core.expected import MOST_MM, Array, Check, Expected
 from fedprivseg.core.method_card import MethodCard, Sent, What
 from fedprivseg.core.model import Frozen
+from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
 from fedprivseg.methods.effort import Effort
 
@@ -164,10 +164,6 @@ class Federation(Protocol):
         """torch device."""
 
     @property
-    def folder(self) -> Path:
-        """The server's own disk."""
-
-    @property
     def progress(self) -> Progress:
         """Called while something long is under way."""
 
@@ -201,6 +197,12 @@ class Federation(Protocol):
 
     def sent(self, site: str) -> int:
         """Bytes of payloads to and from `site` so far."""
+
+    def save_model(self, name: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, str] | None = None) -> None:
+        """Keep a model of the server's under `name` and register it; see `core.models`."""
+
+    def load_model(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
+        """The arrays and facts of a model that was kept under `name`, also by an earlier attempt; None if there is none."""
 
     def record(self, entry: Entry) -> None:
         """Keep an entry for the result; one that tells of the same thing replaces it."""
@@ -324,8 +326,8 @@ class Method(ABC):
         """The server half, from the first order to the last; returns each site's METRIC payload."""
 
     @abstractmethod
-    def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
-        """Class scores (N, 4, H, W) for slices (N, H, W) of that site, with its vault and the server's net."""
+    def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
+        """Class scores (N, 4, H, W) for slices (N, H, W) of that site, with its vault and the server's models."""
 
 
 class CodedMethod(Method):

@@ -15,16 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from fedprivseg.core.arrays import load_with_facts, save_arrays
 from fedprivseg.core.compute import Half
+from fedprivseg.core.errors import FolderError
 from fedprivseg.core.expected import MOST_CODE, Array, Expected
 from fedprivseg.core.method_card import Sent, What
+from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import STRUCTURES, Grid, Kind, Order, Payload
 from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
@@ -179,6 +179,8 @@ def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 
 _TRAIN_IMAGE, _TRAIN_MASK = ("view", "image encoder", "float16"), ("view", "mask encoder", "float16")
+_MAPPING = "mapping"
+"""The name under which the server keeps the segmentation network."""
 _TEST_IMAGE = ("image encoder", "float16")
 
 
@@ -342,13 +344,16 @@ class PrivacySF(CodedMethod):
         with federation.stage("measure"):
             return self.ask(federation, "measure")
 
-    def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
+    def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1: encode, map, decode, average the views."""
         from fedprivseg.nets.fitting import encode, scores
         from fedprivseg.nets.test_time import together, view
 
         p = self.parameters
-        mapping = self._load(server_folder / "mapping.safetensors")
+        kept = models.load(_MAPPING)
+        if kept is None:
+            raise FolderError("the server has no segmentation network; run the scenario again into this folder")
+        mapping = self._restored(*kept)
         encoder, decoder = _image_encoder(self, site), _mask_codec(self, site).decoder
         parts = []
         for index in range(p.test_views):
@@ -437,9 +442,9 @@ class PrivacySF(CodedMethod):
         from fedprivseg.nets.descent import Schedule
         from fedprivseg.nets.fitting_mapping import fit_mapping
 
-        p, path = self.parameters, federation.folder / "mapping.safetensors"
-        if path.exists():
-            found = self._load(path)
+        p = self.parameters
+        if (kept := federation.load_model(_MAPPING)) is not None:
+            found = self._restored(*kept)
             if found.sites == federation.sites:
                 return found
         mapping = self._build(federation.sites, federation.seed)
@@ -458,13 +463,12 @@ class PrivacySF(CodedMethod):
             progress=lambda _, done, total: federation.progress("train mapping", done, total),
         )
         state = {name: value.cpu().numpy() for name, value in mapping.state_dict().items()}
-        save_arrays(path, state, {"sites": " ".join(mapping.sites)})
+        federation.save_model(_MAPPING, state, {"sites": " ".join(mapping.sites)})
         return mapping
 
-    def _load(self, path: Path) -> SiteMapping:
+    def _restored(self, state: Mapping[str, np.ndarray], facts: Mapping[str, str]) -> SiteMapping:
         import torch
 
-        state, facts = load_with_facts(path)
         mapping = self._build(tuple(facts["sites"].split()), 0)
         mapping.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
         return mapping.eval()

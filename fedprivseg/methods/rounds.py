@@ -13,14 +13,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fedprivseg.core.arrays import load_with_facts, save_arrays
 from fedprivseg.core.errors import QuorumError
 from fedprivseg.core.expected import MOST_BUDGET, MOST_LOSS, MOST_WEIGHT, Array, Check, Expected
+from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import Budget, CurvePoint, Grid, Kind, Order, Payload
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.methods.client_update import LocalRule, Trained, received_net, run_round, spent, trained_history
@@ -31,6 +30,7 @@ from fedprivseg.methods.secure_aggregation import LARGEST
 from fedprivseg.methods.training import (
     EXTRA,
     GLANCED,
+    MODEL,
     NET,
     RoundsParameters,
     SummableParameters,
@@ -224,9 +224,9 @@ class Rounds(Method):
         from fedprivseg.nets.baseline import statistics_names
 
         p = self.parameters
-        net, path = build(self.parameters, federation), federation.folder / "model.safetensors"
+        net = build(self.parameters, federation)
         aggregation = self.aggregation(len(federation.sites), statistics_names(net), federation.seed)
-        done, arrays = self._resume(path, aggregation, net)
+        done, arrays = self._resume(federation, aggregation, net)
         with federation.stage("train in rounds"):
             for number in range(done + 1, p.rounds + 1):
                 extra = aggregation.broadcast(number, arrays)
@@ -249,12 +249,12 @@ class Rounds(Method):
                     loss = updates[site].loss if site in updates and p.dp is None else None
                     federation.record(CurvePoint(number, site, loss, dices.get(site), federation.sent(site)))
                 # Last: a round that was cut short before its points were recorded is done again.
-                _save(path, number, arrays, aggregation.state())
+                _save(federation, number, arrays, aggregation.state())
         self._budgets(federation, aggregation)
         with federation.stage("measure"):
             return self.ask(federation, "measure", answers=packed(federation, arrays, {}, p.rounds))
 
-    def predict(self, site: Site, server_folder: Path, images: np.ndarray) -> np.ndarray:
+    def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1, with the network that the site kept."""
         return segment_as_kept(site, images, self.parameters)
 
@@ -281,14 +281,16 @@ class Rounds(Method):
             for site in federation.sites:
                 federation.record(replace(central, site=site))
 
-    def _resume(self, path: Path, aggregation: Aggregation, net: nn.Module) -> tuple[int, dict[str, np.ndarray]]:
+    def _resume(
+        self, federation: Federation, aggregation: Aggregation, net: nn.Module
+    ) -> tuple[int, dict[str, np.ndarray]]:
         """The last finished round and its arrays; round 0 has the initial weights."""
         from fedprivseg.nets.baseline import weights_of
 
-        if path.exists():
-            number, arrays, state = _load(path)
-            aggregation.restore(state)
-            return number, arrays
+        if (kept := federation.load_model(MODEL)) is not None:
+            found, facts = kept
+            aggregation.restore(under(found, STATE))
+            return int(facts["round"]), under(found, NET)
         home = self.local().stays_home(net)
         return 0, {name: value for name, value in weights_of(net).items() if name not in home}
 
@@ -341,13 +343,8 @@ def _summed(updates: Mapping[str, Update], arrays: Weights) -> Update:
     return Update(mean.arrays, {}, mean.weight, mean.steps, mean.loss)
 
 
-def _save(path: Path, number: int, arrays: Weights, state: Weights) -> None:
+def _save(federation: Federation, number: int, arrays: Weights, state: Weights) -> None:
     content = {NET + name: value for name, value in arrays.items()} | {
         STATE + name: value for name, value in state.items()
     }
-    save_arrays(path, content, {"round": str(number)})
-
-
-def _load(path: Path) -> tuple[int, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    found, facts = load_with_facts(path)
-    return int(facts["round"]), under(found, NET), under(found, STATE)
+    federation.save_model(MODEL, content, {"round": str(number)})

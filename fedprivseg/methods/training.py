@@ -102,6 +102,10 @@ GLANCED = Expected(
 """What `glanced` sends."""
 
 
+MODEL = "model"
+"""The name under which a server keeps the network that was averaged or trained."""
+
+
 def packed(federation: Federation, arrays: Weights, extra: Weights, number: int) -> dict[str, Payload]:
     """Weights for every site."""
     body = {NET + name: value for name, value in arrays.items()} | {EXTRA + name: v for name, v in extra.items()}

@@ -17,7 +17,7 @@ from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.lock import alone
 from fedprivseg.core.results import SCENARIO, read_scenario, write_scenario
-from fedprivseg.core.runfolder import AGREEMENT, home_of, station_folder
+from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, read_agreement
 from fedprivseg.governance.policy.preview import Parties, terms_of
@@ -41,8 +41,8 @@ def draft(folder: Path, scenario: Scenario, start: date | None = None, end: date
     check_folder(folder, scenario)
     if (folder / "result.json").exists():
         raise FolderError(f"{folder} holds a finished run; an agreement comes before it: choose another with --out")
-    homes = {site.name: station_folder(folder, site.name) for site in scenario.sites}
-    taken = [name for name, home in homes.items() if (home / AGREEMENT).exists()]
+    homes = {site.name: RunFolder(folder).site(site.name).path for site in scenario.sites}
+    taken = [name for name, home in homes.items() if (SiteFolder(home).agreement).exists()]
     if len(taken) == len(homes):
         raise FolderError(f"{folder} has an agreement of {', '.join(taken)} already; remove the file to draft another")
     stated = scenario.study.agreement
@@ -59,15 +59,15 @@ def draft(folder: Path, scenario: Scenario, start: date | None = None, end: date
             write_scenario(folder, scenario)
             begin_again(folder / "server")  # who was blocked for want of an agreement is asked again
             for name, home in homes.items():
-                if (home / AGREEMENT).exists():
+                if (SiteFolder(home).agreement).exists():
                     continue
                 home.mkdir(parents=True, exist_ok=True)
                 home.chmod(0o700)
                 terms = terms_of(config, scenario, name, exports, Parties(*keys_of(folder, name), None))
-                write_text(home / AGREEMENT, Agreement(terms=terms).model_dump_json(indent=1))
+                write_text(SiteFolder(home).agreement, Agreement(terms=terms).model_dump_json(indent=1))
     except OSError as fault:
         raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
-    return [home / AGREEMENT for home in homes.values()]
+    return [SiteFolder(home).agreement for home in homes.values()]
 
 
 def found(place: Path, sites: Sequence[str] = ()) -> dict[Path, Agreement]:
@@ -77,7 +77,7 @@ def found(place: Path, sites: Sequence[str] = ()) -> dict[Path, Agreement]:
         files = [place]
     else:
         names = list(sites) or [site.name for site in read_scenario(place).sites]
-        files = [home_of(place, name) / AGREEMENT for name in names]
+        files = [RunFolder(place).site_named(name).agreement for name in names]
     read = {file: read_agreement(file) for file in files}
     if not any(read.values()):
         raise RequestError(f"{place} holds no agreement; `fedprivseg agreement new SCENARIO` drafts one")

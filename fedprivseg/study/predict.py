@@ -10,9 +10,10 @@ import numpy as np
 
 from fedprivseg.core.compute import threads
 from fedprivseg.core.errors import DataError, RequestError
+from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import STRUCTURES, Volume
 from fedprivseg.core.results import NO_DICE, read_result, read_scenario
-from fedprivseg.core.runfolder import station_folder
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.imaging.geometry import FileFault, Geometry
 from fedprivseg.imaging.nifti import intensities, opened
@@ -69,12 +70,12 @@ def predict_image(run: Path, image: Path, site: str, out: Path) -> Prediction:
         raise RequestError(f"{out} is the image itself, which the mask would replace; choose another file with --out")
     frames, geometry, is_3d = _read(image)
     method = resolve(scenario.method)
-    bench = Bench(Station.read(station_folder(run, site) / "station.json"), scenario)
+    bench = Bench(Station.read(RunFolder(run).site(site).path / "station.json"), scenario)
     volumes = [Volume(frame, None, geometry.affine) for frame in frames]
     gridded = [to_grid(volume, bench.grid)[0] for volume in volumes]
     with threads(scenario.resources.cpus):
         masks = [
-            bench.labels(volume, method.predict(bench, run / "server", slices))
+            bench.labels(volume, method.predict(bench, ModelStore(run / "server"), slices))
             for volume, slices in zip(volumes, gridded, strict=True)
         ]
     labels = geometry.stored(masks[0] if is_3d else np.stack(masks, axis=-1))

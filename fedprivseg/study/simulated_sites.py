@@ -20,7 +20,7 @@ from fedprivseg.core.documents import damaged
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.records import Kind
-from fedprivseg.core.runfolder import AGREEMENT, KEY, REGISTER, station_folder
+from fedprivseg.core.runfolder import KEY, RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.cedar_terms import HOUSE
@@ -107,15 +107,15 @@ def _write_papers(
         scenario.data.seed,
     )
     consent = scenario.study.consent
-    if consent is not None and not (home / REGISTER).exists():
+    if consent is not None and not (SiteFolder(home).register).exists():
         codes = [one.code for one in (*cohort.train, *cohort.test)]
-        write_register(home / REGISTER, _signed_by_patients(codes, consent, site.name, scenario.study.data))
-    if not (home / AGREEMENT).exists():
-        agreement = draw_up(scenario, site.name, exports, SiteKey.at(home / "vault" / KEY), server_key)
+        write_register(SiteFolder(home).register, _signed_by_patients(codes, consent, site.name, scenario.study.data))
+    if not (SiteFolder(home).agreement).exists():
+        agreement = draw_up(scenario, site.name, exports, SiteKey.at(SiteFolder(home).key), server_key)
         if agreement is not None:
-            write_text(home / AGREEMENT, agreement.model_dump_json(indent=1))
+            write_text(SiteFolder(home).agreement, agreement.model_dump_json(indent=1))
     if not (home / RESPONSE).exists():
-        stated = read_agreement(home / AGREEMENT)
+        stated = read_agreement(SiteFolder(home).agreement)
         plan = default_plan(site.name, None if stated is None else stated.terms.breach)
         write_text(home / RESPONSE, tomli_w.dumps(plan.model_dump(mode="json")))
 
@@ -125,7 +125,7 @@ def _check_hospital(home: Path, name: str, release: Path, server_hex: str, known
 
     What it reads and whom it deals with must be this run's, and it must still have the key by which the server knows it.
     """
-    key = home / "vault" / KEY
+    key = SiteFolder(home).key
     if name in known and not key.exists():
         raise damaged(key, "is missing", _LOST_SITE)
     station = Station.read(home / STATION)
@@ -153,7 +153,7 @@ def _sites_known(folder: Path) -> frozenset[str]:
 
 def keys_of(run: Path, site: str) -> tuple[SiteKey, SiteKey]:
     """The keys with which the simulated hospital `site` and its server sign; made if there are none yet."""
-    return SiteKey.at(station_folder(run, site) / "vault" / KEY), SiteKey.at(run / "server" / KEY)
+    return SiteKey.at(RunFolder(run).site(site).key), SiteKey.at(run / "server" / KEY)
 
 
 def parties_in(run: Path, scenario: Scenario) -> dict[str, Parties]:
@@ -161,15 +161,15 @@ def parties_in(run: Path, scenario: Scenario) -> dict[str, Parties]:
     Nothing is written: a party whose key is not there could sign nothing, and stands with a key of no other use."""
     found = {}
     for site in scenario.sites:
-        home = station_folder(run, site.name)
-        if not (home / AGREEMENT).exists():
+        home = RunFolder(run).site(site.name).path
+        if not (SiteFolder(home).agreement).exists():
             continue
         agreement, unreadable = None, False
         try:
-            agreement = read_agreement(home / AGREEMENT)
+            agreement = read_agreement(SiteFolder(home).agreement)
         except RequestError:  # its gate refuses everything then, and says so
             unreadable = True
-        paths = home / "vault" / KEY, run / "server" / KEY
+        paths = SiteFolder(home).key, run / "server" / KEY
         own, server = (SiteKey.load(path) if path.exists() else SiteKey.new() for path in paths)
         found[site.name] = Parties(own, server, agreement, unreadable)
     return found

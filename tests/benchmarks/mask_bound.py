@@ -21,7 +21,7 @@ from fedprivseg.attacks.trained_inverter import COPIES, HELD_OUT
 from fedprivseg.core.compute import threads
 from fedprivseg.core.measures import LABELS
 from fedprivseg.core.results import read_scenario
-from fedprivseg.core.runfolder import station_folder
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.core.seeds import torch_generator
 from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.nets.augment import augment
@@ -40,7 +40,7 @@ def main() -> None:
     asked = parser.parse_args()
     scenario = read_scenario(asked.run)
     benches = {
-        site.name: Bench(Station.read(station_folder(asked.run, site.name) / "station.json"), scenario)
+        site.name: Bench(Station.read(RunFolder(asked.run).site(site.name).path / "station.json"), scenario)
         for site in scenario.sites
     }
     others = [bench.known("train") for name, bench in sorted(benches.items()) if name != asked.site]

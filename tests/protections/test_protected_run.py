@@ -8,7 +8,7 @@ import pytest
 from conftest import BRIEF, tiny_settings
 
 from fedprivseg.core.errors import ScenarioError
-from fedprivseg.core.runfolder import station_folder
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.imaging.mnms import read_release
 from fedprivseg.methods import resolve
@@ -32,14 +32,14 @@ def keyed(tmp_path_factory, phantom, quickstart):
 
 def test_what_left_is_keyed_and_says_so(keyed):
     folder, scenario = keyed
-    bench = Bench(Station.read(station_folder(folder, "centre1") / "station.json"), scenario)
+    bench = Bench(Station.read(RunFolder(folder).site("centre1").path / "station.json"), scenario)
     method = resolve(scenario.method)
     own = method.encode_pictures(bench, "images", view(bench.testing(), 0)[:, None]).astype(np.float32)
     sent = Released(folder, "centre1").rows("send_test_codes", len(own)).astype(np.float32)
     assert np.abs(sent - own).max() > 0.1
     # A rotation of the channels keeps every cell's length.
     np.testing.assert_allclose(np.linalg.norm(sent, axis=1), np.linalg.norm(own, axis=1), rtol=0.02, atol=0.02)
-    lines = (station_folder(folder, "centre1") / "ledger.jsonl").read_text()
+    lines = (RunFolder(folder).site("centre1").path / "ledger.jsonl").read_text()
     assert "keyed channels" in lines
 
 

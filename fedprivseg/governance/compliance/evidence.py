@@ -11,7 +11,7 @@ from typing import Literal
 from fedprivseg.core.errors import LedgerError, RequestError
 from fedprivseg.core.records import Kind
 from fedprivseg.core.results import read_scenario
-from fedprivseg.core.runfolder import AGREEMENT
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.governance.compliance.destruction_clauses import Destructions
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, contradictions
@@ -66,7 +66,7 @@ class Evidence:
         except RequestError:
             policy = None  # a site without a policy: clauses that ask for one are broken, and say so
         try:
-            agreement = read_agreement(home / AGREEMENT)
+            agreement = read_agreement(SiteFolder(home).agreement)
         except RequestError:
             agreement = None
         try:

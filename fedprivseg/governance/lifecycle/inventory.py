@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.records import digest
-from fedprivseg.core.runfolder import KEY, station_folder
+from fedprivseg.core.runfolder import KEY, RunFolder
 from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.governance.sitefolder.notes import NOTES
 from fedprivseg.governance.sitefolder.vault import ARCHIVES
@@ -76,11 +76,6 @@ def metrics(run: Path, site: str) -> list[Path]:
     return sorted((run / "server" / "metrics").glob(f"{site}.safetensors"))
 
 
-def models(run: Path) -> list[Path]:
-    """What the server trained on the shards of all sites."""
-    return sorted((run / "server").glob("*.safetensors"))
-
-
 def shown(run: Path) -> list[Path]:
     """Those of `SHOWN` that are there."""
     return sorted(path for pattern in SHOWN for path in run.glob(pattern))
@@ -101,5 +96,5 @@ def holding(run: Path, paths: Iterable[Path], digests: Collection[str]) -> Itera
 
 def within_reach(run: Path, site: str) -> list[Path]:
     """All files of a site, of the server, and of the run's folder itself; what the other sites hold is theirs."""
-    own = station_folder(run, site).rglob("*")
+    own = RunFolder(run).site(site).path.rglob("*")
     return sorted(path for path in [*own, *(run / "server").rglob("*"), *run.glob("*")] if path.is_file())

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.results import read_scenario
-from fedprivseg.core.runfolder import home_of
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import data_manager
 from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, open_ledger, read, taken_in
@@ -140,7 +140,7 @@ def take_out(
 
 def _opened(run: Path, site: str, who: str, passphrase: str | None) -> tuple[Path, SealingKey]:
     """The site's folder and key, for who may have them (5.7-c)."""
-    home = home_of(run, site)
+    home = RunFolder(run).site_named(site).path
     data_manager(home, who, "open archives")
     return home, sealing_key(home, passphrase)
 

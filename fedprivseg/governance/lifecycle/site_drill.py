@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fedprivseg.core.errors import RequestError
-from fedprivseg.core.runfolder import AGREEMENT, KEY, REGISTER, station_folder
+from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import SIDES, SUBJECTS, Line
 from fedprivseg.governance.lifecycle.breach_drill import Drill, Leak, drill
@@ -20,7 +20,7 @@ from fedprivseg.governance.policy.consent import Register
 def rehearse(run: Path, site: str, lines: Sequence[Line], leak: Leak, found: datetime) -> Drill:
     """What `leak` would have meant if it were discovered at the time `found`. lines: of the site's ledger, which verifies. The
     findings say too where the plan does less than the agreement promises. Raises RequestError if the site has no plan."""
-    home = station_folder(run, site)
+    home = RunFolder(run).site(site).path
     if not (home / RESPONSE).exists():
         raise RequestError(
             f"{site} has no plan for a leak: its folder holds no {RESPONSE}. Write one: a [[contacts]] table an "
@@ -28,7 +28,7 @@ def rehearse(run: Path, site: str, lines: Sequence[Line], leak: Leak, found: dat
         )
     plan = read_plan(home / RESPONSE)
     answer = drill(lines, plan, leak, found)
-    agreement = read_agreement(home / AGREEMENT)
+    agreement = read_agreement(SiteFolder(home).agreement)
     less = () if agreement is None else breaks(plan, agreement.terms.breach)
     return replace(answer, findings=(*answer.findings, *less))
 
@@ -36,11 +36,11 @@ def rehearse(run: Path, site: str, lines: Sequence[Line], leak: Leak, found: dat
 def pseudonym(run: Path, site: str, lines: Sequence[Line], code: str) -> str:
     """What stands in the site's ledger, `lines`, for the subject `code`. Raises RequestError if the site has no key yet, or
     knows no such subject: a code with a slip in it must not come out as a leak that concerns nobody."""
-    path = station_folder(run, site) / "vault" / KEY
+    path = RunFolder(run).site(site).key
     if not path.exists():
         raise RequestError(f"{site} has no key yet, so no line of its ledger speaks of any subject")
     name = SiteKey.load(path).pseudonym(code)
-    register = station_folder(run, site) / REGISTER
+    register = RunFolder(run).site(site).register
     # Lists alone: a line on access names whoever was asked for, known or not.
     lists = (line.facts.get(fact) for line in lines for fact in (*SIDES, SUBJECTS))
     taken = any(name in each for each in lists if isinstance(each, list))

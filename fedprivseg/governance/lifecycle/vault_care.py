@@ -24,7 +24,7 @@ from pathlib import Path
 from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.files import write_secret
 from fedprivseg.core.records import PHASES
-from fedprivseg.core.runfolder import home_of
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import OPENED, data_manager
 from fedprivseg.governance.ledger import ledger
@@ -55,7 +55,7 @@ def make_key(run: Path, site: str, passphrase: str | None = None) -> SealingKey:
     Raises FolderError and RequestError if there is no such run or site, if there is a key, or sealed files without one: a new
     key would not open these.
     """
-    home = home_of(run, site)
+    home = RunFolder(run).site_named(site).path
     if not (home / SEALING_KEY).exists() and (left := [*(home / "vault").glob("*.sealed"), *home.glob("*.sealed")]):
         raise RequestError(
             f"{site} has {len(left)} sealed files and no {SEALING_KEY}: only the key that was lost opens them. Put that key "
@@ -76,7 +76,7 @@ def back_up(run: Path, site: str, target: Path, passphrase: str | None = None) -
 
     Raises FolderError, RequestError for the wrong run, site, key or target; ArchiveError if a file changes meanwhile.
     """
-    home = home_of(run, site)
+    home = RunFolder(run).site_named(site).path
     key = sealing_key(home, passphrase)
     book = open_ledger(home, site)
     record = backup(
@@ -105,7 +105,7 @@ def recover(source: Path, run: Path, site: str, key_file: Path, passphrase: str 
     there is a folder (nothing is restored over), or if consent was withdrawn or the data destroyed since; SealError,
     ArchiveError for a backup that is damaged or another key's.
     """
-    home = home_of(run, site)
+    home = RunFolder(run).site_named(site).path
     if home.exists() or home.is_symlink():
         raise RequestError(f"{site} has a folder in this run, and nothing is restored over. Move it away first.")
     key = SealingKey.load(key_file, passphrase)
@@ -135,7 +135,7 @@ def check(run: Path, site: str, passphrase: str | None = None) -> tuple[Checked,
 
     Raises FolderError, RequestError for the wrong run, site or key, and for a site whose policy keeps its vault plain.
     """
-    home = home_of(run, site)
+    home = RunFolder(run).site_named(site).path
     _refuse_plain(home, site)
     found = tuple(_checked(home, sealing_key(home, passphrase)))
     faults = sum(bool(each.fault) for each in found)
@@ -152,7 +152,7 @@ def export(run: Path, site: str, target: Path, passphrase: str | None = None, *,
     Raises FolderError, RequestError for the wrong run, site, key or target, and where there is nothing; SealError for a vault
     that was changed. Then nothing is there.
     """
-    home = home_of(run, site)
+    home = RunFolder(run).site_named(site).path
     _refuse_plain(home, site)
     role = data_manager(home, who, "open predictions")
     if target.exists() or target.is_symlink():
@@ -193,7 +193,7 @@ def show(run: Path, site: str, note: str, passphrase: str | None = None, *, who:
 
     Raises FolderError, RequestError for the wrong run, site, key, person or note; SealError if the note was changed.
     """
-    home = home_of(run, site)
+    home = RunFolder(run).site_named(site).path
     if note not in NOTES:
         raise RequestError(f"a site has no note {note!r}; it may have: {', '.join(NOTES)}")
     role = data_manager(home, who, "open notes")

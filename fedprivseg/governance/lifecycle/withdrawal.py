@@ -29,9 +29,10 @@ from fedprivseg.core.files import write_text
 from fedprivseg.core.lock import alone
 from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.model import Frozen
+from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import digest
 from fedprivseg.core.results import read_scenario
-from fedprivseg.core.runfolder import KEY, REGISTER, home_of, station_folder
+from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.crypto.sealed_files import SealError
 from fedprivseg.governance.ledger.ledger import Ledger
@@ -45,7 +46,6 @@ from fedprivseg.governance.lifecycle.inventory import (
     kept,
     lists,
     metrics,
-    models,
     predictions,
     shards,
 )
@@ -91,7 +91,7 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
     Raises FolderError if there is no run or somebody else works in its folder, RequestError if there is no such site, no
     register, or no such subject in it.
     """
-    home = home_of(run, site)
+    home = RunFolder(run).site_named(site).path
     with alone(run):
         return _withdraw(run, site, home, subject)
 
@@ -101,18 +101,18 @@ def _withdraw(run: Path, site: str, home: Path, subject: str) -> Withdrawal:
     names = sorted(each.name for each in scenario.sites)
     station = Station.read(home / "station.json")
     day = station.today or date.today()
-    _mark(home / REGISTER, subject, day)
-    key = SiteKey.load(home / "vault" / KEY)
+    _mark(SiteFolder(home).register, subject, day)
+    key = SiteKey.load(SiteFolder(home).key)
     at_sites = [*_forget_site(run, home)]
     if not MethodCard.read(run).coded:
         # A network that was averaged over sites carries every site's data to all of them.
         for other in names:
-            at_sites += _forget_learned(run, station_folder(run, other))
+            at_sites += _forget_learned(run, RunFolder(run).site(other).path)
     for path in cached(station, scenario, subject):
         path.unlink()
     gone = [*_delete(run, shards(run, site))]
     forget_notes(run, site)
-    made = [*_delete(run, models(run))]
+    made = [*_delete(run, ModelStore(run / "server").paths())]
     for path in (each for name in names for each in metrics(run, name)):
         path.unlink()
     for path in [each for pattern in (*NUMBERS, *SHOWN) for each in run.glob(pattern)]:
@@ -164,8 +164,8 @@ def traces(run: Path, withdrawal: Withdrawal) -> tuple[str, ...]:
     deleted shard and model in every file, and for the subject among those from whom the site makes everything else."""
     gone = {each.sha256 for each in (*withdrawal.shards, *withdrawal.models)}
     found = [*holding(run, sorted(run.rglob("*.safetensors")), gone)]
-    home = station_folder(run, withdrawal.site)
-    key = SiteKey.load(home / "vault" / KEY)
+    home = RunFolder(run).site(withdrawal.site).path
+    key = SiteKey.load(SiteFolder(home).key)
     notes = Notes(home)
     try:
         subjects = json.loads(notes.read(INTAKE))["subjects"] if notes.has(INTAKE) else []

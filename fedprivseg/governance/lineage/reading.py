@@ -7,14 +7,12 @@ from pathlib import Path
 
 from fedprivseg.core.arrays import facts_of
 from fedprivseg.core.config import Scenario
+from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import Kind, digest
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.lineage.provenance import Form, Part, Reference
 from fedprivseg.governance.policy.context import LAPSED
-
-MODELS = ("mapping.safetensors", "model.safetensors")
-"""What servers call the network that they trained or averaged."""
 
 RESEARCHER = "server (researcher)"
 """Who is responsible for what lies at the server (5.3.2-a)."""
@@ -83,16 +81,15 @@ def is_stored(path: Path, sha256: str) -> bool:
 
 def taught_by_shards(run: Path, site: str) -> bool:
     """Whether the network that a server trained on shards was trained on those of `site`; True if there is none to ask."""
-    path = run / "server" / MODELS[0]
-    if not path.exists():
-        return True
-    return site in facts_of(path).get("sites", "").split()
+    told = [facts_of(path) for path in ModelStore(run / "server").paths()]
+    named = [facts["sites"].split() for facts in told if "sites" in facts]
+    return not named or any(site in sites for sites in named)
 
 
 def model_parts(run: Path) -> tuple[Part, ...]:
     """The networks that lie at the server now."""
-    paths = [run / "server" / name for name in MODELS]
-    return tuple(Part(name=path.name, sha256=digest(path.read_bytes()), here=True) for path in paths if path.exists())
+    paths = ModelStore(run / "server").paths()
+    return tuple(Part(name=path.name, sha256=digest(path.read_bytes()), here=True) for path in paths)
 
 
 def answer_form(identity: str, told: Sequence[Line], receipts: Sequence[Line], made_from: str) -> Form:

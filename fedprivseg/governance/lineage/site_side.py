@@ -10,7 +10,7 @@ from fedprivseg.core.errors import DataError, FolderError, RequestError
 from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.records import Kind, Subject
 from fedprivseg.core.results import check_files, read_run_id, read_scenario
-from fedprivseg.core.runfolder import KEY, REGISTER, station_folder
+from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import SUBJECTS, Line
@@ -37,7 +37,7 @@ def trace_subject(run: Path, name: str, *, site: str = "", with_code: bool = Fal
     if (run / "result.json").exists():
         check_files(run, gone=True)
     home, pseudonym, subject = _find(run, sorted(each.name for each in scenario.sites), name, site)
-    key = SiteKey.load(home / "vault" / KEY)
+    key = SiteKey.load(SiteFolder(home).key)
     own = verified(home / "ledger.jsonl", key.public_hex)
     server = verified(run / "server" / "ledger.jsonl")
     method = MethodCard.read(run)
@@ -94,14 +94,14 @@ def _find(run: Path, names: Sequence[str], name: str, site: str) -> tuple[Path, 
     if site and site not in names:
         raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
     asked = [each for each in names if site in ("", each)]
-    homes = [station_folder(run, each) for each in asked]
-    homes = [home for home in homes if (home / "ledger.jsonl").exists() and (home / "vault" / KEY).exists()]
+    homes = [RunFolder(run).site(each).path for each in asked]
+    homes = [home for home in homes if (home / "ledger.jsonl").exists() and (SiteFolder(home).key).exists()]
     if not homes:
         raise FolderError(
             f"{run} has no folder of {site or 'a site'} with a key and a ledger; at the server, trace a shard with --server"
         )
     for home in homes:
-        key = SiteKey.load(home / "vault" / KEY)
+        key = SiteKey.load(SiteFolder(home).key)
         mentioned = [line for line in ledger.read(home / "ledger.jsonl") if concerns(line, name)]
         subject = next((one for one in _people(home) if name in (one.code, key.pseudonym(one.code))), None)
         if subject is not None:
@@ -133,7 +133,7 @@ def _people(home: Path) -> Iterator[Subject]:
 
 def _registered(home: Path) -> frozenset[str]:
     try:
-        return frozenset(Register.read(home / REGISTER).consents)
+        return frozenset(Register.read(SiteFolder(home).register).consents)
     except RequestError:
         return frozenset()
 

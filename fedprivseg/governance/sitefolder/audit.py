@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
-from fedprivseg.core.runfolder import station_folder
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.ledger import identities, ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER
 from fedprivseg.governance.ledger.ledger import Line
@@ -55,6 +55,6 @@ def site_ledger(run: Path, site: str) -> tuple[str, tuple[Line, ...]]:
         raise FolderError(f"{run} holds no run (no sites)")
     if site not in names:
         raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
-    path = station_folder(run, site) / "ledger.jsonl"
+    path = RunFolder(run).site(site).path / "ledger.jsonl"
     verified = ledger.verify(path, public_hex=known_keys(run).get(site))
     return verified.public_hex, tuple(ledger.read(path))

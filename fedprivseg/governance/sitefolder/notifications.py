@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedprivseg.core.runfolder import KEY, home_of
+from fedprivseg.core.runfolder import KEY, RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, Head
@@ -26,8 +26,8 @@ def tell_server(run: Path, site: str, event: str, facts: Mapping[str, Fact]) -> 
     said = {**facts, "site": site}.items()
     if any(line.event == event and said <= dict(line.facts).items() for line in ledger.read(path)):
         return
-    home = home_of(run, site)
-    key = SiteKey.load(home / "vault" / KEY)
+    home = RunFolder(run).site_named(site).path
+    key = SiteKey.load(SiteFolder(home).key)
     head = Head.read(Ledger(home / "ledger.jsonl", key, site).head(), key.public_hex)
     book.append(event, {**facts, "head": head.noted(), "site": site})
 

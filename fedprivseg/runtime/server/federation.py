@@ -20,6 +20,7 @@ from fedprivseg.core.accounts import OK, Account, Accounts, left
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import LedgerError, PayloadError, QuorumError, SiteError
 from fedprivseg.core.expected import DESCRIBE, DESCRIPTION, Expected
+from fedprivseg.core.models import ModelStore
 from fedprivseg.core.progress import ProgressFile
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Entry, Kind, Order, Payload, digest
 from fedprivseg.crypto.hpke import Card, EncryptionKey
@@ -74,6 +75,7 @@ class GridFederation:
         self.grid = scenario.grid.grid()
         self.device = device
         self.folder = folder
+        self._models = ModelStore(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.progress = ProgressFile(folder / "progress.json")
         self._accounts = Accounts({site.name: Account() for site in scenario.sites})
@@ -174,6 +176,14 @@ class GridFederation:
     def sent(self, site: str) -> int:
         """Bytes of payloads to and from `site` so far."""
         return self.accounts[site].bytes_up + self.accounts[site].bytes_down
+
+    def save_model(self, name: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, str] | None = None) -> None:
+        """See `Federation`."""
+        self._models.save(name, arrays, facts)
+
+    def load_model(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
+        """See `Federation`."""
+        return self._models.load(name)
 
     def record(self, entry: Entry) -> None:
         """Keep an entry for the result. A round that is done again after an interruption replaces its own entry."""
@@ -380,7 +390,7 @@ class GridFederation:
     def _forget(self, site: str) -> None:
         """Delete what `site` sent, since consent to it does not stand any more, and mark what has been made of it."""
         gone = len(self.store.forget(site))
-        made = sorted(path.name for path in self.folder.glob("*.safetensors"))
+        made = [path.name for path in self._models.paths()]
         marked = (
             f"; made with it: {', '.join(made)}, to be trained anew" if made else "; nothing had been trained on it"
         )

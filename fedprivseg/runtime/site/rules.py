@@ -16,7 +16,7 @@ from typing import Any, Literal
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.records import PHASES, Decision, Subject
-from fedprivseg.core.runfolder import AGREEMENT, REGISTER
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.hpke import Card
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
@@ -137,10 +137,11 @@ class Rules:
         done = self._folder / WITHDREW
         if action != self._withdraws or done.exists():
             return
-        consents = dict(Register.read(self._folder / REGISTER).consents)
+        consents = dict(Register.read(SiteFolder(self._folder).register).consents)
         first = self._intake()["subjects"][0]
         write_register(
-            self._folder / REGISTER, {**consents, first: replace(consents[first], withdrawn=self.today)}.values()
+            SiteFolder(self._folder).register,
+            {**consents, first: replace(consents[first], withdrawn=self.today)}.values(),
         )
         done.touch()
 
@@ -170,7 +171,7 @@ class Rules:
             return Standing(None, self.today, site_key, self._server_key)
         agreement, unreadable = None, ""
         try:
-            agreement = read_agreement(self._folder / AGREEMENT) if policy.agreement == "required" else None
+            agreement = read_agreement(SiteFolder(self._folder).agreement) if policy.agreement == "required" else None
         except RequestError:
             unreadable = "agreement"
         try:
@@ -232,14 +233,14 @@ class Rules:
     def _register(self) -> Register | None:
         """The register of consent; None if the site has none that can be read, and then no consent stands."""
         try:
-            return Register.read(self._folder / REGISTER)
+            return Register.read(SiteFolder(self._folder).register)
         except RequestError:
             return None
 
     @property
     def _registers(self) -> bool:
         """Whether the site keeps a register of consent, readable or not."""
-        return os.path.lexists(self._folder / REGISTER)
+        return os.path.lexists(SiteFolder(self._folder).register)
 
     @cached_property
     def _imports(self) -> tuple[Imported, ...] | None:

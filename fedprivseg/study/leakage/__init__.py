@@ -21,7 +21,7 @@ from fedprivseg.core.leakage_result import Budget, Leakage
 from fedprivseg.core.lock import alone
 from fedprivseg.core.records import digest
 from fedprivseg.core.results import check_files, read_result, read_scenario
-from fedprivseg.core.runfolder import station_folder
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.methods import resolve
 from fedprivseg.runtime.site.site_runtime import Bench
@@ -63,7 +63,7 @@ def _attack(run: Path, budget: Budget, attacks: Sequence[str], sites: Sequence[s
     drawers, tellers, inverts = choose(attacks)
     victims = list(sites) or (names if budget == "full" else names[:1])
     method = resolve(scenario.method)
-    benches = {name: Bench(Station.read(station_folder(run, name) / "station.json"), scenario) for name in names}
+    benches = {name: Bench(Station.read(RunFolder(run).site(name).path / "station.json"), scenario) for name in names}
     stamp = digest(
         f"{fedprivseg.__version__} {budget} {scenario.sha256} {digest((run / 'result.json').read_bytes())}".encode()
     )

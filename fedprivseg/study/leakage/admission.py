@@ -13,7 +13,7 @@ from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.leakage_result import Indicator, Leakage, admission
 from fedprivseg.core.results import read_scenario
-from fedprivseg.core.runfolder import station_folder
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.policy.profile import read_policy
 from fedprivseg.governance.sitefolder.vault import POLICY
 
@@ -49,6 +49,6 @@ def admitted(run: Path, found: Leakage) -> tuple[Indicator, ...]:
 
 def _of(run: Path, site: str) -> tuple[str, AdmissionConfig]:
     try:
-        return f"the policy of {site}", read_policy(station_folder(run, site) / POLICY).admission
+        return f"the policy of {site}", read_policy(RunFolder(run).site(site).path / POLICY).admission
     except RequestError:
         return f"{site}, whose policy cannot be read", NOTHING

@@ -11,6 +11,7 @@ import numpy as np
 
 from fedprivseg.attacks.people import Crowd, Inference
 from fedprivseg.core.leakage_result import Inferred
+from fedprivseg.core.models import ModelStore
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import Known, attributes_of
 from fedprivseg.study.leakage.part import Part, Piece
@@ -54,7 +55,7 @@ def _crowd(scene: Scene) -> Crowd:
         member=np.repeat([True, False], [len(train.images), len(test.images)]),
         attributes=attributes_of(people),
         codes=_codes(scene, train, test),
-        predict=lambda images: scene.method.predict(scene.bench, scene.run / "server", images),
+        predict=lambda images: scene.method.predict(scene.bench, ModelStore(scene.run / "server"), images),
         elsewhere=(
             np.concatenate([side.images for side in elsewhere]),
             np.concatenate([side.masks for side in elsewhere]),

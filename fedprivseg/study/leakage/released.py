@@ -10,7 +10,7 @@ import numpy as np
 from fedprivseg.core.documents import content_of
 from fedprivseg.core.errors import LedgerError
 from fedprivseg.core.records import Kind, Payload, digest
-from fedprivseg.core.runfolder import station_folder
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Line
 
@@ -20,7 +20,7 @@ class Released:
     the site's ledger does not verify, or does not show the payload as released."""
 
     def __init__(self, run: Path, site: str) -> None:
-        self._ledger = station_folder(run, site) / "ledger.jsonl"
+        self._ledger = RunFolder(run).site(site).path / "ledger.jsonl"
         self._folder = run / "server" / "codes" / site
         self._site = site
 

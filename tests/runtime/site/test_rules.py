@@ -11,7 +11,7 @@ from small_run import INTAKE_DAY, PLAIN, SUBJECT, small_run
 
 from fedprivseg.core.records import Kind, Subject
 from fedprivseg.core.results import read_scenario
-from fedprivseg.core.runfolder import REGISTER
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.governance.lifecycle.withdrawal import withdraw
 from fedprivseg.governance.policy.consent import Consent, Duo, write_register
 from fedprivseg.governance.sitefolder.configuration import Station
@@ -55,26 +55,26 @@ def objection(home):
 
 def test_a_licence_stands_for_consent_but_not_for_consent_that_was_withdrawn(home):
     assert (admitted(home), objection(home)) == ([SUBJECT], None)
-    write_register(home / REGISTER, [AGREED])
+    write_register(SiteFolder(home).register, [AGREED])
     assert (admitted(home), objection(home)) == ([SUBJECT], None)
-    write_register(home / REGISTER, [replace(AGREED, withdrawn=TODAY)])
+    write_register(SiteFolder(home).register, [replace(AGREED, withdrawn=TODAY)])
     assert objection(home) == "consent.lapsed"
     assert admitted(home) == []
-    write_register(home / REGISTER, [replace(AGREED, withdrawn=date(2026, 3, 2))])
+    write_register(SiteFolder(home).register, [replace(AGREED, withdrawn=date(2026, 3, 2))])
     assert admitted(home) == [SUBJECT], "a withdrawal counts from its day on"
 
 
 def test_who_withdrew_stays_out_although_the_register_forgets_it_until_they_agree_again(home):
-    write_register(home / REGISTER, [AGREED])
+    write_register(SiteFolder(home).register, [AGREED])
     assert admitted(home) == [SUBJECT]
     withdraw(home.parents[1], "centre1", SUBJECT)
-    write_register(home / REGISTER, [AGREED])
+    write_register(SiteFolder(home).register, [AGREED])
     assert admitted(home) == []
-    (home / REGISTER).unlink()
+    (SiteFolder(home).register).unlink()
     assert admitted(home) == []
-    write_register(home / REGISTER, [replace(AGREED, valid_from=TODAY)])
+    write_register(SiteFolder(home).register, [replace(AGREED, valid_from=TODAY)])
     assert admitted(home) == [], "on the day of the withdrawal it is not known what came first"
-    write_register(home / REGISTER, [replace(AGREED, valid_from=date(2026, 3, 2))])
+    write_register(SiteFolder(home).register, [replace(AGREED, valid_from=date(2026, 3, 2))])
     assert admitted(home) == [SUBJECT]
 
 
@@ -91,7 +91,7 @@ def test_nobody_is_taken_in_under_a_ledger_that_cannot_be_read(home):
 
 def test_a_withdrawal_does_not_begin_the_term_of_retention_anew(home):
     """The ledger's first intake was on 1 January, the site is open to 1 January 2027 (365 days); the study is on 1 March."""
-    write_register(home / REGISTER, [AGREED])
+    write_register(SiteFolder(home).register, [AGREED])
     withdraw(home.parents[1], "centre1", SUBJECT)
     admitted(home)
     assert json.loads((home / "intake.json").read_text())["facts"]["day"] == "2026-01-01"
@@ -101,7 +101,7 @@ def test_a_withdrawal_does_not_begin_the_term_of_retention_anew(home):
 @pytest.mark.parametrize("content", [b"", b"\xff", b"no register"])
 def test_a_register_that_cannot_be_read_may_hold_a_withdrawal(content, home):
     assert admitted(home) == [SUBJECT]
-    (home / REGISTER).write_bytes(content)
+    (SiteFolder(home).register).write_bytes(content)
     assert objection(home) == "consent.lapsed"
     assert admitted(home) == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.results import read_scenario
-from fedprivseg.core.runfolder import KEY, home_of
+from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.access.roles import Staff, Title
 from fedprivseg.governance.access.staff import STAFF, read_staff
@@ -62,11 +62,11 @@ class Custody:
 def take_custody(run: Path, site: str) -> Custody:
     """The site `site` of the run in the folder `run`. Raises FolderError if there is no run, RequestError if there is no such
     site or its staff cannot be read, LedgerError if its ledger does not hold."""
-    home = home_of(run.resolve(), site)
+    home = RunFolder(run.resolve()).site_named(site).path
     scenario = read_scenario(run)
-    if not (home / "vault" / KEY).exists():
+    if not (SiteFolder(home).key).exists():
         raise RequestError(f"{site} has not taken part in this run yet: it has no key, and holds nothing")
-    key = SiteKey.load(home / "vault" / KEY)
+    key = SiteKey.load(SiteFolder(home).key)
     Ledger(home / "ledger.jsonl", key, site)  # takes up a ledger whose writer was killed, or begins it
     ledger.verify(home / "ledger.jsonl", public_hex=key.public_hex)
     station = Station.read(home / "station.json")

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from fedprivseg.core.errors import RequestError
-from fedprivseg.core.runfolder import AGREEMENT, station_folder
+from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.policy.agreement import Agreement, read_agreement
@@ -44,11 +44,11 @@ class Review:
 def review(run: Path, site: str, lines: Sequence[Line], today: date | None = None) -> Review:
     """What `site` holds of its subjects in the run's folder, and until when it may. lines: of its ledger, which verifies.
     today: None for the site's own day. Raises RequestError if it has no policy that can be read, or a line's day is none."""
-    home = station_folder(run, site)
+    home = RunFolder(run).site(site).path
     station = Station.read(home / "station.json")
     policy = read_policy(home / POLICY)
     day = today or station.today or date.today()
-    kept = tuple(_kept(run, site, lines, read_agreement(home / AGREEMENT)))
+    kept = tuple(_kept(run, site, lines, read_agreement(SiteFolder(home).agreement)))
     found = duties(kept, _schedule(policy)) if policy.retention_days is not None else ()
     return Review(site, day, policy.retention_days, kept, found)
 
@@ -74,7 +74,7 @@ def _kept(run: Path, site: str, lines: Sequence[Line], agreement: Agreement | No
     since = taken_in(lines)
     if since is None:
         return
-    home, start = station_folder(run, site), since + timedelta(days=1)
+    home, start = RunFolder(run).site(site).path, since + timedelta(days=1)
     data_class, level = sensitivity(lines)
     if inventory.everything(home) or inventory.lists(home):
         yield Kept("what the site's vault and predictions hold", data_class, level, start)

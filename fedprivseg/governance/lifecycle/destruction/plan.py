@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import overwrite
 from fedprivseg.core.method_card import MethodCard
+from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import digest
 from fedprivseg.crypto.key_store import KeyFile
 from fedprivseg.crypto.sealed_files import SealingKey
@@ -35,7 +36,7 @@ def draw_up(custody: Custody, by: str, reason: str, media: str, with_models: boo
     if key is None:  # a sealed site keeps no images between runs
         copies += [Copy(path=each, form="plain") for each in inventory.cached(custody.station, custody.scenario)]
     copies += [Copy(path=each, form="list") for each in inventory.lists(custody.home)]
-    made = inventory.models(custody.run)
+    made = ModelStore(custody.run / "server").paths()
     served = [
         *inventory.shards(custody.run, custody.site),
         *inventory.metrics(custody.run, custody.site),

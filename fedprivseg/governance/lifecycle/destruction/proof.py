@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedprivseg.core.errors import FedprivsegError
-from fedprivseg.core.runfolder import station_folder
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.sealed_files import wants_passphrase
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.lifecycle import inventory
@@ -36,7 +36,7 @@ def prove(run: Path, site: str, public_hex: str, lines: Sequence[Line]) -> tuple
     """Every destruction at `site` that was begun or done, by its id. public_hex: the key by which the site is known. lines: of
     its ledger, which verifies."""
     run = run.resolve()
-    home = station_folder(run, site)
+    home = RunFolder(run).site(site).path
     own = [line for line in lines if line.event == "destruction"]
     named = {str(line.facts["id"]) for line in own if line.facts.get("what") == DONE}
     records = [*home.glob(f"{DESTRUCTION}-*.begun.json"), *home.glob(f"{DESTRUCTION}-*.certificate.json")]
@@ -89,7 +89,7 @@ def _left(run: Path, site: str, certificate: Certificate) -> Iterator[str]:
     gone = {item.id for item in certificate.items if item.what != "key"}
     stay = {one for one in gone if any(one in text for text in certificate.derived)}
     yield from inventory.holding(run, inventory.within_reach(run, site), gone - stay)
-    home = station_folder(run, site)
+    home = RunFolder(run).site(site).path
     keys = {one for item in certificate.items if item.what == "key" for one in item.id.split()}
     if (home / SEALING_KEY).exists() and _key_id(home) in keys:
         yield "the key that was destroyed is back"
