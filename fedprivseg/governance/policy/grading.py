@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import KindSpec
 from fedprivseg.governance.policy.technique_table import CLAUSE, Grade, Technique, Verdict, advice
 
 
@@ -29,7 +29,7 @@ class Grading(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    of: tuple[Kind, ...] = Field(min_length=1)
+    of: tuple[KindSpec, ...] = Field(min_length=1)
     utility: Grade
     confidentiality: Grade
     unadvised: Literal["refuse", "note"] = "note"
@@ -46,7 +46,7 @@ class Judged:
     """What the table says of payloads of a `kind` under one grading. techniques: that they leave under. sentence: for a
     person."""
 
-    kind: Kind
+    kind: KindSpec
     grading: Grading
     techniques: tuple[Technique, ...]
     verdict: Verdict
@@ -58,12 +58,12 @@ class Judged:
         return self.verdict == Verdict.UNADVISED and self.grading.unadvised == "refuse"
 
 
-def judge(gradings: Iterable[Grading], kind: Kind, techniques: tuple[Technique, ...]) -> tuple[Judged, ...]:
+def judge(gradings: Iterable[Grading], kind: KindSpec, techniques: tuple[Technique, ...]) -> tuple[Judged, ...]:
     """What each of `gradings` that is about `kind` says of it under `techniques`."""
     return tuple(_judged(kind, grading, techniques) for grading in gradings if kind in grading.of)
 
 
-def _judged(kind: Kind, grading: Grading, techniques: tuple[Technique, ...]) -> Judged:
+def _judged(kind: KindSpec, grading: Grading, techniques: tuple[Technique, ...]) -> Judged:
     if not techniques:
         sentence = f"A payload of kind '{kind}' leaves under no technique of clause {CLAUSE}."
         return Judged(kind, grading, (), Verdict.UNADVISED, sentence)

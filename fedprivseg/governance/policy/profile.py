@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fedprivseg.core.config import AdmissionConfig, Name, RawSharing, read_toml, validated
 from fedprivseg.core.errors import ScenarioError
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import KindSpec, ProtectableKind
 from fedprivseg.governance.policy.grading import Grading
 
 Purpose = Literal["describe", "train", "infer", "measure"]
@@ -41,7 +41,7 @@ class _Frozen(BaseModel):
 class Demand(_Frozen):
     """A protection without which payloads of a kind stay. at_least, at_most: bounds on its parameters, by name."""
 
-    of: Literal["image-code", "mask-code"]
+    of: ProtectableKind
     protection: Name
     at_least: dict[str, float] = Field(default_factory=dict)
     at_most: dict[str, float] = Field(default_factory=dict)
@@ -76,7 +76,7 @@ class SitePolicy(_Frozen):
 
     profile: Name
     says: str = Field(min_length=20, description="what the policy covers, in a sentence or two")
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[KindSpec, ...] = ()
     purposes: tuple[Purpose, ...] = ()
     max_level: Level = 1
     raw_sharing: RawSharing = "forbidden"
@@ -89,8 +89,8 @@ class SitePolicy(_Frozen):
     at_rest: Literal["encrypted", "plain"] = "encrypted"
     admission: AdmissionConfig = AdmissionConfig()
     encrypt_from: EncryptFrom = 1
-    within_domain: tuple[Kind, ...] = ()
-    across_domains: tuple[Kind, ...] = ()
+    within_domain: tuple[KindSpec, ...] = ()
+    across_domains: tuple[KindSpec, ...] = ()
     encrypt_across: Literal["always", "by-level"] = "always"
 
     @field_validator("kinds", "purposes", "special_diseases", "within_domain", "across_domains")
