@@ -10,9 +10,10 @@ from flwr.app import Message
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedprivseg.core.expected import Array, Expected
+from fedprivseg.core.kinds import METRIC, STATUS
 from fedprivseg.core.measures import dice
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import MEASURES, Grid, Kind, Order, Payload, Slices, digest
+from fedprivseg.core.records import MEASURES, Grid, Order, Payload, Slices, digest
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.crypto.identity import SiteKey, statement
 from fedprivseg.governance.ledger.ledger import Ledger
@@ -80,7 +81,7 @@ class FakeSite:
         cells = {name: np.zeros((1, 2, 3)) for name in MEASURES}
         cells["dice"] += self.glance(scores)
         known = {f"{name}_known": np.ones((1, 2, 3), np.uint8) for name in MEASURES}
-        return Payload(Kind.METRIC, self.name, "measure", {**cells, **known}, level=2, history=("measure",))
+        return Payload(METRIC, self.name, "measure", {**cells, **known}, level=2, history=("measure",))
 
 
 class Rows:
@@ -220,7 +221,7 @@ class FakeGrid:
     def _carry_out(self, site, order) -> Payload:
         if order.action == "describe":
             counts = {name: np.array([value]) for name, value in facts_of(site).items()}
-            return Payload(Kind.STATUS, site.name, "describe", counts)
+            return Payload(STATUS, site.name, "describe", counts)
         return self.method.actions[order.action](self.method, site, order)
 
     def _release(self, name, order, payload, **fields) -> Released:

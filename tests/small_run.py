@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from conftest import ROOT, tiny_settings
 
-from fedprivseg.core.records import Kind, digest
+from fedprivseg.core.kinds import IMAGE_CODE
+from fedprivseg.core.records import digest
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.crypto.identity import SiteKey
@@ -33,7 +34,7 @@ def small_run(folder: Path, phantom: Path, *settings: str) -> Path:
     scenario = load_scenario(path, [*tiny_settings(phantom), "study.today=2026-03-01", *settings])
     folder.mkdir()
     cohorts = {site.name: Cohort((), ()) for site in scenario.sites}
-    settle(folder, scenario, frozenset({Kind.IMAGE_CODE}), phantom, folder.parent / "cache", cohorts)
+    settle(folder, scenario, frozenset({IMAGE_CODE}), phantom, folder.parent / "cache", cohorts)
     (folder / "scenario.json").write_text(scenario.model_dump_json())
     resolve(scenario.method).card.write(folder)
     draw = numpy_generator(0, "small run")

@@ -6,7 +6,8 @@ import pytest
 from conftest import ROOT, tiny_settings
 
 from fedprivseg.core.errors import LedgerError
-from fedprivseg.core.records import Kind, digest
+from fedprivseg.core.kinds import WEIGHTS
+from fedprivseg.core.records import digest
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy import gate as gate_module
@@ -63,7 +64,7 @@ def _rule(action):
         clock = Clock()
 
         def rule(gate, payload):
-            if gate.site == "centre1" and payload.kind == Kind.WEIGHTS:
+            if gate.site == "centre1" and payload.kind == WEIGHTS:
                 action(clock)
 
         monkeypatch.setattr(gate_module, "time", clock)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError, field
 
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.files import is_companion
+from fedprivseg.core.kinds import IMAGE_CODE, KindSpec, ProtectableKind
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import STRUCTURES, Grid
 from fedprivseg.core.toml_text import Setting, apply_settings, read_toml, shortened
@@ -116,10 +117,10 @@ class MethodConfig(Frozen):
 
 
 class ProtectionConfig(Frozen):
-    """A protection, the kinds of codes that it is for, and the parameters that differ from its defaults."""
+    """A protection, the kinds of payload that it is for, and the parameters that differ from its defaults."""
 
     name: Name
-    of: tuple[Literal["image-code", "mask-code"], ...] = Field(default=("image-code",), min_length=1)
+    of: tuple[ProtectableKind, ...] = Field(default=(IMAGE_CODE,), min_length=1)
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -193,7 +194,7 @@ class AgreementConfig(Frozen):
 
     start: date
     end: date
-    kinds: tuple[str, ...] = ()
+    kinds: tuple[KindSpec, ...] = ()
     protections: tuple[str, ...] = ("signed payloads", "encrypted transport", "codes are kept at the server alone")
     duties: tuple[str, ...] = ("destroy codes and models at the end of the term",)
     breach: BreachConfig = BreachConfig()

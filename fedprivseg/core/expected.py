@@ -15,7 +15,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fedprivseg.core.records import Kind, Payload
+from fedprivseg.core.kinds import STATUS, KindSpec
+from fedprivseg.core.records import Payload
 
 MOST_SHARDS = 100_000
 """A stream has at most so many shards: a site must not make the server ask for ever."""
@@ -88,7 +89,7 @@ class Expected:
         check: what the server asks besides, by the counts of its roll call. Declarations that differ in it alone are equal.
     """
 
-    kind: Kind
+    kind: KindSpec
     purpose: str
     arrays: Mapping[str, Array]
     history: tuple[str, ...] = ()
@@ -111,7 +112,7 @@ def _plausible(payload: Payload, facts: Mapping[str, int]) -> str | None:
 
 
 DESCRIPTION = Expected(
-    Kind.STATUS,
+    STATUS,
     "describe",
     {
         f"{name}_{side}": Array("int64", (1,), 0, MOST_SUBJECTS * (MOST_SLICES if name == "slices" else 1))

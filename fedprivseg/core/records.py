@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as read_safetensors
 from safetensors.numpy import save as write_safetensors
 
-from fedprivseg.core.errors import PayloadError
+from fedprivseg.core.errors import PayloadError, RequestError
+from fedprivseg.core.kinds import KindSpec, kind_named
 
 STRUCTURES = ("LV", "MYO", "RV")
 """Foreground labels 1, 2, 3 of the M&Ms release, in this order; 0 is background."""
@@ -92,20 +92,6 @@ class Slices:
     subjects: np.ndarray
 
 
-class Kind(StrEnum):
-    """What a payload is. A method declares which kinds may leave a site; the gate refuses all others."""
-
-    IMAGE_CODE = "image-code"
-    MASK_CODE = "mask-code"
-    WEIGHTS = "weights"
-    MASKED = "masked-weights"
-    SHARE = "mask-share"
-    METRIC = "metric"
-    RAW = "raw"
-    KEY = "key"
-    STATUS = "status"
-
-
 @dataclass(frozen=True)
 class Payload:
     """The only thing that crosses a process boundary.
@@ -115,7 +101,7 @@ class Payload:
     shards: which piece of how many. history: what was done to the data, oldest first.
     """
 
-    kind: Kind
+    kind: KindSpec
     site: str
     purpose: str
     arrays: Mapping[str, np.ndarray]
@@ -150,7 +136,7 @@ class Payload:
             if any(type(number) is not int for number in numbers):
                 raise TypeError("level, shard and shards are whole numbers")
             payload = cls(
-                kind=Kind(header["kind"]),
+                kind=kind_named(header["kind"]),
                 site=str(header["site"]),
                 purpose=str(header["purpose"]),
                 arrays=MappingProxyType(arrays),
@@ -162,6 +148,7 @@ class Payload:
             whole = payload.encode() == body
         except (
             SafetensorError,
+            RequestError,
             LookupError,
             ValueError,
             TypeError,

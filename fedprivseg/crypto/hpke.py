@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fedprivseg.core.errors import PayloadError, RequestError
 from fedprivseg.core.files import write_secret
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import KindSpec
 from fedprivseg.crypto.identity import SiteKey, canonical, verify
 
 OVERHEAD = 48
@@ -143,7 +143,7 @@ def key_id(public_hex: str) -> str:
     return hashlib.sha256(bytes.fromhex(public_hex)).hexdigest()[:16]
 
 
-def slot(run_id: str, site: str, action: str, number: int, kind: Kind) -> bytes:
+def slot(run_id: str, site: str, action: str, number: int, kind: KindSpec) -> bytes:
     """The one place in the one run for which a payload is encrypted; both sides build it from what was ordered."""
     return canonical(
         {

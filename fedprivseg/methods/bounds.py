@@ -15,9 +15,10 @@ import numpy as np
 from pydantic import Field
 
 from fedprivseg.core.expected import MOST_LOSS, Array, Expected
+from fedprivseg.core.kinds import METRIC, RAW, STATUS, WEIGHTS
 from fedprivseg.core.method_card import Sent
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import STRUCTURES, CrossSite, CurvePoint, Grid, Kind, Order, Payload
+from fedprivseg.core.records import STRUCTURES, CrossSite, CurvePoint, Grid, Order, Payload
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.method import MEASURED, Action, Codes, Declaration, Federation, Method, Site, in_parts, part_of
 from fedprivseg.methods.round_state import recall, remember
@@ -84,7 +85,7 @@ def train_alone(method: LocalOnly, site: Site, order: Order) -> Payload:
         )
         kept = {**weights_of(net), _LOSS: np.array([loss]), _ROUND: np.array([number])}
         remember(site, ALONE, number, kept)
-    return numbered(Kind.STATUS, site, "train", {"loss": kept[_LOSS]}, number)
+    return numbered(STATUS, site, "train", {"loss": kept[_LOSS]}, number)
 
 
 def glance_alone(method: LocalOnly, site: Site, order: Order) -> Payload:
@@ -101,18 +102,18 @@ def send_weights(method: LocalOnly, site: Site, order: Order) -> Payload:
     """The site's own network, to be measured elsewhere."""
     weights = _weights(recall(site, ALONE, method.parameters.rounds + 1))
     arrays = {NET + name: value for name, value in weights.items()}
-    return numbered(Kind.WEIGHTS, site, "measure", arrays, order.number, _ALONE)
+    return numbered(WEIGHTS, site, "measure", arrays, order.number, _ALONE)
 
 
 _ALONE = ("trained alone",)
 
-TRAINED = Expected(Kind.STATUS, "train", {_LOSS: Array("float64", (1,), 0, MOST_LOSS)})
+TRAINED = Expected(STATUS, "train", {_LOSS: Array("float64", (1,), 0, MOST_LOSS)})
 """What `train_alone` sends."""
 
 
 def sent_weights(method: LocalOnly, grid: Grid, order: Order) -> Expected:
     """What `send_weights` sends."""
-    return Expected(Kind.WEIGHTS, "measure", travelling(outline(method.parameters, grid)), _ALONE)
+    return Expected(WEIGHTS, "measure", travelling(outline(method.parameters, grid)), _ALONE)
 
 
 def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
@@ -122,9 +123,7 @@ def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
     net = build(method.parameters, site)
     load_weights(net, unpacked(order)[0])
     scores = segment(net, site, site.testing(), method.parameters)
-    return numbered(
-        Kind.METRIC, site, "measure", site.measure(scores, keep=False).arrays, order.number, FOREIGN.history
-    )
+    return numbered(METRIC, site, "measure", site.measure(scores, keep=False).arrays, order.number, FOREIGN.history)
 
 
 FOREIGN = replace(MEASURED, history=("measure", "network of another site"))
@@ -138,7 +137,7 @@ class LocalOnly(Method):
     name = "local-only"
     title = "Local training only"
     paper = "reference line; Sheller et al., Scientific Reports 10:12598, 2020, compares with it"
-    exports = frozenset({Kind.WEIGHTS, Kind.METRIC, Kind.STATUS})
+    exports = frozenset({WEIGHTS, METRIC, STATUS})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     parameters_type = LocalOnlyParameters
     parameters: LocalOnlyParameters
@@ -185,7 +184,7 @@ class LocalOnly(Method):
         nets = self.ask(federation, "send_weights")
         for number, (origin, net) in enumerate(nets.items()):
             sent = {
-                site: federation.answer(Kind.WEIGHTS, site, net.arrays, number)
+                site: federation.answer(WEIGHTS, site, net.arrays, number)
                 for site in federation.sites
                 if site != origin
             }
@@ -220,7 +219,7 @@ def send_masks(method: Pooled, site: Site, order: Order) -> Payload:
 
 def _raw(method: Pooled, site: Site, order: Order, name: str, slices: np.ndarray) -> Payload:
     _, places, shards = part_of(order.number, len(slices), method.parameters.shard_slices)
-    return Payload(Kind.RAW, site.name, "train", {name: slices[places]}, level=4, shard=order.number, shards=shards)
+    return Payload(RAW, site.name, "train", {name: slices[places]}, level=4, shard=order.number, shards=shards)
 
 
 def sent_images(method: Pooled, grid: Grid, order: Order) -> Expected:
@@ -235,7 +234,7 @@ def sent_masks(method: Pooled, grid: Grid, order: Order) -> Expected:
 
 def _raw_declared(method: Pooled, name: str, form: Array) -> Expected:
     every = in_parts("train", 1, method.parameters.shard_slices)
-    return Expected(Kind.RAW, "train", {name: form}, views=1, check=every)
+    return Expected(RAW, "train", {name: form}, views=1, check=every)
 
 
 @final
@@ -245,7 +244,7 @@ class Pooled(Method):
     name = "pooled"
     title = "Pooled data"
     paper = "reference line; Sheller et al., Scientific Reports 10:12598, 2020, compares with it"
-    exports = frozenset({Kind.RAW, Kind.METRIC, Kind.STATUS})
+    exports = frozenset({RAW, METRIC, STATUS})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     parameters_type = PooledParameters
     parameters: PooledParameters

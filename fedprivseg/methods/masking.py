@@ -22,7 +22,8 @@ import numpy as np
 
 from fedprivseg.core.errors import PayloadError, QuorumError, ServerError
 from fedprivseg.core.expected import MOST_LOSS, MOST_WEIGHT, Array, Expected
-from fedprivseg.core.records import Grid, Kind, Order, Payload
+from fedprivseg.core.kinds import MASK_SHARE, MASKED_WEIGHTS, WEIGHTS
+from fedprivseg.core.records import Grid, Order, Payload
 from fedprivseg.methods.client_update import Trained, run_round, trained_history
 from fedprivseg.methods.method import Action, Declaration, Federation, Site
 from fedprivseg.methods.secure_aggregation import (
@@ -61,7 +62,7 @@ def masked_keys(method: Rounds, site: Site, order: Order) -> Payload:
     keys = Keys.fresh()
     site.vault.save(MASKS, {"encryption": _bytes(keys.encryption), "masking": _bytes(keys.masking)})
     public = np.stack([_bytes(half) for half in keys.public()])
-    return numbered(Kind.SHARE, site, "train", {"public": public}, order.number, _PUBLISHED)
+    return numbered(MASK_SHARE, site, "train", {"public": public}, order.number, _PUBLISHED)
 
 
 def masked_shares(method: Rounds, site: Site, order: Order) -> Payload:
@@ -77,7 +78,7 @@ def masked_shares(method: Rounds, site: Site, order: Order) -> Payload:
     for name, masking, seed in zip(names, maskings, seeds, strict=True):
         key = agree(kept["encryption"].tobytes(), public[name][0].tobytes(), _context(order.number, site.name, name))
         sealed[_TO + name] = _bytes(seal(key, masking + seed, _context(order.number, site.name, name)))
-    return numbered(Kind.SHARE, site, "train", sealed, order.number, _SHARED)
+    return numbered(MASK_SHARE, site, "train", sealed, order.number, _SHARED)
 
 
 def masked_update(method: Rounds, site: Site, order: Order) -> Payload:
@@ -96,7 +97,7 @@ def masked_update(method: Rounds, site: Site, order: Order) -> Payload:
             pairs.append((seed, site.name < other))
     masked = mask(in_fixed_point(result), kept["own"].tobytes(), pairs)
     history = _masked_history(method.parameters, len(pairs))
-    return numbered(Kind.MASKED, site, "train", {"masked": masked.view(np.int64)}, order.number, history)
+    return numbered(MASKED_WEIGHTS, site, "train", {"masked": masked.view(np.int64)}, order.number, history)
 
 
 def masked_open(method: Rounds, site: Site, order: Order) -> Payload:
@@ -117,7 +118,7 @@ def masked_open(method: Rounds, site: Site, order: Order) -> Payload:
         opened[_TO + name] = _bytes(text[SHARE_BYTES:] if stays else text[:SHARE_BYTES])
     # Forgotten at once, so that a second question about the same round cannot get the other half.
     site.vault.save(MASKS, {})
-    return numbered(Kind.SHARE, site, "train", opened, order.number, _OPENED)
+    return numbered(MASK_SHARE, site, "train", opened, order.number, _OPENED)
 
 
 MASKING: Mapping[str, Action] = MappingProxyType(
@@ -131,12 +132,12 @@ def _keys(payload: Payload, facts: Mapping[str, int]) -> str | None:
     return None if all(usable(half.tobytes()) for half in payload.arrays["public"]) else "a public key of its is none"
 
 
-_HALVES = Expected(Kind.SHARE, "train", {"public": Array("uint8", (2, SECRET_BYTES))}, _PUBLISHED, check=_keys)
+_HALVES = Expected(MASK_SHARE, "train", {"public": Array("uint8", (2, SECRET_BYTES))}, _PUBLISHED, check=_keys)
 
 
 def _shares_declared(method: Rounds, grid: Grid, order: Order) -> Expected:
     return Expected(
-        Kind.SHARE, "train", {_TO + name: Array("uint8", (_SEALED_BYTES,)) for name in _public(order)}, _SHARED
+        MASK_SHARE, "train", {_TO + name: Array("uint8", (_SEALED_BYTES,)) for name in _public(order)}, _SHARED
     )
 
 
@@ -146,13 +147,13 @@ def _update_declared(method: Rounds, grid: Grid, order: Order) -> Expected:
     forms = travelling(net, method.local().stays_home(net))
     size = sum(math.prod(length or 0 for length in form.shape) for form in forms.values()) + _BEYOND
     history = _masked_history(p, len(under(order.answer.arrays, _FROM)) - 1)
-    return Expected(Kind.MASKED, "train", {"masked": Array("int64", (size,))}, history)
+    return Expected(MASKED_WEIGHTS, "train", {"masked": Array("int64", (size,))}, history)
 
 
 def _opened_declared(method: Rounds, grid: Grid, order: Order) -> Expected:
     assert order.answer is not None, "the list of survivors is needed"
     names = under(order.answer.arrays, _STAYED)
-    return Expected(Kind.SHARE, "train", {_TO + name: Array("uint8", (SHARE_BYTES,)) for name in names}, _OPENED)
+    return Expected(MASK_SHARE, "train", {_TO + name: Array("uint8", (SHARE_BYTES,)) for name in names}, _OPENED)
 
 
 def _masked_history(p: Any, others: int) -> tuple[str, ...]:
@@ -195,7 +196,7 @@ def masked_round(
     published = enough(method.ask(federation, "masked_keys", number=number, sites=chosen), "masked_keys")
     public = {name: payload.arrays["public"] for name, payload in published.items()}
     directory = {_KEYS + name: value for name, value in public.items()}
-    everyone = {name: federation.answer(Kind.SHARE, name, directory, number) for name in published}
+    everyone = {name: federation.answer(MASK_SHARE, name, directory, number) for name in published}
     shared = enough(
         method.ask(federation, "masked_shares", number=number, answers=everyone, sites=list(published)),
         "masked_shares",
@@ -204,7 +205,7 @@ def masked_round(
     orders = {}
     for name in shared:
         mail = {_FROM + sender: payload.arrays[_TO + name] for sender, payload in shared.items()}
-        orders[name] = federation.answer(Kind.WEIGHTS, name, {**body[name].arrays, **mail}, number)
+        orders[name] = federation.answer(WEIGHTS, name, {**body[name].arrays, **mail}, number)
     size = sum(value.size for value in arrays.values()) + _BEYOND
     masked = enough(
         method.ask(federation, "masked_update", number=number, answers=orders, sites=list(shared)),
@@ -216,7 +217,7 @@ def masked_round(
             federation,
             "masked_open",
             number=number,
-            answers={name: federation.answer(Kind.SHARE, name, stayed, number) for name in masked},
+            answers={name: federation.answer(MASK_SHARE, name, stayed, number) for name in masked},
             sites=list(masked),
         ),
         "masked_open",

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from fedprivseg.core.expected import MOST_MM, Array, Check, Expected
+from fedprivseg.core.kinds import METRIC, KindSpec
 from fedprivseg.core.method_card import MethodCard, Sent, What
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import MEASURES, STRUCTURES, Entry, Grid, Kind, Order, Payload, Slices
+from fedprivseg.core.records import MEASURES, STRUCTURES, Entry, Grid, Order, Payload, Slices
 from fedprivseg.methods.effort import Effort
 
 if TYPE_CHECKING:
@@ -82,11 +83,11 @@ class Site(Protocol):
     def progress(self) -> Progress:
         """Called while something long is under way."""
 
-    def guarded(self, kind: Kind, codes: np.ndarray) -> np.ndarray:
+    def guarded(self, kind: KindSpec, codes: np.ndarray) -> np.ndarray:
         """Codes as they would leave under the scenario's protections. What an action returns is protected on its way out
         in any case; this is for a method that uses its own codes at the site."""
 
-    def opened(self, kind: Kind, codes: np.ndarray) -> np.ndarray:
+    def opened(self, kind: KindSpec, codes: np.ndarray) -> np.ndarray:
         """An answer in protected codes, as the site's own decoder knows them. Answers to orders come opened."""
 
     def training(self) -> Slices:
@@ -129,7 +130,7 @@ def _measured(payload: Payload, facts: Mapping[str, int]) -> str | None:
 
 
 MEASURED = Expected(
-    Kind.METRIC,
+    METRIC,
     "measure",
     {name: Array("float64", _CELLS, 0, 1 if name == "dice" else MOST_MM) for name in MEASURES}
     | {f"{name}_known": Array("uint8", _CELLS, 0, 1) for name in MEASURES},
@@ -186,7 +187,7 @@ class Federation(Protocol):
     def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
         """Fetch all shards of `action` from every site into the code store. Shards already stored are not asked for."""
 
-    def answer(self, kind: Kind, site: str, arrays: Mapping[str, np.ndarray], shard: int) -> Payload:
+    def answer(self, kind: KindSpec, site: str, arrays: Mapping[str, np.ndarray], shard: int) -> Payload:
         """A payload of the server's for `site`."""
 
     def note(self, site: str, text: str) -> None:
@@ -260,7 +261,7 @@ class Method(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str]
-    exports: ClassVar[frozenset[Kind]]
+    exports: ClassVar[frozenset[KindSpec]]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
     parameters_type: ClassVar[type[Parameters]]
     actions: ClassVar[Mapping[str, Action]]
@@ -275,7 +276,7 @@ class Method(ABC):
         self.parameters = parameters
 
     @property
-    def techniques(self) -> Mapping[Kind, tuple[str, ...]]:
+    def techniques(self) -> Mapping[KindSpec, tuple[str, ...]]:
         """What the method itself does to payloads of a kind, in the words of Table 2 (T/SCGS 313008-2024 clause 5.2)."""
         return {}
 
@@ -285,7 +286,7 @@ class Method(ABC):
         return MethodCard(title=self.title, coded=self.coded, sends=self.sends)
 
     @property
-    def declared(self) -> frozenset[Kind]:
+    def declared(self) -> frozenset[KindSpec]:
         """The kinds that may leave a site under this method's own parameters: `exports`, or fewer."""
         return self.exports
 

@@ -23,9 +23,10 @@ from pydantic import Field, model_validator
 from fedprivseg.core.compute import Half
 from fedprivseg.core.errors import FolderError
 from fedprivseg.core.expected import MOST_CODE, Array, Expected
+from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, METRIC, STATUS, KindSpec
 from fedprivseg.core.method_card import Sent, What
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import STRUCTURES, Grid, Kind, Order, Payload
+from fedprivseg.core.records import STRUCTURES, Grid, Order, Payload
 from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
 from fedprivseg.methods.method import (
@@ -134,10 +135,10 @@ def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
     if not site.vault.has("mask-codec"):
         _keep(site, "mask-codec", *sound(partial(_fit_mask, method, site), partial(_lost_by_mask, method, site)))
     lost = np.stack([site.vault.load(f"{name}-codec")["lost"] for name in ("image", "mask")])
-    return Payload(Kind.STATUS, site.name, "train", {"lost": lost})
+    return Payload(STATUS, site.name, "train", {"lost": lost})
 
 
-LOST = Expected(Kind.STATUS, "train", {"lost": Array("uint8", (2, len(STRUCTURES)), 0, 1)})
+LOST = Expected(STATUS, "train", {"lost": Array("uint8", (2, len(STRUCTURES)), 0, 1)})
 """What `fit_encoders` sends: of image and mask encoder, which structures were lost."""
 
 
@@ -147,7 +148,7 @@ def send_image_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
 
     images, _, shards = _view(method, site, order.number)
     codes = encode(_image_encoder(method, site), images[:, None], site.device, method.parameters.half)
-    return _codes(Kind.IMAGE_CODE, site, "train", codes, order.number, shards, _TRAIN_IMAGE)
+    return _codes(IMAGE_CODE, site, "train", codes, order.number, shards, _TRAIN_IMAGE)
 
 
 def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
@@ -160,7 +161,7 @@ def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     _, masks, shards = _view(method, site, order.number)
     pictures = as_picture(torch.from_numpy(masks)).numpy()
     codes = encode(_mask_codec(method, site).encoder, pictures, site.device, method.parameters.half)
-    return _codes(Kind.MASK_CODE, site, "train", codes, order.number, shards, _TRAIN_MASK)
+    return _codes(MASK_CODE, site, "train", codes, order.number, shards, _TRAIN_MASK)
 
 
 def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
@@ -175,7 +176,7 @@ def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     if len(chosen):
         codes = encode(_image_encoder(method, site), view(chosen, index)[:, None], site.device, p.half)
     shards = shards_of(len(images), p.shard_slices, p.test_views)
-    return _codes(Kind.IMAGE_CODE, site, "infer", codes, order.number, shards, _TEST_IMAGE)
+    return _codes(IMAGE_CODE, site, "infer", codes, order.number, shards, _TEST_IMAGE)
 
 
 _TRAIN_IMAGE, _TRAIN_MASK = ("view", "image encoder", "float16"), ("view", "mask encoder", "float16")
@@ -186,22 +187,22 @@ _TEST_IMAGE = ("image encoder", "float16")
 
 def train_image_codes(method: PrivacySF, grid: Grid, order: Order) -> Expected:
     """What `send_image_codes` sends."""
-    return _stream(method, Kind.IMAGE_CODE, "train", method.image_code(grid.height, grid.width), _TRAIN_IMAGE)
+    return _stream(method, IMAGE_CODE, "train", method.image_code(grid.height, grid.width), _TRAIN_IMAGE)
 
 
 def train_mask_codes(method: PrivacySF, grid: Grid, order: Order) -> Expected:
     """What `send_mask_codes` sends."""
-    return _stream(method, Kind.MASK_CODE, "train", method.mask_code(grid.height, grid.width), _TRAIN_MASK)
+    return _stream(method, MASK_CODE, "train", method.mask_code(grid.height, grid.width), _TRAIN_MASK)
 
 
 def infer_image_codes(method: PrivacySF, grid: Grid, order: Order) -> Expected:
     """What `send_test_codes` sends."""
-    return _stream(method, Kind.IMAGE_CODE, "infer", method.image_code(grid.height, grid.width), _TEST_IMAGE)
+    return _stream(method, IMAGE_CODE, "infer", method.image_code(grid.height, grid.width), _TEST_IMAGE)
 
 
 def _stream(
     method: PrivacySF,
-    kind: Kind,
+    kind: KindSpec,
     purpose: Literal["train", "infer"],
     code: tuple[int, int, int],
     history: tuple[str, ...],
@@ -223,7 +224,7 @@ def decoded(method: PrivacySF, grid: Grid, order: Order) -> Expected:
         return None if said == sent else f"it says that it decoded {said} codes of {sent}"
 
     form = Array("int64", (1,), 0, p.shard_slices)
-    return Expected(Kind.STATUS, "infer", {"slices": form}, check=check)
+    return Expected(STATUS, "infer", {"slices": form}, check=check)
 
 
 def decode(method: PrivacySF, site: Site, order: Order) -> Payload:
@@ -235,7 +236,7 @@ def decode(method: PrivacySF, site: Site, order: Order) -> Payload:
     values = scores(decoder, order.answer.arrays["codes"].astype(np.float32), site.device, method.parameters.half)
     site.vault.save(f"scores-{order.number:05d}", {"scores": values.astype(np.float16)})
     count = np.array([len(values)], np.int64)
-    return Payload(Kind.STATUS, site.name, "infer", {"slices": count}, shard=order.number, shards=order.number + 1)
+    return Payload(STATUS, site.name, "infer", {"slices": count}, shard=order.number, shards=order.number + 1)
 
 
 def measure(method: PrivacySF, site: Site, order: Order) -> Payload:
@@ -252,7 +253,7 @@ def measure(method: PrivacySF, site: Site, order: Order) -> Payload:
     mean = together(np.concatenate(parts), method.parameters.test_views)
     shown = int(mean[:, 1:].sum(axis=(1, 2, 3)).argmax())
     code = encode(_image_encoder(method, site), images[shown : shown + 1, None], site.device, method.parameters.half)
-    return site.measure(mean, (shown, site.guarded(Kind.IMAGE_CODE, code)[0]))
+    return site.measure(mean, (shown, site.guarded(IMAGE_CODE, code)[0]))
 
 
 @final
@@ -262,7 +263,7 @@ class PrivacySF(CodedMethod):
     name = "privacy-sf"
     title = "Coded segmentation"
     paper = "Chen et al. 2024, doi 10.12114/j.issn.1007-9572.2023.0897"
-    exports = frozenset({Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.METRIC, Kind.STATUS})
+    exports = frozenset({IMAGE_CODE, MASK_CODE, METRIC, STATUS})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "improved": {
             "encoder": "task",
@@ -339,7 +340,7 @@ class PrivacySF(CodedMethod):
                     rows = np.arange(start, min(start + p.shard_slices, len(codes[site])))
                     if len(rows):
                         arrays = {"codes": _answer(mapping, site, codes[site].rows(rows), federation.device, p.half)}
-                        answers[site] = federation.answer(Kind.MASK_CODE, site, arrays, number)
+                        answers[site] = federation.answer(MASK_CODE, site, arrays, number)
                 self.ask(federation, "decode", number=number, answers=answers, sites=list(answers))
         with federation.stage("measure"):
             return self.ask(federation, "measure")
@@ -357,8 +358,8 @@ class PrivacySF(CodedMethod):
         encoder, decoder = _image_encoder(self, site), _mask_codec(self, site).decoder
         parts = []
         for index in range(p.test_views):
-            codes = site.guarded(Kind.IMAGE_CODE, encode(encoder, view(images, index)[:, None], site.device, p.half))
-            answer = site.opened(Kind.MASK_CODE, _answer(mapping, site.name, codes, site.device, p.half))
+            codes = site.guarded(IMAGE_CODE, encode(encoder, view(images, index)[:, None], site.device, p.half))
+            answer = site.opened(MASK_CODE, _answer(mapping, site.name, codes, site.device, p.half))
             parts.append(scores(decoder, answer.astype(np.float32), site.device, p.half))
         return together(np.concatenate(parts), p.test_views)
 
@@ -571,7 +572,7 @@ def _view(method: PrivacySF, site: Site, number: int) -> tuple[np.ndarray, np.nd
 
 
 def _codes(
-    kind: Kind, site: Site, purpose: str, codes: np.ndarray, number: int, shards: int, history: tuple[str, ...]
+    kind: KindSpec, site: Site, purpose: str, codes: np.ndarray, number: int, shards: int, history: tuple[str, ...]
 ) -> Payload:
     return Payload(kind, site.name, purpose, {"codes": codes}, shard=number, shards=shards, history=history)
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from fedprivseg.core.errors import QuorumError
 from fedprivseg.core.expected import MOST_BUDGET, MOST_LOSS, MOST_WEIGHT, Array, Check, Expected
+from fedprivseg.core.kinds import MASK_SHARE, MASKED_WEIGHTS, METRIC, STATUS, WEIGHTS, KindSpec
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import Budget, CurvePoint, Grid, Kind, Order, Payload
+from fedprivseg.core.records import Budget, CurvePoint, Grid, Order, Payload
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.methods.client_update import LocalRule, Trained, received_net, run_round, spent, trained_history
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
@@ -109,7 +110,7 @@ def train(method: Rounds, site: Site, order: Order) -> Payload:
     arrays = {NET + name: value for name, value in result.arrays.items()}
     arrays |= {EXTRA + name: value for name, value in result.extra.items()}
     arrays[NUMBERS] = np.array([result.weight, result.steps, result.loss], np.float64)
-    return numbered(Kind.WEIGHTS, site, "train", arrays, order.number, trained_history(method.parameters))
+    return numbered(WEIGHTS, site, "train", arrays, order.number, trained_history(method.parameters))
 
 
 def trained(method: Rounds, grid: Grid, order: Order) -> Expected:
@@ -119,7 +120,7 @@ def trained(method: Rounds, grid: Grid, order: Order) -> Expected:
     names = [name.removeprefix(NET) for name in forms]
     forms |= {EXTRA + name: replace(forms[NET + name], least=-MOST_WEIGHT) for name in rule.sends(names)}
     forms[NUMBERS] = NUMBERS_FORM
-    return Expected(Kind.WEIGHTS, "train", forms, trained_history(method.parameters), check=numbers_of(method))
+    return Expected(WEIGHTS, "train", forms, trained_history(method.parameters), check=numbers_of(method))
 
 
 def glance(method: Rounds, site: Site, order: Order) -> Payload:
@@ -138,11 +139,11 @@ def measure(method: Rounds, site: Site, order: Order) -> Payload:
 
 def account(method: Rounds, site: Site, order: Order) -> Payload:
     """What this site's training has spent of its differential privacy."""
-    return numbered(Kind.STATUS, site, "measure", spent(method, site), order.number)
+    return numbered(STATUS, site, "measure", spent(method, site), order.number)
 
 
 SPENT = Expected(
-    Kind.STATUS,
+    STATUS,
     "measure",
     {
         name: Array("float64", (1,), 0, most)
@@ -173,7 +174,7 @@ class Rounds(Method):
 
     parameters_type: ClassVar[type[Parameters]] = RoundsParameters
     parameters: RoundsParameters
-    exports = frozenset({Kind.WEIGHTS, Kind.MASKED, Kind.SHARE, Kind.METRIC, Kind.STATUS})
+    exports = frozenset({WEIGHTS, MASKED_WEIGHTS, MASK_SHARE, METRIC, STATUS})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     actions: ClassVar[Mapping[str, Action]] = {
         **{action.__name__: action for action in (train, glance, measure, account)},
@@ -200,16 +201,16 @@ class Rounds(Method):
         """What a site adds to its steps."""
 
     @property
-    def techniques(self) -> Mapping[Kind, tuple[str, ...]]:
+    def techniques(self) -> Mapping[KindSpec, tuple[str, ...]]:
         """Updates of a private training carry its noise."""
-        return {} if self.parameters.dp is None else {Kind.WEIGHTS: ("random perturbation",)}
+        return {} if self.parameters.dp is None else {WEIGHTS: ("random perturbation",)}
 
     @property
-    def declared(self) -> frozenset[Kind]:
+    def declared(self) -> frozenset[KindSpec]:
         """Masked weights with the shares that open their sum under secure summation, otherwise weights; never both."""
         p = self.parameters
         masked = isinstance(p, SummableParameters) and p.summation == "secure"
-        return self.exports - ({Kind.WEIGHTS} if masked else {Kind.MASKED, Kind.SHARE})
+        return self.exports - ({WEIGHTS} if masked else {MASKED_WEIGHTS, MASK_SHARE})
 
     def effort(self, grid: Grid, slices: int) -> Effort | None:
         """Steps of the U-Net at the sites, by how many of them take part; other nets and DP-SGD were not measured."""

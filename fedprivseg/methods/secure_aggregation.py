@@ -26,10 +26,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedprivseg.core.errors import PayloadError
 
-TECHNIQUE = "symmetric encryption"
-"""In the words of Table 2 (T/SCGS 313008-2024 clause 5.2): shares are under AES-GCM, and masks are the key stream of AES in
-counter mode, added modulo 2**64."""
-
 FRACTION = 24
 """Bits after the binary point. A float32 of 1 or more loses nothing; a smaller one is off by 2**-25 at most."""
 

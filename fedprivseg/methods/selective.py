@@ -21,7 +21,8 @@ import numpy as np
 from pydantic import Field
 
 from fedprivseg.core.expected import Array, Check, Expected
-from fedprivseg.core.records import Budget, Grid, Kind, Order, Payload
+from fedprivseg.core.kinds import WEIGHTS
+from fedprivseg.core.records import Budget, Grid, Order, Payload
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.methods.client_update import LocalRule, run_round, trained_history
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
@@ -88,7 +89,7 @@ def train_selected(method: SelectiveSharing, site: Site, order: Order) -> Payloa
     indices, values = select(change, _most(p, len(change)), p, draws)
     numbers = np.array([result.weight, result.steps, 0.0])  # the loss would be about the data, without noise
     arrays = {"indices": indices, "values": values, NUMBERS: numbers}
-    return numbered(Kind.WEIGHTS, site, "train", arrays, order.number, _history(p, len(change)))
+    return numbered(WEIGHTS, site, "train", arrays, order.number, _history(p, len(change)))
 
 
 def selected(method: SelectiveSharing, grid: Grid, order: Order) -> Expected:
@@ -104,7 +105,7 @@ def selected(method: SelectiveSharing, grid: Grid, order: Order) -> Expected:
         "values": Array("float32", (None,), -largest, largest, longest=most),
         NUMBERS: NUMBERS_FORM,
     }
-    return Expected(Kind.WEIGHTS, "train", form, _history(p, count), check=_selection_of(method))
+    return Expected(WEIGHTS, "train", form, _history(p, count), check=_selection_of(method))
 
 
 def _history(p: SelectiveParameters, count: int) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from fedprivseg.core.compute import Half
 from fedprivseg.core.expected import MOST_WEIGHT, Array, Expected
-from fedprivseg.core.records import STRUCTURES, Grid, Kind, Order, Payload
+from fedprivseg.core.kinds import METRIC, WEIGHTS, KindSpec
+from fedprivseg.core.records import STRUCTURES, Grid, Order, Payload
 from fedprivseg.methods.method import Federation, Parameters, Site
 from fedprivseg.nets.choices import VIEWS, NetName, Norm
 
@@ -95,7 +96,7 @@ class SummableParameters(RoundsParameters):
 
 
 GLANCED = Expected(
-    Kind.METRIC,
+    METRIC,
     "measure",
     {"dice": Array("float64", (len(STRUCTURES),), 0.0, 1.0), "known": Array("uint8", (len(STRUCTURES),), 0, 1)},
 )
@@ -109,12 +110,12 @@ MODEL = "model"
 def packed(federation: Federation, arrays: Weights, extra: Weights, number: int) -> dict[str, Payload]:
     """Weights for every site."""
     body = {NET + name: value for name, value in arrays.items()} | {EXTRA + name: v for name, v in extra.items()}
-    return {site: federation.answer(Kind.WEIGHTS, site, body, number) for site in federation.sites}
+    return {site: federation.answer(WEIGHTS, site, body, number) for site in federation.sites}
 
 
 def unpacked(order: Order) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """(arrays of the network, extras) in an order's answer. Raises ValueError if the order brings no weights."""
-    if order.answer is None or order.answer.kind != Kind.WEIGHTS:
+    if order.answer is None or order.answer.kind != WEIGHTS:
         raise ValueError(f"the order {order.action!r} needs weights, and brings none")
     return under(order.answer.arrays, NET), under(order.answer.arrays, EXTRA)
 
@@ -134,7 +135,7 @@ def glanced(net: nn.Module, site: Site, number: int, half: Half) -> Payload:
         values = site.glance(scores(net, images[:, None], site.device, half))
     known = np.isfinite(values)
     arrays = {"dice": np.where(known, values, 0.0), "known": known.astype(np.uint8)}
-    return numbered(Kind.METRIC, site, "measure", arrays, number)
+    return numbered(METRIC, site, "measure", arrays, number)
 
 
 def mean_dices(replies: Mapping[str, Payload]) -> dict[str, float]:
@@ -233,8 +234,8 @@ def segment_as_kept(site: Site, images: np.ndarray, parameters: TrainingParamete
 
 
 def numbered(
-    kind: Kind, site: Site, purpose: str, arrays: Weights, number: int, history: tuple[str, ...] = ()
+    kind: KindSpec, site: Site, purpose: str, arrays: Weights, number: int, history: tuple[str, ...] = ()
 ) -> Payload:
     """The payload of `site` in answer to order number `number`."""
-    level = 2 if kind == Kind.METRIC else 3
+    level = 2 if kind == METRIC else 3
     return Payload(kind, site.name, purpose, arrays, level, shard=number, shards=number + 1, history=history)

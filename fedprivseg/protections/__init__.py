@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import numpy as np
 from fedprivseg.core.config import ProtectionConfig, validated
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.expected import Expected
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import KindSpec
 from fedprivseg.protections.channels import Channels
 from fedprivseg.protections.keyed import Keyed
 from fedprivseg.protections.noise import Noise
@@ -40,9 +41,17 @@ def protected(configs: Sequence[ProtectionConfig], expected: Expected) -> Expect
     """`expected` as it is under the protections in `configs`: with their steps in its history, in the order in which a `Shield`
     applies them to each array; shapes and types stay."""
     layers = [resolve(config) for config in configs if expected.kind in config.of]
-    codes = [tuple(length or 0 for length in form.shape[1:]) for _, form in sorted(expected.arrays.items())]
+    shapes = [tuple(length or 0 for length in form.shape) for _, form in sorted(expected.arrays.items())]
+    codes = [_as_codes(shape)[1:] for shape in shapes]
     steps = [layer.history(code) for code in codes for layer in layers]
     return replace(expected, history=(*expected.history, *steps))
+
+
+def _as_codes(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The shape (N, C, h, w) of an array whose first axis counts rows: axes that it lacks have length 1, and what lies behind
+    the fourth is part of the fourth."""
+    rows, channels, height, *rest = (*shape, 1, 1, 1)[: max(4, len(shape))]
+    return rows, channels, height, math.prod(rest)
 
 
 class Shield:
@@ -52,24 +61,34 @@ class Shield:
         self._layers = [(config, resolve(config)) for config in configs]
         self._seed, self._site = seed, site
 
-    def apply(self, kind: Kind, codes: np.ndarray, names: tuple[str | int, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Codes (N, C, h, w) of `kind` as they may leave, in their own type, and what the history says of it. names: which
-        payload this is; the same again is protected the same again."""
+    def apply(
+        self, kind: KindSpec, codes: np.ndarray, names: tuple[str | int, ...]
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Codes of `kind` as they may leave.
+
+        Args:
+            kind: what they are.
+            codes: (N, C, h, w), or any other shape with a row a code, which the protections see as one of these.
+            names: which payload this is; the same again is protected the same again.
+
+        Returns:
+            The codes in their own shape and type, and what the history says of it.
+        """
         history = []
-        values = codes.astype(np.float32)
+        values = codes.astype(np.float32).reshape(_as_codes(codes.shape))
         for place, (config, protection) in enumerate(self._layers):
             if kind in config.of:
                 values = protection.apply(values, self._key(kind, place, protection), names)
                 history.append(protection.history(values.shape[1:]))
-        return (values.astype(codes.dtype), tuple(history)) if history else (codes, ())
+        return (values.reshape(codes.shape).astype(codes.dtype), tuple(history)) if history else (codes, ())
 
-    def undo(self, kind: Kind, codes: np.ndarray) -> np.ndarray:
+    def undo(self, kind: KindSpec, codes: np.ndarray) -> np.ndarray:
         """An answer in codes of `kind`, as the site's own decoder knows them."""
-        values, changed = codes.astype(np.float32), False
+        values, changed = codes.astype(np.float32).reshape(_as_codes(codes.shape)), False
         for place, (config, protection) in reversed(list(enumerate(self._layers))):
             if kind in config.of:
                 values, changed = protection.undo(values, self._key(kind, place, protection)), True
-        return values.astype(codes.dtype) if changed else codes
+        return values.reshape(codes.shape).astype(codes.dtype) if changed else codes
 
-    def _key(self, kind: Kind, place: int, protection: Protection) -> Key:
+    def _key(self, kind: KindSpec, place: int, protection: Protection) -> Key:
         return Key(self._seed, (self._site, "protection", place, protection.name, kind.value))

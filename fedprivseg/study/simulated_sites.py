@@ -19,7 +19,7 @@ from fedprivseg.core.config import ConsentConfig, Scenario, SiteConfig
 from fedprivseg.core.documents import damaged
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
 from fedprivseg.core.files import write_text
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.runfolder import KEY, RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.crypto.sealed_files import SealingKey
@@ -40,7 +40,12 @@ _LOST_SERVER = "Put back a copy of it: the sites know the server by it"
 
 
 def settle(
-    folder: Path, scenario: Scenario, exports: frozenset[Kind], release: Path, cache: Path, cohorts: dict[str, Cohort]
+    folder: Path,
+    scenario: Scenario,
+    exports: frozenset[KindSpec],
+    release: Path,
+    cache: Path,
+    cohorts: dict[str, Cohort],
 ) -> None:
     """Write the folder of every simulated hospital under `folder`, and the server's key.
 
@@ -84,7 +89,7 @@ def _write_papers(
     home: Path,
     scenario: Scenario,
     site: SiteConfig,
-    exports: frozenset[Kind],
+    exports: frozenset[KindSpec],
     server_key: SiteKey,
     cohort: Cohort,
 ) -> None:

@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedprivseg.core.expected import Array, Expected
-from fedprivseg.core.records import Kind, Order, Payload
+from fedprivseg.core.kinds import IMAGE_CODE, KINDS
+from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.crypto.hpke import Card, EncryptionKey, slot
 from fedprivseg.crypto.identity import SiteKey
@@ -37,7 +38,7 @@ from fedprivseg.runtime.server.intake import Intake
 from fedprivseg.runtime.wire import Released as Sent
 
 SITE, ROW = "centre1", 4096
-EXPECTED = Expected(Kind.IMAGE_CODE, "train", {"codes": Array("float16", (None, ROW))})
+EXPECTED = Expected(IMAGE_CODE, "train", {"codes": Array("float16", (None, ROW))})
 
 
 def timed(way: Callable[[], Any]) -> tuple[float, Any]:
@@ -76,9 +77,9 @@ def _row(size: float, times: int) -> str:
             for name, threshold in (("plain", "never"), ("encrypted", 1)):
                 policy = read_profile("open-research").model_copy(update={"encrypt_from": threshold})
                 standing = Standing(policy, date(2026, 1, 1), site.public_hex, server.public_hex, card=card)
-                gate, action = Gate(frozenset(Kind), SITE, standing), f"send-{name}"
+                gate, action = Gate(frozenset(KINDS), SITE, standing), f"send-{name}"
                 payload = Payload(
-                    Kind.IMAGE_CODE, SITE, "train", {"codes": codes}, shard=number, shards=times, history=(name,)
+                    IMAGE_CODE, SITE, "train", {"codes": codes}, shard=number, shards=times, history=(name,)
                 )
                 body, declared = payload.encode(), partial(replace, EXPECTED, history=(name,), views=1)
                 release = partial(gate.release, run_id="run", number=number, expected=declared)
@@ -91,7 +92,7 @@ def _row(size: float, times: int) -> str:
                 assert taken.encode() == body
                 spent[name].append(out + into)
                 lengths[name] = len(released.body) - len(body)
-            place = slot("run", SITE, "alone", number, Kind.IMAGE_CODE)
+            place = slot("run", SITE, "alone", number, IMAGE_CODE)
             shut, sealed = timed(lambda: card.seal(place, body))  # noqa: B023
             opened, _ = timed(lambda: opener.open(place, sealed))  # noqa: B023
             spent["alone"].append(shut + opened)

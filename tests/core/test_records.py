@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedprivseg.core.errors import PayloadError
-from fedprivseg.core.records import Kind, Order, Payload, Volume
+from fedprivseg.core.kinds import KINDS, MASK_CODE, METRIC
+from fedprivseg.core.records import Order, Payload, Volume
 from fedprivseg.runtime.wire import (
     Envelope,
     Failed,
@@ -28,7 +29,7 @@ arrays = st.dictionaries(
 )
 
 
-@given(arrays, st.sampled_from(list(Kind)), st.lists(st.text(max_size=5), max_size=3))
+@given(arrays, st.sampled_from(list(KINDS)), st.lists(st.text(max_size=5), max_size=3))
 def test_a_payload_comes_back_as_it_went(content, kind, history):
     payload = Payload(kind, "centre1", "train", content, level=2, shard=1, shards=3, history=tuple(history))
     body = payload.encode()
@@ -50,7 +51,7 @@ def test_wild_bytes_are_refused_not_believed(body):
 
 
 def test_a_cut_or_changed_payload_is_refused():
-    body = Payload(Kind.METRIC, "a", "measure", {"x": np.arange(4.0)}).encode()
+    body = Payload(METRIC, "a", "measure", {"x": np.arange(4.0)}).encode()
     for length in range(len(body)):
         with pytest.raises(PayloadError):
             Payload.decode(body[:length])
@@ -63,7 +64,7 @@ def test_spacing_is_the_length_of_the_affine_columns():
 
 
 def test_orders_and_replies_survive_flower_records():
-    answer = Payload(Kind.MASK_CODE, "a", "answer", {"codes": np.ones((2, 3), np.float16)})
+    answer = Payload(MASK_CODE, "a", "answer", {"codes": np.ones((2, 3), np.float16)})
     envelope = Envelope(Order("decode", 4, answer), "run", '{"name": "x"}', "head")
     back = read_order(write_order(envelope))
     assert (back.order.action, back.order.number, back.run_id, back.scenario, back.head) == (

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from fedprivseg.core.errors import PayloadError, RequestError
 from fedprivseg.core.expected import Array, Expected
-from fedprivseg.core.records import Kind, Order, Payload, digest
+from fedprivseg.core.kinds import IMAGE_CODE, KINDS, MASK_CODE, METRIC, WEIGHTS, KindSpec
+from fedprivseg.core.records import Order, Payload, digest
 from fedprivseg.crypto.hpke import OVERHEAD, Card, EncryptionKey, key_id, slot
 from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
@@ -37,30 +38,28 @@ SERVER = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes([1] * 32)))
 PRIVATE = X25519PrivateKey.from_private_bytes(bytes([2] * 32))
 OPENER = EncryptionKey(PRIVATE)
 CARD = Card.issue(SERVER, OPENER)
-SLOT = slot("run1", SITE, "send", 3, Kind.IMAGE_CODE)
-CODES = Payload(
-    Kind.IMAGE_CODE, SITE, "train", {"codes": np.arange(12, dtype=np.float16).reshape(3, 4)}, shard=3, shards=4
-)
-EXPECTED = Expected(Kind.IMAGE_CODE, "train", {"codes": Array("float16", (None, 4))})
+SLOT = slot("run1", SITE, "send", 3, IMAGE_CODE)
+CODES = Payload(IMAGE_CODE, SITE, "train", {"codes": np.arange(12, dtype=np.float16).reshape(3, 4)}, shard=3, shards=4)
+EXPECTED = Expected(IMAGE_CODE, "train", {"codes": Array("float16", (None, 4))})
 CLOSED = SitePolicy(
     profile="open-research",
     says="A policy of the tests: codes leave, closed from level 3 on.",
-    kinds=tuple(Kind),
+    kinds=tuple(KINDS),
     purposes=("train", "measure"),
     max_level=5,
     raw_sharing="allowed",
     consent="release",
     agreement="none",
     encrypt_from=3,
-    within_domain=tuple(Kind),
-    across_domains=tuple(Kind),
+    within_domain=tuple(KINDS),
+    across_domains=tuple(KINDS),
     encrypt_across="by-level",
 )
 
 
 def gate_of(card: Card | None = CARD, server_key: str | None = SERVER.public_hex, **changes: Any) -> Gate:
     standing = Standing(CLOSED.model_copy(update=changes), TODAY, KEY.public_hex, server_key, card=card)
-    return Gate(frozenset(Kind), SITE, standing)
+    return Gate(frozenset(KINDS), SITE, standing)
 
 
 def release(gate: Gate, folder: Path, payload: Payload = CODES) -> Released | Refused:
@@ -125,11 +124,11 @@ def test_what_is_sealed_is_hpke_by_the_book_and_opens_to_the_same_bytes(body: by
 @pytest.mark.parametrize(
     "other",
     [
-        slot("run2", SITE, "send", 3, Kind.IMAGE_CODE),
-        slot("run1", "centre2", "send", 3, Kind.IMAGE_CODE),
-        slot("run1", SITE, "send_test", 3, Kind.IMAGE_CODE),
-        slot("run1", SITE, "send", 4, Kind.IMAGE_CODE),
-        slot("run1", SITE, "send", 3, Kind.MASK_CODE),
+        slot("run2", SITE, "send", 3, IMAGE_CODE),
+        slot("run1", "centre2", "send", 3, IMAGE_CODE),
+        slot("run1", SITE, "send_test", 3, IMAGE_CODE),
+        slot("run1", SITE, "send", 4, IMAGE_CODE),
+        slot("run1", SITE, "send", 3, MASK_CODE),
     ],
 )
 def test_what_is_sealed_for_one_slot_opens_in_no_other(other: bytes) -> None:
@@ -201,13 +200,13 @@ def test_a_payload_at_the_threshold_leaves_closed_and_the_server_opens_the_same_
     with pytest.raises(PayloadError, match="no payload"):
         intake.accept(SITE, order, EXPECTED, replace(sent, encrypted_to=""))
     with pytest.raises(PayloadError, match="cannot be opened"):
-        intake.accept(SITE, order, replace(EXPECTED, kind=Kind.MASK_CODE), sent)
+        intake.accept(SITE, order, replace(EXPECTED, kind=MASK_CODE), sent)
 
 
 def test_the_same_payload_encrypted_anew_for_another_order_is_a_replay(tmp_path: Path) -> None:
     intake = Intake("run1", {SITE: KEY.public_hex}, OPENER)
     for number, again in ((3, False), (3, False), (4, True)):
-        body = CARD.seal(slot("run1", SITE, "send", number, Kind.IMAGE_CODE), CODES.encode())
+        body = CARD.seal(slot("run1", SITE, "send", number, IMAGE_CODE), CODES.encode())
         signature = KEY.sign(statement("run1", SITE, "send", number, digest(body)))
         sent = Sent(body, signature, KEY.public_hex, "", 0.0, 0.0, CARD.key_id)
         if again:
@@ -275,7 +274,7 @@ def test_under_an_agreement_the_server_is_who_signed_it(tmp_path: Path) -> None:
         site_key=KEY.public_hex,
         server_key=SERVER.public_hex,
         study="a test",
-        kinds=tuple(Kind),
+        kinds=tuple(KINDS),
         purposes=("train",),
         start=TODAY,
         end=TODAY,
@@ -287,32 +286,32 @@ def test_under_an_agreement_the_server_is_who_signed_it(tmp_path: Path) -> None:
     policy = CLOSED.model_copy(update={"agreement": "required"})
     for card, rule in ((CARD, "kind.declared"), (Card.issue(STRANGER, OPENER), "transport.key")):
         standing = Standing(policy, TODAY, KEY.public_hex, None, agreement, card=card)
-        assert Gate(frozenset(Kind), SITE, standing).decide(CODES).rule == rule
+        assert Gate(frozenset(KINDS), SITE, standing).decide(CODES).rule == rule
 
 
 # ------------------------------------------------------------------------------------------ domains
 
 HALVES = {
-    "within_domain": (Kind.IMAGE_CODE, Kind.METRIC),
-    "across_domains": (Kind.METRIC,),
+    "within_domain": (IMAGE_CODE, METRIC),
+    "across_domains": (METRIC,),
 }
 
 
 @pytest.mark.parametrize(
     ("site", "server", "kind", "rule"),
     [
-        ("north", "north", Kind.IMAGE_CODE, None),
-        ("north", "north", Kind.WEIGHTS, "transfer.within"),
-        ("north", "south", Kind.IMAGE_CODE, "transfer.across"),
-        ("north", "south", Kind.METRIC, None),
-        ("north", "", Kind.IMAGE_CODE, "transfer.across"),
-        ("", "north", Kind.IMAGE_CODE, "transfer.across"),
-        ("", "", Kind.IMAGE_CODE, "transfer.across"),
-        ("", "", Kind.METRIC, None),
+        ("north", "north", IMAGE_CODE, None),
+        ("north", "north", WEIGHTS, "transfer.within"),
+        ("north", "south", IMAGE_CODE, "transfer.across"),
+        ("north", "south", METRIC, None),
+        ("north", "", IMAGE_CODE, "transfer.across"),
+        ("", "north", IMAGE_CODE, "transfer.across"),
+        ("", "", IMAGE_CODE, "transfer.across"),
+        ("", "", METRIC, None),
     ],
 )
 def test_a_kind_passes_where_the_policy_lists_it_and_unknown_domains_are_others(
-    site: str, server: str, kind: Kind, rule: str | None
+    site: str, server: str, kind: KindSpec, rule: str | None
 ) -> None:
     standing = Standing(CLOSED.model_copy(update=HALVES), TODAY, domain=site, server_domain=server)
     decision = standing.objection(kind, "train")

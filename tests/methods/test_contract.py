@@ -11,7 +11,7 @@ from conftest import tiny_settings
 
 from fedprivseg.core.config import MethodConfig
 from fedprivseg.core.errors import ScenarioError
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import KINDS, RAW
 from fedprivseg.core.results import read_scenario
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.methods import METHODS, resolve
@@ -39,7 +39,7 @@ def brief_settings(method, variant, release):
     settings = [*tiny_settings(release), f"method.name={method.name}", f"method.variant={variant}"]
     # The quickstart's own parameters are those of its method.
     settings += ["method.parameters={}"]
-    settings += ["policy.raw_sharing=allowed"] if Kind.RAW in method.exports else []
+    settings += ["policy.raw_sharing=allowed"] if RAW in method.exports else []
     known = method.parameters_type.model_fields
     return settings + [f"method.parameters.{k}={v}" for k, v in BRIEF.items() if k in known]
 
@@ -78,7 +78,7 @@ def test_only_declared_kinds_left(finished):
         ledger.verify(path)
         left = {line.facts["kind"] for line in ledger.read(path) if line.event == "release"}
         assert left <= declared <= method.exports
-        assert (Kind.RAW in left) == (Kind.RAW in declared)
+        assert (RAW in left) == (RAW in declared)
 
 
 def test_bytes_are_those_of_the_ledger(finished):
@@ -140,7 +140,7 @@ def test_nothing_names_a_patient_outside_the_sites(finished, phantom):
 def test_a_method_states_what_it_is(method):
     assert method.paper
     assert method.title
-    assert method.exports <= frozenset(Kind)
+    assert method.exports <= frozenset(KINDS)
     assert method.__doc__
     for field in method.parameters_type.model_fields.values():
         assert not field.is_required(), "every parameter has a default"

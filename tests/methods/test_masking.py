@@ -8,7 +8,8 @@ from fakes import FakeFederation, FakeSite, blocks
 
 from fedprivseg.core.config import MethodConfig
 from fedprivseg.core.errors import QuorumError, ScenarioError
-from fedprivseg.core.records import Kind, Order
+from fedprivseg.core.kinds import KINDS, MASK_SHARE, MASKED_WEIGHTS, WEIGHTS
+from fedprivseg.core.records import Order
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.masking import threshold_of
 from fedprivseg.methods.rounds import _load
@@ -48,12 +49,12 @@ def test_fixed_point_is_the_float_mean_to_its_precision(tmp_path):
 
 def test_weights_travel_masked_only(tmp_path):
     federation, _ = run(tmp_path, summation="secure")
-    sent = {kind: [p for _, _, p in federation.got if p.kind == kind] for kind in Kind}
-    assert not sent[Kind.WEIGHTS]
-    assert len(sent[Kind.MASKED]) == 2 * 3
-    assert {p.arrays["masked"].dtype.name for p in sent[Kind.MASKED]} == {"int64"}
+    sent = {kind: [p for _, _, p in federation.got if p.kind == kind] for kind in KINDS}
+    assert not sent[WEIGHTS]
+    assert len(sent[MASKED_WEIGHTS]) == 2 * 3
+    assert {p.arrays["masked"].dtype.name for p in sent[MASKED_WEIGHTS]} == {"int64"}
     # Two sites' masked vectors of one round have nothing in common: their bits differ in half of the places.
-    one, other = (p.arrays["masked"].view(np.uint8) for p in sent[Kind.MASKED][:2])
+    one, other = (p.arrays["masked"].view(np.uint8) for p in sent[MASKED_WEIGHTS][:2])
     assert abs(np.unpackbits(one ^ other).mean() - 0.5) < 0.001
 
 
@@ -89,7 +90,7 @@ def _stayed(*sites: int) -> dict[str, np.ndarray]:
 def test_no_site_hands_out_both_halves(tmp_path):
     federation, _ = run(tmp_path, summation="secure", rounds=1)
     method, site = federation.method, federation.all["centre0"]
-    stayed = federation.answer(Kind.SHARE, "centre0", _stayed(1, 0, 1), 1)
+    stayed = federation.answer(MASK_SHARE, "centre0", _stayed(1, 0, 1), 1)
     assert site.vault.load("masks") == {}, "a site forgets a round's secrets when it has answered"
     with pytest.raises(ValueError, match="too few sites"):
         method.actions["masked_open"](method, site, Order("masked_open", 1, stayed))
@@ -104,7 +105,7 @@ def test_a_site_opens_nothing_for_too_few_survivors(tmp_path):
 
     def lying(action, expected, *, number=0, answers=None, sites=None):
         if action == "masked_open":
-            answers = {name: federation.answer(Kind.SHARE, name, _stayed(1, 0, 0), number) for name in answers}
+            answers = {name: federation.answer(MASK_SHARE, name, _stayed(1, 0, 0), number) for name in answers}
         return opened(action, expected, number=number, answers=answers, sites=sites)
 
     federation.ask = lying

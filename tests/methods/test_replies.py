@@ -12,7 +12,8 @@ from fakes import FakeGrid, FakeSite, blocks
 
 from fedprivseg.core.config import MethodConfig
 from fedprivseg.core.errors import ServerError
-from fedprivseg.core.records import Kind, Payload
+from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, MASK_SHARE, MASKED_WEIGHTS, RAW, STATUS, WEIGHTS
+from fedprivseg.core.records import Payload
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.rounds import NUMBERS
 from fedprivseg.runtime.server.federation import GridFederation
@@ -76,7 +77,7 @@ def put(**values):
                 found[name] = value(each)
         return found
 
-    return arrays(Kind.WEIGHTS, change)
+    return arrays(WEIGHTS, change)
 
 
 def number(place, value):
@@ -90,27 +91,27 @@ def variances(found):
 CASES = {
     "codes of fewer masks than images": (
         "privacy-sf",
-        arrays(Kind.MASK_CODE, lambda a: {"codes": a["codes"][1:]}),
+        arrays(MASK_CODE, lambda a: {"codes": a["codes"][1:]}),
         "holds 7 rows",
     ),
     "huge codes": (
         "privacy-sf",
-        arrays(Kind.IMAGE_CODE, lambda a: {"codes": np.full_like(a["codes"], 6e4)}),
+        arrays(IMAGE_CODE, lambda a: {"codes": np.full_like(a["codes"], 6e4)}),
         "beyond what is declared",
     ),
     "decoded more than was sent": (
         "privacy-sf",
-        arrays(Kind.STATUS, lambda a: {n: v + 1 if n == "slices" else v for n, v in a.items()}),
+        arrays(STATUS, lambda a: {n: v + 1 if n == "slices" else v for n, v in a.items()}),
         "decoded 5 codes of 4",
     ),
     "masks of labels that are none": (
         "pooled",
-        arrays(Kind.RAW, lambda a: {n: np.full_like(v, 200) if n == "masks" else v for n, v in a.items()}),
+        arrays(RAW, lambda a: {n: np.full_like(v, 200) if n == "masks" else v for n, v in a.items()}),
         "beyond what is declared, from 0 to 3",
     ),
     "fewer masks than images": (
         "pooled",
-        arrays(Kind.RAW, lambda a: {n: v[1:] if n == "masks" else v for n, v in a.items()}),
+        arrays(RAW, lambda a: {n: v[1:] if n == "masks" else v for n, v in a.items()}),
         "holds 7 rows",
     ),
     "a weight beyond its counts": (
@@ -123,7 +124,7 @@ CASES = {
     "a loss below 0": ("qfedavg", put(**{NUMBERS: number(2, -1.0)}), "beyond what is declared"),
     "a loss beyond all": ("qfedavg", put(**{NUMBERS: number(2, 1e300)}), "a mean loss of 1e+300"),
     "huge weights": ("krum", put(net=lambda each: np.full_like(each, 3e38)), "beyond what is declared"),
-    "variances below 0": ("fedavg", arrays(Kind.WEIGHTS, variances), "beyond what is declared, from 0 to"),
+    "variances below 0": ("fedavg", arrays(WEIGHTS, variances), "beyond what is declared, from 0 to"),
     "more values than indices": ("selective-sharing", put(values=lambda v: v[1:]), "as many of both"),
     "an index twice": ("selective-sharing", put(indices=lambda v: np.sort(np.append(v[1:], v[-1]))), "one comes twice"),
     "an index outside": ("selective-sharing", put(indices=number(0, -1)), "beyond what is declared"),
@@ -168,14 +169,14 @@ def test_a_site_that_sends_back_what_it_got_stops_no_clipping(scenario, tmp_path
 
     method = resolve(MethodConfig(name="fedavg-central-dp"))
     start = weights_of(build(method.parameters, FakeSite("x", blocks(), tmp_path / "x")))
-    same = arrays(Kind.WEIGHTS, lambda found: {**found, **{f"net/{name}": value for name, value in start.items()}})
+    same = arrays(WEIGHTS, lambda found: {**found, **{f"net/{name}": value for name, value in start.items()}})
     _, statuses = run(scenario, tmp_path, "fedavg-central-dp", same)
     assert set(statuses.values()) == {"ok"}
 
 
 def test_a_key_that_nobody_can_agree_with_excludes_whoever_sent_it(scenario, tmp_path):
     """Every other site would have failed by it."""
-    zero = arrays(Kind.SHARE, lambda found: {n: np.zeros_like(v) if n == "public" else v for n, v in found.items()})
+    zero = arrays(MASK_SHARE, lambda found: {n: np.zeros_like(v) if n == "public" else v for n, v in found.items()})
     measured, statuses = run(scenario, tmp_path, "fedavg", zero, summation="secure")
     assert "public key" in statuses[HOSTILE]
     assert set(measured) == {"centre1", "centre2"}
@@ -188,6 +189,6 @@ def test_a_masked_sum_that_is_none_ends_the_round_and_reaches_no_site(scenario, 
             scenario,
             tmp_path,
             "fedavg",
-            arrays(Kind.MASKED, lambda found: {"masked": found["masked"] + 7}),
+            arrays(MASKED_WEIGHTS, lambda found: {"masked": found["masked"] + 7}),
             summation="secure",
         )

@@ -15,7 +15,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedprivseg.core.config import MethodConfig
 from fedprivseg.core.errors import QuorumError, ScenarioError
-from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Kind
+from fedprivseg.core.kinds import WEIGHTS
+from fedprivseg.core.records import Budget, CrossSite, CurvePoint
 from fedprivseg.methods import resolve
 from fedprivseg.methods.averaging import Pull
 from fedprivseg.methods.bounds import ALONE
@@ -410,7 +411,7 @@ def test_the_cross_site_matrix_is_whole(tmp_path):
 
 def test_without_the_matrix_no_weights_leave(tmp_path):
     federation, _ = run(tmp_path, "local-only", cross_site=False)
-    assert Kind.WEIGHTS not in {payload.kind for _, _, payload in federation.got}
+    assert WEIGHTS not in {payload.kind for _, _, payload in federation.got}
 
 
 def test_a_round_that_is_cut_short_while_it_is_scored_loses_no_point(tmp_path):
@@ -483,6 +484,6 @@ def test_the_account_adds_up_every_value(tmp_path):
     count = int(0.1 * values)
     assert budget.epsilon == pytest.approx(2 * (1 + (2 * count) ** (2 / 3) + count))
     assert budget.unit == "site"
-    sent = [p for _, _, p in federation.got if p.kind == Kind.WEIGHTS]
+    sent = [p for _, _, p in federation.got if p.kind == WEIGHTS]
     assert all(len(p.arrays["values"]) <= count for p in sent)
     assert not any(name.startswith("net/") for p in sent for name in p.arrays)

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from fedprivseg.core.config import ProtectionConfig
 from fedprivseg.core.errors import ScenarioError
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import MASK_CODE
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.protections import PROTECTIONS, Shield, resolve
 from fedprivseg.protections.noise import gaussian_epsilon
@@ -121,17 +121,17 @@ def test_layers_are_applied_in_order_and_undone_backwards():
     )
     shield = Shield(configs, 0, "centre1")
     codes = _codes().astype(np.float16)
-    found, history = shield.apply(Kind.MASK_CODE, codes, ("a", 0))
+    found, history = shield.apply(MASK_CODE, codes, ("a", 0))
     assert found.dtype == np.float16
     assert history == ("keyed channels", "keyed channels and cells")
-    np.testing.assert_allclose(shield.undo(Kind.MASK_CODE, found), codes, atol=2e-2)
-    assert (Shield(configs, 0, "centre2").apply(Kind.MASK_CODE, codes, ("a", 0))[0] != found).any()
+    np.testing.assert_allclose(shield.undo(MASK_CODE, found), codes, atol=2e-2)
+    assert (Shield(configs, 0, "centre2").apply(MASK_CODE, codes, ("a", 0))[0] != found).any()
 
 
 def test_other_kinds_pass_untouched():
     shield = Shield((ProtectionConfig(name="noise"),), 0, "centre1")
     codes = _codes().astype(np.float16)
-    found, history = shield.apply(Kind.MASK_CODE, codes, ("a", 0))
+    found, history = shield.apply(MASK_CODE, codes, ("a", 0))
     assert found is codes
     assert history == ()
 

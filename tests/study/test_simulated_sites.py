@@ -13,7 +13,8 @@ from conftest import ROOT, STRICT
 
 from fedprivseg.core.config import read_scenario
 from fedprivseg.core.errors import FolderError, ScenarioError
-from fedprivseg.core.records import STRUCTURES, Kind, Subject
+from fedprivseg.core.kinds import KINDS
+from fedprivseg.core.records import STRUCTURES, Subject
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.access.endpoint import Desk
 from fedprivseg.governance.access.roles import Action, Context, Purpose
@@ -53,7 +54,7 @@ def test_a_sites_own_policies_hold_in_its_simulated_hospital_and_in_no_other(sit
     scenario, run = resolved(sites), tmp_path / "run"
     folk = tuple(Subject(f"P{n}", 1, "S", "train", True, 0, 1, Path("image"), None) for n in range(3))
     cohorts = {site.name: Cohort(folk, ()) for site in scenario.sites}
-    settle(run, scenario, frozenset(Kind), tmp_path / "release", tmp_path / "cache", cohorts)
+    settle(run, scenario, frozenset(KINDS), tmp_path / "release", tmp_path / "cache", cohorts)
     rules = {site.name: asked(run / "sites" / site.name) for site in scenario.sites}
     assert rules.pop("centre1") == "hospital.closed"
     assert set(rules.values()) == {"treatment.superior"}
@@ -80,7 +81,7 @@ def settled(tmp_path):
     scenario = read_scenario(ROOT / "simulations/policy-open.toml", STRICT)
     folk = tuple(Subject(f"P{n}", 1, "S", "train", True, 0, 1, Path("image"), None) for n in range(3))
     cohorts = {site.name: Cohort(folk, ()) for site in scenario.sites}
-    words = (tmp_path / "run", scenario, frozenset(Kind), tmp_path / "release", tmp_path / "cache", cohorts)
+    words = (tmp_path / "run", scenario, frozenset(KINDS), tmp_path / "release", tmp_path / "cache", cohorts)
     settle(*words)
     return words, tmp_path / "run"
 
@@ -158,7 +159,7 @@ def test_the_order_of_labels_that_a_site_states_reaches_its_station(sites, tmp_p
     assert type(scenario).model_validate_json(scenario.model_dump_json()) == scenario
     assert scenario.sha256 != resolved(ROOT / "sites").sha256  # the same masks are other structures
     cohorts = {each.name: Cohort((), ()) for each in scenario.sites}
-    settle(run, scenario, frozenset(Kind), tmp_path / "release", tmp_path / "cache", cohorts)
+    settle(run, scenario, frozenset(KINDS), tmp_path / "release", tmp_path / "cache", cohorts)
     orders = {each.name: Station.read(run / "sites" / each.name / "station.json").site.order for each in scenario.sites}
     assert orders == {"centre1": STRUCTURES, "centre2": ("RV", "MYO", "LV"), "centre3": STRUCTURES}
 

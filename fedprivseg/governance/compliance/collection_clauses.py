@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fedprivseg.core.records import Kind
-from fedprivseg.governance.compliance.evidence import Evidence, Verdict, at
+from fedprivseg.governance.compliance.evidence import Evidence, Verdict, at, is_raw
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.sitefolder.vault import POLICY
 
@@ -115,7 +114,7 @@ def levels(evidence: Evidence) -> Verdict:
     above = [
         at(site, line)
         for site, line in released
-        if line.facts.get("kind") != Kind.RAW and (site.policy is None or _level(line) > site.policy.max_level)
+        if not is_raw(line) and (site.policy is None or _level(line) > site.policy.max_level)
     ]
     if above:
         why = "Payloads left above the level that the site's policy lets out."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedprivseg.core.errors import LedgerError, RequestError
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import find_kind
 from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.governance.compliance.destruction_clauses import Destructions
@@ -99,7 +99,7 @@ class Evidence:
     @cached_property
     def released_raw(self) -> list[str]:
         """Where raw data left."""
-        return [at(site, line) for site, line in self.lines("release") if line.facts.get("kind") == Kind.RAW]
+        return [at(site, line) for site, line in self.lines("release") if is_raw(line)]
 
     @cached_property
     def left_traces(self) -> list[str]:
@@ -118,6 +118,12 @@ class Evidence:
     def destructions(self) -> Destructions:
         """What is told of destructions."""
         return Destructions(self)
+
+
+def is_raw(line: Line) -> bool:
+    """Whether a line tells of images or masks as they are."""
+    kind = find_kind(line.facts.get("kind"))
+    return kind is not None and kind.raw
 
 
 def at(site: Papers, line: Line) -> str:

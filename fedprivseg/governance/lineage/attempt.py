@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from fedprivseg.core.records import PHASES, Kind
+from fedprivseg.core.kinds import find_kind
+from fedprivseg.core.records import PHASES
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.lifecycle.withdrawal import OWN_SLICES
 from fedprivseg.governance.lineage.artefacts import Book, concerns
@@ -23,28 +23,12 @@ from fedprivseg.governance.lineage.reading import (
     level_of,
     model_parts,
     shard_path,
+    sort_of,
     steps_of,
     taught_by_shards,
     texts,
 )
 from fedprivseg.governance.sitefolder.vault import PICTURES
-
-_SORTS: tuple[tuple[tuple[Kind, ...], Sort], ...] = (
-    ((Kind.IMAGE_CODE, Kind.MASK_CODE), "code"),
-    ((Kind.WEIGHTS, Kind.MASKED), "weights"),
-    ((Kind.METRIC,), "measures"),
-)
-
-
-_NOUNS: Mapping[str, str] = MappingProxyType(
-    {
-        Kind.IMAGE_CODE: "image code",
-        Kind.MASK_CODE: "mask code",
-        Kind.WEIGHTS: "weight update",
-        Kind.MASKED: "masked update",
-        Kind.RAW: "raw shard",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -86,13 +70,11 @@ class _Attempt:
         skipped = ("scores-", "prediction-")
         names = [name for name in self._held() if not name.startswith(skipped) and name not in (*OWN_SLICES, PICTURES)]
         back = sources[0].lane == "server"
-        kinds = (Kind.METRIC, Kind.WEIGHTS, Kind.MASKED) if back else (Kind.STATUS, Kind.WEIGHTS)
+        sorts = ("measures", "weights") if back else ("status", "weights")
         told = [
             line
             for line in self.lines
-            if line.event == "release"
-            and line.facts.get("kind") in kinds
-            and line.facts.get("purpose") in ("train", "measure")
+            if line.event == "release" and sort_of(line) in sorts and line.facts.get("purpose") in ("train", "measure")
         ]
         if not names or not told:
             return []
@@ -114,7 +96,7 @@ class _Attempt:
         groups: dict[tuple[str, str], list[Line]] = {}
         for line in self.lines:
             sort = line.event, str(line.facts.get("action"))
-            wanted = (line.facts.get("kind") == Kind.METRIC) == measures
+            wanted = (sort_of(line) == "measures") == measures
             if wanted and line.event in ("release", "refusal") and concerns(line, self.book.pseudonym):
                 groups.setdefault(sort, []).append(line)
         return list(groups.values())
@@ -123,13 +105,14 @@ class _Attempt:
         """What the gate let out and the server received; the first alone if it was refused."""
         facts, released = group[0].facts, group[0].event == "release"
         action, kind = str(facts.get("action")), str(facts.get("kind"))
+        known = find_kind(kind)
         done, protections = steps_of(texts(facts.get("history")), kind, self.book.scenario)
         clause = f" ({facts['clause']})" if facts.get("clause") else ""
         gate = Form(
             id=f"{self.prefix}{'gate' if released else 'refused'}.{action}",
-            sort=next((sort for kinds, sort in _SORTS if kind in kinds), "raw"),
+            sort=sort_of(group[0]),
             lane="gate",
-            title=counted(len(group), _NOUNS.get(kind, kind)),
+            title=counted(len(group), known.noun if known else kind),
             act=f"{'let out' if released else 'refused'} by rule {facts.get('rule')}{clause}",
             where=f"action {action}",
             holder=f"{self.book.site} (its policy)",
@@ -236,6 +219,8 @@ class _Attempt:
             state = self._state(parts)
             if action != "measure":
                 where, state = "learning curve, all test subjects together", {"state": "passed"}
+        elif (kind := find_kind(group[0].facts.get("kind"))) is not None and kind.stored == "never":
+            title, where, state = "payload", "used, not kept", {"state": "passed"}
         return Form(
             id=f"{self.prefix}server.{action}",
             sort=gate.sort,

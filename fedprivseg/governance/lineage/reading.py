@@ -7,11 +7,12 @@ from pathlib import Path
 
 from fedprivseg.core.arrays import facts_of
 from fedprivseg.core.config import Scenario
+from fedprivseg.core.kinds import find_kind
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import Kind, digest
+from fedprivseg.core.records import digest
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Line
-from fedprivseg.governance.lineage.provenance import Form, Part, Reference
+from fedprivseg.governance.lineage.provenance import Form, Part, Reference, Sort
 from fedprivseg.governance.policy.context import LAPSED
 
 RESEARCHER = "server (researcher)"
@@ -41,12 +42,20 @@ def texts(fact: object) -> tuple[str, ...]:
 def steps_of(history: Sequence[str], kind: str, scenario: Scenario) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """A payload's history, parted into what its method did and how it was protected: a scenario's protections come last in that
     of codes (`site.app`), and all that follows the training in that of weights."""
-    if kind in (Kind.WEIGHTS, Kind.MASKED):
-        count = len(history) - 1
-    else:
-        count = sum(kind in config.of for config in scenario.protections)
+    protections = sum(kind in config.of for config in scenario.protections)
+    count = len(history) - 1 if _sort(kind) == "weights" else protections
     place = max(0, len(history) - max(0, count))
     return tuple(history[:place]), tuple(history[place:])
+
+
+def sort_of(line: Line) -> Sort:
+    """What the payload is that a line tells of; of a kind that is not known here, data as it is."""
+    return _sort(line.facts.get("kind"))
+
+
+def _sort(kind: object) -> Sort:
+    known = find_kind(kind)
+    return "raw" if known is None else known.lineage
 
 
 def counted(count: int, noun: str) -> str:

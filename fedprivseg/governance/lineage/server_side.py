@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import FolderError, RequestError
+from fedprivseg.core.kinds import find_kind
 from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.results import read_run_id, read_scenario
 from fedprivseg.governance.ledger.ledger import Line
@@ -126,9 +127,11 @@ def _receipt(lines: Sequence[Line], name: str) -> Line:
 
 def _arrival(shard: _Shard) -> Iterator[Form]:
     """What the site's gate let out, as far as the server saw it, and what the server has of it."""
-    line, sort = shard.line, _sort(shard)
+    line = shard.line
     here = is_stored(shard.path, shard.sha256)
     header = _header(shard.path) if here else {}
+    kind = find_kind(header.get("kind"))
+    sort = _sort(shard) if kind is None else kind.lineage
     level = header.get("level")
     done, protections = steps_of(header.get("history", ()), str(header.get("kind", "")), shard.scenario)
     head = line.facts.get("head")
@@ -204,7 +207,7 @@ def _uses(shard: _Shard, came: Form, *, coded: bool) -> Iterator[Form]:
 
 
 def _sort(shard: _Shard) -> Sort:
-    """What a payload of this action is; read from its file, or from what the method says of the action."""
+    """What a payload of this action is that is not stored (any more), by what the method says of the action."""
     method = MethodCard.read(shard.run)
     if any(sent.action == shard.action for sent in method.sends):
         return "code" if method.coded else "raw"

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from fedprivseg.core.errors import DataError, FolderError, RequestError
+from fedprivseg.core.kinds import find_kind
 from fedprivseg.core.method_card import MethodCard
-from fedprivseg.core.records import Kind, Subject
+from fedprivseg.core.records import Subject
 from fedprivseg.core.results import check_files, read_run_id, read_scenario
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
@@ -23,8 +24,6 @@ from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.imaging.mnms import read_release
 from fedprivseg.imaging.splits import COHORT, own_subjects
-
-_OF_SUBJECTS = (Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.RAW, Kind.WEIGHTS, Kind.MASKED, Kind.METRIC)
 
 
 def trace_subject(run: Path, name: str, *, site: str = "", with_code: bool = False) -> Trace:
@@ -158,7 +157,8 @@ def _notes(book: Book) -> Iterator[str]:
     silent = [
         line.index
         for line in book.own
-        if line.event == "release" and line.facts.get("kind") in _OF_SUBJECTS and SUBJECTS not in line.facts
+        if line.event == "release" and SUBJECTS not in line.facts
+        if (kind := find_kind(line.facts.get("kind"))) is None or kind.derived_from is not None
     ]
     if silent:
         yield _unsaid(

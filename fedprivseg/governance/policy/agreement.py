@@ -14,8 +14,9 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.model import Frozen
-from fedprivseg.core.records import Decision, Kind
+from fedprivseg.core.records import Decision
 from fedprivseg.crypto.identity import SiteKey, canonical, verify
 from fedprivseg.governance.policy.profile import Purpose
 
@@ -40,7 +41,7 @@ class Terms(Frozen):
     site_key: str = Field(pattern=r"^[0-9a-f]{64}$")
     server_key: str = Field(pattern=r"^[0-9a-f]{64}$")
     study: str = Field(min_length=3, description="what the data is for, in a sentence")
-    kinds: tuple[Kind, ...] = Field(min_length=1)
+    kinds: tuple[KindSpec, ...] = Field(min_length=1)
     purposes: tuple[Purpose, ...] = Field(min_length=1)
     start: date
     end: date
@@ -104,7 +105,7 @@ def read_agreement(path: Path) -> Agreement | None:
 
 
 def objection(
-    agreement: Agreement | None, *, site_key: str, server_key: str | None, kind: Kind, purpose: str, today: date
+    agreement: Agreement | None, *, site_key: str, server_key: str | None, kind: KindSpec, purpose: str, today: date
 ) -> Decision | None:
     """Why a payload of `kind` for `purpose` may not leave on `today` under `agreement`; None if it may.
 

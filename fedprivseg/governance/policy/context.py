@@ -13,7 +13,8 @@ from datetime import date
 from types import MappingProxyType
 from typing import Any, get_args
 
-from fedprivseg.core.records import Decision, Kind
+from fedprivseg.core.kinds import KindSpec
+from fedprivseg.core.records import Decision
 from fedprivseg.crypto.hpke import Card
 from fedprivseg.governance.policy.agreement import CLAUSE as AGREEMENT_CLAUSE
 from fedprivseg.governance.policy.agreement import Agreement, objection
@@ -63,7 +64,7 @@ class Standing:
     server_key: str | None = None
     agreement: Agreement | None = None
     protections: tuple[InForce, ...] = ()
-    techniques: Mapping[Kind, tuple[Technique, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    techniques: Mapping[KindSpec, tuple[Technique, ...]] = field(default_factory=lambda: MappingProxyType({}))
     taken: Taken | None = None
     special: bool = False
     identified: bool = False
@@ -75,7 +76,7 @@ class Standing:
     server_domain: str = ""
     unreadable: str = ""
 
-    def level(self, kind: Kind) -> Assigned:
+    def level(self, kind: KindSpec) -> Assigned:
         """The level of a payload of `kind` (clause 5.5)."""
         return payload_level(kind, special=self.special, subjects=self.subjects, identified=self.identified)
 
@@ -114,7 +115,7 @@ class Standing:
             known = self.agreement.terms.server_key
         return self.card.unfit(known)
 
-    def objection(self, kind: Kind, purpose: str) -> Decision | None:
+    def objection(self, kind: KindSpec, purpose: str) -> Decision | None:
         """Why no payload of `kind` for `purpose` may leave; None if the policy has nothing against it."""
         policy = self.policy
         if policy is None:
@@ -160,7 +161,7 @@ class Standing:
         reason = f"{what} cannot be read, and what cannot be read allows nothing."
         return Decision(False, f"{self.unreadable}.unreadable", reason, clause)
 
-    def _transfer(self, policy: SitePolicy, kind: Kind) -> Decision | None:
+    def _transfer(self, policy: SitePolicy, kind: KindSpec) -> Decision | None:
         allowed = policy.within_domain if self.within else policy.across_domains
         if kind in allowed:
             return None
@@ -176,12 +177,12 @@ class Standing:
         )
         return Decision(False, "transfer.across", reason, "5.3.2-c")
 
-    def _level(self, policy: SitePolicy, kind: Kind) -> Decision | None:
+    def _level(self, policy: SitePolicy, kind: KindSpec) -> Decision | None:
         assigned = self.level(kind)
-        if kind == Kind.RAW and self.identified:
+        if kind.raw and self.identified:
             reason = f"Raw images of level {assigned.level} do not leave, whatever a policy allows: {assigned.reason}."
             return Decision(False, "level.above", reason, "5.5")
-        if kind == Kind.RAW or assigned.level <= policy.max_level:
+        if kind.raw or assigned.level <= policy.max_level:
             return None
         reason = (
             f"A payload of kind '{kind}' is of level {assigned.level} ({assigned.reason}); from this site at most level "
@@ -189,7 +190,7 @@ class Standing:
         )
         return Decision(False, "level.above", reason, "5.5")
 
-    def _agreement(self, policy: SitePolicy, kind: Kind, purpose: str) -> Decision | None:
+    def _agreement(self, policy: SitePolicy, kind: KindSpec, purpose: str) -> Decision | None:
         if policy.agreement == "none":
             return None
         return objection(
@@ -201,7 +202,7 @@ class Standing:
             today=self.today,
         )
 
-    def _demands(self, policy: SitePolicy, kind: Kind) -> Decision | None:
+    def _demands(self, policy: SitePolicy, kind: KindSpec) -> Decision | None:
         for demand in policy.demands:
             met = any(
                 each.of == kind and each.name == demand.protection and demand.met_by(each.parameters)
@@ -212,11 +213,11 @@ class Standing:
                 return Decision(False, "protection.missing", reason, "5.3.2-b")
         return None
 
-    def judged(self, kind: Kind) -> tuple[Judged, ...]:
+    def judged(self, kind: KindSpec) -> tuple[Judged, ...]:
         """What Table 2 says of a payload of `kind`, under each grading that the policy has for it (clause 5.2)."""
         return judge(() if self.policy is None else self.policy.strategy, kind, self.techniques.get(kind, ()))
 
-    def _unadvised(self, kind: Kind) -> Decision | None:
+    def _unadvised(self, kind: KindSpec) -> Decision | None:
         for each in self.judged(kind):
             if each.refused:
                 reason = f"{each.sentence} This site's policy refuses what the table advises against."
@@ -247,10 +248,10 @@ _PAPERS: Mapping[str, tuple[str, str]] = MappingProxyType(
 """What may be unreadable, in words, and the clause that asks for it."""
 
 
-def _kind(policy: SitePolicy, kind: Kind) -> Decision | None:
-    if kind in policy.kinds and (kind != Kind.RAW or policy.raw_sharing == "allowed"):
+def _kind(policy: SitePolicy, kind: KindSpec) -> Decision | None:
+    if kind in policy.kinds and (not kind.raw or policy.raw_sharing == "allowed"):
         return None
-    if kind == Kind.RAW:
+    if kind.raw:
         reason = "Raw images and masks do not leave: this site's policy does not allow it in so many words."
         return Decision(False, "kind.raw", reason, "5.6.2-b")
     allowed = ", ".join(policy.kinds) or "nothing"

@@ -26,7 +26,8 @@ import numpy as np
 
 from fedprivseg.core.errors import PayloadError, RequestError, named
 from fedprivseg.core.expected import Expected
-from fedprivseg.core.records import Decision, Kind, Payload, digest
+from fedprivseg.core.kinds import KindSpec, known_kinds
+from fedprivseg.core.records import Decision, Payload, digest
 from fedprivseg.crypto.hpke import slot
 from fedprivseg.crypto.identity import SiteKey, statement
 from fedprivseg.governance.ledger.checkpoints import Head
@@ -42,10 +43,6 @@ RAW_LEVEL = 4
 """The highest level of raw data that ``raw_sharing`` lets out: de-identified, without the subject's name or code."""
 
 DTYPES = ("bool", "float16", "float32", "float64", "int32", "int64", "uint8")
-METRIC_BYTES = 1 << 20
-METRIC_NDIM = 3
-STATUS_BYTES = 1 << 16
-STATUS_VALUES = 64
 
 PATIENCE_S = 30.0
 """The longest that a decision may take, in seconds. The largest payload is looked through in a few."""
@@ -85,15 +82,17 @@ class Gate:
     that is no kind.
     """
 
-    exports: frozenset[Kind]
+    exports: frozenset[KindSpec]
     site: str
     standing: Standing
     patience_s: float = PATIENCE_S
 
     def __post_init__(self) -> None:
-        unknown = sorted(repr(kind) for kind in self.exports if not isinstance(kind, Kind))
+        unknown = sorted(
+            repr(kind) for kind in self.exports if not isinstance(kind, KindSpec) or kind not in known_kinds()
+        )
         if unknown:
-            raise RequestError(f"a gate cannot export {', '.join(unknown)}; kinds are: {_list(Kind)}.")
+            raise RequestError(f"a gate cannot export {', '.join(unknown)}; kinds are: {_list(known_kinds())}.")
 
     def decide(self, payload: Payload) -> Decision:
         """Whether a payload like this one may leave, by which rule, and why: all that does not depend on what was ordered.
@@ -106,8 +105,8 @@ class Gate:
             for rule, clause, objection in RULES:
                 reason = objection(self, payload)
                 if reason is not None:
-                    return Decision(False, rule, reason, clause)
-            if payload.kind == Kind.RAW:
+                    return Decision(False, rule.format(kind=payload.kind), reason, clause)
+            if payload.kind.raw:
                 return Decision(True, "kind.raw-allowed", "This site's policy allows raw data to leave.", "5.6.2-b")
             reason = f"The method declares that '{payload.kind}' may leave a site."
             return Decision(True, "kind.declared", reason, "5.6.2-b")
@@ -201,7 +200,7 @@ class Gate:
         )
         return Decision(False, "gate.late", reason, "5.6.2-b")
 
-    def _strategy(self, kind: Kind) -> dict[str, Fact]:
+    def _strategy(self, kind: KindSpec) -> dict[str, Fact]:
         """Under which techniques the payload leaves and what each grading says of them; nothing where it is not graded."""
         judged = self.standing.judged(kind)
         if not judged:
@@ -214,14 +213,13 @@ class Gate:
             ],
         }
 
-    def _undeclared(self, kind: Kind) -> Decision:
-        if kind == Kind.RAW:
+    def _undeclared(self, kind: KindSpec) -> Decision:
+        if kind.raw:
             return Decision(
                 False, "kind.raw", "Raw images and masks do not leave: the method does not declare it.", "5.6.2-b"
             )
-        rule = "kind.key" if kind == Kind.KEY else "kind.undeclared"
         reason = f"The method does not declare that '{kind}' leaves a site; it declares: {_list(self.exports)}."
-        return Decision(False, rule, reason, "5.6.2-b")
+        return Decision(False, "kind.undeclared", reason, "5.6.2-b")
 
 
 def _foreign(gate: Gate, payload: Payload) -> str | None:
@@ -233,7 +231,7 @@ def _foreign(gate: Gate, payload: Payload) -> str | None:
 def _level(gate: Gate, payload: Payload) -> str | None:
     if type(payload.level) is not int or payload.level not in LEVELS:
         return f"The sensitivity level does not exist; levels are: {_list(LEVELS)}."
-    most = RAW_LEVEL if payload.kind == Kind.RAW else gate.standing.highest
+    most = RAW_LEVEL if payload.kind.raw else gate.standing.highest
     if payload.level <= most:
         return None
     return f"The sensitivity level is {payload.level}; from this site at most level {most} may leave."
@@ -269,31 +267,27 @@ def _non_finite(gate: Gate, payload: Payload) -> str | None:
     return None
 
 
-def _metric_size(gate: Gate, payload: Payload) -> str | None:
-    if payload.kind != Kind.METRIC or _size(payload, METRIC_BYTES) <= METRIC_BYTES:
-        return None
-    return f"A metric holds at most {METRIC_BYTES} bytes, so that no images leave under its name; this one holds more."
-
-
-def _metric_shape(gate: Gate, payload: Payload) -> str | None:
-    if payload.kind != Kind.METRIC:
-        return None
+def _too_large(gate: Gate, payload: Payload) -> str | None:
+    kind = payload.kind
     for name, array in payload.arrays.items():
-        if array.ndim > METRIC_NDIM:
-            return f"A metric has at most {METRIC_NDIM} axes. {_array(payload, name)} has {array.ndim}."
+        if kind.max_values is not None and array.size > kind.max_values:
+            return (
+                f"Arrays of a payload of kind '{kind}' hold at most {kind.max_values} values, so that no images leave under "
+                f"its name. {_array(payload, name)} holds {array.size}."
+            )
+    if kind.max_bytes is not None and _size(payload, kind.max_bytes) > kind.max_bytes:
+        return f"A payload of kind '{kind}' holds at most {kind.max_bytes} bytes in all; this one holds more."
     return None
 
 
-def _status_size(gate: Gate, payload: Payload) -> str | None:
-    if payload.kind != Kind.STATUS:
-        return None
+def _too_many_axes(gate: Gate, payload: Payload) -> str | None:
+    kind = payload.kind
     for name, array in payload.arrays.items():
-        if array.size > STATUS_VALUES:
+        if kind.max_axes is not None and array.ndim > kind.max_axes:
             return (
-                f"Arrays of a status hold at most {STATUS_VALUES} values. {_array(payload, name)} holds {array.size}."
+                f"Arrays of a payload of kind '{kind}' have at most {kind.max_axes} axes. {_array(payload, name)} has "
+                f"{array.ndim}."
             )
-    if _size(payload, STATUS_BYTES) > STATUS_BYTES:
-        return f"A status holds at most {STATUS_BYTES} bytes in all; this one holds more."
     return None
 
 
@@ -304,11 +298,11 @@ RULES: tuple[tuple[str, str, Callable[[Gate, Payload], str | None]], ...] = (
     ("transport.key", "5.3.2-b", _unencryptable),
     ("arrays.dtype", "5.1.2-c", _dtype),
     ("arrays.non-finite", "5.1.2-c", _non_finite),
-    ("metric.size", "5.1.2-c", _metric_size),
-    ("metric.shape", "5.1.2-c", _metric_shape),
-    ("status.size", "5.1.2-c", _status_size),
+    ("{kind}.size", "5.1.2-c", _too_large),
+    ("{kind}.shape", "5.1.2-c", _too_many_axes),
 )
-"""Each rule's id, the clause that it serves, and its objection: a sentence if the payload may not leave, else None."""
+"""Each rule's id (``{kind}`` stands for the payload's kind), the clause that it serves, and its objection: a sentence if the
+payload may not leave, else None."""
 
 
 def _describe(payload: Payload, as_declared: bool) -> dict[str, Fact]:

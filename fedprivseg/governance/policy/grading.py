@@ -20,15 +20,15 @@ from typing import Literal
 
 from pydantic import Field
 
+from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.model import Frozen
-from fedprivseg.core.records import Kind
 from fedprivseg.governance.policy.technique_table import CLAUSE, Grade, Technique, Verdict, advice
 
 
 class Grading(Frozen):
     """The place of kinds of payloads in Table 2. unadvised: what happens to what the table advises against."""
 
-    of: tuple[Kind, ...] = Field(min_length=1)
+    of: tuple[KindSpec, ...] = Field(min_length=1)
     utility: Grade
     confidentiality: Grade
     unadvised: Literal["refuse", "note"] = "note"
@@ -45,7 +45,7 @@ class Judged:
     """What the table says of payloads of a `kind` under one grading. techniques: that they leave under. sentence: for a
     person."""
 
-    kind: Kind
+    kind: KindSpec
     grading: Grading
     techniques: tuple[Technique, ...]
     verdict: Verdict
@@ -57,12 +57,12 @@ class Judged:
         return self.verdict == Verdict.UNADVISED and self.grading.unadvised == "refuse"
 
 
-def judge(gradings: Iterable[Grading], kind: Kind, techniques: tuple[Technique, ...]) -> tuple[Judged, ...]:
+def judge(gradings: Iterable[Grading], kind: KindSpec, techniques: tuple[Technique, ...]) -> tuple[Judged, ...]:
     """What each of `gradings` that is about `kind` says of it under `techniques`."""
     return tuple(_judged(kind, grading, techniques) for grading in gradings if kind in grading.of)
 
 
-def _judged(kind: Kind, grading: Grading, techniques: tuple[Technique, ...]) -> Judged:
+def _judged(kind: KindSpec, grading: Grading, techniques: tuple[Technique, ...]) -> Judged:
     if not techniques:
         sentence = f"A payload of kind '{kind}' leaves under no technique of clause {CLAUSE}."
         return Judged(kind, grading, (), Verdict.UNADVISED, sentence)

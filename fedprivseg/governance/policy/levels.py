@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import KindSpec
 
 LEVELS: Mapping[int, str] = MappingProxyType(
     {
@@ -89,7 +89,7 @@ def subject_level(*, identified: bool, special: bool) -> Assigned:
     return Assigned(3, "the images are de-identified; the patient could be told again from the anatomy")
 
 
-def payload_level(kind: Kind, *, special: bool, subjects: int, identified: bool = False) -> Assigned:
+def payload_level(kind: KindSpec, *, special: bool, subjects: int, identified: bool = False) -> Assigned:
     """The level of what would leave. special: whether any subject behind it has a special disease. subjects: how many are
     behind it. identified: whether the images of any identify directly, by a face or by text in them."""
     base = _base(kind, special=special, identified=identified)
@@ -99,14 +99,12 @@ def payload_level(kind: Kind, *, special: bool, subjects: int, identified: bool 
     return base
 
 
-def _base(kind: Kind, *, special: bool, identified: bool) -> Assigned:
-    if kind == Kind.RAW:
+def _base(kind: KindSpec, *, special: bool, identified: bool) -> Assigned:
+    if kind.discloses == "images":
         return subject_level(identified=identified, special=special)
-    if kind == Kind.KEY:
-        return Assigned(4, "a key opens what it was made for, and so is as sensitive as the images")
-    if kind in (Kind.METRIC, Kind.STATUS):
+    if kind.discloses == "counts":
         return Assigned(2, "counts and measures identify nobody")
-    if kind in (Kind.MASKED, Kind.SHARE):
+    if kind.discloses == "sum":
         return Assigned(2, "by itself it is random; only the sum over sites says something")
     if special:
         return Assigned(4, "it is made of images that show a special disease, and nothing bounds what it tells of them")

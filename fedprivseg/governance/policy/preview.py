@@ -11,7 +11,8 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedprivseg.core.config import AgreementConfig, Scenario, SiteConfig
-from fedprivseg.core.records import Decision, Kind, Payload
+from fedprivseg.core.kinds import KindSpec
+from fedprivseg.core.records import Decision, Payload
 from fedprivseg.crypto.hpke import Card, EncryptionKey
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
@@ -21,28 +22,13 @@ from fedprivseg.governance.policy.grading import Judged
 from fedprivseg.governance.policy.profile import SitePolicy, meet, parse_policy
 from fedprivseg.governance.policy.technique_table import Technique
 
-USES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
-    {
-        Kind.IMAGE_CODE: ("train", "infer"),
-        Kind.MASK_CODE: ("train",),
-        Kind.WEIGHTS: ("train",),
-        Kind.MASKED: ("train",),
-        Kind.SHARE: ("train",),
-        Kind.METRIC: ("measure",),
-        Kind.RAW: ("train",),
-        Kind.KEY: ("train",),
-        Kind.STATUS: ("describe", "train", "infer"),
-    }
-)
-"""What payloads of each kind are for in the methods of this package."""
-
 
 @dataclass(frozen=True)
 class Foreseen:
     """What a site's gate would decide on a payload of `kind` for `purpose`, and what clause 5.2 says of it."""
 
     site: str
-    kind: Kind
+    kind: KindSpec
     purpose: str
     decision: Decision
     judged: tuple[Judged, ...]
@@ -73,7 +59,9 @@ class Parties:
     unreadable: bool = False
 
 
-def terms_of(config: AgreementConfig, scenario: Scenario, site: str, exports: frozenset[Kind], keys: Parties) -> Terms:
+def terms_of(
+    config: AgreementConfig, scenario: Scenario, site: str, exports: frozenset[KindSpec], keys: Parties
+) -> Terms:
     """The terms between `site` and the server for `scenario`. exports: what the method declares, which is what may leave if
     `config` names nothing else."""
     return Terms(
@@ -82,7 +70,7 @@ def terms_of(config: AgreementConfig, scenario: Scenario, site: str, exports: fr
         site_key=keys.site.public_hex,
         server_key=keys.server.public_hex,
         study=scenario.question or scenario.name,
-        kinds=tuple(Kind(kind) for kind in config.kinds) or tuple(sorted(exports)),
+        kinds=config.kinds or tuple(sorted(exports)),
         purposes=("describe", "infer", "measure", "train"),
         start=config.start,
         end=config.end,
@@ -93,7 +81,7 @@ def terms_of(config: AgreementConfig, scenario: Scenario, site: str, exports: fr
 
 
 def draw_up(
-    scenario: Scenario, site: str, exports: frozenset[Kind], site_key: SiteKey, server_key: SiteKey
+    scenario: Scenario, site: str, exports: frozenset[KindSpec], site_key: SiteKey, server_key: SiteKey
 ) -> Agreement | None:
     """The agreement that the scenario's simulated parties sign, with both signatures; None if it states none. exports: what
     the method declares."""
@@ -106,8 +94,8 @@ def draw_up(
 
 def foresee(
     scenario: Scenario,
-    exports: frozenset[Kind],
-    techniques: Mapping[Kind, tuple[Technique, ...]],
+    exports: frozenset[KindSpec],
+    techniques: Mapping[KindSpec, tuple[Technique, ...]],
     parties: Mapping[str, Parties] = MappingProxyType({}),
 ) -> tuple[Foreseen, ...]:
     """What every site's gate would say to every kind that the method declares, for each purpose. techniques: under which each
@@ -138,7 +126,7 @@ def foresee(
         )
         gate = Gate(exports, site.name, standing)
         for kind in sorted(exports):
-            for purpose in USES[kind]:
+            for purpose in kind.purposes:
                 empty = {"values": np.zeros(0, np.float32)}
                 payload = Payload(kind, site.name, purpose, empty, level=standing.level(kind).level)
                 found.append(Foreseen(site.name, kind, purpose, gate.decide(payload), standing.judged(kind)))

@@ -21,8 +21,8 @@ from pydantic import Field, field_validator
 
 from fedprivseg.core.config import AdmissionConfig, Name, RawSharing, read_toml, validated
 from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.kinds import KindSpec, ProtectableKind
 from fedprivseg.core.model import Frozen
-from fedprivseg.core.records import Kind
 from fedprivseg.governance.policy.grading import Grading
 
 Purpose = Literal["describe", "train", "infer", "measure"]
@@ -38,7 +38,7 @@ EncryptFrom = Literal[1, 2, 3, 4, 5, "never"]
 class Demand(Frozen):
     """A protection without which payloads of a kind stay. at_least, at_most: bounds on its parameters, by name."""
 
-    of: Literal["image-code", "mask-code"]
+    of: ProtectableKind
     protection: Name
     at_least: dict[str, float] = Field(default_factory=dict)
     at_most: dict[str, float] = Field(default_factory=dict)
@@ -73,7 +73,7 @@ class SitePolicy(Frozen):
 
     profile: Name
     says: str = Field(min_length=20, description="what the policy covers, in a sentence or two")
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[KindSpec, ...] = ()
     purposes: tuple[Purpose, ...] = ()
     max_level: Level = 1
     raw_sharing: RawSharing = "forbidden"
@@ -86,8 +86,8 @@ class SitePolicy(Frozen):
     at_rest: Literal["encrypted", "plain"] = "encrypted"
     admission: AdmissionConfig = AdmissionConfig()
     encrypt_from: EncryptFrom = 1
-    within_domain: tuple[Kind, ...] = ()
-    across_domains: tuple[Kind, ...] = ()
+    within_domain: tuple[KindSpec, ...] = ()
+    across_domains: tuple[KindSpec, ...] = ()
     encrypt_across: Literal["always", "by-level"] = "always"
 
     @field_validator("kinds", "purposes", "special_diseases", "within_domain", "across_domains")

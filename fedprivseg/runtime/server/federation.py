@@ -20,9 +20,10 @@ from fedprivseg.core.accounts import OK, Account, Accounts, left
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import LedgerError, PayloadError, QuorumError, SiteError
 from fedprivseg.core.expected import DESCRIBE, DESCRIPTION, Expected
+from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.models import ModelStore
 from fedprivseg.core.progress import ProgressFile
-from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Entry, Kind, Order, Payload, digest
+from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Entry, Order, Payload, digest
 from fedprivseg.crypto.hpke import Card, EncryptionKey
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
@@ -52,12 +53,6 @@ MOST_STATUS = 600
 """Characters of what an account says of why a site left."""
 
 _NODES_DEADLINE_S = 120.0
-
-_STORED = (Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.RAW)
-"""Kinds whose payloads go to the store as they come; of others, see below."""
-
-_KEPT_ONCE = (Kind.WEIGHTS, Kind.MASKED)
-"""Kinds of which the first round's stay: what a curious server would keep, for whoever measures what they give away."""
 
 _NAMES: dict[type[Entry], tuple[str, ...]] = {
     CurvePoint: ("round", "site"),
@@ -130,7 +125,7 @@ class GridFederation:
                 account.peak_rss_mb = max(account.peak_rss_mb, reply.peak_rss_mb)
             if (payload := self._receive(site, orders[site], expected, reply)) is None:
                 continue
-            if expected.kind in _STORED or (expected.kind in _KEPT_ONCE and number == 1):
+            if expected.kind.stored == "always" or (expected.kind.stored == "first" and number == 1):
                 self.store.put(action, payload, payload.encode())
             accepted[site] = payload
         self._save()
@@ -159,7 +154,7 @@ class GridFederation:
             self.progress(f"receiving {expected.kind}s", number, max(announced.values(), default=0))
         return {site: self.store.table(site, action, array) for site in self.sites}
 
-    def answer(self, kind: Kind, site: str, arrays: Mapping[str, np.ndarray], shard: int) -> Payload:
+    def answer(self, kind: KindSpec, site: str, arrays: Mapping[str, np.ndarray], shard: int) -> Payload:
         """A payload of the server's for `site`."""
         return Payload(kind=kind, site=site, purpose="answer", arrays=arrays, shard=shard, shards=shard + 1)
 

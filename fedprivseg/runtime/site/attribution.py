@@ -14,16 +14,13 @@ from typing import Literal
 import numpy as np
 
 from fedprivseg.core.expected import Expected
-from fedprivseg.core.records import Kind, Order, Payload
+from fedprivseg.core.records import Order, Payload
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.sitefolder.vault import Vault, open_vault
 from fedprivseg.methods.method import Method, part_of, shards_of
 from fedprivseg.runtime.site.rules import Rules
 
 Side = Literal["train", "test"]
-
-_OF_TRAINING = (Kind.WEIGHTS, Kind.MASKED)
-_OF_SLICES = (Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.RAW)
 
 
 def owners_name(side: Side) -> str:
@@ -41,11 +38,12 @@ def owners_of(payload: Payload, order: Order, method: Method, rules: Rules, home
     if rules.closed:
         return []
     people = rules.taken_in()
-    if payload.kind in _OF_TRAINING:
-        codes = people["train"]
-    elif payload.kind == Kind.METRIC:
-        codes = people["test"]
-    elif payload.kind in _OF_SLICES:
+    made_of = payload.kind.derived_from
+    if made_of is None:
+        codes = []
+    elif made_of != "slices":
+        codes = people[made_of]
+    else:
         side = next((sent.side for sent in method.sends if sent.action == order.action), None)
         if side is None:  # of nobody knows whom: then of everybody
             codes = [*people["train"], *people["test"]]
@@ -53,8 +51,6 @@ def owners_of(payload: Payload, order: Order, method: Method, rules: Rules, home
             owners = _of_slices(open_vault(home), side)
             _, places, _ = part_of(order.number, len(owners), method.parameters.shard_slices)
             codes = [people[side][position] for position in np.unique(owners[places])]
-    else:
-        codes = []
     return [key.pseudonym(code) for code in codes]
 
 
@@ -69,7 +65,7 @@ def counted(expected: Expected, order: Order, method: Method, rules: Rules, home
         _, places, _ = part_of(order.number, count, most)
         rows = len(range(*places.indices(count)))
         expected = replace(expected, shards=shards_of(count, most, expected.views))
-    elif expected.kind == Kind.METRIC:
+    elif expected.kind.derived_from == "test":
         rows = len(rules.taken_in()["test"])
     else:
         return expected

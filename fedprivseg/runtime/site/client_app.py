@@ -24,7 +24,8 @@ from fedprivseg.core.compute import threads
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import LedgerError, named
 from fedprivseg.core.expected import DESCRIBE, DESCRIPTION, Expected
-from fedprivseg.core.records import Kind, Order, Payload
+from fedprivseg.core.kinds import STATUS
+from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.checkpoints import Head
@@ -151,7 +152,7 @@ def perform(message: Message, context: Context) -> Message:
 
 def _carry_out(bench: Bench, scenario: Scenario, order: Order) -> Payload:
     if order.action == DESCRIBE:
-        return Payload(Kind.STATUS, bench.name, "describe", bench.describe())
+        return Payload(STATUS, bench.name, "describe", bench.describe())
     method = resolve(scenario.method)
     if order.action not in method.actions:
         raise ValueError(f"{method.name} has no action {order.action!r}; it has {', '.join(sorted(method.actions))}")
@@ -165,10 +166,10 @@ def _levelled(bench: Bench, payload: Payload) -> Payload:
 
 def _protected(bench: Bench, order: Order, payload: Payload) -> Payload:
     """The payload with its codes under the scenario's protections. No method is asked whether it wants that."""
-    if payload.kind not in (Kind.IMAGE_CODE, Kind.MASK_CODE):
+    if not payload.kind.protectable:
         return payload
     arrays, history = dict(payload.arrays), payload.history
-    for name, codes in payload.arrays.items():
+    for name, codes in sorted(payload.arrays.items()):  # the order of `protected`
         arrays[name], done = bench.shield.apply(payload.kind, codes, (order.action, order.number, name))
         history += done
     return replace(payload, arrays=arrays, history=history)
@@ -176,7 +177,7 @@ def _protected(bench: Bench, order: Order, payload: Payload) -> Payload:
 
 def _opened(bench: Bench, order: Order) -> Order:
     """The order with the codes of its answer as the site's own decoder knows them."""
-    if order.answer is None or order.answer.kind not in (Kind.IMAGE_CODE, Kind.MASK_CODE):
+    if order.answer is None or not order.answer.kind.protectable:
         return order
     arrays = {name: bench.opened(order.answer.kind, codes) for name, codes in order.answer.arrays.items()}
     return replace(order, answer=replace(order.answer, arrays=arrays))

@@ -11,9 +11,10 @@ import numpy as np
 
 from fedprivseg.core.compute import device
 from fedprivseg.core.config import Scenario
+from fedprivseg.core.kinds import METRIC, KindSpec
 from fedprivseg.core.measures import assd_mm, dice, hd95_mm
 from fedprivseg.core.progress import ProgressFile
-from fedprivseg.core.records import MEASURES, PHASES, STRUCTURES, Kind, Payload, Slices, Subject, Volume
+from fedprivseg.core.records import MEASURES, PHASES, STRUCTURES, Payload, Slices, Subject, Volume
 from fedprivseg.governance.sitefolder.configuration import Station
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.vault import PICTURES, Vault, prediction_name
@@ -86,16 +87,16 @@ class Bench:
         }
         return {key: np.array([value], dtype=np.int64) for key, value in counts.items()}
 
-    def level(self, kind: Kind) -> int:
+    def level(self, kind: KindSpec) -> int:
         """The level of a payload of `kind` made of this site's subjects (T/SCGS 313008-2024 clause 5.5)."""
         assert self._cohort is not None  # who takes part is settled first
         return self._rules.standing("").level(kind).level
 
-    def guarded(self, kind: Kind, codes: np.ndarray) -> np.ndarray:
+    def guarded(self, kind: KindSpec, codes: np.ndarray) -> np.ndarray:
         """Codes (N, C, h, w) as they would leave: a payload that nobody asked for, with draws of its own."""
         return self.shield.apply(kind, codes, ("unasked",))[0]
 
-    def opened(self, kind: Kind, codes: np.ndarray) -> np.ndarray:
+    def opened(self, kind: KindSpec, codes: np.ndarray) -> np.ndarray:
         """An answer in protected codes, as the site's own decoder knows them."""
         return self.shield.undo(kind, codes)
 
@@ -197,7 +198,7 @@ class Bench:
         self.progress("measure", len(self._cohort.test), len(self._cohort.test))
         arrays = {name: np.nan_to_num(value, nan=0.0, posinf=0.0) for name, value in values.items()}
         known = {f"{name}_known": np.isfinite(value).astype(np.uint8) for name, value in values.items()}
-        return Payload(Kind.METRIC, self.name, "measure", {**arrays, **known}, level=2, history=("measure",))
+        return Payload(METRIC, self.name, "measure", {**arrays, **known}, level=2, history=("measure",))
 
     def labels(self, volume: Volume, scores: np.ndarray) -> np.ndarray:
         """Class scores (Z, 4, H, W) of one volume's slices as labels (X, Y, Z) uint8 on its own grid."""

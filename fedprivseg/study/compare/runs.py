@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from fedprivseg.core.errors import FolderError, RequestError
+from fedprivseg.core.kinds import kind_named
 from fedprivseg.core.leakage_result import Leakage, read_leakage
 from fedprivseg.core.measures import bootstrap_interval
-from fedprivseg.core.records import Budget, Kind
+from fedprivseg.core.records import Budget
 from fedprivseg.core.results import Result, read_result
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.study.compare.names import names_of
@@ -161,6 +162,7 @@ def _entry(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None])
     parameters = first.scenario["method"]["parameters"]
     # Not from the label: that depends on what else is compared, and an interval must not.
     draws = numpy_generator(0, "comparison", str(first.scenario["name"]))
+    raw = any(kind_named(each).raw for each in first.exports)
     return Entry(
         label=label,
         scenario=str(first.scenario["name"]),
@@ -180,11 +182,11 @@ def _entry(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None])
         minutes=float(np.mean([run.wall_s for run in group])) / 60,
         compute_minutes=float(np.mean([sum(site.seconds for site in run.sites.values()) for run in group])) / 60,
         peak_mb=max(max(run.peak_rss_mb, *(site.peak_rss_mb for site in run.sites.values())) for run in group),
-        forbidden=Kind.RAW in first.exports,
+        forbidden=raw,
         budget=max(first.budgets, key=lambda budget: budget.epsilon, default=None),
         curve=_curve(group),
         cross_site=_cross_site(group),
-        leakage=1.0 if Kind.RAW in first.exports else _leakage(leaks),
+        leakage=1.0 if raw else _leakage(leaks),
         control_failed=any(found is not None and found.control_failed for found in leaks),
     )
 

@@ -17,7 +17,7 @@ from fedprivseg.core.method_card import What
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import Bench, Known
 from fedprivseg.study.leakage.part import Part, Piece, without
-from fedprivseg.study.leakage.scene import KINDS, Scene, pictures_of
+from fedprivseg.study.leakage.scene import CODE_KIND, Scene, pictures_of
 
 MASK_VICTIMS = 3
 """Most training subjects whose mask codes are attacked, and half of them at most: pairs come from the others. (Mask codes of
@@ -99,7 +99,7 @@ class _Battle:
     def _own(self) -> np.ndarray | None:
         """What the site's own decoder draws of the first view."""
         bench, what = self._scene.bench, self._what
-        return self._method.decode_pictures(bench, what, bench.opened(KINDS[what], self._first))
+        return self._method.decode_pictures(bench, what, bench.opened(CODE_KIND[what], self._first))
 
     @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -151,7 +151,7 @@ def _query(method: CodedMethod, bench: Bench, what: What) -> Encode:
 
     def query(pictures: np.ndarray) -> np.ndarray:
         codes = method.encode_pictures(bench, what, pictures)
-        return bench.shield.apply(KINDS[what], codes, ("query", next(calls)))[0].astype(np.float32)
+        return bench.shield.apply(CODE_KIND[what], codes, ("query", next(calls)))[0].astype(np.float32)
 
     return query
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedprivseg.core.documents import content_of
 from fedprivseg.core.errors import LedgerError
-from fedprivseg.core.records import Kind, Payload, digest
+from fedprivseg.core.records import Payload, digest
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Line
@@ -39,7 +39,7 @@ class Released:
         """The weights, plain or masked, that the site sent in round 1; None if it sent none."""
         for path in sorted(self._folder.glob("*/00001.safetensors")):
             payload = self._checked(path)
-            if payload.kind in (Kind.WEIGHTS, Kind.MASKED):
+            if payload.kind.lineage == "weights":
                 return payload
         return None
 

@@ -13,10 +13,10 @@ import numpy as np
 from fedprivseg.attacks.base import Effort, Progress
 from fedprivseg.attacks.metrics import Truth, judge, recognised
 from fedprivseg.core.config import Scenario
+from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, KindSpec
 from fedprivseg.core.leakage_result import Measure, Redrawn
 from fedprivseg.core.measures import LABELS, ssim
 from fedprivseg.core.method_card import What
-from fedprivseg.core.records import Kind
 from fedprivseg.core.seeds import derive
 from fedprivseg.methods.method import Method
 from fedprivseg.runtime.site.site_runtime import Bench, Known
@@ -25,7 +25,7 @@ from fedprivseg.study.leakage.released import Released
 MOST_AUXILIARY = 240
 """Pictures that an adversary holds at most, spread evenly over what other sites have."""
 
-KINDS: Mapping[What, Kind] = {"images": Kind.IMAGE_CODE, "masks": Kind.MASK_CODE}
+CODE_KIND: Mapping[What, KindSpec] = {"images": IMAGE_CODE, "masks": MASK_CODE}
 
 Side = Literal["train", "test"]
 

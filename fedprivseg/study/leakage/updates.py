@@ -15,7 +15,6 @@ from fedprivseg.attacks.gradient_inversion import GradientInversion, Seen, inver
 from fedprivseg.attacks.learned_inversion import Inverse, learn
 from fedprivseg.attacks.metrics import Truth
 from fedprivseg.core.leakage_result import Redrawn
-from fedprivseg.core.records import Kind
 from fedprivseg.methods.masking import mean_of
 from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import NET, build, under
@@ -184,7 +183,7 @@ def _released(scene: Scene, before: Weights) -> Weights | None:
     payload = scene.released.first_update()
     if payload is None:
         return None
-    if payload.kind == Kind.MASKED:
+    if payload.kind.discloses == "sum":
         after = mean_of(payload.arrays["masked"].view(np.uint64), before).arrays
     else:
         after = under(payload.arrays, NET)

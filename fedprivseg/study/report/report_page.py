@@ -21,9 +21,10 @@ from fedprivseg.core.arrays import load_arrays
 from fedprivseg.core.config import Scenario, validated
 from fedprivseg.core.errors import FedprivsegError, FolderError, LedgerError, RequestError
 from fedprivseg.core.files import deliver, require_writable
+from fedprivseg.core.kinds import kind_named
 from fedprivseg.core.leakage_result import AGAIN, Leakage, What, read_leakage
 from fedprivseg.core.pages.frame import render
-from fedprivseg.core.records import PHASES, STRUCTURES, Kind
+from fedprivseg.core.records import PHASES, STRUCTURES
 from fedprivseg.core.results import Result, SiteResult, read_result
 from fedprivseg.governance.compliance import write_compliance
 from fedprivseg.governance.ledger import ledger
@@ -35,25 +36,6 @@ from fedprivseg.study.report.charts import COLOURS, curve_chart, dice_chart, sum
 from fedprivseg.study.report.slices import LINES, Case, code_picture, plain_picture, slice_picture
 
 CASES = ("best", "median", "worst")
-
-KINDS: Mapping[Kind, tuple[str, str]] = {
-    Kind.IMAGE_CODE: ("coded images", "Numbers that a hospital's own network computes from an image slice."),
-    Kind.MASK_CODE: ("coded outlines", "Numbers that a hospital's own network computes from the reference outlines."),
-    Kind.WEIGHTS: ("network weights", "The parameters of a network that was trained on the hospital's images."),
-    Kind.MASKED: ("masked network weights", "The same under masks that cancel only in the sum over all hospitals."),
-    Kind.SHARE: (
-        "keys and shares of masks",
-        "What lets the server open the masked sum, and no single hospital's part.",
-    ),
-    Kind.METRIC: ("scores", "How well each test subject was segmented: Dice and distances, by phase and structure."),
-    Kind.RAW: (
-        "raw images",
-        "Images or outlines as they are. A gate refuses these unless its policy allows them in so many words.",
-    ),
-    Kind.KEY: ("keys", "What is needed to read that hospital's codes."),
-    Kind.STATUS: ("status messages", "Counts of subjects and slices, and whether a step succeeded."),
-}
-"""What each kind of payload is, in a few words and in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +100,7 @@ def write_report(folder: Path) -> Path:
     images = _images(result)
     hospitals = _hospitals(folder, result, scenario, images)
     leakage = read_leakage(folder)
+    kinds = [kind_named(each) for each in result.exports]
     page = render(
         "study/report/report_page.html",
         filters={"score": _score, "mm": _mm, "size": _size, "time": _time, "count": _count},
@@ -126,8 +109,9 @@ def write_report(folder: Path) -> Path:
         hospitals=hospitals,
         images=images,
         warnings=_warnings(result, hospitals),
-        kinds={kind.value: words for kind, words in KINDS.items()},
-        left=_joined([KINDS[Kind(kind)][0] for kind in result.exports]),
+        kinds=kinds,
+        raw=any(kind.raw for kind in kinds),
+        left=_joined([kind.label for kind in kinds]),
         means={structure: _mean([getattr(h.result.dice, structure) for h in hospitals]) for structure in STRUCTURES},
         hd95=_mean([hospital.result.hd95_mm.mean for hospital in hospitals]),
         chart=Markup(_chart(result, hospitals)),
@@ -320,7 +304,7 @@ def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, 
         lost = [structure for structure in STRUCTURES if getattr(hospital.result.dice, structure) == 0]
         if lost:
             found.append(("bad", hospital.label, f"the network missed {_joined(lost)} in every test subject (Dice 0)."))
-    if Kind.RAW in result.exports:
+    if any(kind_named(each).raw for each in result.exports):
         found.append(
             (
                 "bad",
@@ -328,8 +312,6 @@ def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, 
                 "images and masks left the hospitals as they are. Policy forbids this; see it as a reference.",
             )
         )
-    if Kind.KEY in result.exports:
-        found.append(("bad", "Keys", "this method hands keys to the server, which can then read the hospitals' codes."))
     for hospital in hospitals:
         found += [("note", hospital.label, note) for note in hospital.result.notes]
         if hospital.ledger is not None:

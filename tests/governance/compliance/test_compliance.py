@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fedprivseg.cli.access import app
 from fedprivseg.core.errors import FolderError
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import KINDS
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.compliance import CLAUSES, assess, read_compliance, write_compliance
 from fedprivseg.governance.ledger import ledger
@@ -154,7 +154,7 @@ def _drawn_up(home, site_key, server_key):
         site_key=site_key.public_hex,
         server_key=server_key.public_hex,
         study="Whatever it may be.",
-        kinds=tuple(Kind),
+        kinds=tuple(KINDS),
         purposes=("describe", "train", "infer", "measure"),
         start=date(2000, 1, 1),
         end=date(2100, 1, 1),

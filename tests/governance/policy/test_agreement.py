@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from fedprivseg.core.errors import RequestError
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, RAW, STATUS
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms, objection, read_agreement
 
@@ -23,7 +23,7 @@ TERMS = Terms(
     site_key=SITE.public_hex,
     server_key=SERVER.public_hex,
     study="Does the right ventricle gain from other centres?",
-    kinds=(Kind.IMAGE_CODE, Kind.STATUS),
+    kinds=(IMAGE_CODE, STATUS),
     purposes=("train", "infer"),
     start=date(2026, 1, 1),
     end=date(2026, 6, 30),
@@ -35,7 +35,7 @@ SIGNED = Agreement(terms=TERMS).signed("site", SITE).signed("server", SERVER)
 WANTED: dict[str, Any] = {
     "site_key": SITE.public_hex,
     "server_key": SERVER.public_hex,
-    "kind": Kind.IMAGE_CODE,
+    "kind": IMAGE_CODE,
     "purpose": "train",
     "today": date(2026, 3, 1),
 }
@@ -67,10 +67,10 @@ def terms(**changes: Any) -> Agreement:
         (SIGNED, {"server_key": OTHER.public_hex}, "agreement.parties"),
         (SIGNED, {"today": date(2025, 12, 31)}, "agreement.term"),
         (SIGNED, {"today": date(2026, 7, 1)}, "agreement.term"),
-        (SIGNED, {"kind": Kind.MASK_CODE}, "agreement.kind"),
-        (SIGNED, {"kind": Kind.RAW}, "agreement.kind"),
+        (SIGNED, {"kind": MASK_CODE}, "agreement.kind"),
+        (SIGNED, {"kind": RAW}, "agreement.kind"),
         (SIGNED, {"purpose": "measure"}, "agreement.purpose"),
-        (terms(kinds=(Kind.MASK_CODE,)), {}, "agreement.kind"),
+        (terms(kinds=(MASK_CODE,)), {}, "agreement.kind"),
     ],
 )
 def test_outside_of_a_signed_agreement_nothing_leaves(

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from fedprivseg.core.expected import MOST_SHARDS, Array, Expected
-from fedprivseg.core.records import Kind, Payload
+from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE
+from fedprivseg.core.records import Payload
 from fedprivseg.governance.policy.declaration import departure
 
 CODE = "C1D5H7"
 NUMBER = int.from_bytes(CODE.encode(), "big")
 STREAM = Expected(
-    Kind.IMAGE_CODE,
+    IMAGE_CODE,
     "train",
     {"codes": Array("float16", (None, 2, 4), longest=8), "counts": Array("int64", (2,), least=0, most=10)},
     ("view", "float16"),
@@ -26,7 +27,7 @@ SINGLE = replace(STREAM, views=0)
 def payload(**changes) -> Payload:
     arrays = {"codes": np.zeros((3, 2, 4), np.float16), "counts": np.array([0, 10])}
     return Payload(
-        Kind.IMAGE_CODE, "centre1", "train", arrays, **{"shard": 1, "shards": 2, "history": STREAM.history, **changes}
+        IMAGE_CODE, "centre1", "train", arrays, **{"shard": 1, "shards": 2, "history": STREAM.history, **changes}
     )
 
 
@@ -43,7 +44,7 @@ def test_what_is_declared_departs_in_nothing(expected, rows):
 @pytest.mark.parametrize(
     ("sent", "rule"),
     [
-        (replace(payload(), kind=Kind.MASK_CODE), "kind"),
+        (replace(payload(), kind=MASK_CODE), "kind"),
         (replace(payload(), purpose=CODE), "purpose"),
         (replace(payload(), purpose="infer"), "purpose"),
         (payload(shard=0), "shard"),

@@ -21,7 +21,8 @@ from hypothesis.extra import numpy as hnp
 
 from fedprivseg.core.errors import PayloadError, RequestError
 from fedprivseg.core.expected import Expected
-from fedprivseg.core.records import Decision, Kind, Payload, digest
+from fedprivseg.core.kinds import IMAGE_CODE, KINDS, MASK_CODE, METRIC, RAW, STATUS, WEIGHTS, KindSpec
+from fedprivseg.core.records import Decision, Payload, digest
 from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.ledger.ledger import verify as verify_ledger
@@ -32,12 +33,12 @@ from fedprivseg.governance.policy.profile import SitePolicy
 
 SITE = "centre1"
 KEY = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
-EXPORTS = frozenset({Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.METRIC, Kind.STATUS, Kind.KEY})
+EXPORTS = frozenset({IMAGE_CODE, MASK_CODE, METRIC, STATUS, Kind.KEY})
 PURPOSES = ("train", "infer", "measure")
 OPEN = SitePolicy(
     profile="open-research",
     says="A policy of the tests: whatever a method declares may leave.",
-    kinds=tuple(Kind),
+    kinds=tuple(KINDS),
     purposes=PURPOSES,
     max_level=3,
     raw_sharing="allowed",
@@ -45,29 +46,27 @@ OPEN = SitePolicy(
     agreement="none",
     at_rest="plain",
     encrypt_from="never",
-    within_domain=tuple(Kind),
-    across_domains=tuple(Kind),
+    within_domain=tuple(KINDS),
+    across_domains=tuple(KINDS),
     encrypt_across="by-level",
 )
 
 
-def gate_of(exports: frozenset[Kind], **changes: Any) -> Gate:
+def gate_of(exports: frozenset[KindSpec], **changes: Any) -> Gate:
     return Gate(exports, SITE, Standing(OPEN.model_copy(update=changes), date(2026, 1, 1)))
 
 
 GATE = gate_of(EXPORTS)
 SLOT = {"shard": 3, "shards": 4}
-CODES = Payload(
-    Kind.IMAGE_CODE, SITE, "train", {"codes": np.zeros((2, 4, 3, 3), np.float16)}, history=("encode",), **SLOT
-)
+CODES = Payload(IMAGE_CODE, SITE, "train", {"codes": np.zeros((2, 4, 3, 3), np.float16)}, history=("encode",), **SLOT)
 
 
 def metric(**arrays: np.ndarray) -> Payload:
-    return Payload(Kind.METRIC, SITE, "measure", arrays, **SLOT)
+    return Payload(METRIC, SITE, "measure", arrays, **SLOT)
 
 
 def status(**arrays: np.ndarray) -> Payload:
-    return Payload(Kind.STATUS, SITE, "train", arrays, **SLOT)
+    return Payload(STATUS, SITE, "train", arrays, **SLOT)
 
 
 def holding(array: np.ndarray) -> Payload:
@@ -95,7 +94,7 @@ def declared(body: bytes) -> Expected:
 
 PERMITTED = {
     "codes": CODES,
-    "mask codes": replace(CODES, kind=Kind.MASK_CODE),
+    "mask codes": replace(CODES, kind=MASK_CODE),
     "level 3": replace(CODES, level=3),
     "no arrays": replace(CODES, arrays={}),
     "an empty array": holding(np.zeros((0, 4), np.float32)),
@@ -108,8 +107,8 @@ PERMITTED = {
 }
 
 REFUSED = {
-    "weights undeclared": (replace(CODES, kind=Kind.WEIGHTS), "kind.undeclared"),
-    "raw": (replace(CODES, kind=Kind.RAW), "kind.raw"),
+    "weights undeclared": (replace(CODES, kind=WEIGHTS), "kind.undeclared"),
+    "raw": (replace(CODES, kind=RAW), "kind.raw"),
     "another site": (replace(CODES, site="centre2"), "site.foreign"),
     "no site": (replace(CODES, site=""), "site.foreign"),
     "almost the site": (replace(CODES, site="centre1 "), "site.foreign"),
@@ -164,28 +163,28 @@ def test_every_rule_is_tried_above() -> None:
     assert set(ids) - {"transport.key"} <= {rule for _, rule in REFUSED.values()}
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_an_empty_list_of_exports_lets_nothing_out(kind: Kind) -> None:
-    expected = {Kind.RAW: "kind.raw", Kind.KEY: "kind.key"}.get(kind, "kind.undeclared")
-    assert GATE.decide(replace(CODES, kind=Kind.IMAGE_CODE)).allowed
+@pytest.mark.parametrize("kind", KindSpec)
+def test_an_empty_list_of_exports_lets_nothing_out(kind: KindSpec) -> None:
+    expected = {RAW: "kind.raw", Kind.KEY: "kind.key"}.get(kind, "kind.undeclared")
+    assert GATE.decide(replace(CODES, kind=IMAGE_CODE)).allowed
     decision = gate_of(frozenset()).decide(replace(CODES, kind=kind))
     assert (decision.allowed, decision.rule) == (False, expected)
 
 
 def test_raw_leaves_only_if_the_method_declares_it_and_the_site_allows_it() -> None:
-    raw = replace(CODES, kind=Kind.RAW, level=4)
-    allowed = gate_of(EXPORTS | {Kind.RAW}).decide(raw)
+    raw = replace(CODES, kind=RAW, level=4)
+    allowed = gate_of(EXPORTS | {RAW}).decide(raw)
     assert (allowed.allowed, allowed.rule) == (True, "kind.raw-allowed")
     undeclared = gate_of(EXPORTS).decide(raw)
     assert (undeclared.allowed, undeclared.rule) == (False, "kind.raw")
-    above = gate_of(EXPORTS | {Kind.RAW}).decide(replace(raw, level=5))
+    above = gate_of(EXPORTS | {RAW}).decide(replace(raw, level=5))
     assert (above.allowed, above.rule) == (False, "level.above")
     for other in ("forbidden", True, 1, "yes"):  # only the one word is a permission
-        assert not gate_of(EXPORTS | {Kind.RAW}, raw_sharing=other).decide(raw).allowed
+        assert not gate_of(EXPORTS | {RAW}, raw_sharing=other).decide(raw).allowed
 
 
 def test_raw_stays_even_if_a_method_declares_it() -> None:
-    decision = gate_of(frozenset(Kind), raw_sharing="forbidden").decide(replace(CODES, kind=Kind.RAW))
+    decision = gate_of(frozenset(KINDS), raw_sharing="forbidden").decide(replace(CODES, kind=RAW))
     assert (decision.allowed, decision.rule) == (False, "kind.raw")
 
 
@@ -222,8 +221,8 @@ def test_a_declared_key_leaves_a_site_that_lets_level_4_out() -> None:
 
 
 def test_without_a_policy_nothing_leaves() -> None:
-    gate = Gate(frozenset(Kind), SITE, Standing(None, date(2026, 1, 1)))
-    assert {gate.decide(replace(CODES, kind=kind)).rule for kind in Kind} == {"policy.absent"}
+    gate = Gate(frozenset(KINDS), SITE, Standing(None, date(2026, 1, 1)))
+    assert {gate.decide(replace(CODES, kind=kind)).rule for kind in KINDS} == {"policy.absent"}
 
 
 @pytest.mark.parametrize(
@@ -254,10 +253,10 @@ def test_nothing_leaves_a_site_once_its_destruction_was_begun() -> None:
 def test_no_value_of_an_array_is_in_a_reason_or_a_line(ledger: Ledger) -> None:
     secret = 31337.25
     for array in (np.array([secret, np.nan], np.float32), np.full((2, 2), secret), np.array([31337] * 70, np.uint16)):
-        for kind in Kind:
+        for kind in KINDS:
             release(replace(holding(array), kind=kind).encode(), ledger)
     assert b"31337" not in ledger.path.read_bytes()
-    assert len(read(ledger.path)) == 1 + 3 * len(Kind)
+    assert len(read(ledger.path)) == 1 + 3 * len(KINDS)
 
 
 # ---------------------------------------------------------------------------------------------- what is released
@@ -297,7 +296,7 @@ def test_what_is_released_is_signed_for_its_slot_and_recorded(ledger: Ledger) ->
 
 
 def test_what_is_refused_is_recorded_and_not_handed_back(ledger: Ledger) -> None:
-    body = replace(CODES, kind=Kind.WEIGHTS).encode()
+    body = replace(CODES, kind=WEIGHTS).encode()
     refused = release(body, ledger)
     assert isinstance(refused, Refused)
     assert refused.decision.rule == "kind.undeclared"
@@ -400,7 +399,7 @@ def full(descriptor: int) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("payload", [CODES, replace(CODES, kind=Kind.RAW)], ids=["permitted", "refused"])
+@pytest.mark.parametrize("payload", [CODES, replace(CODES, kind=RAW)], ids=["permitted", "refused"])
 @pytest.mark.parametrize("way", ["full", "gone", "folder", "second writer", "raises"])
 def test_nothing_leaves_if_the_ledger_cannot_be_written(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, payload: Payload, way: str
@@ -472,7 +471,7 @@ UNDECLARED = {
     "undeclared.shape": holding(np.zeros((0, 1958, 403), np.float16)),
     "undeclared.dtype": holding(np.zeros((2, 4, 3, 3), np.float32)),
     "undeclared.purpose": replace(CODES, purpose="infer"),
-    "undeclared.kind": replace(CODES, kind=Kind.MASK_CODE),
+    "undeclared.kind": replace(CODES, kind=MASK_CODE),
     "undeclared.answer": CODES,
     "gate.fault": replace(CODES, history=(WORD,)),
 }
@@ -505,7 +504,7 @@ arrays = st.dictionaries(
 )
 payloads = st.builds(
     Payload,
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(KINDS),
     site=st.sampled_from([SITE, SITE, SITE, "centre2"]),
     purpose=st.sampled_from([*PURPOSES, "resale"]),
     arrays=arrays,
@@ -519,11 +518,11 @@ payloads = st.builds(
 @settings(max_examples=80, deadline=None)
 @given(
     sent=st.lists(payloads, min_size=1, max_size=4),
-    exports=st.frozensets(st.sampled_from(Kind)),
+    exports=st.frozensets(st.sampled_from(KINDS)),
     limit=st.integers(1, 5),
 )
 def test_nothing_gets_out_without_a_line_and_a_declared_kind(
-    sent: list[Payload], exports: frozenset[Kind], limit: int
+    sent: list[Payload], exports: frozenset[KindSpec], limit: int
 ) -> None:
     gate = gate_of(exports, max_level=limit, raw_sharing="forbidden")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -539,15 +538,15 @@ def test_nothing_gets_out_without_a_line_and_a_declared_kind(
             if isinstance(outcome, Released):
                 # Written out anew, not by the gate's own functions.
                 assert payload.kind in exports
-                assert payload.kind is not Kind.RAW
+                assert payload.kind is not RAW
                 assert (payload.site, payload.purpose in PURPOSES) == (SITE, True)
                 assert 1 <= payload.level <= limit
                 for array in payload.arrays.values():
                     assert array.dtype.name in DTYPES
                     assert not np.isnan(array.astype(np.float64)).any()
                     assert not np.isinf(array.astype(np.float64)).any()
-                    assert payload.kind is not Kind.METRIC or array.ndim <= 3
-                    assert payload.kind is not Kind.STATUS or array.size <= 64
+                    assert payload.kind is not METRIC or array.ndim <= 3
+                    assert payload.kind is not STATUS or array.size <= 64
         assert verify_ledger(ledger.path, public_hex=KEY.public_hex).lines == len(sent) + 1
 
 

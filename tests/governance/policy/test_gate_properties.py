@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedprivseg.core.config import AdmissionConfig
-from fedprivseg.core.records import Kind, Payload, digest
+from fedprivseg.core.kinds import IMAGE_CODE, KINDS, METRIC, RAW, STATUS, WEIGHTS, KindSpec
+from fedprivseg.core.records import Payload, digest
 from fedprivseg.crypto.hpke import Card, EncryptionKey, slot
 from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
@@ -41,7 +42,7 @@ def often(*values: Any, usual: Any) -> st.SearchStrategy[Any]:
     return st.booleans().flatmap(lambda same: st.just(usual) if same else st.sampled_from(values))
 
 
-some_kinds = often((), (Kind.STATUS,), (Kind.IMAGE_CODE, Kind.METRIC), (Kind.WEIGHTS, Kind.RAW), usual=tuple(Kind))
+some_kinds = often((), (STATUS,), (IMAGE_CODE, METRIC), (WEIGHTS, RAW), usual=tuple(KINDS))
 STATED: dict[str, st.SearchStrategy[Any]] = {
     "profile": st.just("open-research"),
     "says": st.just("A policy that a test drew at random."),
@@ -65,7 +66,7 @@ STATED: dict[str, st.SearchStrategy[Any]] = {
 policies = st.builds(SitePolicy, **{name: STATED.get(name, ...) for name in SitePolicy.model_fields})
 
 
-def agreed(end: date, kinds: tuple[Kind, ...], server: SiteKey) -> Agreement:
+def agreed(end: date, kinds: tuple[KindSpec, ...], server: SiteKey) -> Agreement:
     terms = Terms(
         site=SITE, server="server", site_key=KEY.public_hex, server_key=server.public_hex, study="a test", kinds=kinds,
         purposes=PURPOSES, start=date(2025, 1, 1), end=end, protections=(), duties=(),
@@ -74,7 +75,7 @@ def agreed(end: date, kinds: tuple[Kind, ...], server: SiteKey) -> Agreement:
     return Agreement(terms=terms).signed("site", KEY).signed("server", server)
 
 
-SOUND = agreed(date(2027, 1, 1), tuple(Kind), SERVER)
+SOUND = agreed(date(2027, 1, 1), tuple(KINDS), SERVER)
 CARD = Card.issue(SERVER, OPENER)
 standings = st.builds(
     Standing,
@@ -83,8 +84,8 @@ standings = st.builds(
     site_key=st.just(KEY.public_hex),
     server_key=often(None, STRANGER.public_hex, usual=SERVER.public_hex),
     agreement=often(
-        None, SOUND.model_copy(update={"server_signature": ""}), agreed(date(2025, 6, 1), tuple(Kind), SERVER),
-        agreed(date(2027, 1, 1), (Kind.STATUS,), SERVER), agreed(date(2027, 1, 1), tuple(Kind), STRANGER), usual=SOUND,
+        None, SOUND.model_copy(update={"server_signature": ""}), agreed(date(2025, 6, 1), tuple(KINDS), SERVER),
+        agreed(date(2027, 1, 1), (STATUS,), SERVER), agreed(date(2027, 1, 1), tuple(KINDS), STRANGER), usual=SOUND,
     ),
     protections=st.sampled_from([(), (InForce("image-code", "noise", {"multiplier": 1.5}),)]),
     taken=often(None, Taken(3, 1), Taken(0, 0), usual=Taken(3, 0)),
@@ -97,7 +98,7 @@ standings = st.builds(
 )  # fmt: skip
 payloads = st.builds(
     Payload,
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(KINDS),
     site=often("centre2", "", usual=SITE),
     purpose=often("resale", *PURPOSES, usual="train"),
     arrays=st.sampled_from(
@@ -105,17 +106,17 @@ payloads = st.builds(
     ),
     level=often(0, 1, 2, 4, 5, 6, usual=3),
 )
-exports = often(frozenset(), frozenset({Kind.STATUS, Kind.WEIGHTS}), usual=frozenset(Kind))
+exports = often(frozenset(), frozenset({STATUS, WEIGHTS}), usual=frozenset(KINDS))
 
 
-def gate_of(policy: SitePolicy | None, standing: Standing, declared: frozenset[Kind]) -> Gate:
+def gate_of(policy: SitePolicy | None, standing: Standing, declared: frozenset[KindSpec]) -> Gate:
     return Gate(declared, SITE, replace(standing, policy=policy))
 
 
 @settings(max_examples=60, deadline=None)
 @given(policy=policies, standing=standings, sent=st.lists(payloads, min_size=1, max_size=3), declared=exports)
 def test_no_payload_leaves_without_a_permit_line_of_exactly_its_digest(
-    policy: SitePolicy, standing: Standing, sent: list[Payload], declared: frozenset[Kind]
+    policy: SitePolicy, standing: Standing, sent: list[Payload], declared: frozenset[KindSpec]
 ) -> None:
     gate = gate_of(policy, standing, declared)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -146,7 +147,7 @@ def test_no_payload_leaves_without_a_permit_line_of_exactly_its_digest(
 
 
 def _was_allowed(
-    policy: SitePolicy, standing: Standing, payload: Payload, declared: frozenset[Kind], closed: bool
+    policy: SitePolicy, standing: Standing, payload: Payload, declared: frozenset[KindSpec], closed: bool
 ) -> None:
     """What a release has to satisfy, written out anew and not by the gate's own functions."""
     within = standing.domain != "" and standing.domain == standing.server_domain
@@ -156,13 +157,13 @@ def _was_allowed(
     assert payload.purpose in policy.purposes
     assert payload.site == SITE
     assert not standing.unreadable
-    assert payload.level <= (4 if payload.kind is Kind.RAW else policy.max_level)
-    assert payload.kind is not Kind.RAW or policy.raw_sharing == "allowed"
+    assert payload.level <= (4 if payload.kind is RAW else policy.max_level)
+    assert payload.kind is not RAW or policy.raw_sharing == "allowed"
     assert (
         policy.agreement == "none" or standing.agreement == SOUND or standing.agreement.terms.kinds == (payload.kind,)
     )
     assert policy.consent == "release" or standing.taken == Taken(3, 0)
-    assert not policy.demands or payload.kind is not Kind.IMAGE_CODE or standing.protections
+    assert not policy.demands or payload.kind is not IMAGE_CODE or standing.protections
     due = policy.encrypt_from != "never" and payload.level >= policy.encrypt_from
     assert closed == (due or (policy.encrypt_across == "always" and not within))
     assert not closed or standing.card == CARD or standing.card.server_key == standing.server_key == STRANGER.public_hex
@@ -171,7 +172,7 @@ def _was_allowed(
 @settings(max_examples=120, deadline=None)
 @given(one=policies, other=policies, standing=standings, payload=payloads, declared=exports)
 def test_a_meet_never_releases_what_either_policy_alone_would_refuse(
-    one: SitePolicy, other: SitePolicy, standing: Standing, payload: Payload, declared: frozenset[Kind]
+    one: SitePolicy, other: SitePolicy, standing: Standing, payload: Payload, declared: frozenset[KindSpec]
 ) -> None:
     both = gate_of(meet(one, other), standing, declared)
     alone = [gate_of(policy, standing, declared) for policy in (one, other)]
@@ -183,23 +184,25 @@ def test_a_meet_never_releases_what_either_policy_alone_would_refuse(
 
 @settings(max_examples=30, deadline=None)
 @given(standing=standings, payload=payloads, declared=exports)
-def test_without_a_policy_nothing_is_allowed(standing: Standing, payload: Payload, declared: frozenset[Kind]) -> None:
+def test_without_a_policy_nothing_is_allowed(
+    standing: Standing, payload: Payload, declared: frozenset[KindSpec]
+) -> None:
     assert not gate_of(None, standing, declared).decide(payload).allowed
 
 
 def test_the_drawn_policies_let_something_out_and_keep_something() -> None:
     """The properties above say nothing if every draw is refused: a sound case and one fault each, decided as they should be."""
     sound = SitePolicy(
-        profile="open-research", says="A policy that lets everything out.", kinds=tuple(Kind), purposes=PURPOSES, max_level=5,
-        raw_sharing="allowed", consent="release", agreement="required", within_domain=tuple(Kind), across_domains=tuple(Kind),
+        profile="open-research", says="A policy that lets everything out.", kinds=tuple(KINDS), purposes=PURPOSES, max_level=5,
+        raw_sharing="allowed", consent="release", agreement="required", within_domain=tuple(KINDS), across_domains=tuple(KINDS),
     )  # fmt: skip
     standing = Standing(sound, TODAY, KEY.public_hex, SERVER.public_hex, SOUND, card=CARD)
-    payload = Payload(Kind.WEIGHTS, SITE, "train", {"x": np.ones(2, np.float32)})
-    assert Gate(frozenset(Kind), SITE, standing).decide(payload).allowed
+    payload = Payload(WEIGHTS, SITE, "train", {"x": np.ones(2, np.float32)})
+    assert Gate(frozenset(KINDS), SITE, standing).decide(payload).allowed
     for name, value in (
         ("card", None),
         ("agreement", None),
         ("unreadable", "agreement"),
         ("server_key", STRANGER.public_hex),
     ):
-        assert not Gate(frozenset(Kind), SITE, replace(standing, **{name: value})).decide(payload).allowed, name
+        assert not Gate(frozenset(KINDS), SITE, replace(standing, **{name: value})).decide(payload).allowed, name

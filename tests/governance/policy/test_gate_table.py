@@ -16,7 +16,19 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedprivseg.core.records import Kind, Payload
+from fedprivseg.core.kinds import (
+    IMAGE_CODE,
+    KINDS,
+    MASK_CODE,
+    MASK_SHARE,
+    MASKED_WEIGHTS,
+    METRIC,
+    RAW,
+    STATUS,
+    WEIGHTS,
+    KindSpec,
+)
+from fedprivseg.core.records import Payload
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
 from fedprivseg.governance.policy.context import InForce, Standing, Taken
@@ -31,7 +43,7 @@ TERMS = Terms(
     site_key=SITE.public_hex,
     server_key=SERVER.public_hex,
     study="Does the right ventricle gain from other centres?",
-    kinds=tuple(Kind),
+    kinds=tuple(KINDS),
     purposes=PURPOSES,
     start=date(2026, 1, 1),
     end=date(2026, 6, 30),
@@ -50,7 +62,7 @@ SIGNED = signed()
 POLICY = SitePolicy(
     profile="scgs-313008",
     says="A policy of the tests: all kinds may leave on consent and agreement.",
-    kinds=tuple(Kind),
+    kinds=tuple(KINDS),
     purposes=("train", "infer"),
     max_level=4,
     raw_sharing="allowed",
@@ -58,8 +70,8 @@ POLICY = SitePolicy(
     agreement="required",
     at_rest="plain",
     encrypt_from="never",
-    within_domain=tuple(Kind),
-    across_domains=tuple(Kind),
+    within_domain=tuple(KINDS),
+    across_domains=tuple(KINDS),
     encrypt_across="by-level",
 )
 ALL_STAND = Taken(10, 0)
@@ -67,13 +79,13 @@ NOISE = Demand(of="image-code", protection="noise", at_least={"multiplier": 1.0}
 
 # Clause 5.5 as the package assigns it: pictures, codes and weights could be told again, counts identify nobody.
 LEVEL = {
-    Kind.RAW: 3,
+    RAW: 3,
     Kind.KEY: 4,
-    **dict.fromkeys((Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.WEIGHTS), 3),
-    **dict.fromkeys((Kind.METRIC, Kind.STATUS, Kind.MASKED, Kind.SHARE), 2),
+    **dict.fromkeys((IMAGE_CODE, MASK_CODE, WEIGHTS), 3),
+    **dict.fromkeys((METRIC, STATUS, MASKED_WEIGHTS, MASK_SHARE), 2),
 }
-TOLD_AGAIN = (Kind.IMAGE_CODE, Kind.MASK_CODE, Kind.WEIGHTS)
-COUNTS = (Kind.METRIC, Kind.STATUS, Kind.MASKED, Kind.SHARE)
+TOLD_AGAIN = (IMAGE_CODE, MASK_CODE, WEIGHTS)
+COUNTS = (METRIC, STATUS, MASKED_WEIGHTS, MASK_SHARE)
 CODED = (*TOLD_AGAIN, *COUNTS, Kind.KEY)  # all but raw
 
 
@@ -96,7 +108,7 @@ class Situation:
     level: int | None = None
     array: Any = 0.0
 
-    def decide(self, kind: Kind) -> Any:
+    def decide(self, kind: KindSpec) -> Any:
         """The gate's decision on a payload of `kind`."""
         policy = POLICY.model_copy(update=dict(self.policy)) if self.has_policy else None
         standing = Standing(
@@ -110,7 +122,7 @@ class Situation:
             special=self.special,
             subjects=self.subjects,
         )
-        exports = frozenset(Kind) if self.declared else frozenset(Kind) - {kind}
+        exports = frozenset(KINDS) if self.declared else frozenset(KINDS) - {kind}
         level = standing.level(kind).level if self.level is None else self.level
         payload = Payload(kind, self.site, self.purpose, {"values": np.asarray(self.array)}, level=level)
         return Gate(exports, "centre1", standing).decide(payload)
@@ -122,17 +134,17 @@ class State(NamedTuple):
     about: str
     name: str
     changes: dict[str, Any]
-    rules: dict[Kind, tuple[str, str]]
+    rules: dict[KindSpec, tuple[str, str]]
 
 
-def of(kinds: Any, rule: str, clause: str, **others: str) -> dict[Kind, tuple[str, str]]:
+def of(kinds: Any, rule: str, clause: str, **others: str) -> dict[KindSpec, tuple[str, str]]:
     """The same rule for `kinds`, with others for raw and key."""
     found = dict.fromkeys(kinds, (rule, clause))
-    return found | {Kind[name.upper()]: (other, clause) for name, other in others.items()}
+    return found | {KindSpec[name.upper()]: (other, clause) for name, other in others.items()}
 
 
 def agreed(name: str, rule: str, agreement: Agreement | None, **more: Any) -> State:
-    return State("agreement", name, {"agreement": agreement, **more}, of(Kind, f"agreement.{rule}", "5.3.2-a"))
+    return State("agreement", name, {"agreement": agreement, **more}, of(KindSpec, f"agreement.{rule}", "5.3.2-a"))
 
 
 ALTERED = SIGNED.model_copy(update={"terms": TERMS.model_copy(update={"end": date(2030, 1, 1)})})
@@ -141,15 +153,18 @@ STATES = (
         "method",
         "not declared",
         {"declared": False},
-        of(Kind, "kind.undeclared", "5.6.2-b", raw="kind.raw", key="kind.key"),
+        of(KindSpec, "kind.undeclared", "5.6.2-b", raw="kind.raw", key="kind.key"),
     ),
-    State("policy", "no policy", {"has_policy": False}, of(Kind, "policy.absent", "5.6.2-b")),
+    State("policy", "no policy", {"has_policy": False}, of(KindSpec, "policy.absent", "5.6.2-b")),
     State(
-        "policy", "a policy for no kind", {"policy": {"kinds": ()}}, of(Kind, "policy.kind", "5.6.2-b", raw="kind.raw")
+        "policy",
+        "a policy for no kind",
+        {"policy": {"kinds": ()}},
+        of(KindSpec, "policy.kind", "5.6.2-b", raw="kind.raw"),
     ),
-    State("policy", "raw forbidden", {"policy": {"raw_sharing": "forbidden"}}, of([Kind.RAW], "kind.raw", "5.6.2-b")),
-    State("purpose", "another purpose", {"purpose": "measure"}, of(Kind, "purpose.unknown", "5.1.1")),
-    State("purpose", "no purpose", {"purpose": ""}, of(Kind, "purpose.unknown", "5.1.1")),
+    State("policy", "raw forbidden", {"policy": {"raw_sharing": "forbidden"}}, of([RAW], "kind.raw", "5.6.2-b")),
+    State("purpose", "another purpose", {"purpose": "measure"}, of(KindSpec, "purpose.unknown", "5.1.1")),
+    State("purpose", "no purpose", {"purpose": ""}, of(KindSpec, "purpose.unknown", "5.1.1")),
     State("policy", "up to level 1", {"policy": {"max_level": 1}}, of(CODED, "level.above", "5.5")),
     State("policy", "up to level 2", {"policy": {"max_level": 2}}, of((*TOLD_AGAIN, Kind.KEY), "level.above", "5.5")),
     State("policy", "up to level 3", {"policy": {"max_level": 3}}, of([Kind.KEY], "level.above", "5.5")),
@@ -157,7 +172,7 @@ STATES = (
         "disease",
         "a special disease, up to level 3",
         {"special": True, "policy": {"max_level": 3}},
-        of((*TOLD_AGAIN, Kind.KEY, Kind.RAW), "level.above", "5.5"),
+        of((*TOLD_AGAIN, Kind.KEY, RAW), "level.above", "5.5"),
     ),
     State(
         "disease",
@@ -178,32 +193,32 @@ STATES = (
     State(
         "agreement",
         "for codes alone",
-        {"agreement": signed(kinds=(Kind.IMAGE_CODE, Kind.MASK_CODE))},
-        of(set(Kind) - {Kind.IMAGE_CODE, Kind.MASK_CODE}, "agreement.kind", "5.3.2-a"),
+        {"agreement": signed(kinds=(IMAGE_CODE, MASK_CODE))},
+        of(set(KINDS) - {IMAGE_CODE, MASK_CODE}, "agreement.kind", "5.3.2-a"),
     ),
     State(
         "protection",
         "noise demanded, none there",
         {"policy": {"demands": (NOISE,)}},
-        of([Kind.IMAGE_CODE], "protection.missing", "5.3.2-b"),
+        of([IMAGE_CODE], "protection.missing", "5.3.2-b"),
     ),
     State(
         "protection",
         "noise demanded, too little",
         {"policy": {"demands": (NOISE,)}, "protections": (InForce("image-code", "noise", {"multiplier": 0.5}),)},
-        of([Kind.IMAGE_CODE], "protection.missing", "5.3.2-b"),
+        of([IMAGE_CODE], "protection.missing", "5.3.2-b"),
     ),
-    State("consent", "no register", {"taken": None}, of(Kind, "consent.register", "5.1.2-b")),
-    State("consent", "one withdrew", {"taken": Taken(10, 1)}, of(Kind, "consent.lapsed", "5.1.2-b")),
-    State("consent", "all withdrew", {"taken": Taken(10, 10)}, of(Kind, "consent.lapsed", "5.1.2-b")),
-    State("consent", "nobody agreed", {"taken": Taken(0, 0)}, of(Kind, "consent.nobody", "5.1.2-b")),
-    State("sender", "from another site", {"site": "centre2"}, of(Kind, "site.foreign", "5.3.2-b")),
-    State("level", "a special disease", {"special": True}, of([Kind.RAW], "level.above", "5.5")),
-    State("level", "claims level 5", {"level": 5}, of(Kind, "level.above", "5.5")),
-    State("level", "claims level 0", {"level": 0}, of(Kind, "level.above", "5.5")),
-    State("level", "claims level 1", {"level": 1}, of(Kind, "level.understated", "5.5")),
-    State("content", "text", {"array": "name"}, of(Kind, "arrays.dtype", "5.1.2-c")),
-    State("content", "not a number", {"array": np.nan}, of(Kind, "arrays.non-finite", "5.1.2-c")),
+    State("consent", "no register", {"taken": None}, of(KindSpec, "consent.register", "5.1.2-b")),
+    State("consent", "one withdrew", {"taken": Taken(10, 1)}, of(KindSpec, "consent.lapsed", "5.1.2-b")),
+    State("consent", "all withdrew", {"taken": Taken(10, 10)}, of(KindSpec, "consent.lapsed", "5.1.2-b")),
+    State("consent", "nobody agreed", {"taken": Taken(0, 0)}, of(KindSpec, "consent.nobody", "5.1.2-b")),
+    State("sender", "from another site", {"site": "centre2"}, of(KindSpec, "site.foreign", "5.3.2-b")),
+    State("level", "a special disease", {"special": True}, of([RAW], "level.above", "5.5")),
+    State("level", "claims level 5", {"level": 5}, of(KindSpec, "level.above", "5.5")),
+    State("level", "claims level 0", {"level": 0}, of(KindSpec, "level.above", "5.5")),
+    State("level", "claims level 1", {"level": 1}, of(KindSpec, "level.understated", "5.5")),
+    State("content", "text", {"array": "name"}, of(KindSpec, "arrays.dtype", "5.1.2-c")),
+    State("content", "not a number", {"array": np.nan}, of(KindSpec, "arrays.non-finite", "5.1.2-c")),
 )
 """In the order in which the gate asks."""
 
@@ -233,37 +248,37 @@ def situation(*states: State) -> Situation:
     return replace(Situation(), **changes)
 
 
-SINGLE = [(state, kind) for state in STATES for kind in Kind]
+SINGLE = [(state, kind) for state in STATES for kind in KINDS]
 
 
 @pytest.mark.parametrize(("state", "kind"), SINGLE, ids=[f"{state.name}-{kind}" for state, kind in SINGLE])
-def test_one_thing_that_is_not_as_it_should_be(state: State, kind: Kind) -> None:
+def test_one_thing_that_is_not_as_it_should_be(state: State, kind: KindSpec) -> None:
     decision = situation(state).decide(kind)
-    permitted = "kind.raw-allowed" if kind is Kind.RAW else "kind.declared"
+    permitted = "kind.raw-allowed" if kind is RAW else "kind.declared"
     rule, clause = state.rules.get(kind, (permitted, "5.6.2-b"))
     assert (decision.allowed, decision.rule, decision.clause) == (kind not in state.rules, rule, clause)
     assert decision.reason.endswith(".")
 
 
 @pytest.mark.parametrize("state", HARMLESS, ids=lambda state: state.name)
-@pytest.mark.parametrize("kind", Kind)
-def test_what_may_well_be_so(state: State, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", KindSpec)
+def test_what_may_well_be_so(state: State, kind: KindSpec) -> None:
     assert situation(state).decide(kind).allowed
 
 
 def test_the_table_is_large_and_has_both_answers() -> None:
-    allowed = sum(kind not in state.rules for state, kind in SINGLE) + len(HARMLESS) * len(Kind)
+    allowed = sum(kind not in state.rules for state, kind in SINGLE) + len(HARMLESS) * len(KINDS)
     denied = sum(kind in state.rules for state, kind in SINGLE)
     assert allowed >= 100
     assert denied >= 150
     assert {state.about for state in STATES} >= {"policy", "purpose", "agreement", "consent", "level", "protection"}
-    assert set(LEVEL) == set(Kind)
+    assert set(LEVEL) == set(KINDS)
     for kind, level in LEVEL.items():
         assert Standing(POLICY, date(2026, 3, 1), subjects=10).level(kind).level == level
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_of_two_objections_the_earlier_decides_and_none_undoes_another(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", KindSpec)
+def test_of_two_objections_the_earlier_decides_and_none_undoes_another(kind: KindSpec) -> None:
     tried = 0
     for one, two in combinations((*STATES, *HARMLESS), 2):
         # What both would set differently cannot be at once; levels that the policy and the disease set are one number.
@@ -271,7 +286,7 @@ def test_of_two_objections_the_earlier_decides_and_none_undoes_another(kind: Kin
         shared = set(one.changes) & set(two.changes) - {"policy"}
         limits = {"policy", "disease", "level"}
         # Raw pictures of level 5 are stopped last, by the gate itself, and not by the policy's highest level.
-        raw = kind is Kind.RAW and one.about == "disease" and kind in one.rules
+        raw = kind is RAW and one.about == "disease" and kind in one.rules
         if apart and not raw and not shared and not {one.about, two.about} <= limits:
             rules = [state.rules[kind][0] for state in (one, two) if kind in state.rules]
             decision = situation(one, two).decide(kind)

@@ -11,7 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes import as_it_is
 
-from fedprivseg.core.records import Kind, Payload
+from fedprivseg.core.kinds import IMAGE_CODE, METRIC
+from fedprivseg.core.records import Payload
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.policy.context import Standing
@@ -20,7 +21,7 @@ from fedprivseg.governance.policy.grading import Grading, judge
 from fedprivseg.governance.policy.profile import SitePolicy, differences, meet, read_profile
 from fedprivseg.governance.policy.technique_table import TABLE_2, Grade, Technique, Verdict
 
-CODE = Payload(Kind.IMAGE_CODE, "centre1", "train", {"codes": np.zeros((1, 2, 3, 3), np.float16)})
+CODE = Payload(IMAGE_CODE, "centre1", "train", {"codes": np.zeros((1, 2, 3, 3), np.float16)})
 KEY = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
 
 
@@ -30,8 +31,8 @@ def grading(utility: str = "high", confidentiality: str = "low", unadvised: str 
 
 def gate(*strategy: Grading, techniques: tuple[Technique, ...] = (Technique.NUMERIC_TRANSFORM,)) -> Gate:
     policy = read_profile("open-research").model_copy(update={"strategy": strategy})
-    standing = Standing(policy, date(2026, 1, 1), techniques={Kind.IMAGE_CODE: techniques})
-    return Gate(frozenset({Kind.IMAGE_CODE, Kind.METRIC}), "centre1", standing)
+    standing = Standing(policy, date(2026, 1, 1), techniques={IMAGE_CODE: techniques})
+    return Gate(frozenset({IMAGE_CODE, METRIC}), "centre1", standing)
 
 
 @pytest.mark.parametrize(("utility", "confidentiality"), list(product(Grade, Grade)))
@@ -60,14 +61,14 @@ def test_the_gate_refuses_exactly_what_the_cell_advises_against(
 def test_what_is_advised_against_outweighs_all_else_and_nothing_is_no_technique(
     techniques: tuple[str, ...], verdict: str
 ) -> None:
-    (judged,) = judge([grading()], Kind.IMAGE_CODE, tuple(map(Technique, techniques)))
+    (judged,) = judge([grading()], IMAGE_CODE, tuple(map(Technique, techniques)))
     assert judged.verdict == verdict
     assert judged.refused is (verdict == "unadvised")
 
 
 def test_a_grading_is_about_its_kinds_alone() -> None:
-    assert judge([grading()], Kind.METRIC, ()) == ()
-    metric = Payload(Kind.METRIC, "centre1", "measure", {"dice": np.zeros(1)}, level=2)
+    assert judge([grading()], METRIC, ()) == ()
+    metric = Payload(METRIC, "centre1", "measure", {"dice": np.zeros(1)}, level=2)
     assert gate(grading()).decide(metric).allowed
 
 
@@ -94,8 +95,8 @@ def test_a_meet_refuses_what_either_refuses() -> None:
     other = one.model_copy(update={"strategy": (grading("low", "high"),)})
 
     def leaves(policy: SitePolicy, technique: Technique) -> bool:
-        standing = Standing(policy, date(2026, 1, 1), techniques={Kind.IMAGE_CODE: (technique,)})
-        return standing.objection(Kind.IMAGE_CODE, "train") is None
+        standing = Standing(policy, date(2026, 1, 1), techniques={IMAGE_CODE: (technique,)})
+        return standing.objection(IMAGE_CODE, "train") is None
 
     for technique in Technique:
         assert leaves(meet(one, other), technique) is (leaves(one, technique) and leaves(other, technique))
@@ -111,5 +112,5 @@ def test_the_standard_s_own_profile_refuses_what_the_table_advises_against() -> 
     assert {grading.unadvised for grading in read_profile("scgs-313008").strategy} == {"refuse"}
     assert Verdict.ADVISED in {
         each.verdict
-        for each in judge(read_profile("scgs-313008").strategy, Kind.IMAGE_CODE, (Technique.DATA_TRANSFORMATION,))
+        for each in judge(read_profile("scgs-313008").strategy, IMAGE_CODE, (Technique.DATA_TRANSFORMATION,))
     }

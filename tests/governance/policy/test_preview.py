@@ -6,13 +6,13 @@ import pytest
 from conftest import ROOT
 
 from fedprivseg.core.config import MethodConfig
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, MASK_SHARE, MASKED_WEIGHTS, METRIC, STATUS, WEIGHTS
 from fedprivseg.governance.policy.preview import foresee
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.runtime.site.techniques import techniques_of
 from fedprivseg.study.run import load_scenario
 
-MASKING = {Kind.MASKED, Kind.SHARE}
+MASKING = {MASKED_WEIGHTS, MASK_SHARE}
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
@@ -20,18 +20,18 @@ def test_no_method_declares_more_than_it_can_export_and_none_both_ways_of_sendin
     for variant in method.variants:
         declared = resolve(MethodConfig(name=method.name, variant=variant)).declared
         assert declared <= method.exports
-        assert Kind.STATUS in declared, "the roll call"
-        assert not ({Kind.WEIGHTS} <= declared and declared & MASKING)
+        assert STATUS in declared, "the roll call"
+        assert not ({WEIGHTS} <= declared and declared & MASKING)
 
 
 @pytest.mark.parametrize(
-    ("summation", "kinds"), [("float", {Kind.WEIGHTS}), ("fixed-point", {Kind.WEIGHTS}), ("secure", MASKING)]
+    ("summation", "kinds"), [("float", {WEIGHTS}), ("fixed-point", {WEIGHTS}), ("secure", MASKING)]
 )
 def test_what_is_foreseen_follows_from_the_scenarios_parameters(summation, kinds):
     settings = ["method.name=fedavg", 'method.variant=""', f"method.parameters={{rounds=1, summation='{summation}'}}"]
     scenario = load_scenario(ROOT / "simulations/policy-open.toml", settings)
     found = foresee(scenario, resolve(scenario.method).declared, techniques_of(scenario))
-    assert {each.kind for each in found} == kinds | {Kind.METRIC, Kind.STATUS}
+    assert {each.kind for each in found} == kinds | {METRIC, STATUS}
     assert all(each.decision.allowed for each in found)
 
 
@@ -42,7 +42,7 @@ def test_what_may_not_pass_to_another_domain_is_said_beforehand():
         (each.site, each.kind, each.decision.rule, each.decision.clause) for each in found if not each.decision.allowed
     }
     assert refused == {
-        ("centre2", kind, "transfer.across", "5.3.2-c") for kind in (Kind.IMAGE_CODE, Kind.MASK_CODE)
+        ("centre2", kind, "transfer.across", "5.3.2-c") for kind in (IMAGE_CODE, MASK_CODE)
     }  # fmt: skip
     moved = load_scenario(ROOT / "simulations/policy-domains.toml", ["server.domain=centre2"])
     assert all(each.decision.allowed for each in foresee(moved, resolve(moved.method).declared, techniques_of(moved)))

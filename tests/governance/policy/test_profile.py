@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import ScenarioError
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import IMAGE_CODE, KINDS, WEIGHTS, KindSpec
 from fedprivseg.governance.policy.context import InForce, Standing, Taken
 from fedprivseg.governance.policy.grading import Grading
 from fedprivseg.governance.policy.profile import (
@@ -52,7 +52,7 @@ policies = st.builds(
     SitePolicy,
     profile=choices("open-research", "no-sharing"),
     says=st.just("A policy that a test drew at random."),
-    kinds=st.lists(st.sampled_from(Kind), max_size=9).map(tuple),
+    kinds=st.lists(st.sampled_from(KINDS), max_size=9).map(tuple),
     purposes=st.lists(choices(*PURPOSES), max_size=4).map(tuple),
     max_level=st.integers(1, 5),
     raw_sharing=choices("forbidden", "allowed"),
@@ -65,12 +65,12 @@ policies = st.builds(
     admission=st.builds(AdmissionConfig, image_leakage=st.floats(0, 1), linkage=st.floats(0.5, 1)),
     strategy=st.lists(gradings, max_size=2).map(tuple),
     encrypt_from=st.sampled_from([1, 2, 3, 4, 5, "never"]),
-    within_domain=st.lists(st.sampled_from(Kind), max_size=9).map(tuple),
-    across_domains=st.lists(st.sampled_from(Kind), min_size=4, max_size=9).map(tuple),
+    within_domain=st.lists(st.sampled_from(KINDS), max_size=9).map(tuple),
+    across_domains=st.lists(st.sampled_from(KINDS), min_size=4, max_size=9).map(tuple),
     encrypt_across=choices("always", "by-level"),
 )
 ways = st.dictionaries(
-    st.sampled_from((Kind.IMAGE_CODE, Kind.WEIGHTS)), st.lists(st.sampled_from(Technique), max_size=2).map(tuple)
+    st.sampled_from((IMAGE_CODE, WEIGHTS)), st.lists(st.sampled_from(Technique), max_size=2).map(tuple)
 )
 forces = st.lists(
     st.builds(
@@ -147,7 +147,7 @@ def test_a_file_that_is_not_there_is_no_policy(tmp_path: Path) -> None:
 def test_without_a_word_a_policy_allows_nothing() -> None:
     bare = SitePolicy(profile="no-sharing", says="Nothing is said beyond this sentence.")
     standing = Standing(bare, TODAY, taken=Taken(3, 0))
-    assert all(standing.objection(kind, purpose) is not None for kind in Kind for purpose in PURPOSES)
+    assert all(standing.objection(kind, purpose) is not None for kind in KINDS for purpose in PURPOSES)
     assert meet(read_profile("open-research"), bare).kinds == ()
 
 
@@ -157,13 +157,13 @@ def test_what_both_allow_is_all_that_their_meet_allows(
     one: SitePolicy,
     other: SitePolicy,
     protections: tuple[InForce, ...],
-    techniques: dict[Kind, tuple[Technique, ...]],
+    techniques: dict[KindSpec, tuple[Technique, ...]],
     taken: Taken | None,
 ) -> None:
     # `special` stays false: the meet may raise a level by knowing more special diseases, which the site finds at intake.
-    def allowed(policy: SitePolicy) -> set[tuple[Kind, str]]:
+    def allowed(policy: SitePolicy) -> set[tuple[KindSpec, str]]:
         standing = Standing(policy, TODAY, protections=protections, techniques=techniques, taken=taken)
-        return {(kind, purpose) for kind in Kind for purpose in PURPOSES if standing.objection(kind, purpose) is None}
+        return {(kind, purpose) for kind in KINDS for purpose in PURPOSES if standing.objection(kind, purpose) is None}
 
     both = meet(one, other)
     assert allowed(both) == allowed(one) & allowed(other)

@@ -21,7 +21,8 @@ from safetensors.numpy import save
 from fedprivseg.core.accounts import begin_again
 from fedprivseg.core.errors import QuorumError, RunError, SiteError
 from fedprivseg.core.expected import MOST_CODE, Array, Expected
-from fedprivseg.core.records import Kind, Payload
+from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, STATUS
+from fedprivseg.core.records import Payload
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.methods.method import MEASURED, in_parts
@@ -33,11 +34,11 @@ from fedprivseg.study.run import load_scenario
 SITES = ("centre1", "centre2", "centre3")
 HOSTILE = "centre3"
 SHARD = 8
-LOST = Expected(Kind.STATUS, "train", {"lost": Array("uint8", (2, 3), 0, 1)})
+LOST = Expected(STATUS, "train", {"lost": Array("uint8", (2, 3), 0, 1)})
 FORM = {"codes": Array("float16", (None, 2, 2), -MOST_CODE, MOST_CODE)}
 STREAMS = {
     action: Expected(kind, "train", FORM, ("encode",), views=1, check=in_parts("train", 1, SHARD))
-    for action, kind in {"send_images": Kind.IMAGE_CODE, "send_masks": Kind.MASK_CODE}.items()
+    for action, kind in {"send_images": IMAGE_CODE, "send_masks": MASK_CODE}.items()
 }
 ORDERS = ("describe", "fit", *STREAMS, "measure")
 
@@ -60,7 +61,7 @@ class Toy:
 
     @staticmethod
     def fit(method, site, order):
-        return Payload(Kind.STATUS, site.name, "train", {"lost": np.zeros((2, 3), np.uint8)})
+        return Payload(STATUS, site.name, "train", {"lost": np.zeros((2, 3), np.uint8)})
 
     @staticmethod
     def send(method, site, order):

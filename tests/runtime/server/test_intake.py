@@ -7,12 +7,13 @@ import pytest
 
 from fedprivseg.core.errors import PayloadError
 from fedprivseg.core.expected import Array, Expected
-from fedprivseg.core.records import Kind, Order, Payload, digest
+from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, RAW
+from fedprivseg.core.records import Order, Payload, digest
 from fedprivseg.crypto.identity import SiteKey, statement
 from fedprivseg.runtime.server.intake import Intake
 from fedprivseg.runtime.wire import Released
 
-EXPECTED = Expected(Kind.IMAGE_CODE, "train", {"codes": Array("float16", (None, 2, 4), -1, 1)}, ("encoder",), views=1)
+EXPECTED = Expected(IMAGE_CODE, "train", {"codes": Array("float16", (None, 2, 4), -1, 1)}, ("encoder",), views=1)
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def _codes(rows=3, dtype=np.float16, value=0.5):
 
 def _payload(**changes):
     fields = {
-        "kind": Kind.IMAGE_CODE,
+        "kind": IMAGE_CODE,
         "site": "a",
         "purpose": "train",
         "arrays": {"codes": _codes()},
@@ -53,8 +54,8 @@ def test_the_right_payload_is_accepted_again_and_again(key):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"kind": Kind.MASK_CODE}, "declares that 'image-code' answers this order, not 'mask-code'"),
-        ({"kind": Kind.RAW}, "not 'raw'"),
+        ({"kind": MASK_CODE}, "declares that 'image-code' answers this order, not 'mask-code'"),
+        ({"kind": RAW}, "not 'raw'"),
         ({"purpose": "infer"}, "something else than 'train'"),
         ({"site": "b"}, "another site"),
         ({"level": 9}, "levels are 1 to 5"),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fedprivseg.core.errors import FolderError
-from fedprivseg.core.records import Kind, Payload
+from fedprivseg.core.kinds import IMAGE_CODE
+from fedprivseg.core.records import Payload
 from fedprivseg.runtime.server.store import Store
 
 
@@ -16,7 +17,7 @@ def _fill(folder, counts, width=5):
     store, rows = Store(folder), []
     for number, count in enumerate(counts):
         codes = (np.arange(count * width).reshape(count, width) % 1000 + 1000 * (number % 60)).astype(np.float16)
-        payload = Payload(Kind.IMAGE_CODE, "a", "train", {"codes": codes}, shard=number, shards=len(counts))
+        payload = Payload(IMAGE_CODE, "a", "train", {"codes": codes}, shard=number, shards=len(counts))
         store.put("send", payload, payload.encode())
         rows.append(codes)
     return store, np.concatenate(rows)

@@ -9,7 +9,8 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from fedprivseg.core.expected import DESCRIPTION
-from fedprivseg.core.records import Kind, Order, Payload, digest
+from fedprivseg.core.kinds import IMAGE_CODE, METRIC, RAW, STATUS, WEIGHTS
+from fedprivseg.core.records import Order, Payload, digest
 from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.ledger import ledger
@@ -45,7 +46,7 @@ def _ask(station, scenario, action="describe", inner=None):
 
 
 def _payload(**changes):
-    fields = {"kind": Kind.STATUS, "site": "centre1", "purpose": "train", "arrays": {"n": np.array([1])}}
+    fields = {"kind": STATUS, "site": "centre1", "purpose": "train", "arrays": {"n": np.array([1])}}
     return Payload(**{**fields, **changes})
 
 
@@ -71,8 +72,8 @@ def test_a_declared_payload_leaves_signed_and_recorded(station, tiny_scenario):
 @pytest.mark.parametrize(
     ("inner", "rule"),
     [
-        (_sends(_payload(kind=Kind.RAW, arrays={"image": np.zeros((4, 4))})), "kind.raw"),
-        (_sends(_payload(kind=Kind.WEIGHTS)), "kind.undeclared"),
+        (_sends(_payload(kind=RAW, arrays={"image": np.zeros((4, 4))})), "kind.raw"),
+        (_sends(_payload(kind=WEIGHTS)), "kind.undeclared"),
         (_sends(_payload(purpose="sell")), "purpose.unknown"),
         (_sends(_payload(level=5)), "level.above"),
         (_sends(_payload(site="centre2")), "site.foreign"),
@@ -121,7 +122,7 @@ SMUGGLED = {
     "another purpose": (_described(purpose="train"), "undeclared.purpose"),
     "level": (_described(level=NUMBER), "level.above"),
     "site": (_described(site=CODE), "site.foreign"),
-    "another kind": (_described(kind=Kind.METRIC), "undeclared.kind"),
+    "another kind": (_described(kind=METRIC), "undeclared.kind"),
     "dtype": (_described(arrays={name: array.astype(np.uint8) for name, array in COUNTS.items()}), "undeclared.dtype"),
     "shape": (_described(arrays=COUNTS | {"slices_test": np.ones(49, np.int64)}), "undeclared.shape"),
     "no values": (_described(arrays=COUNTS | {"slices_test": np.ones((0, 67, 49), np.int64)}), "undeclared.shape"),
@@ -168,13 +169,13 @@ def test_a_patients_code_leaves_beside_no_payload(station, tiny_scenario, monkey
 
 
 def _codes(rows, **changes):
-    fields = {"kind": Kind.IMAGE_CODE, "purpose": "infer", "history": ("image encoder", "float16")}
+    fields = {"kind": IMAGE_CODE, "purpose": "infer", "history": ("image encoder", "float16")}
     return _payload(**{**fields, "arrays": {"codes": np.zeros((rows, 8, 8, 8), np.float16)}, **changes})
 
 
 def _measured(rows):
     forms = {name: np.zeros((rows, *form.shape[1:]), form.dtype) for name, form in MEASURED.arrays.items()}
-    return _payload(kind=Kind.METRIC, purpose="measure", arrays=forms, history=MEASURED.history)
+    return _payload(kind=METRIC, purpose="measure", arrays=forms, history=MEASURED.history)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from datetime import date
 import pytest
 from small_run import INTAKE_DAY, PLAIN, SUBJECT, small_run
 
-from fedprivseg.core.records import Kind, Subject
+from fedprivseg.core.kinds import STATUS
+from fedprivseg.core.records import Subject
 from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.governance.lifecycle.withdrawal import withdraw
@@ -49,7 +50,7 @@ def admitted(home, disease=""):
 
 
 def objection(home):
-    decision = rules(home).standing("").objection(Kind.STATUS, "describe")
+    decision = rules(home).standing("").objection(STATUS, "describe")
     return None if decision is None else decision.rule
 
 

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 from fedprivseg.core.config import ProtectionConfig
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import IMAGE_CODE, KINDS, MASK_CODE, MASKED_WEIGHTS, RAW, WEIGHTS
 from fedprivseg.governance.policy.technique_table import Technique
 from fedprivseg.protections import PROTECTIONS, resolve
 from fedprivseg.runtime.site.techniques import MADE_BY, techniques_of
@@ -25,17 +25,17 @@ def test_a_protection_speaks_the_words_of_the_table(protection):
 
 
 def test_every_kind_has_its_place():
-    assert set(MADE_BY) == set(Kind)
-    assert of()[Kind.RAW] == ()
-    assert of()[Kind.MASKED] == (Technique.SYMMETRIC_ENCRYPTION,)
+    assert set(MADE_BY) == set(KINDS)
+    assert of()[RAW] == ()
+    assert of()[MASKED_WEIGHTS] == (Technique.SYMMETRIC_ENCRYPTION,)
 
 
 def test_codes_are_transformed_data_and_what_is_done_to_them_comes_after():
     plain = of()
-    assert plain[Kind.IMAGE_CODE] == plain[Kind.MASK_CODE] == (Technique.DATA_TRANSFORMATION,)
+    assert plain[IMAGE_CODE] == plain[MASK_CODE] == (Technique.DATA_TRANSFORMATION,)
     noised = of('protections=[{name="noise"}, {name="precision"}, {name="keyed", parameters={cells=true}}]')
-    assert noised[Kind.MASK_CODE] == plain[Kind.MASK_CODE]
-    assert noised[Kind.IMAGE_CODE] == (
+    assert noised[MASK_CODE] == plain[MASK_CODE]
+    assert noised[IMAGE_CODE] == (
         Technique.DATA_TRANSFORMATION,
         Technique.RANDOM_PERTURBATION,
         Technique.TRUNCATION,
@@ -46,11 +46,11 @@ def test_codes_are_transformed_data_and_what_is_done_to_them_comes_after():
 
 def test_a_keyed_transform_that_does_nothing_is_no_technique():
     keyed = of('protections=[{name="keyed", parameters={mix=false}}]')
-    assert keyed[Kind.IMAGE_CODE] == (Technique.DATA_TRANSFORMATION,)
+    assert keyed[IMAGE_CODE] == (Technique.DATA_TRANSFORMATION,)
 
 
 def test_weights_of_a_private_training_carry_noise():
     fedavg = ["method.name=fedavg", 'method.variant=""']
-    assert of(*fedavg, "method.parameters={}")[Kind.WEIGHTS] == (Technique.STATISTICS,)
+    assert of(*fedavg, "method.parameters={}")[WEIGHTS] == (Technique.STATISTICS,)
     private = of(*fedavg, "method.parameters={dp={epsilon=8}}")
-    assert private[Kind.WEIGHTS] == (Technique.STATISTICS, Technique.RANDOM_PERTURBATION)
+    assert private[WEIGHTS] == (Technique.STATISTICS, Technique.RANDOM_PERTURBATION)

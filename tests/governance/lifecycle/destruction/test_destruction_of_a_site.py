@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from fedprivseg.cli import destroy as destroy_cli
 from fedprivseg.cli.destroy import app
 from fedprivseg.core.errors import RequestError
-from fedprivseg.core.records import Kind
+from fedprivseg.core.kinds import IMAGE_CODE
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.compliance import assess
 from fedprivseg.governance.ledger import ledger
@@ -346,10 +346,10 @@ def test_a_site_takes_no_more_part_once_what_it_held_is_destroyed(run, phantom):
     approved(run)
     destruction.carry_out(take(run))
     assert Rules(custody.station, custody.scenario).closed
-    refusal = rules.standing(custody.key.public_hex).objection(Kind.IMAGE_CODE, "train")
+    refusal = rules.standing(custody.key.public_hex).objection(IMAGE_CODE, "train")
     assert refusal.rule == "destruction.begun"
     cohorts = {site.name: Cohort((), ()) for site in custody.scenario.sites}
-    settle(run, custody.scenario, frozenset({Kind.IMAGE_CODE}), phantom, run / "cache", cohorts)
+    settle(run, custody.scenario, frozenset({IMAGE_CODE}), phantom, run / "cache", cohorts)
     assert not (custody.home / "sealing.key").exists()
     for record in custody.home.glob("destruction-*"):
         record.unlink()
