@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("golden")
 # 0.44 mm and 0.10 mm in its mean distances; for a group of arrays 0.028 of its standard deviation in the mean and 0.049 of it
 # in the deviation (a picture of another slice; 0.007 and 0.01 without). Another slice may be shown, and a voxel at the border
 # is labelled otherwise, wherever rounding tips a near tie; so several times what was measured for what is scored, and twice
-# for arrays. Another order of sites or another draw from the seed is far beyond that.
+# for arrays. These numbers are coarse: with seed 1 fedavg still met all of them but the scores. The bits are what pins.
 SCORES = {"dice": 0.01, "hd95_mm": 2.0, "assd_mm": 0.5}
 MEAN, DEVIATION = 0.06, 0.1
 
