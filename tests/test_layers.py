@@ -57,7 +57,7 @@ assert not loaded(), ('importing', loaded())
 folder = Path({str(tmp_path / "run")!r})
 simulate(load_scenario(Path({str(ROOT / "simulations" / "quickstart.toml")!r}), {settings!r}), folder)
 assert not loaded(), ('running', loaded())
-from fedprivseg.report.page import write_report
+from fedprivseg.study.report.report_page import write_report
 write_report(folder)
 assert not loaded(), ('the report', loaded())
 """

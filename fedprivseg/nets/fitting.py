@@ -162,7 +162,8 @@ def fit_task_encoder(
     code keeps for the image helps the server to understand it, and an attacker too. noise: standard deviation of what is
     added to a code before anything reads it, in units of the code: under noise an encoder spends what a code can hold on
     the mask, and it is ready for the noise that a protection adds when the code leaves. opposition: weight of what
-    `Adversaries` can tell from the code of the image and of `attributes`, beside the loss of the mask's 1. The rest: see `Encoder`.
+    `Adversaries` can tell from the code of the image and of `attributes`, beside the loss of the mask's 1. The rest: see
+    `Encoder`.
     """
     with building(fitting.seed, *fitting.names):
         net = TaskEncoder(depth, channels, context, levels, folds, redraw=reconstruction > 0)

@@ -309,7 +309,7 @@ def data_of(monkeypatch):
 
     monkeypatch.setattr("fedprivseg.study.run.simulate", stop)
     monkeypatch.setattr("fedprivseg.study.benchmark.simulate", stop)
-    for module in ("cli.commands", "benchmark"):  # the folder need hold no release
+    for module in ("cli.commands", "study.benchmark"):  # the folder need hold no release
         monkeypatch.setattr(f"fedprivseg.{module}._look_ahead", lambda *_, **__: None)
 
     def call(*words):

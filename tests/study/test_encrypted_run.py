@@ -34,11 +34,11 @@ def plain(phantom, tmp_path_factory):
 
 
 def test_an_encrypted_run_ends_with_the_same_bits_and_nothing_open_on_the_wire(phantom, plain, tmp_path, monkeypatch):
-    wire: list[bytes] = []
+    sent: list[bytes] = []
     write = wire.write_reply
 
     def tapped(reply):
-        wire.append(reply.body)
+        sent.append(reply.body)
         return write(reply)
 
     monkeypatch.setattr(site_app, "write_reply", tapped)
@@ -50,7 +50,7 @@ def test_an_encrypted_run_ends_with_the_same_bits_and_nothing_open_on_the_wire(p
     assert len(stored) >= len(SITES) * 2
     for path in [*stored, *(f"server/metrics/{site}.safetensors" for site in SITES)]:
         assert (folder / path).read_bytes() == (open_folder / path).read_bytes(), path
-        assert not any((folder / path).read_bytes()[-200:] in body for body in wire), path
+        assert not any((folder / path).read_bytes()[-200:] in body for body in sent), path
     opener = EncryptionKey.load(folder / "server/encryption.pem")
     receipts = [line.facts for line in ledger.read(folder / "server/ledger.jsonl") if line.event == "receipt"]
     for site in SITES:

@@ -1,8 +1,8 @@
 """Where a site stands on one day in one study: its policy, and what the policy asks for, as the gate finds it.
 
 `PolicyContext.objection` is everything that a policy has against a payload before anybody looks into its arrays: whether its
-kind may leave, under which agreement, with which protections, and on whose consent. The same function answers before anything runs
-(``fedprivseg policy check``) and at the gate.
+kind may leave, under which agreement, with which protections, and on whose consent. The same function answers before anything
+runs (``fedprivseg policy check``) and at the gate.
 """
 
 from __future__ import annotations

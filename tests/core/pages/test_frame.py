@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from browser import WIDTHS, cut_off, laid_out
@@ -11,8 +12,12 @@ from jinja2 import Environment, PackageLoader, UndefinedError
 
 from fedprivseg.core.pages.frame import render
 
-TEMPLATES = ("comparison/page.html", "report/page.html", "trace/page.html")
-SHEET = files("fedprivseg").joinpath("pages/sheet.css").read_text(encoding="utf-8")
+TEMPLATES = (
+    "governance/lineage/lineage_page.html",
+    "study/compare/compare_page.html",
+    "study/report/report_page.html",
+)
+SHEET = files("fedprivseg").joinpath("core/pages/sheet.css").read_text(encoding="utf-8")
 
 
 def source(template: str) -> str:
@@ -23,21 +28,20 @@ def page(body: str) -> str:
     """A page in the frame with this body."""
     environment = Environment(loader=PackageLoader("fedprivseg", "."), autoescape=True)
     return environment.from_string(
-        '{% extends "pages/frame.html" %}{% block body %}' + body + "{% endblock %}"
+        '{% extends "core/pages/frame.html" %}{% block body %}' + body + "{% endblock %}"
     ).render()
 
 
 def test_these_are_all_pages():
-    every = {
-        f"{room.name}/{file.name}" for room in files("fedprivseg").iterdir() if room.is_dir() for file in room.iterdir()
-    }
-    assert {name for name in every if name.endswith(".html")} == {*TEMPLATES, "pages/frame.html"}
+    package = Path(str(files("fedprivseg")))
+    every = {path.relative_to(package).as_posix() for path in package.rglob("*.html")}
+    assert every == {*TEMPLATES, "core/pages/frame.html"}
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_every_table_scrolls_by_itself_and_its_caption_stays(template):
     text = source(template)
-    assert text.startswith('{% extends "pages/frame.html" %}')
+    assert text.startswith('{% extends "core/pages/frame.html" %}')
     loose = re.findall(r'(?<!">)<table', re.sub(r'<div class="columns">.*?\n</div>', "", text, flags=re.DOTALL))
     assert not loose
     assert len(re.findall(r'class="scroll[^"]*"', text)) == len(re.findall(r'tabindex="0" class="scroll', text))
@@ -54,7 +58,7 @@ def test_colours_come_from_the_sheet_so_that_a_dark_page_is_whole(template):
 
 def test_text_is_escaped_and_a_missing_value_is_an_error():
     with pytest.raises(UndefinedError):
-        render("trace/page.html", title="x")
+        render("governance/lineage/lineage_page.html", title="x")
 
 
 def test_a_wide_table_scrolls_and_its_caption_does_not(tmp_path):

@@ -233,7 +233,7 @@ def test_archives_and_destructions_that_name_the_subject_are_told_and_others_not
 def test_the_servers_side_names_no_subject_in_any_byte(coded, withdrawn, tmp_path):
     run = tmp_path / "server-only"
     shutil.copytree(coded / "server", run / "server")
-    for name in ("scenario.json", "run-id"):
+    for name in ("scenario.json", "run-id", "method.json"):
         shutil.copy(coded / name, run / name)
     names = _everybody(coded)
     assert len(names) == 2 * 9
