@@ -9,6 +9,7 @@ from conftest import BRIEF, ROOT, tiny_settings
 
 from fedprivseg.crypto.hpke import OVERHEAD, EncryptionKey, key_id
 from fedprivseg.governance.ledger import ledger
+from fedprivseg.runtime import wire
 from fedprivseg.runtime.site import client_app as site_app
 from fedprivseg.study.run import load_scenario, simulate
 

@@ -649,7 +649,8 @@ def test_a_kill_at_any_step_is_taken_up_by_the_same_order(site: Site, moment: st
     program = (
         "import os, sys; from datetime import *; from pathlib import Path\n"
         "from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey\n"
-        "from fedprivseg.governance.lifecycle.destruction import execute as module; from fedprivseg.crypto.identity import SiteKey\n"
+        "from fedprivseg.governance.lifecycle.destruction import execute as module\n"
+        "from fedprivseg.crypto.identity import SiteKey\n"
         "from fedprivseg.governance.lifecycle.destruction.order import Means, Order\n"
         "from fedprivseg.crypto.keyring import KeyRing; from fedprivseg.crypto.sealed_files import SealingKey\n"
         f"{moment} = lambda *names, **words: os._exit(9)\n"
