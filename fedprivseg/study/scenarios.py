@@ -44,8 +44,9 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
         if unsent := sorted(set(config.of) - method.declared):
             sent = ", ".join(sorted(kind for kind in method.declared if kind.protectable)) or "none"
             raise ScenarioError(
-                f"protection {config.name!r} is for {', '.join(unsent)}, which method {method.name!r} does not send; kinds that "
-                f"it sends and that may be protected: {sent}. Change its `of` or delete it; see also the method's own parameters"
+                f"protection {config.name!r} is for {', '.join(unsent)}, which method {method.name!r} does not send; of the "
+                f"kinds that it sends may be protected: {sent}. Change its `of` or delete it; the method's own parameters may "
+                "protect what it sends (dp, summation)"
             )
     return scenario.model_copy(update={"method": resolved, "protections": protections})
 

@@ -260,8 +260,8 @@ def test_protections_are_for_protectable_kinds(phantom):
 
 
 def test_no_other_module_lists_kinds():
-    """What differs by kind is a trait: outside of `core/kinds.py` there is no table by kind, no list of kinds, no name of one. A
-    method alone may say more of the kinds that it sends."""
+    """What differs by kind is a trait: outside of `core/kinds.py` there is no table by kind, no list of kinds, no name of one.
+    A method alone may say more of the kinds that it sends."""
     names = {kind.value for kind in KINDS} - {"raw", "weights", "status", "metric"}  # these are words, too
     constants = {kind.value.upper().replace("-", "_") for kind in KINDS}
     found = []
