@@ -16,7 +16,7 @@ from fedprivseg.cli.writers import writer
 from fedprivseg.core.errors import FolderError, RequestError
 
 if TYPE_CHECKING:
-    from fedprivseg.governance.access.endpoint import Answer, Desk
+    from fedprivseg.governance.access.endpoint import AccessEndpoint, Answer
     from fedprivseg.governance.access.roles import Context
     from fedprivseg.governance.access.simulation import Cell, Trial
 
@@ -205,11 +205,11 @@ def _context(purpose: Any, signed_in: float | None, **attested: Any) -> Context:
     return Context(asked=now, authenticated=proved, purpose=purpose, **attested)
 
 
-def _desk(run_folder: Path, site: str) -> Desk:
+def _desk(run_folder: Path, site: str) -> AccessEndpoint:
     """Where records of the site are asked for. Raises RequestError for a folder that is no run, and an unknown site."""
-    from fedprivseg.governance.access.endpoint import Desk
+    from fedprivseg.governance.access.endpoint import AccessEndpoint
 
-    return Desk(_home(run_folder, site), today=_today(_home(run_folder, site)))
+    return AccessEndpoint(_home(run_folder, site), today=_today(_home(run_folder, site)))
 
 
 def _home(run_folder: Path, site: str) -> Path:
@@ -223,9 +223,9 @@ def _home(run_folder: Path, site: str) -> Path:
 
 def _today(home: Path) -> date | None:
     """The day on which the simulated hospital lives; None for the clock's."""
-    from fedprivseg.governance.sitefolder.configuration import Station
+    from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 
-    return Station.read(home / "station.json").today
+    return SiteConfiguration.read(home / "station.json").today
 
 
 def _say(answers: tuple[Answer, ...], as_json: bool) -> None:

@@ -34,7 +34,7 @@ MOST_MIB = float(2**26)
 
 
 MOST_HEAD = 1024
-"""Most characters of the head of a ledger: three times what one has (`policy.witness.Head`)."""
+"""Most characters of the head of a ledger: three times what one has (`policy.witness.Checkpoint`)."""
 
 MOST_REASON = 500
 """Characters of a gate's reason that are kept."""
@@ -67,7 +67,7 @@ _CONFIG = ConfigDict(extra="forbid")
 @dataclass(frozen=True)
 class Envelope:
     """An order with what a site needs to carry it out: the run's id, the resolved scenario as JSON, the signed head of the
-    server's ledger, and the card of its encryption key (`policy.transport.Card`), empty if it has none."""
+    server's ledger, and the card of its encryption key (`policy.transport.KeyCertificate`), empty if it has none."""
 
     order: Order
     run_id: str

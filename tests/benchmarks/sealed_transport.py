@@ -28,10 +28,10 @@ from fedprivseg.core.expected import Array, Expected
 from fedprivseg.core.kinds import IMAGE_CODE, KINDS
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.seeds import numpy_generator
-from fedprivseg.crypto.hpke import Card, EncryptionKey, slot
+from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate, slot
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger
-from fedprivseg.governance.policy.context import Standing
+from fedprivseg.governance.policy.context import PolicyContext
 from fedprivseg.governance.policy.gate import Gate, Released
 from fedprivseg.governance.policy.profile import read_profile
 from fedprivseg.runtime.server.intake import Intake
@@ -65,7 +65,7 @@ def main() -> None:
 def _row(size: float, times: int) -> str:
     site, server = (SiteKey(Ed25519PrivateKey.generate()) for _ in range(2))
     opener = EncryptionKey(X25519PrivateKey.generate())
-    card = Card.issue(server, opener)
+    card = KeyCertificate.issue(server, opener)
     rows = max(1, round(size * 2**20 / (2 * ROW)))
     codes = numpy_generator(0, "benchmark").standard_normal((rows, ROW)).astype(np.float16)
     spent: dict[str, list[float]] = {"plain": [], "encrypted": [], "alone": []}
@@ -76,7 +76,7 @@ def _row(size: float, times: int) -> str:
         for number in range(times):
             for name, threshold in (("plain", "never"), ("encrypted", 1)):
                 policy = read_profile("open-research").model_copy(update={"encrypt_from": threshold})
-                standing = Standing(policy, date(2026, 1, 1), site.public_hex, server.public_hex, card=card)
+                standing = PolicyContext(policy, date(2026, 1, 1), site.public_hex, server.public_hex, card=card)
                 gate, action = Gate(frozenset(KINDS), SITE, standing), f"send-{name}"
                 payload = Payload(
                     IMAGE_CODE, SITE, "train", {"codes": codes}, shard=number, shards=times, history=(name,)

@@ -32,7 +32,7 @@ from fedprivseg.governance.compliance import assess
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.lineage.server_side import trace_shard
 from fedprivseg.governance.lineage.site_side import trace_subject
-from fedprivseg.governance.policy.preview import foresee
+from fedprivseg.governance.policy.preview import preview_policy
 from fedprivseg.governance.policy.profile import parse_policy
 from fedprivseg.governance.policy.technique_table import Technique
 from fedprivseg.methods.method import MEASURED, Action, Declaration, Method, Site
@@ -142,7 +142,7 @@ def scenario_of(phantom, *settings: str, kinds: tuple[str, ...] = ("prototype", 
 def test_a_kind_of_another_package_goes_from_a_site_to_the_report(package, phantom, tmp_path):
     keyed = 'protections=[{name="keyed", of=["prototype"]}, {name="precision", of=["prototype"], parameters={bits=16}}]'
     scenario, run = scenario_of(phantom, keyed), tmp_path / "run"
-    told = foresee(scenario, Prototypes.exports, techniques_of(scenario))
+    told = preview_policy(scenario, Prototypes.exports, techniques_of(scenario))
     assert {(each.kind, each.purpose) for each in told if each.kind == package} == {(package, "train")}
     assert all(each.decision.allowed for each in told)
     result = simulate(scenario, run)
@@ -179,7 +179,7 @@ def test_a_kind_of_another_package_goes_from_a_site_to_the_report(package, phant
 
 def test_a_hospital_lets_out_no_new_kind_that_its_policy_does_not_list(package, phantom):
     scenario = scenario_of(phantom, kinds=("metric", "status"))
-    told = foresee(scenario, Prototypes.exports, techniques_of(scenario))
+    told = preview_policy(scenario, Prototypes.exports, techniques_of(scenario))
     assert {each.decision.rule for each in told if each.kind == package} == {"policy.kind"}
 
 

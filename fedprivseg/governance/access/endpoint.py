@@ -2,7 +2,7 @@
 
 Doctors, nurses and researchers stand in the site's ``staff.toml`` (A.1), patients, guardians and children in its
 ``accounts.jsonl`` (A.2); what can be asked for stands in ``records.jsonl``. All of them, the site's own policies and its
-approved requests are read anew by every `Desk`, and a desk is opened for one question, so that a right that was taken away is
+approved requests are read anew by every `AccessEndpoint`, and a desk is opened for one question, so that a right that was taken away is
 gone with the next one (5.4.2-d).
 
 Denied is what no policy permits, and also whoever is not known, what is not held, and everything while one of these files
@@ -60,7 +60,7 @@ class Role:
 
 
 @final
-class Desk:
+class AccessEndpoint:
     """Where one site's records are asked for. home: the site's folder. today: the day to which records are old; the clock's
     if None. Raises RequestError if the folder holds no staff and records, so that there is nothing to ask for."""
 

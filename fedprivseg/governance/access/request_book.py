@@ -26,7 +26,7 @@ _NEXT = f"{REQUESTS}.next"
 def open_requests(home: Path) -> RequestFile:
     """The requests of the site whose folder is `home`. Each event that is added is a line of its ledger, if it has a key to
     sign one. Raises RequestError or LedgerError if what was begun cannot be ended."""
-    RequestFile(home / REQUESTS).settle(home / _NEXT, lambda: recorded(home))
+    RequestFile(home / REQUESTS).provision_sites(home / _NEXT, lambda: recorded(home))
     if not (home / KEY).exists():
         return RequestFile(home / REQUESTS)
 

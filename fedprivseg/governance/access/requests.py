@@ -282,7 +282,7 @@ class RequestFile:
                 _write(self.path, descriptor, len(raw), event.raw + b"\n")
         return event
 
-    def settle(self, note: Path, recorded: Callable[[], str]) -> None:
+    def provision_sites(self, note: Path, recorded: Callable[[], str]) -> None:
         """End what a kill cut short: the event in the file `note` is added if its hash is what is `recorded` and it is not here
         yet; then the note goes. Raises RequestError as `events` does, and then the note stays."""
         if not note.exists():

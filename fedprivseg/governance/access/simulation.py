@@ -145,7 +145,7 @@ def simulate(
     home: Path, requests: int, seed: int, *, now: datetime, today: date | None = None, mixture: Mixture | None = None
 ) -> Trial:
     """Draw `requests` of the site whose folder is `home` and put them to its policies. now: the clock of all of them. today: as
-    in `inquiry.Desk`. Raises RequestError if the site has no staff, accounts or records, or they cannot be read."""
+    in `inquiry.AccessEndpoint`. Raises RequestError if the site has no staff, accounts or records, or they cannot be read."""
     if not 1 <= requests <= MOST_REQUESTS:
         raise RequestError(f"a trial draws from 1 to {MOST_REQUESTS} requests; given {requests}")
     authorizer = site_authorizer(home, clock=lambda: now, limit_s=LIMIT_S)

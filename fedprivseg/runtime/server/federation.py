@@ -23,10 +23,10 @@ from fedprivseg.core.expected import DESCRIBE, DESCRIPTION, Expected
 from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.progress import ProgressFile
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Entry, Order, Payload, digest
-from fedprivseg.crypto.hpke import Card, EncryptionKey
+from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.checkpoints import SERVER, Head
+from fedprivseg.governance.ledger.checkpoints import SERVER, Checkpoint
 from fedprivseg.governance.ledger.identities import IDENTITIES, read_identities, write_identities
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
 from fedprivseg.governance.ledger.receipts import SENT, Receipts
@@ -81,7 +81,7 @@ class GridFederation:
         self.store = Store(folder / "codes", self._receipts.digests)
         self._accounts.recall(folder, self._receipts)
         self._key = EncryptionKey.load(opener) if opener.exists() else EncryptionKey.create(opener)
-        self._card = Card.issue(identity, self._key).text()
+        self._card = KeyCertificate.issue(identity, self._key).text()
         self._seen: dict[str, int] = {}
         self._grid = grid
         self._scenario = scenario
@@ -363,7 +363,7 @@ class GridFederation:
     def _shown(self, site: str, text: str) -> list[str | int]:
         """The head of the ledger of `site` that came, to be noted. Raises LedgerError if it is not the site's, or tells of
         fewer lines than before."""
-        head = Head.read(text, self._intake.identities.get(site))
+        head = Checkpoint.read(text, self._intake.identities.get(site))
         before = self._seen.get(site, 0)
         if head.site != site or head.lines < before:
             raise LedgerError(

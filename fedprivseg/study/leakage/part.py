@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedprivseg.core.arrays import load_arrays, save_arrays
 from fedprivseg.core.documents import damaged, read_document, write_document
-from fedprivseg.core.leakage_result import AGAIN, Inferred, Redrawn
+from fedprivseg.core.leakage_result import AGAIN, InferenceSummary, ReconstructionResult
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Part:
     """One attack's results. left_out: why it, or some of it, could not be run. shown: pictures, for the report, of the drawing
     of something released that leaks most. seconds: how long it took."""
 
-    redrawn: tuple[Redrawn, ...] = ()
-    inferred: tuple[Inferred, ...] = ()
+    redrawn: tuple[ReconstructionResult, ...] = ()
+    inferred: tuple[InferenceSummary, ...] = ()
     left_out: tuple[str, ...] = ()
     shown: Mapping[str, np.ndarray] = field(default_factory=dict)
     seconds: float = 0.0
@@ -51,8 +51,8 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stamp: str
-    redrawn: tuple[Redrawn, ...]
-    inferred: tuple[Inferred, ...]
+    redrawn: tuple[ReconstructionResult, ...]
+    inferred: tuple[InferenceSummary, ...]
     left_out: tuple[str, ...]
     seconds: float
 

@@ -13,7 +13,7 @@ from hospital import TODAY, entry, hold, hospital, know, own
 
 from fedprivseg.core.errors import RequestError
 from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.governance.access.endpoint import Desk
+from fedprivseg.governance.access.endpoint import AccessEndpoint
 from fedprivseg.governance.access.request_book import open_requests
 from fedprivseg.governance.access.requests import Application, Approval, RequestFile
 from fedprivseg.governance.access.roles import Action, Context, Granularity, Purpose
@@ -33,7 +33,7 @@ def home(tmp_path):
 
 
 def desk(home):
-    return Desk(home, today=TODAY, clock=lambda: NOW)
+    return AccessEndpoint(home, today=TODAY, clock=lambda: NOW)
 
 
 def lines(home):

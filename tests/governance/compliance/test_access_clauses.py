@@ -12,7 +12,7 @@ import pytest
 from hospital import TODAY, entry, hold, hospital, know, own
 
 from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.governance.access.endpoint import Desk
+from fedprivseg.governance.access.endpoint import AccessEndpoint
 from fedprivseg.governance.access.requests import Application, Approval, RequestFile
 from fedprivseg.governance.access.roles import Action, Context, Purpose
 from fedprivseg.governance.access.simulation import record, simulate
@@ -76,7 +76,7 @@ def home(tmp_path):
 
 
 def desk(home):
-    return Desk(home, today=TODAY, clock=lambda: NOW)
+    return AccessEndpoint(home, today=TODAY, clock=lambda: NOW)
 
 
 def doctors_ask(home):
