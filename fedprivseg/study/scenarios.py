@@ -16,7 +16,6 @@ from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.toml_text import Setting
 from fedprivseg.governance.policy.preview import effective
 from fedprivseg.methods import resolve
-from fedprivseg.methods.method import CodedMethod
 from fedprivseg.protections import resolve as resolve_protection
 
 
@@ -41,11 +40,14 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
             raise ScenarioError(
                 f"study.consent.withdraws: {at!r}; the orders of {method.name} are: {', '.join(sorted(method.actions))}"
             )
-    if protections and not issubclass(type(method), CodedMethod):
-        raise ScenarioError(
-            f"protections are for codes, and method {method.name!r} sends none; take them out, or see its own parameters "
-            "(dp, summation)"
-        )
+    for config in protections:
+        if unsent := sorted(set(config.of) - method.declared):
+            sent = ", ".join(sorted(kind for kind in method.declared if kind.protectable)) or "none"
+            raise ScenarioError(
+                f"protection {config.name!r} is for {', '.join(unsent)}, which method {method.name!r} does not send; of the "
+                f"kinds that it sends may be protected: {sent}. Change its `of` or delete it; the method's own parameters may "
+                "protect what it sends (dp, summation)"
+            )
     return scenario.model_copy(update={"method": resolved, "protections": protections})
 
 

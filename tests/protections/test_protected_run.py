@@ -63,7 +63,7 @@ def test_a_method_without_codes_has_nothing_to_protect(phantom, quickstart, tmp_
         "method.parameters={rounds=1}",
         KEYED,
     ]
-    with pytest.raises(ScenarioError, match="protections"):
+    with pytest.raises(ScenarioError, match="image-code, mask-code, which method .fedavg. does not send"):
         simulate(load_scenario(quickstart, settings), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

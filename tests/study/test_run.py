@@ -435,9 +435,9 @@ def test_a_site_that_sends_the_wrong_shape_leaves_and_the_others_go_on(tmp_path,
 
 
 def test_a_site_whose_gate_refuses_leaves_and_the_others_go_on(tmp_path, scenario, monkeypatch):
-    from fedprivseg.core.records import Kind
+    from fedprivseg.core.kinds import RAW
 
-    _misbehave(monkeypatch, "send_image_codes", lambda payload: replace(payload, kind=Kind.RAW))
+    _misbehave(monkeypatch, "send_image_codes", lambda payload: replace(payload, kind=RAW))
     result = simulate(scenario, tmp_path / "run")
     assert "withheld by its gate" in result.sites["centre2"].status
     assert "kind.raw" in result.sites["centre2"].status

@@ -42,6 +42,7 @@ def often(*values: Any, usual: Any) -> st.SearchStrategy[Any]:
     return st.booleans().flatmap(lambda same: st.just(usual) if same else st.sampled_from(values))
 
 
+st.register_type_strategy(KindSpec, st.sampled_from(KINDS))  # a grading is drawn from its types
 some_kinds = often((), (STATUS,), (IMAGE_CODE, METRIC), (WEIGHTS, RAW), usual=tuple(KINDS))
 STATED: dict[str, st.SearchStrategy[Any]] = {
     "profile": st.just("open-research"),
