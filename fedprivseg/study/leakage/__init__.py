@@ -21,7 +21,7 @@ from fedprivseg.core.leakage_result import Budget, Leakage
 from fedprivseg.core.lock import alone
 from fedprivseg.core.records import digest
 from fedprivseg.core.results import check_files, read_result, read_scenario
-from fedprivseg.core.runfolder import RunFolder, station_folder
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.methods import resolve
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
