@@ -87,7 +87,7 @@ class EncryptionKey:
 
 
 @dataclass(frozen=True)
-class Card:
+class KeyCertificate:
     """That the server whose identity is `server_key` opens what is encrypted to `encryption_key` (both public, hex), signed
     by that identity."""
 
@@ -96,13 +96,13 @@ class Card:
     signature: str
 
     @classmethod
-    def issue(cls, identity: SiteKey, key: EncryptionKey) -> Card:
+    def issue(cls, identity: SiteKey, key: EncryptionKey) -> KeyCertificate:
         """The card of `key`, signed by the server's `identity`."""
         signed = _card_statement(identity.public_hex, key.public_hex)
         return cls(identity.public_hex, key.public_hex, identity.sign(signed).hex())
 
     @classmethod
-    def read(cls, text: str) -> Card | None:
+    def read(cls, text: str) -> KeyCertificate | None:
         """The card in `text`, as `text()` writes it; None if that is no card, and then nothing is encrypted to it."""
         try:
             card = cls(**json.loads(text))

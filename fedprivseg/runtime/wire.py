@@ -67,7 +67,7 @@ _CONFIG = ConfigDict(extra="forbid")
 @dataclass(frozen=True)
 class Envelope:
     """An order with what a site needs to carry it out: the run's id, the resolved scenario as JSON, the signed head of the
-    server's ledger, and the card of its encryption key (`policy.transport.Card`), empty if it has none."""
+    server's ledger, and the card of its encryption key (`policy.transport.KeyCertificate`), empty if it has none."""
 
     order: Order
     run_id: str

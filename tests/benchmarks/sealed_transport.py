@@ -28,7 +28,7 @@ from fedprivseg.core.expected import Array, Expected
 from fedprivseg.core.kinds import IMAGE_CODE, KINDS
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.seeds import numpy_generator
-from fedprivseg.crypto.hpke import Card, EncryptionKey, slot
+from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate, slot
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy.context import Standing
@@ -65,7 +65,7 @@ def main() -> None:
 def _row(size: float, times: int) -> str:
     site, server = (SiteKey(Ed25519PrivateKey.generate()) for _ in range(2))
     opener = EncryptionKey(X25519PrivateKey.generate())
-    card = Card.issue(server, opener)
+    card = KeyCertificate.issue(server, opener)
     rows = max(1, round(size * 2**20 / (2 * ROW)))
     codes = numpy_generator(0, "benchmark").standard_normal((rows, ROW)).astype(np.float16)
     spent: dict[str, list[float]] = {"plain": [], "encrypted": [], "alone": []}

@@ -22,7 +22,7 @@ from fedprivseg.core.errors import PayloadError, RequestError
 from fedprivseg.core.expected import Array, Expected
 from fedprivseg.core.kinds import IMAGE_CODE, KINDS, MASK_CODE, METRIC, WEIGHTS, KindSpec
 from fedprivseg.core.records import Order, Payload, digest
-from fedprivseg.crypto.hpke import OVERHEAD, Card, EncryptionKey, key_id, slot
+from fedprivseg.crypto.hpke import OVERHEAD, EncryptionKey, KeyCertificate, key_id, slot
 from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
@@ -37,7 +37,7 @@ KEY = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tes
 SERVER = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes([1] * 32)))
 PRIVATE = X25519PrivateKey.from_private_bytes(bytes([2] * 32))
 OPENER = EncryptionKey(PRIVATE)
-CARD = Card.issue(SERVER, OPENER)
+CARD = KeyCertificate.issue(SERVER, OPENER)
 SLOT = slot("run1", SITE, "send", 3, IMAGE_CODE)
 CODES = Payload(IMAGE_CODE, SITE, "train", {"codes": np.arange(12, dtype=np.float16).reshape(3, 4)}, shard=3, shards=4)
 EXPECTED = Expected(IMAGE_CODE, "train", {"codes": Array("float16", (None, 4))})
@@ -57,7 +57,7 @@ CLOSED = SitePolicy(
 )
 
 
-def gate_of(card: Card | None = CARD, server_key: str | None = SERVER.public_hex, **changes: Any) -> Gate:
+def gate_of(card: KeyCertificate | None = CARD, server_key: str | None = SERVER.public_hex, **changes: Any) -> Gate:
     standing = Standing(CLOSED.model_copy(update=changes), TODAY, KEY.public_hex, server_key, card=card)
     return Gate(frozenset(KINDS), SITE, standing)
 
@@ -168,8 +168,8 @@ def test_a_key_file_is_the_owners_alone_and_is_never_overwritten_or_printed(tmp_
     "text", ["", "{}", "[]", "null", '{"server_key": 1}', CARD.text()[:-9], CARD.text()[:-3] + 'x"}']
 )
 def test_what_is_no_card_is_none(text: str) -> None:
-    assert Card.read(CARD.text()) == CARD
-    assert Card.read(text) is None
+    assert KeyCertificate.read(CARD.text()) == CARD
+    assert KeyCertificate.read(text) is None
 
 
 # ------------------------------------------------------------------------------------------ at the gate
@@ -231,9 +231,9 @@ def test_the_level_decides_what_is_closed(threshold: Any, level: int, tmp_path: 
 STRANGER = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes([3] * 32)))
 MISFITS = {
     "none shown": (None, SERVER.public_hex, "showed none"),
-    "of another server": (Card.issue(STRANGER, OPENER), SERVER.public_hex, "another server's"),
+    "of another server": (KeyCertificate.issue(STRANGER, OPENER), SERVER.public_hex, "another server's"),
     "signed by another": (
-        replace(Card.issue(STRANGER, OPENER), server_key=SERVER.public_hex),
+        replace(KeyCertificate.issue(STRANGER, OPENER), server_key=SERVER.public_hex),
         SERVER.public_hex,
         "not signed",
     ),
@@ -245,7 +245,7 @@ MISFITS = {
 
 @pytest.mark.parametrize(("card", "known", "why"), MISFITS.values(), ids=MISFITS)
 def test_to_a_key_that_does_not_fit_nothing_leaves(
-    card: Card | None, known: str | None, why: str, tmp_path: Path
+    card: KeyCertificate | None, known: str | None, why: str, tmp_path: Path
 ) -> None:
     refused = release(gate_of(card, known), tmp_path)
     assert isinstance(refused, Refused)
@@ -260,7 +260,7 @@ def test_a_key_that_is_no_point_of_the_curve_is_a_fault_and_nothing_leaves(tmp_p
         b'{"encryption_key":"' + b"00" * 32 + b'","server_key":"' + SERVER.public_hex.encode()
         + b'","statement":"fedprivseg encryption key 1"}'
     )  # fmt: skip
-    card = Card(SERVER.public_hex, "00" * 32, identity.hex())
+    card = KeyCertificate(SERVER.public_hex, "00" * 32, identity.hex())
     assert card.unfit(SERVER.public_hex) is None, "the signature holds; the point is the one of order 1"
     refused = release(gate_of(card), tmp_path)
     assert isinstance(refused, Refused)
@@ -284,7 +284,7 @@ def test_under_an_agreement_the_server_is_who_signed_it(tmp_path: Path) -> None:
     )
     agreement = Agreement(terms=terms).signed("site", KEY).signed("server", SERVER)
     policy = CLOSED.model_copy(update={"agreement": "required"})
-    for card, rule in ((CARD, "kind.declared"), (Card.issue(STRANGER, OPENER), "transport.key")):
+    for card, rule in ((CARD, "kind.declared"), (KeyCertificate.issue(STRANGER, OPENER), "transport.key")):
         standing = Standing(policy, TODAY, KEY.public_hex, None, agreement, card=card)
         assert Gate(frozenset(KINDS), SITE, standing).decide(CODES).rule == rule
 

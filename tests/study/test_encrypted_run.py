@@ -70,14 +70,14 @@ def test_an_encrypted_run_ends_with_the_same_bits_and_nothing_open_on_the_wire(p
 def test_a_server_whose_key_does_not_fit_gets_nothing_from_those_who_encrypt(harm, phantom, tmp_path, monkeypatch):
     from fedprivseg.runtime.server import federation as module
 
-    class Wrong(module.Card):
+    class Wrong(module.KeyCertificate):
         def text(self) -> str:
             fields = json.loads(super().text())
             if harm == "another identity":
                 return json.dumps({**fields, "server_key": "11" * 32})
             return json.dumps({**fields, "signature": "00" * 64})
 
-    monkeypatch.setattr(module, "Card", Wrong)
+    monkeypatch.setattr(module, "KeyCertificate", Wrong)
     result = run(phantom, tmp_path / "run", 'policy.restrict.centre1={profile="open-research", encrypt_from=3}')
     # Counts are of level 2: they may still leave open. The codes, of level 3, may not leave at all.
     assert "(transport.key)" in result.sites["centre1"].status

@@ -16,7 +16,7 @@ from fedprivseg.core.errors import FolderError, ScenarioError
 from fedprivseg.core.kinds import KINDS
 from fedprivseg.core.records import STRUCTURES, Subject
 from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.governance.access.endpoint import Desk
+from fedprivseg.governance.access.endpoint import AccessEndpoint
 from fedprivseg.governance.access.roles import Action, Context, Purpose
 from fedprivseg.governance.ledger.identities import write_identities
 from fedprivseg.governance.ledger.ledger import Ledger
@@ -46,7 +46,7 @@ def resolved(sites):
 
 def asked(home):
     context = Context(NOW, NOW, Purpose.TREATMENT, encrypted=True, integrity=True)
-    desk = Desk(home, today=NOW.date(), clock=lambda: NOW)
+    desk = AccessEndpoint(home, today=NOW.date(), clock=lambda: NOW)
     return desk.staff("chief", "P0", "imaging-report", Action.VIEW, context).ruling.decision.rule
 
 

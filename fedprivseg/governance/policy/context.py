@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.records import Decision
-from fedprivseg.crypto.hpke import Card
+from fedprivseg.crypto.hpke import KeyCertificate
 from fedprivseg.governance.policy.agreement import CLAUSE as AGREEMENT_CLAUSE
 from fedprivseg.governance.policy.agreement import Agreement, objection
 from fedprivseg.governance.policy.grading import Judged, judge
@@ -71,7 +71,7 @@ class Standing:
     subjects: int = 0
     since: date | None = None
     destroyed: bool = False
-    card: Card | None = None
+    card: KeyCertificate | None = None
     domain: str = ""
     server_domain: str = ""
     unreadable: str = ""

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fedprivseg.core.config import AgreementConfig, Scenario, SiteConfig
 from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.records import Decision, Payload
-from fedprivseg.crypto.hpke import Card, EncryptionKey
+from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
 from fedprivseg.governance.policy.context import InForce, Standing, Taken
@@ -120,7 +120,7 @@ def foresee(
             techniques=techniques,
             taken=Taken(1, 0) if scenario.study.consent is not None else None,
             since=scenario.study.intake or scenario.study.today or date.today(),
-            card=Card.issue(there.server, encryption),
+            card=KeyCertificate.issue(there.server, encryption),
             domain=site.domain,
             server_domain=scenario.server.domain,
         )

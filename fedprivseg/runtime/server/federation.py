@@ -24,7 +24,7 @@ from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.models import ModelStore
 from fedprivseg.core.progress import ProgressFile
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Entry, Order, Payload, digest
-from fedprivseg.crypto.hpke import Card, EncryptionKey
+from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, Head
@@ -83,7 +83,7 @@ class GridFederation:
         self.store = Store(folder / "codes", self._receipts.digests)
         self._accounts.recall(folder, self._receipts)
         self._key = EncryptionKey.load(opener) if opener.exists() else EncryptionKey.create(opener)
-        self._card = Card.issue(identity, self._key).text()
+        self._card = KeyCertificate.issue(identity, self._key).text()
         self._seen: dict[str, int] = {}
         self._grid = grid
         self._scenario = scenario

@@ -17,7 +17,7 @@ from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.records import PHASES, Decision, Subject
 from fedprivseg.core.runfolder import SiteFolder
-from fedprivseg.crypto.hpke import Card
+from fedprivseg.crypto.hpke import KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
 from fedprivseg.governance.policy.agreement import read_agreement
@@ -185,7 +185,7 @@ class Rules:
             site_key=site_key,
             server_key=self._server_key,
             agreement=agreement,
-            card=Card.read(card),
+            card=KeyCertificate.read(card),
             domain=self._domain,
             server_domain=self._server_domain,
             unreadable=unreadable,

@@ -21,6 +21,7 @@ from fedprivseg.core.errors import RequestError
 from fedprivseg.governance.access import authorizer as module
 from fedprivseg.governance.access import cedar_terms
 from fedprivseg.governance.access.authorizer import CedarAuthorizer
+from fedprivseg.governance.access.cedar_files import MOST_BYTES, Policy
 from fedprivseg.governance.access.roles import (
     MOST_CHARACTERS,
     MOST_DOCTORS,
@@ -1174,7 +1175,7 @@ def test_a_grant_says_rule_clause_and_sentence() -> None:
     sentence = "Doctors who treat the patient, by name or by group, see reports, operation records and summaries."
     assert (ruling.decision.rule, ruling.clause) == ("treatment.informed", "A.1.1-b")
     assert ruling.decision.reason == sentence
-    assert ruling.policies == (module.Policy("treatment.informed", "permit", "A.1.1-b", sentence),)
+    assert ruling.policies == (Policy("treatment.informed", "permit", "A.1.1-b", sentence),)
     with pytest.raises(FrozenInstanceError):
         ruling.decision.allowed = False  # type: ignore[misc]
 
@@ -1422,7 +1423,7 @@ BROKEN = {
         "keep.right is a forbid",
     ),
     "no text": (b"\xff\xfe", "UnicodeDecodeError"),
-    "too large": ("//" + " " * module.MOST_BYTES, "bytes. Split it"),
+    "too large": ("//" + " " * MOST_BYTES, "bytes. Split it"),
 }
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.kinds import IMAGE_CODE, KINDS, METRIC, RAW, STATUS, WEIGHTS, KindSpec
 from fedprivseg.core.records import Payload, digest
-from fedprivseg.crypto.hpke import Card, EncryptionKey, slot
+from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate, slot
 from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.ledger.ledger import verify as verify_ledger
@@ -76,7 +76,7 @@ def agreed(end: date, kinds: tuple[KindSpec, ...], server: SiteKey) -> Agreement
 
 
 SOUND = agreed(date(2027, 1, 1), tuple(KINDS), SERVER)
-CARD = Card.issue(SERVER, OPENER)
+CARD = KeyCertificate.issue(SERVER, OPENER)
 standings = st.builds(
     Standing,
     policy=st.none(),  # put in by each test
@@ -91,7 +91,7 @@ standings = st.builds(
     taken=often(None, Taken(3, 1), Taken(0, 0), usual=Taken(3, 0)),
     special=often(True, usual=False),
     subjects=often(1_000, 10_000_000, usual=3),
-    card=often(None, Card.issue(STRANGER, OPENER), replace(CARD, signature="00" * 64), usual=CARD),
+    card=often(None, KeyCertificate.issue(STRANGER, OPENER), replace(CARD, signature="00" * 64), usual=CARD),
     domain=st.sampled_from(["", "north", "south"]),
     server_domain=st.sampled_from(["", "north"]),
     unreadable=often("agreement", "records", usual=""),
