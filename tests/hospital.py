@@ -1,4 +1,4 @@
-"""One simulated hospital without a run around it: its folder as `hospitals.settle` leaves it, as far as access goes."""
+"""One simulated hospital without a run around it: its folder as `hospitals.provision_sites` leaves it, as far as access goes."""
 
 from __future__ import annotations
 

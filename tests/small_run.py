@@ -19,7 +19,7 @@ from fedprivseg.governance.sitefolder.vault import open_vault
 from fedprivseg.imaging.splits import Cohort
 from fedprivseg.methods import resolve
 from fedprivseg.study.run import load_scenario
-from fedprivseg.study.simulated_sites import settle
+from fedprivseg.study.simulated_sites import provision_sites
 
 INTAKE_DAY = date(2026, 1, 1)
 SEALED = 'policy.restrict.all={profile="open-research", at_rest="encrypted", retention_days=365}'
@@ -34,7 +34,7 @@ def small_run(folder: Path, phantom: Path, *settings: str) -> Path:
     scenario = load_scenario(path, [*tiny_settings(phantom), "study.today=2026-03-01", *settings])
     folder.mkdir()
     cohorts = {site.name: Cohort((), ()) for site in scenario.sites}
-    settle(folder, scenario, frozenset({IMAGE_CODE}), phantom, folder.parent / "cache", cohorts)
+    provision_sites(folder, scenario, frozenset({IMAGE_CODE}), phantom, folder.parent / "cache", cohorts)
     (folder / "scenario.json").write_text(scenario.model_dump_json())
     resolve(scenario.method).card.write(folder)
     draw = numpy_generator(0, "small run")

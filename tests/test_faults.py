@@ -167,10 +167,10 @@ def test_a_rule_that_is_slow_but_in_time_decides(phantom, tmp_path, monkeypatch)
 def test_an_agreement_that_cannot_be_read_from_the_start_withholds_its_site(phantom, tmp_path, monkeypatch):
     from fedprivseg.study import run as module
 
-    settle = module.settle
+    provision_sites = module.provision_sites
 
     def damaged(folder, *rest):
-        settle(folder, *rest)
+        provision_sites(folder, *rest)
         (folder / "sites/centre1/agreement.json").write_text("no agreement")
 
     monkeypatch.setattr(module, "settle", damaged)

@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from fedprivseg.attacks.people import Crowd, Inference, Told, pooled
+from fedprivseg.attacks.people import Inference, InferenceResult, Population, pooled
 
 SIDE = 6
 LEAST = 6
@@ -24,7 +24,7 @@ class Attributes(Inference):
     knows = "the released codes, and the attribute of the other patients"
     needs_codes: ClassVar[bool] = True
 
-    def infer(self, crowd: Crowd) -> tuple[Told, ...]:
+    def infer(self, crowd: Population) -> tuple[InferenceResult, ...]:
         """Accuracy for each attribute, against the commonest value and against the same probe on raw images."""
         assert crowd.codes is not None
         told = []
@@ -45,7 +45,7 @@ class Attributes(Inference):
                 )
                 for rows in (pooled(crowd.codes, SIDE), pooled(crowd.images[:, None], 2 * SIDE))
             )
-            told.append(Told(f"{name}: accuracy", accuracy, commonest, raw, f"{len(known)} patients"))
+            told.append(InferenceResult(f"{name}: accuracy", accuracy, commonest, raw, f"{len(known)} patients"))
         return tuple(told)
 
 
@@ -67,7 +67,7 @@ def leave_one_out(rows: np.ndarray, words: list[str], strength: float = 1.0) -> 
     return found
 
 
-def _people(rows: np.ndarray, crowd: Crowd) -> np.ndarray:
+def _people(rows: np.ndarray, crowd: Population) -> np.ndarray:
     """One row a subject: the means over its ED slices and over its ES slices."""
     return np.stack(
         [

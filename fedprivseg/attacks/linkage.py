@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from fedprivseg.attacks.people import Crowd, Inference, Told, pooled
+from fedprivseg.attacks.people import Inference, InferenceResult, Population, pooled
 from fedprivseg.core.measures import auc
 
 HEIGHTS = 5
@@ -29,7 +29,7 @@ class Linkage(Inference):
     knows = "the released codes, and which slices form a volume"
     needs_codes: ClassVar[bool] = True
 
-    def infer(self, crowd: Crowd) -> tuple[Told, ...]:
+    def infer(self, crowd: Population) -> tuple[InferenceResult, ...]:
         """Verification AUC and precision at 1 for volumes, AUC for neighbouring slices."""
         assert crowd.codes is not None
         of_codes, of_images = (
@@ -41,12 +41,12 @@ class Linkage(Inference):
         names = ("ED against ES: AUC", "ED against ES: right patient first", "neighbouring slices: AUC")
         chances = (0.5, 1 / people, 0.5)
         return tuple(
-            Told(name, value, chance, raw, f"{people} patients")
+            InferenceResult(name, value, chance, raw, f"{people} patients")
             for name, value, chance, raw in zip(names, of_codes, chances, of_images, strict=True)
         )
 
 
-def _measures(rows: np.ndarray, crowd: Crowd) -> tuple[float, float, float]:
+def _measures(rows: np.ndarray, crowd: Population) -> tuple[float, float, float]:
     rows = rows - rows.mean(axis=0)
     volumes = []
     for phase in (0, 1):
@@ -62,7 +62,7 @@ def _measures(rows: np.ndarray, crowd: Crowd) -> tuple[float, float, float]:
     return auc(likeness[same], likeness[~same]), first, _neighbours(_unit(rows), crowd)
 
 
-def _neighbours(rows: np.ndarray, crowd: Crowd) -> float:
+def _neighbours(rows: np.ndarray, crowd: Population) -> float:
     """AUC of (slice, next slice of its volume) against (slice, slice of another patient nearest in height to that next)."""
     together, apart = [], []
     for place in range(len(rows) - 1):

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from fedprivseg.attacks.people import Crowd, Inference, Told
+from fedprivseg.attacks.people import Inference, InferenceResult, Population
 from fedprivseg.core.measures import auc, tpr_at
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.nets.augment import Augmentation
@@ -33,7 +33,7 @@ class Membership(Inference):
     )
     needs_codes: ClassVar[bool] = False
 
-    def infer(self, crowd: Crowd) -> tuple[Told, ...]:
+    def infer(self, crowd: Population) -> tuple[InferenceResult, ...]:
         """AUC over slices and over patients, true positive rates at low false positive rates, and the control."""
         if crowd.member.all() or not crowd.member.any():
             return ()
@@ -61,11 +61,15 @@ class Membership(Inference):
         first = np.isin(crowd.subjects[crowd.member], half)
         slices = f"{len(members)} slices of members, {len(others)} of others"
         return (
-            Told("slices: AUC", auc(members, others), 0.5, None, slices),
-            Told("patients: AUC", auc(inside, outside), 0.5, None, f"{len(inside)} members, {len(outside)} others"),
-            Told("slices: TPR at 1 % FPR", tpr_at(members, others, 0.01), 0.01, None, slices),
-            Told("slices: TPR at 0.1 % FPR", tpr_at(members, others, 0.001), 0.001, None, slices),
-            Told("control, members against members: AUC", auc(members[first], members[~first]), 0.5, None, slices),
+            InferenceResult("slices: AUC", auc(members, others), 0.5, None, slices),
+            InferenceResult(
+                "patients: AUC", auc(inside, outside), 0.5, None, f"{len(inside)} members, {len(outside)} others"
+            ),
+            InferenceResult("slices: TPR at 1 % FPR", tpr_at(members, others, 0.01), 0.01, None, slices),
+            InferenceResult("slices: TPR at 0.1 % FPR", tpr_at(members, others, 0.001), 0.001, None, slices),
+            InferenceResult(
+                "control, members against members: AUC", auc(members[first], members[~first]), 0.5, None, slices
+            ),
         )
 
 

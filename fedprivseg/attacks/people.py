@@ -20,7 +20,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Crowd:
+class Population:
     """A site's subjects as the judge knows them, and what was released of them.
 
     images: (N, H, W) float32, masks: (N, H, W) uint8: all of the site's slices, subjects: (N,) int whose they are, phases:
@@ -47,7 +47,7 @@ class Crowd:
 
 
 @dataclass(frozen=True)
-class Told:
+class InferenceResult:
     """One number about people: `value`, what `chance` gives, and what the same attack makes of the `raw` images (None where it
     does not use codes). count: of what the value is a mean, in words."""
 
@@ -69,7 +69,7 @@ class Inference(ABC):
     needs_codes: ClassVar[bool]
 
     @abstractmethod
-    def infer(self, crowd: Crowd) -> tuple[Told, ...]:
+    def infer(self, crowd: Population) -> tuple[InferenceResult, ...]:
         """What it can tell; empty if the crowd is too small or its attribute unknown."""
 
 

@@ -225,9 +225,9 @@ def _site(run_folder: Path, name: str) -> SiteFolder:
 
 def _today(folder: SiteFolder) -> date | None:
     """The day on which the simulated hospital lives; None for the clock's."""
-    from fedprivseg.governance.sitefolder.configuration import Station
+    from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 
-    return Station.read(folder.configuration).today
+    return SiteConfiguration.read(folder.configuration).today
 
 
 def _say(answers: tuple[Answer, ...], as_json: bool) -> None:

@@ -42,9 +42,9 @@ def order(
     """Order the destruction of the site's vault, predictions and cached images, and of its shards at the server. By a data
     manager; nothing is destroyed yet. A new order takes the place of one that was not begun."""
     from fedprivseg.governance.lifecycle import destruction
-    from fedprivseg.governance.lifecycle.destruction.custody import take_custody
+    from fedprivseg.governance.lifecycle.destruction.custody import open_session
 
-    given = destruction.order(take_custody(run_folder, site), who, reason, media=media, with_models=models)
+    given = destruction.order(open_session(run_folder, site), who, reason, media=media, with_models=models)
     _say(given, as_json, "ordered")
     if not as_json:
         typer.echo(f"somebody else approves it: fedprivseg destroy approve {run_folder} {site} --as ID")
@@ -55,9 +55,9 @@ def order(
 def approve(run_folder: Run, site: Site, who: Who, as_json: AsJson = False) -> None:
     """Approve the site's last order. By a data manager or a chief who did not give it."""
     from fedprivseg.governance.lifecycle import destruction
-    from fedprivseg.governance.lifecycle.destruction.custody import take_custody
+    from fedprivseg.governance.lifecycle.destruction.custody import open_session
 
-    given = destruction.approve(take_custody(run_folder, site), who)
+    given = destruction.approve(open_session(run_folder, site), who)
     _say(given, as_json, "approved")
     if not as_json:
         typer.echo(f"it is carried out by: fedprivseg destroy carry-out {run_folder} {site}")
@@ -76,9 +76,9 @@ def carry_out(
     """Carry the approved order out, for good, and write the signed certificate. After an interruption the same command goes
     on."""
     from fedprivseg.governance.lifecycle import destruction
-    from fedprivseg.governance.lifecycle.destruction.custody import take_custody
+    from fedprivseg.governance.lifecycle.destruction.custody import open_session
 
-    custody = take_custody(run_folder, site)
+    custody = open_session(run_folder, site)
     given = destruction.pending(custody)
     if not yes:
         if not _somebody_there():

@@ -146,12 +146,12 @@ def _said(line: Line) -> list[str]:
 
 
 def _contradictions(run_folder: Path) -> tuple[str, ...]:
-    from fedprivseg.governance.ledger.checkpoints import contradictions
+    from fedprivseg.governance.ledger.checkpoints import equivocations
     from fedprivseg.governance.ledger.ledger import read
 
     server = run_folder / "server" / "ledger.jsonl"
     sites = {path.parent.name: read(path) for path in _ledgers(run_folder) if path != server}
-    return contradictions(read(server) if server.exists() else [], sites)
+    return equivocations(read(server) if server.exists() else [], sites)
 
 
 def _ledgers(run_folder: Path) -> list[Path]:

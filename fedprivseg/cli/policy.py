@@ -15,7 +15,7 @@ from fedprivseg.core.errors import QuorumError, RequestError
 if TYPE_CHECKING:
     from fedprivseg.core.records import Decision
     from fedprivseg.governance.policy.grading import Judged
-    from fedprivseg.governance.policy.preview import Foreseen
+    from fedprivseg.governance.policy.preview import PolicyPreview
     from fedprivseg.governance.policy.profile import SitePolicy
 
 app = typer.Typer(help="The sites' policies: what they let out, and what changes between two.", no_args_is_help=True)
@@ -54,7 +54,7 @@ def check(
     asked = load_scenario(scenario, settings or [])
 
     from fedprivseg.core.results import read_scenario
-    from fedprivseg.governance.policy.preview import foresee
+    from fedprivseg.governance.policy.preview import preview_policy
     from fedprivseg.methods import resolve
     from fedprivseg.runtime.site.techniques import techniques_of
     from fedprivseg.study.simulated_sites import parties_in  # loads more than a wrong request should wait for
@@ -63,7 +63,7 @@ def check(
     # Agreements of another scenario say nothing about this one.
     ours = (folder / "scenario.json").exists() and read_scenario(folder).sha256 == asked.sha256
     parties = parties_in(folder, asked) if ours else {}
-    found = foresee(asked, resolve(asked.method).declared, techniques_of(asked), parties)
+    found = preview_policy(asked, resolve(asked.method).declared, techniques_of(asked), parties)
     refused = [each for each in found if not each.decision.allowed]
     blocked = sorted({each.site for each in refused})
     remain = len(asked.sites) - len(blocked)
@@ -136,7 +136,7 @@ def _next_step(rules: set[str], folder: Path) -> list[str]:
     return []
 
 
-def _grouped(refused: list[Foreseen]) -> list[list[str]]:
+def _grouped(refused: list[PolicyPreview]) -> list[list[str]]:
     """One row for all payloads of a site that the same rule refuses for the same reason."""
     groups: dict[tuple[str, Decision], list[str]] = {}
     for each in refused:
@@ -158,7 +158,7 @@ def _told(judged: Judged) -> dict[str, object]:
     }
 
 
-def _graded(found: Sequence[Foreseen]) -> list[list[str]]:
+def _graded(found: Sequence[PolicyPreview]) -> list[list[str]]:
     """One row for each way in which a kind is graded, with all sites that grade it so."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for each in found:
@@ -188,7 +188,7 @@ def _policy(name: str) -> SitePolicy:
 
 def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: SitePolicy) -> list[str]:
     """What a site under `before` would do in the scenario that it would not under `after`, and the other way round."""
-    from fedprivseg.governance.policy.preview import foresee
+    from fedprivseg.governance.policy.preview import preview_policy
     from fedprivseg.methods import resolve
     from fedprivseg.runtime.site.techniques import techniques_of
     from fedprivseg.study.scenarios import load_scenario
@@ -200,7 +200,7 @@ def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: Sit
         content = policy.model_dump(mode="json", exclude_none=True)
         site = asked.sites[0].model_copy(update={"policy": content})
         alone = asked.model_copy(update={"sites": (site,), "policy": asked.policy.model_copy(update={"restrict": {}})})
-        foreseen = foresee(alone, exports, techniques_of(alone))
+        foreseen = preview_policy(alone, exports, techniques_of(alone))
         verdicts.append({(each.kind, each.purpose): each.decision for each in foreseen})
     sentences: dict[str, list[str]] = {}
     for (kind, purpose), now in verdicts[1].items():

@@ -47,7 +47,7 @@ CONTROL = 0.5
 the image. A picture that is hardly better than the mean shows that slices look alike, and not what an update tells."""
 
 
-class Redrawn(Frozen):
+class ReconstructionResult(Frozen):
     """One attack, in one setting, on the codes or the update of one site. staged: on something that was made for the attack and
     never released, to show under which circumstances it works; it says nothing of the run. defence: what of the run's defences
     was put on something staged; where there is one, the attack should fail."""
@@ -87,8 +87,8 @@ class Redrawn(Frozen):
         )
 
 
-class Inferred(Frozen):
-    """One number about people: see `attacks.people.Told`."""
+class InferenceSummary(Frozen):
+    """One number about people: see `attacks.people.InferenceResult`."""
 
     attack: str
     title: str
@@ -122,8 +122,8 @@ class Leakage(Frozen):
     budget: Budget
     sites: tuple[str, ...]
     auxiliary: str
-    redrawn: tuple[Redrawn, ...]
-    inferred: tuple[Inferred, ...]
+    redrawn: tuple[ReconstructionResult, ...]
+    inferred: tuple[InferenceSummary, ...]
     left_out: tuple[str, ...]
     seconds: float
 
@@ -134,7 +134,7 @@ class Leakage(Frozen):
         staged = [each.leakage for each in self.redrawn if each.staged and not each.defence]
         return bool(staged) and max(staged) < CONTROL
 
-    def worst(self, what: What) -> Redrawn | None:
+    def worst(self, what: What) -> ReconstructionResult | None:
         """The attack that gives away most of one kind of picture."""
         own = [each for each in self.redrawn if each.what == what and not each.staged]
         return max(own, key=lambda each: each.leakage, default=None)

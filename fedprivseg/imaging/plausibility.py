@@ -32,7 +32,7 @@ _KNOWN_ORDERS = {STRUCTURES: "that of M&Ms", ("RV", "MYO", "LV"): "that of ACDC"
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Issue:
     """One implausible thing. kind: a key of `release_warnings.WARNINGS`. what: the particulars, without code or path."""
 
     kind: str
@@ -41,7 +41,7 @@ class Doubt:
 
 def implausible(
     masks: Mapping[str, np.ndarray], voxel_ml: float, order: Sequence[str] = STRUCTURES
-) -> tuple[Doubt, ...]:
+) -> tuple[Issue, ...]:
     """What does not look like a heart in the masks of one subject; empty for a sound one.
 
     Args:
@@ -50,11 +50,11 @@ def implausible(
         voxel_ml: The volume of a voxel in ml, above 0.
         order: What 1, 2, 3 stood for in the file, if it was put in order: what is said is said of the file's labels.
     """
-    found: list[Doubt] = []
+    found: list[Issue] = []
     ml: dict[str, float] = {}
     for phase, mask in masks.items():
         if absent := [name for label, name in enumerate(STRUCTURES, start=1) if not (mask == label).any()]:
-            found.append(Doubt("missing-structure", f"{phase} has no voxel of {' and '.join(absent)}"))
+            found.append(Issue("missing-structure", f"{phase} has no voxel of {' and '.join(absent)}"))
             continue
         cavity, doubt = _ring(phase, mask, order)
         found += [doubt] if doubt else []
@@ -63,11 +63,11 @@ def implausible(
         what = (
             f"the LV has {ml['ED']:.0f} ml at ED and {ml['ES']:.0f} ml at ES; are the two exchanged, in table or mask?"
         )
-        found.append(Doubt("phase-order", what))
+        found.append(Issue("phase-order", what))
     return tuple(found)
 
 
-def _ring(phase: str, mask: np.ndarray, stated: Sequence[str]) -> tuple[int, Doubt | None]:
+def _ring(phase: str, mask: np.ndarray, stated: Sequence[str]) -> tuple[int, Issue | None]:
     """Which label is the LV by the anatomy of `mask`, all of whose structures are there, and what is wrong with it."""
     touching = _borders(mask)
     borders = touching.sum(axis=2)
@@ -82,11 +82,11 @@ def _ring(phase: str, mask: np.ndarray, stated: Sequence[str]) -> tuple[int, Dou
     if rings:
         (cavity, wall), slices = rings.most_common(1)[0]
         what = f"{phase}: in {slices} of {slices + right} slices {_orders(cavity, wall, stated)}"
-        return cavity if slices > right else lv, Doubt("label-order", what)
+        return cavity if slices > right else lv, Issue("label-order", what)
     share = touching[:, lv, myo].sum() / max(borders[:, lv].sum(), 1)
     if share < ENCLOSED:
         what = f"{phase}: myocardium makes {share:.0%} of the LV's border; in a heart it is nearly all"
-        return lv, Doubt("open-myocardium", what)
+        return lv, Issue("open-myocardium", what)
     return lv, None
 
 

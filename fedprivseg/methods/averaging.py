@@ -66,11 +66,11 @@ class FedProx(Rounds):
     def local(self) -> LocalRule:
         """The proximal term, mu/2 * |w - w_received|^2; the norm is squared."""
         mu = self.parameters.mu
-        return LocalRule(correction=lambda start, net: Pull(net, mu)) if mu else LocalRule()
+        return LocalRule(correction=lambda start, net: ProximalTerm(net, mu)) if mu else LocalRule()
 
 
 @final
-class Pull(Correction):
+class ProximalTerm(Correction):
     """Adds strength * (w - w_start), the gradient of strength/2 * |w - w_start|^2, to every gradient.
 
     w_start: the parameters of `net` when this is made.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from fedprivseg.core.records import Order, Payload
-from fedprivseg.methods.averaging import Pull
+from fedprivseg.methods.averaging import ProximalTerm
 from fedprivseg.methods.client_update import LocalRule
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
 from fedprivseg.methods.method import MEASURED, Action, Declaration, Site
@@ -36,7 +36,7 @@ def train_both(method: Ditto, site: Site, order: Order) -> Payload:
     received, _ = unpacked(order)
     net = build(method.parameters, site)
     load_weights(net, received)
-    pull = Pull(net, p.proximity)
+    pull = ProximalTerm(net, p.proximity)
     load_weights(net, recall(site, PERSONAL, number))
     train_round(
         net,

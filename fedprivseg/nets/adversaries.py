@@ -35,7 +35,7 @@ UNKNOWN = -1
 """The label of a slice whose attribute nobody knows."""
 
 
-class Opponents:
+class Adversaries:
     """One inverter, and a probe an attribute.
 
     channels: of a code. ratio: pixels a side of a cell. pictures: (N, H, W) float32, the slices that are trained on.

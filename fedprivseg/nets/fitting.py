@@ -18,7 +18,7 @@ from torch.nn import functional
 from fedprivseg.core.compute import Half
 from fedprivseg.core.records import STRUCTURES
 from fedprivseg.core.seeds import building, torch_generator
-from fedprivseg.nets.adversaries import Opponents
+from fedprivseg.nets.adversaries import Adversaries
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.codec import Codec, Decoder, Encoder
 from fedprivseg.nets.descent import Progress, Schedule, arithmetic, descend
@@ -161,7 +161,7 @@ def fit_task_encoder(
     squared error of a redrawn image, in units of the variance of `images`; the loss of the mask has the rest. What a
     code keeps for the image helps the server to understand it, and an attacker too. noise: standard deviation of what is
     added to a code before anything reads it, in units of the code: under noise an encoder spends what a code can hold on
-    the mask, and it is ready for the noise that a protection adds when the code leaves. opposition: weight of what `Opponents`
+    the mask, and it is ready for the noise that a protection adds when the code leaves. opposition: weight of what `Adversaries`
     can tell from the code of the image and of `attributes`, beside the loss of the mask's 1. The rest: see `Encoder`.
     """
     with building(fitting.seed, *fitting.names):
@@ -170,7 +170,7 @@ def fit_task_encoder(
     opponents = None
     if opposition:
         with building(fitting.seed, *fitting.names, "opponents"):
-            opponents = Opponents(channels, 2**depth, images, attributes or {}, fitting.device)
+            opponents = Adversaries(channels, 2**depth, images, attributes or {}, fitting.device)
     batches = _Batches(images, masks, fitting)
     draws = torch_generator(fitting.seed, *fitting.names, "noise")
     variance = float(np.var(images)) or 1.0

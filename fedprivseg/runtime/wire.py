@@ -34,7 +34,7 @@ MOST_MIB = float(2**26)
 
 
 MOST_HEAD = 1024
-"""Most characters of the head of a ledger: three times what one has (`policy.witness.Head`)."""
+"""Most characters of the head of a ledger: three times what one has (`policy.witness.Checkpoint`)."""
 
 MOST_REASON = 500
 """Characters of a gate's reason that are kept."""

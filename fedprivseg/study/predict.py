@@ -14,13 +14,13 @@ from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import STRUCTURES, Volume
 from fedprivseg.core.results import NO_DICE, read_result, read_scenario
 from fedprivseg.core.runfolder import RunFolder
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.geometry import FileFault, Geometry
 from fedprivseg.imaging.nifti import intensities, opened
 from fedprivseg.imaging.volumes import to_grid, write_mask
 from fedprivseg.methods import resolve
 from fedprivseg.runtime.site.likeness import PROFILE, numbers, unlike
-from fedprivseg.runtime.site.site_runtime import Bench
+from fedprivseg.runtime.site.site_runtime import SiteRuntime
 
 
 @final
@@ -70,7 +70,7 @@ def predict_image(run: Path, image: Path, site: str, out: Path) -> Prediction:
         raise RequestError(f"{out} is the image itself, which the mask would replace; choose another file with --out")
     frames, geometry, is_3d = _read(image)
     method = resolve(scenario.method)
-    bench = Bench(Station.read(RunFolder(run).site(site).path / "station.json"), scenario)
+    bench = SiteRuntime(SiteConfiguration.read(RunFolder(run).site(site).path / "station.json"), scenario)
     volumes = [Volume(frame, None, geometry.affine) for frame in frames]
     gridded = [to_grid(volume, bench.grid)[0] for volume in volumes]
     with threads(scenario.resources.cpus):
@@ -99,7 +99,7 @@ def _read(path: Path) -> tuple[list[np.ndarray], Geometry, bool]:
     return frames, file.geometry, file.is_3d
 
 
-def _unlike(bench: Bench, geometry: Geometry, slices: np.ndarray) -> list[Warned]:
+def _unlike(bench: SiteRuntime, geometry: Geometry, slices: np.ndarray) -> list[Warned]:
     """What of an image is unlike the site's training images."""
     if not bench.vault.has(PROFILE):
         text = f"{bench.name} keeps no record of what its training images are like, so this image was not compared with them"

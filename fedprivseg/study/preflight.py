@@ -16,7 +16,7 @@ from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import DataError, FolderError, RequestError
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import PHASES, Subject
-from fedprivseg.governance.policy.preview import Parties, foresee
+from fedprivseg.governance.policy.preview import Parties, preview_policy
 from fedprivseg.imaging.splits import Cohort, cohort
 from fedprivseg.methods import resolve
 from fedprivseg.runtime.site.techniques import techniques_of
@@ -102,7 +102,7 @@ def examine(
     """
     method, resources = resolve(scenario.method), scenario.resources
     blocked: dict[str, list[Blocked]] = {site.name: [] for site in scenario.sites}
-    for each in foresee(scenario, method.declared, techniques_of(scenario), parties or {}):
+    for each in preview_policy(scenario, method.declared, techniques_of(scenario), parties or {}):
         if not each.decision.allowed:
             found = Blocked(kind=each.kind, purpose=each.purpose, rule=each.decision.rule, reason=each.decision.reason)
             blocked[each.site].append(found)

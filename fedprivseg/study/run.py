@@ -54,7 +54,7 @@ from fedprivseg.methods import resolve
 from fedprivseg.runtime.engines import Engine, engine
 from fedprivseg.study.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
 from fedprivseg.study.scenarios import load_scenario, what_differs
-from fedprivseg.study.simulated_sites import parties_in, settle
+from fedprivseg.study.simulated_sites import parties_in, provision_sites
 
 __all__ = ["cache_folder", "check_folder", "load_scenario", "preflight", "release_folder", "simulate"]
 
@@ -241,7 +241,9 @@ def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str,
                 raise damaged(folder / RUN_ID, "is missing")
             write_text(folder / RUN_ID, secrets.token_hex(8))
         read_run_id(folder)
-        settle(folder, scenario, resolve(scenario.method).declared, release, cache_folder().resolve() / "grid", cohorts)
+        provision_sites(
+            folder, scenario, resolve(scenario.method).declared, release, cache_folder().resolve() / "grid", cohorts
+        )
     except OSError as fault:
         raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
 

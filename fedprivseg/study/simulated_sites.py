@@ -28,7 +28,7 @@ from fedprivseg.governance.lifecycle.response_plan import RESPONSE, default_plan
 from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.governance.policy.consent import Consent, Duo, write_register
 from fedprivseg.governance.policy.preview import Parties, draw_up, effective
-from fedprivseg.governance.sitefolder.configuration import STATION, Station
+from fedprivseg.governance.sitefolder.configuration import STATION, SiteConfiguration
 from fedprivseg.governance.sitefolder.history import LEDGER
 from fedprivseg.governance.sitefolder.vault import PASSPHRASE, POLICY, SEALING_KEY
 from fedprivseg.imaging.splits import Cohort
@@ -38,7 +38,7 @@ _LOST_SITE = "Put back a copy of it, or the site's folder from a backup: `fedpri
 _LOST_SERVER = "Put back a copy of it: the sites know the server by it"
 
 
-def settle(
+def provision_sites(
     folder: Path,
     scenario: Scenario,
     exports: frozenset[KindSpec],
@@ -132,7 +132,7 @@ def _check_hospital(home: Path, name: str, release: Path, server_hex: str, known
     key = SiteFolder(home).key
     if name in known and not key.exists():
         raise damaged(key, "is missing", _LOST_SITE)
-    station = Station.read(home / STATION)
+    station = SiteConfiguration.read(home / STATION)
     if station.site.name != name:
         raise damaged(home / STATION, f"is that of the site {station.site.name!r}")
     if station.server_key not in (None, server_hex):

@@ -9,13 +9,13 @@ from fedprivseg.attacks.attributes import Attributes, leave_one_out
 from fedprivseg.attacks.base import Effort
 from fedprivseg.attacks.linkage import Linkage
 from fedprivseg.attacks.membership import Membership, losses
-from fedprivseg.attacks.people import Crowd, pooled
+from fedprivseg.attacks.people import Population, pooled
 from fedprivseg.core.seeds import numpy_generator
 
 PEOPLE, SLICES, SIDE = 10, 4, 16
 
 
-def _crowd(seed: int, codes: str = "own", told: bool = False) -> Crowd:
+def _crowd(seed: int, codes: str = "own", told: bool = False) -> Population:
     """`PEOPLE` patients of `SLICES` slices in each phase. Codes: ``own`` says whose they are (a pattern a patient), ``noise``
     nothing; `told`: whether they say the disease."""
     draws = numpy_generator(seed, "crowd")
@@ -32,7 +32,7 @@ def _crowd(seed: int, codes: str = "own", told: bool = False) -> Crowd:
     masks = np.zeros((len(subjects), SIDE, SIDE), np.uint8)
     masks[:, 4:10, 4:10] = 1
     member = subjects < 6
-    return Crowd(
+    return Population(
         images=images,
         masks=masks,
         subjects=subjects,
@@ -81,7 +81,7 @@ def test_a_probe_is_scored_on_patients_it_did_not_see():
     assert np.mean([one == other for one, other in zip(leave_one_out(rows, words), words, strict=True)]) < 0.8
 
 
-def _system(crowd: Crowd, knows: np.ndarray):
+def _system(crowd: Population, knows: np.ndarray):
     """A system that is certain and right on the slices where `knows`, and undecided elsewhere."""
 
     def predict(images: np.ndarray) -> np.ndarray:
@@ -95,7 +95,7 @@ def _system(crowd: Crowd, knows: np.ndarray):
 
 def test_a_system_that_knows_its_members_gives_them_away_and_the_control_stays_at_chance():
     crowd = _crowd(0)
-    told = _told(Membership(), Crowd(**{**vars(crowd), "predict": _system(crowd, crowd.member)}))
+    told = _told(Membership(), Population(**{**vars(crowd), "predict": _system(crowd, crowd.member)}))
     assert told["slices: AUC"].value == 1
     assert told["patients: AUC"].value == 1
     assert told["slices: TPR at 1 % FPR"].value == 1
@@ -106,7 +106,7 @@ def test_a_test_that_sees_the_same_everywhere_tells_nothing():
     crowd = _crowd(0)
     told = _told(Membership(), crowd)
     assert 0.2 < told["slices: AUC"].value < 0.8
-    everyone = Crowd(**{**vars(crowd), "member": np.ones(len(crowd.member), bool)})
+    everyone = Population(**{**vars(crowd), "member": np.ones(len(crowd.member), bool)})
     assert Membership().infer(everyone) == ()
 
 

@@ -23,9 +23,9 @@ from fedprivseg.core.measures import LABELS
 from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.core.seeds import torch_generator
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.nets.augment import augment
-from fedprivseg.runtime.site.site_runtime import Bench
+from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.leakage.scene import MOST_AUXILIARY
 
 MEASURES = "SSIM", "MS-SSIM", "SSIM, heart"
@@ -40,7 +40,9 @@ def main() -> None:
     asked = parser.parse_args()
     scenario = read_scenario(asked.run)
     benches = {
-        site.name: Bench(Station.read(RunFolder(asked.run).site(site.name).path / "station.json"), scenario)
+        site.name: SiteRuntime(
+            SiteConfiguration.read(RunFolder(asked.run).site(site.name).path / "station.json"), scenario
+        )
         for site in scenario.sites
     }
     others = [bench.known("train") for name, bench in sorted(benches.items()) if name != asked.site]

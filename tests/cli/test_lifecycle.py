@@ -15,7 +15,7 @@ from fedprivseg.core.errors import LedgerError, RequestError
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.lifecycle import destruction
 from fedprivseg.governance.lifecycle.breach_drill import ResponsePlan
-from fedprivseg.governance.lifecycle.destruction.custody import take_custody
+from fedprivseg.governance.lifecycle.destruction.custody import open_session
 from fedprivseg.governance.lifecycle.response_plan import breaks, default_plan
 from fedprivseg.governance.policy.agreement import BreachPlan
 
@@ -70,10 +70,10 @@ def test_the_sites_own_day_is_asked_if_no_other_is_given(made):
 
 
 def test_what_was_destroyed_has_no_term_any_more(run):
-    custody = take_custody(run, "centre1")
+    custody = open_session(run, "centre1")
     destruction.order(custody, "data-manager-1", "the term of retention has ended")
-    destruction.approve(take_custody(run, "centre1"), "chief")
-    destruction.carry_out(take_custody(run, "centre1"))
+    destruction.approve(open_session(run, "centre1"), "chief")
+    destruction.carry_out(open_session(run, "centre1"))
     assert answer("retention", run, "centre1", "--today", "2030-01-01")["duties"] == []
     assert "holds nothing of its subjects" in call("retention", run, "centre1")
 

@@ -23,12 +23,12 @@ from fedprivseg.crypto.passphrase import Cost
 from fedprivseg.crypto.sealed_files import SealingKey, wants_passphrase
 from fedprivseg.governance.compliance import assess
 from fedprivseg.governance.lifecycle.withdrawal import withdraw
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import NOTES, PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.vault import PASSPHRASE, open_vault
 from fedprivseg.imaging.nifti import read_geometry
 from fedprivseg.imaging.splits import COHORT
-from fedprivseg.runtime.site.site_runtime import Bench
+from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.run import simulate
 
 HOSPITALS_OWN = ("consent.csv", "records.jsonl", "accounts.jsonl")
@@ -73,7 +73,7 @@ def test_a_lost_site_comes_back_byte_for_byte_and_the_run_goes_on_as_before(run,
     scenario = read_scenario(run)
     key, before = tmp_path / "kept.key", tree(home)
     shutil.copy(home / "sealing.key", key)
-    known = Bench(Station.read(home / "station.json"), scenario).known("test")
+    known = SiteRuntime(SiteConfiguration.read(home / "station.json"), scenario).known("test")
     score = json.loads((run / "result.json").read_text())["mean_dice"]
     assert "verified; sealing.key is not in it" in call("vault", "backup", run, SITE, "-o", tmp_path / "b")
     assert last(home)[1]["what"] == "made and verified"
@@ -92,7 +92,7 @@ def test_a_lost_site_comes_back_byte_for_byte_and_the_run_goes_on_as_before(run,
     assert (event, facts["what"], facts["clause"]) == ("backup", "restored", "5.4.2-c")
     kept = [path for path in home.rglob("*") if path.name not in told]
     assert not [path.name for path in kept if stat.S_IMODE(path.stat().st_mode) & 0o077]
-    again = Bench(Station.read(home / "station.json"), scenario).known("test")
+    again = SiteRuntime(SiteConfiguration.read(home / "station.json"), scenario).known("test")
     assert again.people == known.people
     np.testing.assert_array_equal(again.images, known.images)
     shutil.rmtree(run / "server/codes" / SITE)  # so that the site has to encode anew with its restored encoders

@@ -18,7 +18,7 @@ from fedprivseg.core.errors import QuorumError, ScenarioError
 from fedprivseg.core.kinds import WEIGHTS
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint
 from fedprivseg.methods import resolve
-from fedprivseg.methods.averaging import Pull
+from fedprivseg.methods.averaging import ProximalTerm
 from fedprivseg.methods.bounds import ALONE
 from fedprivseg.methods.feddyn import Dynamic, Regulariser
 from fedprivseg.methods.fednova import Normalised, accumulated
@@ -232,7 +232,7 @@ def test_fedprox_gradient_by_hand():
     # mu = 0.1, w - w_received = 1.5, gradient 1: 1 + 0.1 * 1.5, the gradient of mu / 2 * 1.5 ** 2 (the norm squared)
     net = torch.nn.Linear(1, 1, bias=False)
     net.weight.data.fill_(0.5)
-    rule = Pull(net, 0.1)
+    rule = ProximalTerm(net, 0.1)
     net.weight.data.fill_(2.0)
     net.weight.grad = torch.ones(1, 1)
     rule.apply(net)

@@ -8,7 +8,7 @@ import torch
 from fakes import blocks
 
 from fedprivseg.core.seeds import building, numpy_generator
-from fedprivseg.nets.adversaries import UNKNOWN, Opponents, explained
+from fedprivseg.nets.adversaries import UNKNOWN, Adversaries, explained
 from fedprivseg.nets.augment import Augmentation
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting import Fitting, encode, fit_task_encoder
@@ -18,7 +18,7 @@ DISEASE = {"disease": np.arange(12, dtype=np.int64) % 2}
 
 def _cost_after(codes: torch.Tensor, pictures: torch.Tensor, attributes: dict, steps: int = 250) -> float:
     with building(0, "opponents"):
-        opponents = Opponents(codes.shape[1], 4, pictures[:, 0].numpy(), attributes, "cpu")
+        opponents = Adversaries(codes.shape[1], 4, pictures[:, 0].numpy(), attributes, "cpu")
     every = torch.arange(len(codes))
     for _ in range(steps):
         opponents.learn(codes, pictures, every)

@@ -9,11 +9,11 @@ from conftest import BRIEF, tiny_settings
 
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.runfolder import RunFolder
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.mnms import read_release
 from fedprivseg.methods import resolve
 from fedprivseg.nets.test_time import view
-from fedprivseg.runtime.site.site_runtime import Bench
+from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.leakage import attack_run
 from fedprivseg.study.leakage.released import Released
 from fedprivseg.study.predict import predict_image
@@ -32,7 +32,7 @@ def keyed(tmp_path_factory, phantom, quickstart):
 
 def test_what_left_is_keyed_and_says_so(keyed):
     folder, scenario = keyed
-    bench = Bench(Station.read(RunFolder(folder).site("centre1").path / "station.json"), scenario)
+    bench = SiteRuntime(SiteConfiguration.read(RunFolder(folder).site("centre1").path / "station.json"), scenario)
     method = resolve(scenario.method)
     own = method.encode_pictures(bench, "images", view(bench.testing(), 0)[:, None]).astype(np.float32)
     sent = Released(folder, "centre1").rows("send_test_codes", len(own)).astype(np.float32)

@@ -11,7 +11,7 @@ from conftest import BRIEF, ROOT, tiny_settings
 from fedprivseg.core.errors import QuorumError, RequestError, ScenarioError
 from fedprivseg.crypto.sealed_files import SealError
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.checkpoints import contradictions
+from fedprivseg.governance.ledger.checkpoints import equivocations
 from fedprivseg.governance.lifecycle.withdrawal import OWN_SLICES, traces, withdraw
 from fedprivseg.governance.policy.consent import write_register
 from fedprivseg.governance.sitefolder.vault import open_vault
@@ -128,10 +128,10 @@ def test_who_did_not_consent_is_not_taken_in_and_the_ledger_says_how_many(phanto
 def test_a_site_whose_rules_cannot_be_read_releases_nothing(damage, rule, phantom, tmp_path, monkeypatch):
     from fedprivseg.study import run as module
 
-    settle = module.settle
+    provision_sites = module.provision_sites
 
     def damaged(folder, *rest):
-        settle(folder, *rest)
+        provision_sites(folder, *rest)
         damage(folder / "sites/centre1")
 
     monkeypatch.setattr(module, "settle", damaged)
@@ -267,24 +267,24 @@ def test_neither_side_can_put_its_ledger_back_without_the_other_showing_it(phant
     run("open", phantom, folder)
     server = ledger.read(folder / "server/ledger.jsonl")
     sites = {site: ledger.read(folder / "sites" / site / "ledger.jsonl") for site in SITES}
-    assert contradictions(server, sites) == ()
+    assert equivocations(server, sites) == ()
     receipts = [line.facts for line in server if line.event == "receipt"]
     for site in SITES:
         released = {line.facts["digest"] for line in sites[site] if line.event == "release"}
         assert released == {facts["digest"] for facts in receipts if facts["site"] == site}
         assert all("server_head" in line.facts for line in sites[site] if line.event == "release")
         shorter = {**sites, site: sites[site][:-1]}
-        assert any(f"the ledger of {site} has" in sentence for sentence in contradictions(server, shorter))
-    assert any("the ledger of server has" in sentence for sentence in contradictions(server[:5], sites))
+        assert any(f"the ledger of {site} has" in sentence for sentence in equivocations(server, shorter))
+    assert any("the ledger of server has" in sentence for sentence in equivocations(server[:5], sites))
 
 
 def test_a_server_that_the_site_does_not_know_gets_nothing(phantom, tmp_path, monkeypatch):
     from fedprivseg.study import run as module
 
-    settle = module.settle
+    provision_sites = module.provision_sites
 
     def another(folder, *rest):
-        settle(folder, *rest)
+        provision_sites(folder, *rest)
         station = folder / "sites/centre1/station.json"
         content = json.loads(station.read_text())
         station.write_text(json.dumps({**content, "server_key": "00" * 32}))

@@ -256,7 +256,9 @@ def test_a_run_that_segments_nothing_is_warned_of(
 
 
 def test_an_empty_mask_is_warned_of(trusted: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict.Bench, "labels", lambda self, volume, scores: np.zeros(volume.image.shape, np.uint8))
+    monkeypatch.setattr(
+        predict.SiteRuntime, "labels", lambda self, volume, scores: np.zeros(volume.image.shape, np.uint8)
+    )
     assert codes_of(call(trusted, made())) == ["empty-mask"]
 
 

@@ -20,9 +20,9 @@ from fedprivseg.governance.access.endpoint import AccessEndpoint
 from fedprivseg.governance.access.roles import Action, Context, Purpose
 from fedprivseg.governance.ledger.identities import write_identities
 from fedprivseg.governance.ledger.ledger import Ledger
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.splits import Cohort
-from fedprivseg.study.simulated_sites import settle
+from fedprivseg.study.simulated_sites import provision_sites
 
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 CLOSED = (
@@ -54,7 +54,7 @@ def test_a_sites_own_policies_hold_in_its_simulated_hospital_and_in_no_other(sit
     scenario, run = resolved(sites), tmp_path / "run"
     folk = tuple(Subject(f"P{n}", 1, "S", "train", True, 0, 1, Path("image"), None) for n in range(3))
     cohorts = {site.name: Cohort(folk, ()) for site in scenario.sites}
-    settle(run, scenario, frozenset(KINDS), tmp_path / "release", tmp_path / "cache", cohorts)
+    provision_sites(run, scenario, frozenset(KINDS), tmp_path / "release", tmp_path / "cache", cohorts)
     rules = {site.name: asked(run / "sites" / site.name) for site in scenario.sites}
     assert rules.pop("centre1") == "hospital.closed"
     assert set(rules.values()) == {"treatment.superior"}
@@ -77,12 +77,12 @@ def test_policies_on_access_that_cannot_be_read_or_stand_elsewhere_are_refused(s
 
 @pytest.fixture
 def settled(tmp_path):
-    """(the words of `settle`, the run's folder) of three hospitals under the standard's profile, settled once."""
+    """(the words of `provision_sites`, the run's folder) of three hospitals under the standard's profile, settled once."""
     scenario = read_scenario(ROOT / "simulations/policy-open.toml", STRICT)
     folk = tuple(Subject(f"P{n}", 1, "S", "train", True, 0, 1, Path("image"), None) for n in range(3))
     cohorts = {site.name: Cohort(folk, ()) for site in scenario.sites}
     words = (tmp_path / "run", scenario, frozenset(KINDS), tmp_path / "release", tmp_path / "cache", cohorts)
-    settle(*words)
+    provision_sites(*words)
     return words, tmp_path / "run"
 
 
@@ -98,14 +98,14 @@ def test_papers_are_written_once_and_what_a_hospital_changed_stays(settled):
     station = json.loads((home / "station.json").read_text())
     (home / "station.json").write_text(json.dumps({**station, "today": "2026-05-01"}))
     before = tree(run)
-    settle(*words)
+    provision_sites(*words)
     assert tree(run) == before
 
 
 def test_a_hospital_whose_policy_was_taken_away_gets_no_other(settled):
     words, run = settled
     (run / "sites/centre1/policy.toml").unlink()
-    settle(*words)
+    provision_sites(*words)
     assert not (run / "sites/centre1/policy.toml").exists()
 
 
@@ -123,7 +123,7 @@ def test_a_station_that_is_not_this_runs_is_refused(settled, change, says):
     path = run / "sites/centre1/station.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(FolderError, match=says) as caught:
-        settle(*words)
+        provision_sites(*words)
     assert str(path) in str(caught.value)
 
 
@@ -133,14 +133,14 @@ def test_a_hospital_that_the_server_knows_is_not_replaced_by_a_new_one(settled):
     homes = sorted((run / "sites").iterdir())
     keys = {home.name: SiteKey.load(home / "vault/key.pem").public_hex for home in homes}
     write_identities(run / "server", keys)
-    settle(*words)
+    provision_sites(*words)
     shutil.rmtree(run / "sites/centre1")
     with pytest.raises(FolderError, match=r"key\.pem is missing.*fedprivseg vault restore"):
-        settle(*words)
+        provision_sites(*words)
     assert not (run / "sites/centre1").exists()
     (run / "server/key.pem").unlink()
     with pytest.raises(FolderError, match="the sites know the server by it"):
-        settle(*words)
+        provision_sites(*words)
 
 
 def test_a_hospital_that_has_worked_does_not_get_its_station_anew(settled):
@@ -149,7 +149,7 @@ def test_a_hospital_that_has_worked_does_not_get_its_station_anew(settled):
     Ledger(home / "ledger.jsonl", SiteKey.load(home / "vault/key.pem"), "centre1")
     (home / "station.json").unlink()
     with pytest.raises(FolderError, match=r"station\.json is missing"):
-        settle(*words)
+        provision_sites(*words)
 
 
 def test_the_order_of_labels_that_a_site_states_reaches_its_station(sites, tmp_path):
@@ -159,8 +159,11 @@ def test_the_order_of_labels_that_a_site_states_reaches_its_station(sites, tmp_p
     assert type(scenario).model_validate_json(scenario.model_dump_json()) == scenario
     assert scenario.sha256 != resolved(ROOT / "sites").sha256  # the same masks are other structures
     cohorts = {each.name: Cohort((), ()) for each in scenario.sites}
-    settle(run, scenario, frozenset(KINDS), tmp_path / "release", tmp_path / "cache", cohorts)
-    orders = {each.name: Station.read(run / "sites" / each.name / "station.json").site.order for each in scenario.sites}
+    provision_sites(run, scenario, frozenset(KINDS), tmp_path / "release", tmp_path / "cache", cohorts)
+    orders = {
+        each.name: SiteConfiguration.read(run / "sites" / each.name / "station.json").site.order
+        for each in scenario.sites
+    }
     assert orders == {"centre1": STRUCTURES, "centre2": ("RV", "MYO", "LV"), "centre3": STRUCTURES}
 
 

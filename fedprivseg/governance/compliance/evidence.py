@@ -14,7 +14,7 @@ from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.governance.compliance.destruction_clauses import Destructions
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.checkpoints import SERVER, contradictions
+from fedprivseg.governance.ledger.checkpoints import SERVER, equivocations
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals, traces
 from fedprivseg.governance.policy.agreement import Agreement, read_agreement
@@ -90,7 +90,7 @@ class Evidence:
                 server = ledger.read(path)
         except LedgerError as error:
             return [f"{SERVER}: {error}"]
-        return [f"{each}." for each in contradictions(server, {site.name: site.lines for site in self.sites})]
+        return [f"{each}." for each in equivocations(server, {site.name: site.lines for site in self.sites})]
 
     def lines(self, event: str) -> list[tuple[Papers, Line]]:
         """Every site's lines of one event."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fedprivseg.crypto.sealed_files import MAGIC
 from fedprivseg.governance.lifecycle.bundle import digest_of
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import NOTES
 from fedprivseg.governance.sitefolder.vault import ARCHIVES, POLICY, SEALING_KEY
 
@@ -212,4 +212,4 @@ def _sealed(path: Path) -> bool:
 
 
 def _today(site: Papers) -> date:
-    return Station.read(site.home / "station.json").today or date.today()
+    return SiteConfiguration.read(site.home / "station.json").today or date.today()

@@ -27,7 +27,7 @@ SERVER = "server"
 
 
 @dataclass(frozen=True)
-class Head:
+class Checkpoint:
     """That the ledger of `site` had `lines` lines, the last of which hashed to `hash`."""
 
     site: str
@@ -35,7 +35,7 @@ class Head:
     hash: str
 
     @classmethod
-    def read(cls, text: str, public_hex: str | None) -> Head:
+    def read(cls, text: str, public_hex: str | None) -> Checkpoint:
         """The head in `text`, as `Ledger.head` writes it. public_hex: the key it has to be signed with; None trusts any. Raises
         LedgerError if it is none, or not of that key."""
         try:
@@ -57,7 +57,7 @@ class Head:
         return [self.lines, self.hash]
 
 
-def contradictions(server: Sequence[Line], sites: Mapping[str, Sequence[Line]]) -> tuple[str, ...]:
+def equivocations(server: Sequence[Line], sites: Mapping[str, Sequence[Line]]) -> tuple[str, ...]:
     """Where a ledger is not what the other side was shown, in sentences. Each ledger is taken to verify by itself. sites: every
     ledger that there is; one of which the server was shown heads, and which is not among them, is gone."""
     found, gone = [], {}

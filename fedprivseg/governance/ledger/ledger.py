@@ -172,7 +172,7 @@ class Ledger:
         return line
 
     def head(self) -> str:
-        """How many lines there are and the hash of the last, signed: what others are shown (`witness.Head`)."""
+        """How many lines there are and the hash of the last, signed: what others are shown (`witness.Checkpoint`)."""
         head = asdict(_Head(self.site, self._lines, self._last))
         return canonical({**head, "signature": self._key.sign(canonical(head)).hex()}).decode("ascii")
 
@@ -270,7 +270,7 @@ def read(path: Path) -> list[Line]:
     return list(_lines(path))
 
 
-def taken_in(lines: Iterable[Line]) -> list[Any]:
+def enrolled(lines: Iterable[Line]) -> list[Any]:
     """The pseudonyms of those whom the last intake among `lines` names; nobody if there was none, or it names nobody."""
     intake = [line for line in lines if line.event == "intake"]
     sides = [intake[-1].facts.get(side) for side in SIDES] if intake else []

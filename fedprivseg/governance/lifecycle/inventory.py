@@ -12,7 +12,7 @@ from pathlib import Path
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.records import digest
 from fedprivseg.core.runfolder import KEY, RunFolder
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import NOTES
 from fedprivseg.governance.sitefolder.vault import ARCHIVES
 from fedprivseg.imaging.mnms import read_release
@@ -53,7 +53,7 @@ def lists(home: Path, names: Iterable[str] = NOTES) -> list[Path]:
     return [path for name in names for path in (home / name, home / f"{name}.sealed") if path.exists()]
 
 
-def cached(station: Station, scenario: Scenario, subject: str | None = None) -> list[Path]:
+def cached(station: SiteConfiguration, scenario: Scenario, subject: str | None = None) -> list[Path]:
     """The site's images on the network grid, which it keeps between runs: of `subject`, or of all. Raises DataError if there
     may be some and the release is gone."""
     if not station.cache.is_dir():

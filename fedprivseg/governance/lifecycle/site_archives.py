@@ -24,12 +24,12 @@ from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import data_manager
-from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, open_ledger, read, taken_in
+from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, enrolled, open_ledger, read
 from fedprivseg.governance.lifecycle.archive import Manifest, archive, read_manifest, restore, verify_archive
 from fedprivseg.governance.lifecycle.bundle import Source, digest_of, pieces
 from fedprivseg.governance.policy.levels import CLASSES
 from fedprivseg.governance.policy.profile import read_policy
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import INTAKE, NOTES, Notes
 from fedprivseg.governance.sitefolder.vault import ARCHIVES, POLICY, is_sealed, sealing_key
 
@@ -85,7 +85,7 @@ def create(
         manifest = verify_archive(target, key, name)
         sizes = {"bytes": target.stat().st_size, "content": sum(member.size for member in manifest.members)}
         facts = {**manifest.facts, **sizes, "by": manifest.made_by, "sha256": digest_of(target)}
-        facts[SUBJECTS] = taken_in(read(book.path))
+        facts[SUBJECTS] = enrolled(read(book.path))
         book.append("archive", {**facts, "what": "made and verified"})
     except BaseException:
         target.unlink()
@@ -155,7 +155,7 @@ def _place(home: Path, name: str) -> Path:
 
 
 def _today(home: Path) -> date:
-    return Station.read(home / "station.json").today or date.today()
+    return SiteConfiguration.read(home / "station.json").today or date.today()
 
 
 def _term(home: Path, today: date, asked: date | None) -> date:

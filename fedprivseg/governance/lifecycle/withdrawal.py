@@ -50,9 +50,9 @@ from fedprivseg.governance.lifecycle.inventory import (
     shards,
 )
 from fedprivseg.governance.policy.consent import Register, write_register
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import INTAKE, PARTICIPANTS, Notes
-from fedprivseg.governance.sitefolder.notifications import tell_server
+from fedprivseg.governance.sitefolder.notifications import notify_server
 
 WITHDRAWALS = "withdrawals.json"
 """In a run's folder: every withdrawal that was carried out there."""
@@ -99,7 +99,7 @@ def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
 def _withdraw(run: Path, site: str, home: Path, subject: str) -> Withdrawal:
     scenario = read_scenario(run)
     names = sorted(each.name for each in scenario.sites)
-    station = Station.read(home / "station.json")
+    station = SiteConfiguration.read(home / "station.json")
     day = station.today or date.today()
     _mark(SiteFolder(home).register, subject, day)
     key = SiteKey.load(SiteFolder(home).key)
@@ -139,7 +139,7 @@ def _withdraw(run: Path, site: str, home: Path, subject: str) -> Withdrawal:
         models=tuple(made),
         at_sites=tuple(at_sites),
     )
-    tell_server(run, site, "withdrawal", {"clause": "5.1.2-b", "line": line.index})
+    notify_server(run, site, "withdrawal", {"clause": "5.1.2-b", "line": line.index})
     write_text(
         run / WITHDRAWALS,
         json.dumps([each.model_dump(mode="json") for each in (*read_withdrawals(run), done)], indent=1),

@@ -12,15 +12,15 @@ from fedprivseg.core.config import Scenario
 from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.records import Subject
 from fedprivseg.governance.ledger.ledger import SUBJECTS, Line
-from fedprivseg.governance.lineage.provenance import Form, Part, Reference
+from fedprivseg.governance.lineage.provenance import Artefact, Part, Reference
 from fedprivseg.governance.lineage.reading import level_of, texts
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.vault import PICTURES
 from fedprivseg.imaging.volumes import gridded_file
 
 
 @dataclass(frozen=True)
-class Book:
+class LineageContext:
     """What the forms are read from. own, server: verified ledgers, that of the server empty if it is not here. side, row: where
     the intake put the subject; label: what stands for it in names."""
 
@@ -60,7 +60,7 @@ class Book:
     @cached_property
     def cached(self) -> bool:
         """Whether the site's cache, which outlives runs, has the subject's slices."""
-        station = Station.read(self.home / "station.json")
+        station = SiteConfiguration.read(self.home / "station.json")
         files = (
             [] if self.subject is None else [self.subject.image, *([self.subject.mask] if self.subject.mask else [])]
         )
@@ -80,7 +80,7 @@ def concerns(line: Line, pseudonym: str) -> bool:
     return line.facts.get("subject") == pseudonym or any(pseudonym in texts(each) for each in named)
 
 
-def file_form(book: Book) -> Form:
+def file_form(book: LineageContext) -> Artefact:
     """The hospital's own images: there before the study, and after it."""
     intake = [line for line in book.own if line.event == "intake" and concerns(line, book.pseudonym)]
     one = book.subject
@@ -89,7 +89,7 @@ def file_form(book: Book) -> Form:
     parts = tuple(Part(name=path.name.replace(code, book.label), here=path.exists()) for path in paths)
     basis = str(intake[-1].facts.get("basis")) if intake else ""
     bases = {"register": "consent on file (5.1.2-b)", "release": "licence of the release (5.1.1)"}
-    return Form(
+    return Artefact(
         id="file",
         sort="file",
         lane="site",
@@ -106,11 +106,11 @@ def file_form(book: Book) -> Form:
     )
 
 
-def withdrawn_form(book: Book, line: Line) -> Form:
+def withdrawn_form(book: LineageContext, line: Line) -> Artefact:
     """The end by withdrawal: what was deleted."""
     counts = {name: len(texts(line.facts.get(name))) for name, _ in _DELETED}
     told = ", ".join(f"{counts[name]} {noun}{'s' * (counts[name] > 1)}" for name, noun in _DELETED if counts[name])
-    return Form(
+    return Artefact(
         id=f"end.{line.index}",
         sort="end",
         lane="site",
@@ -128,11 +128,11 @@ def withdrawn_form(book: Book, line: Line) -> Form:
 _DELETED = (("at_sites", "site file"), ("shards", "shard"), ("models", "model"))
 
 
-def put_away_form(book: Book, line: Line) -> Form:
+def put_away_form(book: LineageContext, line: Line) -> Artefact:
     """An archive that the subject's data was put into, or its destruction."""
     facts, gone = line.facts, line.event == "destruction"
     said = [f"class {facts['class']}"] if "class" in facts else []
-    return Form(
+    return Artefact(
         id=f"{line.event}.{line.index}",
         sort="end" if gone else "archive",
         lane="site",

@@ -11,8 +11,8 @@ from fedprivseg.core.kinds import find_kind
 from fedprivseg.core.records import PHASES
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.lifecycle.withdrawal import OWN_SLICES
-from fedprivseg.governance.lineage.artefacts import Book, concerns
-from fedprivseg.governance.lineage.provenance import Form, Part, Reference, Sort
+from fedprivseg.governance.lineage.artefacts import LineageContext, concerns
+from fedprivseg.governance.lineage.provenance import Artefact, Part, Reference, Sort
 from fedprivseg.governance.lineage.reading import (
     PLAIN,
     RESEARCHER,
@@ -35,12 +35,12 @@ from fedprivseg.governance.sitefolder.vault import PICTURES
 class _Attempt:
     """The lines between two withdrawals, and the one that closes them."""
 
-    book: Book
+    book: LineageContext
     lines: Sequence[Line]
     closing: Line | None
     prefix: str
 
-    def arrays(self, file: Form) -> Form:
+    def arrays(self, file: Artefact) -> Artefact:
         """The subject's slices on the network grid."""
         book = self.book
         told = [line for line in self.lines if line.facts.get("action") == "describe"]
@@ -65,7 +65,7 @@ class _Attempt:
             return form.model_copy(update={"parts": (*form.parts, copy), "where": where, "lacking": plain})
         return form
 
-    def networks(self, sources: Sequence[Form]) -> list[Form]:
+    def networks(self, sources: Sequence[Artefact]) -> list[Artefact]:
         """The networks in the site's vault that the subject's slices had a part in; none if there are none."""
         skipped = ("scores-", "prediction-")
         names = [name for name in self._held() if not name.startswith(skipped) and name not in (*OWN_SLICES, PICTURES)]
@@ -101,14 +101,14 @@ class _Attempt:
                 groups.setdefault(sort, []).append(line)
         return list(groups.values())
 
-    def crossing(self, group: Sequence[Line], sources: Sequence[Form]) -> list[Form]:
+    def crossing(self, group: Sequence[Line], sources: Sequence[Artefact]) -> list[Artefact]:
         """What the gate let out and the server received; the first alone if it was refused."""
         facts, released = group[0].facts, group[0].event == "release"
         action, kind = str(facts.get("action")), str(facts.get("kind"))
         known = find_kind(kind)
         done, protections = steps_of(texts(facts.get("history")), kind, self.book.scenario)
         clause = f" ({facts['clause']})" if facts.get("clause") else ""
-        gate = Form(
+        gate = Artefact(
             id=f"{self.prefix}{'gate' if released else 'refused'}.{action}",
             sort=sort_of(group[0]),
             lane="gate",
@@ -130,7 +130,7 @@ class _Attempt:
         )
         return [gate, self._received(group, gate)] if released else [gate]
 
-    def answers(self, shards: Form) -> list[Form]:
+    def answers(self, shards: Artefact) -> list[Artefact]:
         """What the server's network made of codes of test slices: sent back, decoded at the site, not kept at the server."""
         told = [line for line in self.lines if line.event == "release" and line.facts.get("action") == "decode"]
         receipts = [line for line in map(self._receipt, told) if line is not None]
@@ -138,7 +138,7 @@ class _Attempt:
             return [shards]
         return [answer_form(f"{self.prefix}answer", told, receipts, shards.id)]
 
-    def models(self, taught: Sequence[Form]) -> list[Form]:
+    def models(self, taught: Sequence[Artefact]) -> list[Artefact]:
         """The server's network that was made with what the subject's data is in; none if none was, or is known."""
         if self.book.method.coded and not self._took_part():
             return []
@@ -151,7 +151,7 @@ class _Attempt:
         if not parts or not told:  # without the server's ledger it is not known what it was made of
             return []
         last = max(told, key=lambda each: each.time)
-        form = Form(
+        form = Artefact(
             id=f"{self.prefix}model",
             sort="model",
             lane="server",
@@ -168,7 +168,7 @@ class _Attempt:
         )
         return [form]
 
-    def predictions(self, line: Line, sources: Sequence[Form]) -> list[Form]:
+    def predictions(self, line: Line, sources: Sequence[Artefact]) -> list[Artefact]:
         """The masks that were predicted for the subject."""
         book = self.book
         sealed = [f"prediction-{book.row:05d}-{phase.lower()}" for phase in PHASES]
@@ -194,7 +194,7 @@ class _Attempt:
         state = self._state(parts) if parts else {"state": "gone"}
         return [form.model_copy(update={"parts": tuple(parts), **state})]
 
-    def _received(self, group: Sequence[Line], gate: Form) -> Form:
+    def _received(self, group: Sequence[Line], gate: Artefact) -> Artefact:
         """What arrived at the server: receipts in its ledger, shards in its store."""
         book, action = self.book, str(group[0].facts.get("action"))
         receipts = [line for line in map(self._receipt, group) if line is not None]
@@ -221,7 +221,7 @@ class _Attempt:
                 where, state = "learning curve, all test subjects together", {"state": "passed"}
         elif (kind := find_kind(group[0].facts.get("kind"))) is not None and kind.stored == "never":
             title, where, state = "payload", "used, not kept", {"state": "passed"}
-        return Form(
+        return Artefact(
             id=f"{self.prefix}server.{action}",
             sort=gate.sort,
             lane="server",
@@ -250,13 +250,13 @@ class _Attempt:
         where: str,
         level: int | None,
         line: Line,
-        sources: Sequence[Form],
-    ) -> Form:
+        sources: Sequence[Artefact],
+    ) -> Artefact:
         """A form in the site's vault, of these names."""
         held = self._held()
         parts = tuple(Part(name=f"vault/{held[name]}", here=self.closing is None) for name in names if name in held)
         sealed = any(name.endswith(".sealed") for name in held.values())
-        return Form(
+        return Artefact(
             id=f"{self.prefix}{id}",
             sort=sort,
             lane="site",
@@ -303,7 +303,9 @@ class _Attempt:
         return self.closing is not None or taught_by_shards(self.book.run, self.book.site)
 
 
-def attempt_forms(book: Book, lines: Sequence[Line], closing: Line | None, file: Form, prefix: str) -> list[Form]:
+def attempt_forms(
+    book: LineageContext, lines: Sequence[Line], closing: Line | None, file: Artefact, prefix: str
+) -> list[Artefact]:
     """What one attempt at the study made of the subject. closing: the withdrawal that ended it, None for the last attempt."""
     attempt = _Attempt(book, lines, closing, prefix)
     forms = [arrays := attempt.arrays(file)]
@@ -312,7 +314,7 @@ def attempt_forms(book: Book, lines: Sequence[Line], closing: Line | None, file:
     if coded and book.side == "train":
         forms += attempt.networks(sources)
         sources = forms[:]
-    taught: list[Form] = []
+    taught: list[Artefact] = []
     for group in attempt.crossings(measures=False):
         forms += (passed := attempt.crossing(group, sources))
         taught += passed[1:]

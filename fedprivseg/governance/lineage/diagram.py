@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from fedprivseg.core.pages.drawing import INK, MUTED, as_png, as_svg, house_style
-from fedprivseg.governance.lineage.provenance import LANES, Form, Lane, Reference, Trace
+from fedprivseg.governance.lineage.provenance import LANES, Artefact, Lane, Reference, Trace
 
 _BOX, _GAP, _LABEL, _EDGE = 2.3, 0.42, 1.35, 0.18
 _LINE, _PAD, _CHANNEL = 0.155, 0.1, 0.34
@@ -81,7 +81,7 @@ def lines_of(references: Sequence[Reference]) -> str:
     return "   ".join(parts)
 
 
-def places(forms: Sequence[Form]) -> dict[str, int]:
+def places(forms: Sequence[Artefact]) -> dict[str, int]:
     """The column of each form, by its id; no two forms of a lane stand in one."""
     columns: dict[str, int] = {}
     last: dict[str, int] = dict.fromkeys(LANES, -1)
@@ -101,12 +101,12 @@ def places(forms: Sequence[Form]) -> dict[str, int]:
     return columns
 
 
-def _under(form: Form, forms: Sequence[Form]) -> bool:
+def _under(form: Artefact, forms: Sequence[Artefact]) -> bool:
     """Whether the form arrived through the gate, and so stands under it."""
     return any(each.lane == "gate" and each.id in form.made_from for each in forms)
 
 
-def _texts(form: Form) -> list[_Text]:
+def _texts(form: Artefact) -> list[_Text]:
     """What stands in a box, line by line, under its title."""
     gone = form.state == "gone"
     texts = [_Text(line, colour=MUTED) for line in _wrapped(form.act, 2)]
@@ -205,7 +205,7 @@ def _lanes(panel: Axes, trace: Trace, tall: Mapping[Lane, float], width: float, 
     return tops
 
 
-def _box(panel: Axes, form: Form, box: _Box, texts: Sequence[_Text]) -> None:
+def _box(panel: Axes, form: Artefact, box: _Box, texts: Sequence[_Text]) -> None:
     colour = _LINES[form.lane]
     face, weight = "white", 1.3
     style: _Dashes = (0, (4, 2)) if form.state == "passed" else "-"
@@ -234,7 +234,7 @@ def _box(panel: Axes, form: Form, box: _Box, texts: Sequence[_Text]) -> None:
         )  # fmt: skip
 
 
-def _arrows(panel: Axes, forms: Sequence[Form], boxes: Mapping[str, _Box], columns: Mapping[str, int]) -> None:
+def _arrows(panel: Axes, forms: Sequence[Artefact], boxes: Mapping[str, _Box], columns: Mapping[str, int]) -> None:
     """From what was there to what was made of it, in straight pieces that cross no box."""
     lanes = {form.id: form.lane for form in forms}
     sources = list(dict.fromkeys(each for form in forms for each in form.made_from))
@@ -282,10 +282,10 @@ def _line(panel: Axes, points: Sequence[tuple[float, float]]) -> None:
 
 
 def _times(
-    panel: Axes, forms: Sequence[Form], columns: Mapping[str, int], boxes: Mapping[str, _Box], head: float
+    panel: Axes, forms: Sequence[Artefact], columns: Mapping[str, int], boxes: Mapping[str, _Box], head: float
 ) -> None:
     """Over each column the time of the first form that stands in it."""
-    first: dict[int, Form] = {}
+    first: dict[int, Artefact] = {}
     for form in forms:
         if form.time and (columns[form.id] not in first or form.time < first[columns[form.id]].time):
             first[columns[form.id]] = form

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from fedprivseg.governance.lineage.provenance import Form, Part, Trace
+from fedprivseg.governance.lineage.provenance import Artefact, Part, Trace
 
 _NAMESPACE = "urn:fedprivseg:terms:"
 
@@ -44,7 +44,7 @@ def prov_json(trace: Trace) -> str:
     return json.dumps({name: content for name, content in document.items() if content}, indent=1) + "\n"
 
 
-def _form(document: Document, form: Form) -> None:
+def _form(document: Document, form: Artefact) -> None:
     entity, activity = _entity(form.id), f"run:act/{form.id}"
     document["entity"][entity] = {
         "prov:label": form.title,
@@ -93,7 +93,7 @@ def _form(document: Document, form: Form) -> None:
         _relate(document, "wasInvalidatedBy", gone)
 
 
-def _end(document: Document, trace: Trace, form: Form) -> None:
+def _end(document: Document, trace: Trace, form: Artefact) -> None:
     """A withdrawal or a destruction: no thing, but an act of somebody's, by which things ended."""
     activity = f"run:act/deletion/{form.references[0]}"
     document["activity"][activity] = {
@@ -122,7 +122,7 @@ def _many(name: str, values: Any) -> dict[str, Any]:
     return {name: list(values)} if values else {}
 
 
-def _last(form: Form) -> str:
+def _last(form: Artefact) -> str:
     return max([form.time, *(reference.time for reference in form.references)])
 
 

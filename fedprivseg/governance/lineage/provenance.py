@@ -51,7 +51,7 @@ class Part(Frozen):
     here: bool | None = None
 
 
-class Form(Frozen):
+class Artefact(Frozen):
     """One form that the data took. id: unique in its trace. act: what made it, in words. holder: who was responsible for it.
     done: what was done to it, step by step. protections: what stands between it and others; lacking: what does not. level: of
     T/SCGS 313008-2024 clause 5.5, None where no ledger states one. time: UTC, ISO 8601, of the line that tells of it.
@@ -88,6 +88,6 @@ class Trace(Frozen):
     subject: str
     label: str
     role: str
-    forms: tuple[Form, ...]
+    forms: tuple[Artefact, ...]
     keys: dict[str, str]
     notes: tuple[str, ...] = ()

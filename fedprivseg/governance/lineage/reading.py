@@ -12,7 +12,7 @@ from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import digest
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Line
-from fedprivseg.governance.lineage.provenance import Form, Part, Reference, Sort
+from fedprivseg.governance.lineage.provenance import Artefact, Part, Reference, Sort
 from fedprivseg.governance.policy.context import LAPSED
 
 RESEARCHER = "server (researcher)"
@@ -101,10 +101,10 @@ def model_parts(run: Path) -> tuple[Part, ...]:
     return tuple(Part(name=path.name, sha256=digest(path.read_bytes()), here=True) for path in paths)
 
 
-def answer_form(identity: str, told: Sequence[Line], receipts: Sequence[Line], made_from: str) -> Form:
+def answer_form(identity: str, told: Sequence[Line], receipts: Sequence[Line], made_from: str) -> Artefact:
     """The server's answers to a site, in the site's own code. told: the lines of those who answered; receipts: of those who got
     them; made_from: the id of the form that was answered."""
-    return Form(
+    return Artefact(
         id=identity,
         sort="answer",
         lane="server",

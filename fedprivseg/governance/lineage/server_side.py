@@ -20,7 +20,7 @@ from fedprivseg.core.kinds import find_kind
 from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.results import read_run_id, read_scenario
 from fedprivseg.governance.ledger.ledger import Line
-from fedprivseg.governance.lineage.provenance import Form, Part, Reference, Sort, Trace
+from fedprivseg.governance.lineage.provenance import Artefact, Part, Reference, Sort, Trace
 from fedprivseg.governance.lineage.reading import (
     PLAIN,
     RESEARCHER,
@@ -125,7 +125,7 @@ def _receipt(lines: Sequence[Line], name: str) -> Line:
     return found[-1]
 
 
-def _arrival(shard: _Shard) -> Iterator[Form]:
+def _arrival(shard: _Shard) -> Iterator[Artefact]:
     """What the site's gate let out, as far as the server saw it, and what the server has of it."""
     line = shard.line
     here = is_stored(shard.path, shard.sha256)
@@ -136,7 +136,7 @@ def _arrival(shard: _Shard) -> Iterator[Form]:
     done, protections = steps_of(header.get("history", ()), str(header.get("kind", "")), shard.scenario)
     head = line.facts.get("head")
     seen = f"{shard.site}'s ledger then had {head[0]} lines" if isinstance(head, list) else ""
-    yield Form(
+    yield Artefact(
         id="gate",
         sort=sort,
         lane="gate",
@@ -154,7 +154,7 @@ def _arrival(shard: _Shard) -> Iterator[Form]:
     )
     part = Part(name=f"codes/{shard.site}/{shard.action}/{shard.number:05d}", sha256=shard.sha256, here=here)
     stored = here or sort in ("code", "raw")
-    yield Form(
+    yield Artefact(
         id="server",
         sort=sort,
         lane="server",
@@ -174,14 +174,14 @@ def _arrival(shard: _Shard) -> Iterator[Form]:
     )
 
 
-def _uses(shard: _Shard, came: Form, *, coded: bool) -> Iterator[Form]:
+def _uses(shard: _Shard, came: Artefact, *, coded: bool) -> Iterator[Artefact]:
     """What the server made of it: the network, if it was taught by it, or answers to codes of test slices."""
     streams = MethodCard.read(shard.run).sends
     sides = [sent.side for sent in streams if sent.action == shard.action]
     if (sides == ["train"] and taught_by_shards(shard.run, shard.site)) or came.sort == "weights":
         parts = model_parts(shard.run)
         if parts and came.ended is None:
-            yield Form(
+            yield Artefact(
                 id="model",
                 sort="model",
                 lane="server",

@@ -15,12 +15,12 @@ from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import SUBJECTS, Line
-from fedprivseg.governance.lineage.artefacts import Book, concerns, file_form, put_away_form, withdrawn_form
+from fedprivseg.governance.lineage.artefacts import LineageContext, concerns, file_form, put_away_form, withdrawn_form
 from fedprivseg.governance.lineage.attempt import attempt_forms
-from fedprivseg.governance.lineage.provenance import Form, Trace
+from fedprivseg.governance.lineage.provenance import Artefact, Trace
 from fedprivseg.governance.lineage.reading import stated_key, verified
 from fedprivseg.governance.policy.consent import Register
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.imaging.mnms import read_release
 from fedprivseg.imaging.splits import COHORT, own_subjects
@@ -42,7 +42,7 @@ def trace_subject(run: Path, name: str, *, site: str = "", with_code: bool = Fal
     method = MethodCard.read(run)
     side, row = _role(own, pseudonym)
     code = subject.code if subject else name if name != pseudonym else ""
-    book = Book(
+    book = LineageContext(
         run=run,
         home=home,
         method=method,
@@ -69,7 +69,7 @@ def trace_subject(run: Path, name: str, *, site: str = "", with_code: bool = Fal
     )
 
 
-def _forms(book: Book) -> Iterator[Form]:
+def _forms(book: LineageContext) -> Iterator[Artefact]:
     """Every form, oldest first. A withdrawal at the site ends an attempt: what comes after it was made anew."""
     file = file_form(book)
     yield file
@@ -118,7 +118,7 @@ def _find(run: Path, names: Sequence[str], name: str, site: str) -> tuple[Path, 
 
 def _people(home: Path) -> Iterator[Subject]:
     """Those whom the site took in, then everybody whom its release has."""
-    station = Station.read(home / "station.json")
+    station = SiteConfiguration.read(home / "station.json")
     notes = Notes(home)
     if notes.has(PARTICIPANTS):
         taken = COHORT.validate_json(notes.read(PARTICIPANTS))
@@ -152,7 +152,7 @@ _ABOUT_OTHERS = ("listed", "restored", "ordered", "approved")
 """What lines of archives and destructions say that make no new form of anybody's data, and end none."""
 
 
-def _notes(book: Book) -> Iterator[str]:
+def _notes(book: LineageContext) -> Iterator[str]:
     """What the ledger does not say."""
     silent = [
         line.index

@@ -1,6 +1,6 @@
 """Where a site stands on one day in one study: its policy, and what the policy asks for, as the gate finds it.
 
-`Standing.objection` is everything that a policy has against a payload before anybody looks into its arrays: whether its kind
+`PolicyContext.objection` is everything that a policy has against a payload before anybody looks into its arrays: whether its kind
 may leave, under which agreement, with which protections, and on whose consent. The same function answers before anything runs
 (``fedprivseg policy check``) and at the gate.
 """
@@ -39,7 +39,7 @@ class InForce:
 
 
 @dataclass(frozen=True)
-class Taken:
+class Enrolled:
     """Who was taken in under the register of consent: how many subjects, and of how many of these it stands no more."""
 
     subjects: int
@@ -47,7 +47,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PolicyContext:
     """policy: the site's; None if it has none that can be read, and then nothing leaves. today: the day. site_key, server_key:
     public keys (hex), the server's None if the site knows none yet. agreement: what was signed, None if nothing was.
     protections: those in force. techniques: of clause 5.2, under which a payload of each kind leaves. taken: who was taken
@@ -65,7 +65,7 @@ class Standing:
     agreement: Agreement | None = None
     protections: tuple[InForce, ...] = ()
     techniques: Mapping[KindSpec, tuple[Technique, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    taken: Taken | None = None
+    taken: Enrolled | None = None
     special: bool = False
     identified: bool = False
     subjects: int = 0

@@ -30,9 +30,9 @@ from fedprivseg.core.kinds import KindSpec, known_kinds
 from fedprivseg.core.records import Decision, Payload, digest
 from fedprivseg.crypto.hpke import slot
 from fedprivseg.crypto.identity import SiteKey, statement
-from fedprivseg.governance.ledger.checkpoints import Head
+from fedprivseg.governance.ledger.checkpoints import Checkpoint
 from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, Ledger, Line
-from fedprivseg.governance.policy.context import Standing
+from fedprivseg.governance.policy.context import PolicyContext
 from fedprivseg.governance.policy.declaration import departure
 from fedprivseg.governance.policy.profile import Purpose
 
@@ -84,7 +84,7 @@ class Gate:
 
     exports: frozenset[KindSpec]
     site: str
-    standing: Standing
+    standing: PolicyContext
     patience_s: float = PATIENCE_S
 
     def __post_init__(self) -> None:
@@ -123,7 +123,7 @@ class Gate:
         run_id: str,
         number: int,
         expected: Callable[[], Expected | None],
-        shown: Head | None = None,
+        shown: Checkpoint | None = None,
         owners: Callable[[Payload], Sequence[str]] = lambda payload: (),
     ) -> Released | Refused:
         """Decide on the encoded payload `body`, write that into the ledger, and only then hand it back.

@@ -16,7 +16,7 @@ from fedprivseg.core.records import Decision, Payload
 from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import InForce, Standing, Taken
+from fedprivseg.governance.policy.context import Enrolled, InForce, PolicyContext
 from fedprivseg.governance.policy.gate import Gate
 from fedprivseg.governance.policy.grading import Judged
 from fedprivseg.governance.policy.profile import SitePolicy, meet, parse_policy
@@ -24,7 +24,7 @@ from fedprivseg.governance.policy.technique_table import Technique
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class PolicyPreview:
     """What a site's gate would decide on a payload of `kind` for `purpose`, and what clause 5.2 says of it."""
 
     site: str
@@ -92,12 +92,12 @@ def draw_up(
     return Agreement(terms=terms).signed("site", site_key).signed("server", server_key)
 
 
-def foresee(
+def preview_policy(
     scenario: Scenario,
     exports: frozenset[KindSpec],
     techniques: Mapping[KindSpec, tuple[Technique, ...]],
     parties: Mapping[str, Parties] = MappingProxyType({}),
-) -> tuple[Foreseen, ...]:
+) -> tuple[PolicyPreview, ...]:
     """What every site's gate would say to every kind that the method declares, for each purpose. techniques: under which each
     kind leaves. parties: by site, the agreements that lie there already; elsewhere the scenario's is drawn up. Where a register
     of consent is needed, it is taken for granted that it covers somebody: only the site knows."""
@@ -107,7 +107,7 @@ def foresee(
         own, server = SiteKey.new(), SiteKey.new()
         there = parties.get(site.name) or Parties(own, server, draw_up(scenario, site.name, exports, own, server))
         policy = effective(scenario, site)
-        standing = Standing(
+        standing = PolicyContext(
             policy=policy,
             today=scenario.study.today or date.today(),
             site_key=there.site.public_hex,
@@ -118,7 +118,7 @@ def foresee(
                 InForce(kind, config.name, config.parameters) for config in scenario.protections for kind in config.of
             ),
             techniques=techniques,
-            taken=Taken(1, 0) if scenario.study.consent is not None else None,
+            taken=Enrolled(1, 0) if scenario.study.consent is not None else None,
             since=scenario.study.intake or scenario.study.today or date.today(),
             card=KeyCertificate.issue(there.server, encryption),
             domain=site.domain,
@@ -129,5 +129,5 @@ def foresee(
             for purpose in kind.purposes:
                 empty = {"values": np.zeros(0, np.float32)}
                 payload = Payload(kind, site.name, purpose, empty, level=standing.level(kind).level)
-                found.append(Foreseen(site.name, kind, purpose, gate.decide(payload), standing.judged(kind)))
+                found.append(PolicyPreview(site.name, kind, purpose, gate.decide(payload), standing.judged(kind)))
     return tuple(found)

@@ -9,7 +9,7 @@ from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.ledger import identities, ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER
 from fedprivseg.governance.ledger.ledger import Line
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 
 _RECEIPT = b'"event":"receipt"'
 """Stands in the server's ledger as soon as a site has answered; its record of the sites' keys is written before."""
@@ -35,7 +35,7 @@ def known_keys(run: Path) -> dict[str, str]:
     servers: set[str] = set()
     for path in sorted((run / "sites").glob("*/station.json")):
         try:
-            on_file = Station.read(path).server_key
+            on_file = SiteConfiguration.read(path).server_key
         except (FolderError, OSError, ValueError):  # what is wrong in it may name a folder of the hospital
             raise LedgerError(
                 f"{path.name} of {path.parent.name} cannot be read; it has the server's key on file"

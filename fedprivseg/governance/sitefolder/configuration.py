@@ -29,7 +29,7 @@ STATIONS = "FEDPRIVSEG_STATIONS"
 """Environment variable: the folder that holds ``<site>/station.json`` of every simulated site."""
 
 
-class StationFile(Frozen):
+class ConfigurationFile(Frozen):
     """A site's own settings, written by the hospital (or by the simulation for its simulated hospitals)."""
 
     site: SiteConfig
@@ -44,7 +44,7 @@ class StationFile(Frozen):
 
 
 @dataclass(frozen=True)
-class Station:
+class SiteConfiguration:
     """``folder`` is the site's own; ``release`` the M&Ms release it reads; ``cache`` holds its images on the network grid.
 
     ``today``: the simulated day, None for the calendar's. ``intake``: the simulated day on which subjects were taken in, None
@@ -66,10 +66,10 @@ class Station:
     server_domain: str = ""
 
     @classmethod
-    def read(cls, path: Path) -> Station:
+    def read(cls, path: Path) -> SiteConfiguration:
         """The station of a ``station.json``. Raises FolderError if it is gone or damaged."""
         try:
-            content = StationFile.model_validate_json(content_of(path).removeprefix(BOM_UTF8))
+            content = ConfigurationFile.model_validate_json(content_of(path).removeprefix(BOM_UTF8))
         except ValidationError:
             raise damaged(path, "was changed, or is cut short: it describes no site") from None
         return cls(
@@ -86,7 +86,7 @@ class Station:
         )
 
     @classmethod
-    def find(cls, context: Context) -> Station:
+    def find(cls, context: Context) -> SiteConfiguration:
         """The station of the node on which the program runs."""
         if "station" in context.node_config:
             return cls.read(Path(str(context.node_config["station"])))

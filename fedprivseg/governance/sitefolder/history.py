@@ -19,7 +19,7 @@ CARRIED_OUT = "carried out"
 
 
 @final
-class Past:
+class History:
     """The past of the site whose folder is `home`, unchecked: whoever appends to the ledger checks where it ends."""
 
     def __init__(self, home: Path) -> None:

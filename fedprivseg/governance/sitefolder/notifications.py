@@ -12,11 +12,11 @@ from pathlib import Path
 from fedprivseg.core.runfolder import KEY, RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.checkpoints import SERVER, Head
+from fedprivseg.governance.ledger.checkpoints import SERVER, Checkpoint
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
 
 
-def tell_server(run: Path, site: str, event: str, facts: Mapping[str, Fact]) -> None:
+def notify_server(run: Path, site: str, event: str, facts: Mapping[str, Fact]) -> None:
     """Let the server's ledger say `facts` under `event`, the site, and how far the site's own ledger goes. Once for the same
     facts; nothing where there is no server. Raises LedgerError if one of the ledgers does not hold."""
     path = run / SERVER / "ledger.jsonl"
@@ -28,7 +28,7 @@ def tell_server(run: Path, site: str, event: str, facts: Mapping[str, Fact]) -> 
         return
     home = RunFolder(run).site_named(site).path
     key = SiteKey.load(SiteFolder(home).key)
-    head = Head.read(Ledger(home / "ledger.jsonl", key, site).head(), key.public_hex)
+    head = Checkpoint.read(Ledger(home / "ledger.jsonl", key, site).head(), key.public_hex)
     book.append(event, {**facts, "head": head.noted(), "site": site})
 
 

@@ -27,7 +27,7 @@ from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Entry, Order,
 from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.checkpoints import SERVER, Head
+from fedprivseg.governance.ledger.checkpoints import SERVER, Checkpoint
 from fedprivseg.governance.ledger.identities import IDENTITIES, read_identities, write_identities
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
 from fedprivseg.governance.ledger.receipts import SENT, Receipts
@@ -373,7 +373,7 @@ class GridFederation:
     def _shown(self, site: str, text: str) -> list[str | int]:
         """The head of the ledger of `site` that came, to be noted. Raises LedgerError if it is not the site's, or tells of
         fewer lines than before."""
-        head = Head.read(text, self._intake.identities.get(site))
+        head = Checkpoint.read(text, self._intake.identities.get(site))
         before = self._seen.get(site, 0)
         if head.site != site or head.lines < before:
             raise LedgerError(

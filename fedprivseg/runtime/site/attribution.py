@@ -37,7 +37,7 @@ def owners_of(payload: Payload, order: Order, method: Method, rules: Rules, home
     """
     if rules.closed:
         return []
-    people = rules.taken_in()
+    people = rules.enrolled()
     made_of = payload.kind.derived_from
     if made_of is None:
         codes = []
@@ -66,7 +66,7 @@ def counted(expected: Expected, order: Order, method: Method, rules: Rules, home
         rows = len(range(*places.indices(count)))
         expected = replace(expected, shards=shards_of(count, most, expected.views))
     elif expected.kind.derived_from == "test":
-        rows = len(rules.taken_in()["test"])
+        rows = len(rules.enrolled()["test"])
     else:
         return expected
     forms = {

@@ -28,17 +28,17 @@ from fedprivseg.core.kinds import STATUS
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.governance.ledger.checkpoints import Head
+from fedprivseg.governance.ledger.checkpoints import Checkpoint
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy import gate as policy
-from fedprivseg.governance.policy.context import Standing
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.policy.context import PolicyContext
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import ERRORS, Notes
 from fedprivseg.methods import Method, resolve
 from fedprivseg.protections import protected
 from fedprivseg.runtime.site.attribution import counted, owners_of
 from fedprivseg.runtime.site.rules import RECORDS, Rules
-from fedprivseg.runtime.site.site_runtime import Bench
+from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.runtime.wire import UNKNOWN, Failed, Refused, Released, Reply, read_order, write_reply
 
 
@@ -47,7 +47,7 @@ def gate(message: Message, context: Context, call_next: ClientAppCallable) -> Me
     start = time.perf_counter()
     station = None
     try:
-        station = Station.find(context)
+        station = SiteConfiguration.find(context)
         reply = _through_gate(station, message, context, call_next, start)
     except Exception as fault:  # the wall: an exception's text may hold a path, a patient or an intensity
         reply = Failed(station.site.name if station else UNKNOWN, named(type(fault)), _log(station))
@@ -55,11 +55,13 @@ def gate(message: Message, context: Context, call_next: ClientAppCallable) -> Me
 
 
 def _through_gate(
-    station: Station, message: Message, context: Context, call_next: ClientAppCallable, start: float
+    station: SiteConfiguration, message: Message, context: Context, call_next: ClientAppCallable, start: float
 ) -> Reply:
     envelope = read_order(message.content)
     order = envelope.order
-    shown = Head.read(envelope.head, station.server_key)  # who cannot show it is not the server that the site knows
+    shown = Checkpoint.read(
+        envelope.head, station.server_key
+    )  # who cannot show it is not the server that the site knows
     scenario = Scenario.model_validate_json(envelope.scenario)
     method = resolve(scenario.method)
     exports = method.declared
@@ -124,7 +126,7 @@ def _expected(order: Order, method: Method, scenario: Scenario) -> Expected | No
     return None if declared is None else protected(scenario.protections, declared)
 
 
-def _standing(station: Station, scenario: Scenario, key: SiteKey, card: str, notes: Notes) -> Standing:
+def _standing(station: SiteConfiguration, scenario: Scenario, key: SiteKey, card: str, notes: Notes) -> PolicyContext:
     """Where the site stands now: read anew, so that a policy that was changed while the order was carried out takes effect on
     its answer. If the rules themselves fail the site has none, and nothing leaves; its own log says what failed."""
     rules = Rules(station, scenario, notes)
@@ -132,7 +134,7 @@ def _standing(station: Station, scenario: Scenario, key: SiteKey, card: str, not
         return rules.standing(key.public_hex, card)
     except Exception:
         _log(station)
-        return Standing(None, rules.today, key.public_hex)
+        return PolicyContext(None, rules.today, key.public_hex)
 
 
 app = ClientApp(mods=[gate])
@@ -144,13 +146,13 @@ def perform(message: Message, context: Context) -> Message:
     envelope = read_order(message.content)
     scenario = Scenario.model_validate_json(envelope.scenario)
     with threads(scenario.resources.site_threads):
-        bench = Bench(Station.find(context), scenario)
+        bench = SiteRuntime(SiteConfiguration.find(context), scenario)
         payload = _levelled(bench, _carry_out(bench, scenario, envelope.order))
     content = RecordDict({"payload": ConfigRecord({"body": payload.encode()})})
     return Message(content, reply_to=message)
 
 
-def _carry_out(bench: Bench, scenario: Scenario, order: Order) -> Payload:
+def _carry_out(bench: SiteRuntime, scenario: Scenario, order: Order) -> Payload:
     if order.action == DESCRIBE:
         return Payload(STATUS, bench.name, "describe", bench.describe())
     method = resolve(scenario.method)
@@ -159,12 +161,12 @@ def _carry_out(bench: Bench, scenario: Scenario, order: Order) -> Payload:
     return _protected(bench, order, method.actions[order.action](method, bench, _opened(bench, order)))
 
 
-def _levelled(bench: Bench, payload: Payload) -> Payload:
+def _levelled(bench: SiteRuntime, payload: Payload) -> Payload:
     """The payload with the level that this site's rules assign to it (5.5). A method does not say how sensitive data is."""
     return replace(payload, level=bench.level(payload.kind))
 
 
-def _protected(bench: Bench, order: Order, payload: Payload) -> Payload:
+def _protected(bench: SiteRuntime, order: Order, payload: Payload) -> Payload:
     """The payload with its codes under the scenario's protections. No method is asked whether it wants that."""
     if not payload.kind.protectable:
         return payload
@@ -175,7 +177,7 @@ def _protected(bench: Bench, order: Order, payload: Payload) -> Payload:
     return replace(payload, arrays=arrays, history=history)
 
 
-def _opened(bench: Bench, order: Order) -> Order:
+def _opened(bench: SiteRuntime, order: Order) -> Order:
     """The order with the codes of its answer as the site's own decoder knows them."""
     if order.answer is None or not order.answer.kind.protectable:
         return order
@@ -183,7 +185,7 @@ def _opened(bench: Bench, order: Order) -> Order:
     return replace(order, answer=replace(order.answer, arrays=arrays))
 
 
-def _log(station: Station | None) -> str:
+def _log(station: SiteConfiguration | None) -> str:
     """Write the current exception into the site's own log and ledger; returns its id, all that others are told.
 
     A site that cannot even write its log still answers, with an id that says so: a second exception must not leave either.

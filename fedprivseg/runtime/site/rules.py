@@ -22,11 +22,11 @@ from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
 from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.governance.policy.consent import Duo, Register, Use, write_register
-from fedprivseg.governance.policy.context import InForce, Standing, Taken
+from fedprivseg.governance.policy.context import Enrolled, InForce, PolicyContext
 from fedprivseg.governance.policy.levels import CLASSES, IDENTIFYING, LEVELS, UNKNOWN_CLASS, subject_level
 from fedprivseg.governance.policy.profile import SitePolicy, read_policy
-from fedprivseg.governance.sitefolder.configuration import Station
-from fedprivseg.governance.sitefolder.history import Past, disposed
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
+from fedprivseg.governance.sitefolder.history import History, disposed
 from fedprivseg.governance.sitefolder.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.vault import POLICY
 from fedprivseg.imaging.dicom.imported import Imported, ImportedSubject, read_imported
@@ -37,7 +37,7 @@ WITHDREW = "withdrew"
 """A file in a site's folder: a simulated subject's withdrawal has happened."""
 
 RECORDS = "records"
-"""What `Standing.unreadable` calls the record of the intake."""
+"""What `PolicyContext.unreadable` calls the record of the intake."""
 LICENSED = "The licence of the data's release stands for consent."
 UNREADABLE = (OSError, ValueError, FedprivsegError)
 """What reading it raises if it is damaged, or sealed under another key."""
@@ -46,11 +46,11 @@ UNREADABLE = (OSError, ValueError, FedprivsegError)
 class Rules:
     """The rules of one site for one scenario."""
 
-    def __init__(self, station: Station, scenario: Scenario, notes: Notes | None = None) -> None:
+    def __init__(self, station: SiteConfiguration, scenario: Scenario, notes: Notes | None = None) -> None:
         """notes: the site's own, if they were opened already."""
         self.notes = notes or Notes(station.folder)
         self._folder = station.folder
-        self._past = Past(station.folder)
+        self._past = History(station.folder)
         self._release = station.release
         self._server_key = station.server_key
         self._domain, self._server_domain = station.site.domain, station.server_domain
@@ -78,7 +78,7 @@ class Rules:
         except UNREADABLE:
             return True
         since = self._since(content)
-        return Standing(self.policy, self.today, since=since, destroyed=self._gone).expired is not None
+        return PolicyContext(self.policy, self.today, since=since, destroyed=self._gone).expired is not None
 
     def admit(self, found: Cohort) -> Cohort:
         """Those of `found` who may be taken into the study. Under a policy that relies on the licence of a release that is
@@ -153,22 +153,22 @@ class Rules:
         content = self._intake()
         if not content["recorded"]:
             facts: dict[str, Fact] = dict(content["facts"])
-            for side, codes in self.taken_in().items():
+            for side, codes in self.enrolled().items():
                 facts[side] = [key.pseudonym(code) for code in codes]
             ledger.append("intake", facts)
             self._write_intake({**content, "recorded": True})
 
-    def taken_in(self) -> dict[Literal["train", "test"], list[str]]:
+    def enrolled(self) -> dict[Literal["train", "test"], list[str]]:
         """The codes of those who were taken in, by side, each in the order of the site's cohort."""
         content = self._intake()
         return {"train": content["subjects"][: content["train"]], "test": content["subjects"][content["train"] :]}
 
-    def standing(self, site_key: str, card: str = "") -> Standing:
+    def standing(self, site_key: str, card: str = "") -> PolicyContext:
         """What the gate holds a payload against, for the site whose public key (hex) is `site_key`. card: that of the server's
         encryption key, as it came with the order. Papers that are there and cannot be read allow nothing."""
         policy = self.policy
         if policy is None:
-            return Standing(None, self.today, site_key, self._server_key)
+            return PolicyContext(None, self.today, site_key, self._server_key)
         agreement, unreadable = None, ""
         try:
             agreement = read_agreement(SiteFolder(self._folder).agreement) if policy.agreement == "required" else None
@@ -179,7 +179,7 @@ class Rules:
         except UNREADABLE:
             content = {"subjects": [], "train": 0, "facts": {"level": max(LEVELS)}, "recorded": True}
             unreadable = RECORDS
-        return Standing(
+        return PolicyContext(
             policy=policy,
             today=self.today,
             site_key=site_key,
@@ -203,12 +203,12 @@ class Rules:
             destroyed=self._gone,
         )
 
-    def _taken(self, content: dict[str, Any]) -> Taken | None:
+    def _taken(self, content: dict[str, Any]) -> Enrolled | None:
         register = self._register()
         if register is None and self.policy is not None and self.policy.consent == "register":
             return None
         lapsed = sum(not self._decide(register, code).allowed for code in content["subjects"])
-        return Taken(len(content["subjects"]), lapsed)
+        return Enrolled(len(content["subjects"]), lapsed)
 
     def _since(self, content: dict[str, Any]) -> date:
         """The day on which those of `content` were taken in; that on which they would be, if nobody is."""

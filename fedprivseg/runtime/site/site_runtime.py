@@ -15,7 +15,7 @@ from fedprivseg.core.kinds import METRIC, KindSpec
 from fedprivseg.core.measures import assd_mm, dice, hd95_mm
 from fedprivseg.core.progress import ProgressFile
 from fedprivseg.core.records import MEASURES, PHASES, STRUCTURES, Payload, Slices, Subject, Volume
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.vault import PICTURES, Vault, prediction_name
 from fedprivseg.imaging.mnms import load_phases, read_release
@@ -49,10 +49,10 @@ class Known:
     people: tuple[Subject, ...]
 
 
-class Bench:
+class SiteRuntime:
     """A `methods.method.Site`: one hospital as a method sees it."""
 
-    def __init__(self, station: Station, scenario: Scenario) -> None:
+    def __init__(self, station: SiteConfiguration, scenario: Scenario) -> None:
         self.name = station.site.name
         self.seed = scenario.seed
         self.grid = scenario.grid.grid()

@@ -22,13 +22,13 @@ from fedprivseg.core.lock import alone
 from fedprivseg.core.records import digest
 from fedprivseg.core.results import check_files, read_result, read_scenario
 from fedprivseg.core.runfolder import RunFolder
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.methods import resolve
-from fedprivseg.runtime.site.site_runtime import Bench
+from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.leakage.codes import attack_codes
 from fedprivseg.study.leakage.part import Drafts, Part
 from fedprivseg.study.leakage.population import attack_people
-from fedprivseg.study.leakage.scene import Scene
+from fedprivseg.study.leakage.scene import AttackSession
 from fedprivseg.study.leakage.updates import attack_updates
 
 
@@ -63,7 +63,10 @@ def _attack(run: Path, budget: Budget, attacks: Sequence[str], sites: Sequence[s
     drawers, tellers, inverts = choose(attacks)
     victims = list(sites) or (names if budget == "full" else names[:1])
     method = resolve(scenario.method)
-    benches = {name: Bench(Station.read(RunFolder(run).site(name).path / "station.json"), scenario) for name in names}
+    benches = {
+        name: SiteRuntime(SiteConfiguration.read(RunFolder(run).site(name).path / "station.json"), scenario)
+        for name in names
+    }
     stamp = digest(
         f"{fedprivseg.__version__} {budget} {scenario.sha256} {digest((run / 'result.json').read_bytes())}".encode()
     )
@@ -72,7 +75,7 @@ def _attack(run: Path, budget: Budget, attacks: Sequence[str], sites: Sequence[s
     worst: dict[str, Part] = {}
     with threads(scenario.resources.cpus):
         for site in victims:
-            scene = Scene(run, scenario, method, benches, site, FULL if budget == "full" else SMALL, progress)
+            scene = AttackSession(run, scenario, method, benches, site, FULL if budget == "full" else SMALL, progress)
             pieces = (
                 [*attack_codes(scene, "images", drawers), *attack_codes(scene, "masks", drawers)] if drawers else []
             )

@@ -15,16 +15,16 @@ from fedprivseg.attacks.metrics import Truth
 from fedprivseg.core.measures import LABELS
 from fedprivseg.core.method_card import What
 from fedprivseg.methods.method import CodedMethod
-from fedprivseg.runtime.site.site_runtime import Bench, Known
+from fedprivseg.runtime.site.site_runtime import Known, SiteRuntime
 from fedprivseg.study.leakage.part import Part, Piece, without
-from fedprivseg.study.leakage.scene import CODE_KIND, Scene, pictures_of
+from fedprivseg.study.leakage.scene import CODE_KIND, AttackSession, pictures_of
 
 MASK_VICTIMS = 3
 """Most training subjects whose mask codes are attacked, and half of them at most: pairs come from the others. (Mask codes of
 test subjects are never sent.)"""
 
 
-def attack_codes(scene: Scene, what: What, attacks: Sequence[type[Reconstruction]]) -> list[Piece]:
+def attack_codes(scene: AttackSession, what: What, attacks: Sequence[type[Reconstruction]]) -> list[Piece]:
     """Every attack on the site's codes of one kind of picture: of its test subjects where such codes were sent."""
     method = scene.method
     if not isinstance(method, CodedMethod):
@@ -42,7 +42,7 @@ def attack_codes(scene: Scene, what: What, attacks: Sequence[type[Reconstruction
 class _Battle:
     """What all attacks on the codes of one kind of picture share, read when the first of them is carried out."""
 
-    def __init__(self, scene: Scene, what: What, method: CodedMethod) -> None:
+    def __init__(self, scene: AttackSession, what: What, method: CodedMethod) -> None:
         self._scene, self._what, self._method = scene, what, method
         streams = [sent for sent in method.sends if sent.what == what]
         self._victims = streams[0]
@@ -145,7 +145,7 @@ def _victims(known: Known) -> int:
     return max(1, min(MASK_VICTIMS, len(known.people) // 2))
 
 
-def _query(method: CodedMethod, bench: Bench, what: What) -> Encode:
+def _query(method: CodedMethod, bench: SiteRuntime, what: What) -> Encode:
     """The site's encoder with its protections; every call is a payload of its own."""
     calls = iter(range(10**9))
 
@@ -157,11 +157,11 @@ def _query(method: CodedMethod, bench: Bench, what: What) -> Encode:
 
 
 def _foreign(
-    method: CodedMethod, others: Sequence[Bench], what: What, sample: np.ndarray
+    method: CodedMethod, others: Sequence[SiteRuntime], what: What, sample: np.ndarray
 ) -> Mapping[str, Decode] | None:
     """The other sites' own decoders, where they have one."""
 
-    def of(bench: Bench) -> Decode:
+    def of(bench: SiteRuntime) -> Decode:
         def decode(codes: np.ndarray) -> np.ndarray:
             pictures = method.decode_pictures(bench, what, codes)
             assert pictures is not None

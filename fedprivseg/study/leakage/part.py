@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from fedprivseg.core.arrays import load_arrays, save_arrays
 from fedprivseg.core.documents import damaged, read_document, write_document
-from fedprivseg.core.leakage_result import AGAIN, Inferred, Redrawn
+from fedprivseg.core.leakage_result import AGAIN, InferenceSummary, ReconstructionResult
 from fedprivseg.core.model import Frozen
 
 
@@ -21,8 +21,8 @@ class Part:
     """One attack's results. left_out: why it, or some of it, could not be run. shown: pictures, for the report, of the drawing
     of something released that leaks most. seconds: how long it took."""
 
-    redrawn: tuple[Redrawn, ...] = ()
-    inferred: tuple[Inferred, ...] = ()
+    redrawn: tuple[ReconstructionResult, ...] = ()
+    inferred: tuple[InferenceSummary, ...] = ()
     left_out: tuple[str, ...] = ()
     shown: Mapping[str, np.ndarray] = field(default_factory=dict)
     seconds: float = 0.0
@@ -50,8 +50,8 @@ def without(site: str, subject: str, *whys: str) -> list[Piece]:
 
 class _Record(Frozen):
     stamp: str
-    redrawn: tuple[Redrawn, ...]
-    inferred: tuple[Inferred, ...]
+    redrawn: tuple[ReconstructionResult, ...]
+    inferred: tuple[InferenceSummary, ...]
     left_out: tuple[str, ...]
     seconds: float
 

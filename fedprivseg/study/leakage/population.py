@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fedprivseg.attacks.people import Crowd, Inference
-from fedprivseg.core.leakage_result import Inferred
+from fedprivseg.attacks.people import Inference, Population
+from fedprivseg.core.leakage_result import InferenceSummary
 from fedprivseg.core.models import ModelStore
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import Known, attributes_of
 from fedprivseg.study.leakage.part import Part, Piece
-from fedprivseg.study.leakage.scene import Scene
+from fedprivseg.study.leakage.scene import AttackSession
 
 
-def attack_people(scene: Scene, attacks: Sequence[type[Inference]]) -> list[Piece]:
+def attack_people(scene: AttackSession, attacks: Sequence[type[Inference]]) -> list[Piece]:
     """What each attack can tell of the site's subjects."""
     crowd = cache(lambda: _crowd(scene))
     return [
@@ -27,7 +27,7 @@ def attack_people(scene: Scene, attacks: Sequence[type[Inference]]) -> list[Piec
     ]
 
 
-def _infer(scene: Scene, crowd: Callable[[], Crowd], attack: Inference) -> Part:
+def _infer(scene: AttackSession, crowd: Callable[[], Population], attack: Inference) -> Part:
     if attack.needs_codes and crowd().codes is None:
         return Part(left_out=(f"{attack.title}: {scene.method.title} releases nothing of single patients",))
     told = attack.infer(crowd())
@@ -39,14 +39,14 @@ def _infer(scene: Scene, crowd: Callable[[], Crowd], attack: Inference) -> Part:
         "paper": attack.paper,
         "knows": attack.knows,
     }
-    return Part(inferred=tuple(Inferred(**names, site=scene.site, **asdict(one)) for one in told))
+    return Part(inferred=tuple(InferenceSummary(**names, site=scene.site, **asdict(one)) for one in told))
 
 
-def _crowd(scene: Scene) -> Crowd:
+def _crowd(scene: AttackSession) -> Population:
     train, test = scene.bench.known("train"), scene.bench.known("test")
     people = (*train.people, *test.people)
     elsewhere = [other.known("train") for other in scene.others]
-    return Crowd(
+    return Population(
         images=np.concatenate([train.images, test.images]),
         masks=np.concatenate([train.masks, test.masks]),
         subjects=np.concatenate([train.subjects, test.subjects + len(train.people)]),
@@ -67,7 +67,7 @@ def _crowd(scene: Scene) -> Crowd:
     )
 
 
-def _codes(scene: Scene, train: Known, test: Known) -> np.ndarray | None:
+def _codes(scene: AttackSession, train: Known, test: Known) -> np.ndarray | None:
     """The released image codes of all of the site's slices, in their order; None if there are none of one side."""
     if not isinstance(scene.method, CodedMethod):
         return None

@@ -14,12 +14,12 @@ from fedprivseg.attacks.base import Effort, Progress
 from fedprivseg.attacks.metrics import Truth, judge, recognised
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, KindSpec
-from fedprivseg.core.leakage_result import Measure, Redrawn
+from fedprivseg.core.leakage_result import Measure, ReconstructionResult
 from fedprivseg.core.measures import LABELS, ssim
 from fedprivseg.core.method_card import What
 from fedprivseg.core.seeds import derive
 from fedprivseg.methods.method import Method
-from fedprivseg.runtime.site.site_runtime import Bench, Known
+from fedprivseg.runtime.site.site_runtime import Known, SiteRuntime
 from fedprivseg.study.leakage.released import Released
 
 MOST_AUXILIARY = 240
@@ -31,24 +31,24 @@ Side = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
-class Scene:
+class AttackSession:
     """The site `site` of the run in `run`. benches: those of all sites, by name."""
 
     run: Path
     scenario: Scenario
     method: Method
-    benches: Mapping[str, Bench]
+    benches: Mapping[str, SiteRuntime]
     site: str
     effort: Effort
     progress: Progress
 
     @property
-    def bench(self) -> Bench:
+    def bench(self) -> SiteRuntime:
         """The attacked site's."""
         return self.benches[self.site]
 
     @property
-    def others(self) -> list[Bench]:
+    def others(self) -> list[SiteRuntime]:
         """Those of the other sites, by name."""
         return [self.benches[name] for name in sorted(self.benches) if name != self.site]
 
@@ -78,12 +78,12 @@ class Scene:
         *,
         own: np.ndarray | None = None,
         staged: bool = False,
-    ) -> Redrawn:
-        """The verdict on pictures that an attack drew. attack: the fields of a `Redrawn` that name it. own: what the site's own
+    ) -> ReconstructionResult:
+        """The verdict on pictures that an attack drew. attack: the fields of a `ReconstructionResult` that name it. own: what the site's own
         decoder draws."""
         figures = judge(drawn, truth, self.auxiliary(what), self.seed(what), own)
         gallery, owners, mine = self._gallery(what, side, truth.subjects)
-        return Redrawn(
+        return ReconstructionResult(
             **attack,
             site=self.site,
             what=what,

@@ -21,7 +21,7 @@ from fedprivseg.methods.training import SummableParameters, build, planned
 from fedprivseg.nets.baseline import Weights, load_weights, weights_of
 from fedprivseg.nets.local_training import Work, train_round
 from fedprivseg.nets.private_training import train_private_round
-from fedprivseg.runtime.site.site_runtime import Bench
+from fedprivseg.runtime.site.site_runtime import SiteRuntime
 
 Pair = tuple[np.ndarray, np.ndarray]
 """Images (B, H, W) float32 and masks (B, H, W) uint8."""
@@ -33,12 +33,12 @@ class Stage:
     """A site before its first round. net: is trained over and over, always from `before`."""
 
     method: Rounds
-    bench: Bench
+    bench: SiteRuntime
     net: nn.Module
     before: Weights
 
     @classmethod
-    def of(cls, method: Rounds, bench: Bench) -> Stage:
+    def of(cls, method: Rounds, bench: SiteRuntime) -> Stage:
         """The stage of the site with that bench."""
         net = build(method.parameters, bench)
         return cls(method, bench, net, weights_of(net))

@@ -14,14 +14,14 @@ from fedprivseg.attacks import UpdateAttack
 from fedprivseg.attacks.gradient_inversion import GradientInversion, Seen, invert_update
 from fedprivseg.attacks.learned_inversion import Inverse, learn
 from fedprivseg.attacks.metrics import Truth
-from fedprivseg.core.leakage_result import Redrawn
+from fedprivseg.core.leakage_result import ReconstructionResult
 from fedprivseg.methods.masking import mean_of
 from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import NET, build, under
 from fedprivseg.nets.baseline import Weights
 from fedprivseg.runtime.site.site_runtime import Known
 from fedprivseg.study.leakage.part import Part, Piece, without
-from fedprivseg.study.leakage.scene import Scene
+from fedprivseg.study.leakage.scene import AttackSession
 from fedprivseg.study.leakage.staging import Pair, Stage
 
 MOST = 4
@@ -46,7 +46,7 @@ Invert = Callable[[_Case], tuple[np.ndarray, np.ndarray]]
 """The pictures (N, 1, H, W) that an attack draws in a case, and which slices (N,) they should show."""
 
 
-def attack_updates(scene: Scene, attacks: Sequence[type[UpdateAttack]]) -> list[Piece]:
+def attack_updates(scene: AttackSession, attacks: Sequence[type[UpdateAttack]]) -> list[Piece]:
     """On the release of round 1, and staged. A masked update is read as if it were none: that is what masks are for."""
     method = scene.method
     if not isinstance(method, Rounds):
@@ -63,7 +63,7 @@ def attack_updates(scene: Scene, attacks: Sequence[type[UpdateAttack]]) -> list[
 class _Battle:
     """What all attacks on a site's updates share, made when the first of them is carried out."""
 
-    def __init__(self, scene: Scene, method: Rounds) -> None:
+    def __init__(self, scene: AttackSession, method: Rounds) -> None:
         self._scene, self._method = scene, method
 
     @cached_property
@@ -83,7 +83,7 @@ class _Battle:
         scene, known = self._scene, self._scene.bench.known("train")
         inverts = attack is GradientInversion
         invert = _sought(scene, self._method, known) if inverts else _learned(scene, self._stage, known, self._released)
-        found: list[Redrawn] = []
+        found: list[ReconstructionResult] = []
         shown: dict[str, np.ndarray] = {}
         for case in self._cases:
             if inverts and case.defence:
@@ -101,7 +101,7 @@ class _Battle:
         return Part(tuple(found), left_out=lacking, shown=shown)
 
 
-def _cases(scene: Scene, stage: Stage, known: Known, released: Weights | None) -> list[_Case]:
+def _cases(scene: AttackSession, stage: Stage, known: Known, released: Weights | None) -> list[_Case]:
     """The release, if there is one, and what is staged."""
     chosen = _fullest(known)
     cases = [] if released is None else [_Case("released in round 1", ((released, chosen),), staged=False)]
@@ -121,7 +121,7 @@ def _cases(scene: Scene, stage: Stage, known: Known, released: Weights | None) -
     return cases
 
 
-def _sought(scene: Scene, method: Rounds, known: Known) -> Invert:
+def _sought(scene: AttackSession, method: Rounds, known: Known) -> Invert:
     """By optimisation; of updates that are attacked alike the first alone, since it works long on each."""
 
     def invert(case: _Case) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +140,7 @@ def _sought(scene: Scene, method: Rounds, known: Known) -> Invert:
     return invert
 
 
-def _learned(scene: Scene, stage: Stage, known: Known, released: Weights | None) -> Invert:
+def _learned(scene: AttackSession, stage: Stage, known: Known, released: Weights | None) -> Invert:
     """By maps, one for each set of outlines, which are learned for one step and serve for more."""
     maps: dict[tuple[int, ...], Inverse] = {}
     own = scene.auxiliary("images")[:, 0]
@@ -178,7 +178,7 @@ def _fullest(known: Known) -> np.ndarray:
     )
 
 
-def _released(scene: Scene, before: Weights) -> Weights | None:
+def _released(scene: AttackSession, before: Weights) -> Weights | None:
     """Weights before minus weights after round 1, as far as the site released them."""
     payload = scene.released.first_update()
     if payload is None:

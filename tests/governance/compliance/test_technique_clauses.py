@@ -73,10 +73,10 @@ def test_what_is_noted_and_not_refused_breaks_the_clause(phantom, tmp_path):
 def test_what_leaves_without_a_grade_breaks_the_clause(phantom, tmp_path, monkeypatch):
     from fedprivseg.study import run as module
 
-    settle = module.settle
+    provision_sites = module.provision_sites
 
     def ungraded(folder, *rest):
-        settle(folder, *rest)
+        provision_sites(folder, *rest)
         (folder / "sites/centre1/policy.toml").write_text('profile = "open-research"\nstrategy = []\n')
 
     monkeypatch.setattr(module, "settle", ungraded)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedprivseg.core.errors import LedgerError
 from fedprivseg.crypto.identity import SiteKey, canonical
-from fedprivseg.governance.ledger.checkpoints import Head, contradictions
+from fedprivseg.governance.ledger.checkpoints import Checkpoint, equivocations
 from fedprivseg.governance.ledger.ledger import Ledger, read, verify
 
 SITE, SERVER = (SiteKey(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2))  # for tests only
@@ -22,15 +22,15 @@ def exchange(folder: Path, rounds: int, site_event: str = "release") -> tuple[Pa
     folder.mkdir(exist_ok=True)
     site, server = Ledger(folder / "site.jsonl", SITE, "centre1"), Ledger(folder / "server.jsonl", SERVER, "server")
     for number in range(rounds):
-        shown = Head.read(server.head(), SERVER.public_hex)
+        shown = Checkpoint.read(server.head(), SERVER.public_hex)
         site.append(site_event, {"number": number, "server_head": shown.noted()})
-        head = Head.read(site.head(), SITE.public_hex)
+        head = Checkpoint.read(site.head(), SITE.public_hex)
         server.append("receipt", {"site": "centre1", "number": number, "head": head.noted()})
     return site.path, server.path
 
 
 def held(site: Path, server: Path) -> tuple[str, ...]:
-    return contradictions(read(server), {"centre1": read(site)})
+    return equivocations(read(server), {"centre1": read(site)})
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def held(site: Path, server: Path) -> tuple[str, ...]:
 )
 def test_a_head_that_is_none_is_refused_whoever_signed_it(changes: dict[str, object]) -> None:
     head = {"site": "centre1", "lines": 3, "hash": "a" * 64}
-    assert Head.read(_signed(head), SITE.public_hex).lines == 3
+    assert Checkpoint.read(_signed(head), SITE.public_hex).lines == 3
     with pytest.raises(LedgerError, match="is none"):
-        Head.read(_signed({**head, **changes}), SITE.public_hex)
+        Checkpoint.read(_signed({**head, **changes}), SITE.public_hex)
 
 
 def _signed(head: dict[str, object]) -> str:
@@ -73,7 +73,7 @@ def test_a_server_that_writes_its_ledger_anew_is_contradicted(tmp_path: Path) ->
 
 def test_a_ledger_that_is_gone_is_contradicted_by_who_was_shown_its_head(tmp_path: Path) -> None:
     _, server = exchange(tmp_path / "a", 2)
-    assert contradictions(read(server), {}) == (
+    assert equivocations(read(server), {}) == (
         "the ledger of centre1 is gone; line 2 of the server's ledger was shown 3 lines",
     )
 
@@ -96,19 +96,19 @@ def test_a_head_with_a_changed_byte_is_none(position: int, tmp_path: Path) -> No
     raw = bytearray(Ledger(server, SERVER, "server").head().encode())
     raw[position % len(raw)] ^= 1
     with pytest.raises(LedgerError):
-        Head.read(raw.decode("latin-1"), SERVER.public_hex)
+        Checkpoint.read(raw.decode("latin-1"), SERVER.public_hex)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"site": 1, "lines": 2, "hash": "a", "signature": "00"}'])
 def test_what_is_no_head_is_refused(text: str) -> None:
     with pytest.raises(LedgerError, match="is none"):
-        Head.read(text, None)
+        Checkpoint.read(text, None)
 
 
 def test_a_head_of_another_key_is_refused(tmp_path: Path) -> None:
     _, server = exchange(tmp_path / "a", 1)
     text = Ledger(server, SERVER, "server").head()
-    assert Head.read(text, None).site == "server"
+    assert Checkpoint.read(text, None).site == "server"
     with pytest.raises(LedgerError, match="not signed with the key"):
-        Head.read(text, SITE.public_hex)
+        Checkpoint.read(text, SITE.public_hex)
     assert json.loads(text)["lines"] == 2

@@ -27,7 +27,7 @@ from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.ledger.ledger import verify as verify_ledger
 from fedprivseg.governance.policy import gate as module
-from fedprivseg.governance.policy.context import Standing
+from fedprivseg.governance.policy.context import PolicyContext
 from fedprivseg.governance.policy.gate import DTYPES, LEVELS, RULES, Gate, Refused, Released
 from fedprivseg.governance.policy.profile import SitePolicy
 
@@ -53,7 +53,7 @@ OPEN = SitePolicy(
 
 
 def gate_of(exports: frozenset[KindSpec], **changes: Any) -> Gate:
-    return Gate(exports, SITE, Standing(OPEN.model_copy(update=changes), date(2026, 1, 1)))
+    return Gate(exports, SITE, PolicyContext(OPEN.model_copy(update=changes), date(2026, 1, 1)))
 
 
 GATE = gate_of(EXPORTS)
@@ -221,7 +221,7 @@ def test_a_declared_key_leaves_a_site_that_lets_level_4_out() -> None:
 
 
 def test_without_a_policy_nothing_leaves() -> None:
-    gate = Gate(frozenset(KINDS), SITE, Standing(None, date(2026, 1, 1)))
+    gate = Gate(frozenset(KINDS), SITE, PolicyContext(None, date(2026, 1, 1)))
     assert {gate.decide(replace(CODES, kind=kind)).rule for kind in KINDS} == {"policy.absent"}
 
 
@@ -237,7 +237,7 @@ def test_without_a_policy_nothing_leaves() -> None:
 )
 def test_nothing_leaves_after_the_term_of_retention(days: int | None, today: date, rule: str) -> None:
     policy = OPEN.model_copy(update={"retention_days": days})
-    decision = Gate(EXPORTS, SITE, Standing(policy, today, since=date(2026, 1, 1))).decide(CODES)
+    decision = Gate(EXPORTS, SITE, PolicyContext(policy, today, since=date(2026, 1, 1))).decide(CODES)
     assert decision.rule == rule
     if rule == "retention.ended":
         assert decision.clause == "5.8-b"
@@ -246,7 +246,7 @@ def test_nothing_leaves_after_the_term_of_retention(days: int | None, today: dat
 
 
 def test_nothing_leaves_a_site_once_its_destruction_was_begun() -> None:
-    decision = Gate(EXPORTS, SITE, Standing(OPEN, date(2026, 1, 1), destroyed=True)).decide(CODES)
+    decision = Gate(EXPORTS, SITE, PolicyContext(OPEN, date(2026, 1, 1), destroyed=True)).decide(CODES)
     assert (decision.rule, decision.clause) == ("destruction.begun", "5.8-a")
 
 

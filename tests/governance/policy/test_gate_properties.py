@@ -26,7 +26,7 @@ from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.ledger.ledger import verify as verify_ledger
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import InForce, Standing, Taken
+from fedprivseg.governance.policy.context import Enrolled, InForce, PolicyContext
 from fedprivseg.governance.policy.gate import Gate, Refused, Released
 from fedprivseg.governance.policy.profile import Demand, SitePolicy, meet
 
@@ -78,7 +78,7 @@ def agreed(end: date, kinds: tuple[KindSpec, ...], server: SiteKey) -> Agreement
 SOUND = agreed(date(2027, 1, 1), tuple(KINDS), SERVER)
 CARD = KeyCertificate.issue(SERVER, OPENER)
 standings = st.builds(
-    Standing,
+    PolicyContext,
     policy=st.none(),  # put in by each test
     today=st.just(TODAY),
     site_key=st.just(KEY.public_hex),
@@ -88,7 +88,7 @@ standings = st.builds(
         agreed(date(2027, 1, 1), (STATUS,), SERVER), agreed(date(2027, 1, 1), tuple(KINDS), STRANGER), usual=SOUND,
     ),
     protections=st.sampled_from([(), (InForce("image-code", "noise", {"multiplier": 1.5}),)]),
-    taken=often(None, Taken(3, 1), Taken(0, 0), usual=Taken(3, 0)),
+    taken=often(None, Enrolled(3, 1), Enrolled(0, 0), usual=Enrolled(3, 0)),
     special=often(True, usual=False),
     subjects=often(1_000, 10_000_000, usual=3),
     card=often(None, KeyCertificate.issue(STRANGER, OPENER), replace(CARD, signature="00" * 64), usual=CARD),
@@ -109,14 +109,14 @@ payloads = st.builds(
 exports = often(frozenset(), frozenset({STATUS, WEIGHTS}), usual=frozenset(KINDS))
 
 
-def gate_of(policy: SitePolicy | None, standing: Standing, declared: frozenset[KindSpec]) -> Gate:
+def gate_of(policy: SitePolicy | None, standing: PolicyContext, declared: frozenset[KindSpec]) -> Gate:
     return Gate(declared, SITE, replace(standing, policy=policy))
 
 
 @settings(max_examples=60, deadline=None)
 @given(policy=policies, standing=standings, sent=st.lists(payloads, min_size=1, max_size=3), declared=exports)
 def test_no_payload_leaves_without_a_permit_line_of_exactly_its_digest(
-    policy: SitePolicy, standing: Standing, sent: list[Payload], declared: frozenset[KindSpec]
+    policy: SitePolicy, standing: PolicyContext, sent: list[Payload], declared: frozenset[KindSpec]
 ) -> None:
     gate = gate_of(policy, standing, declared)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -147,7 +147,7 @@ def test_no_payload_leaves_without_a_permit_line_of_exactly_its_digest(
 
 
 def _was_allowed(
-    policy: SitePolicy, standing: Standing, payload: Payload, declared: frozenset[KindSpec], closed: bool
+    policy: SitePolicy, standing: PolicyContext, payload: Payload, declared: frozenset[KindSpec], closed: bool
 ) -> None:
     """What a release has to satisfy, written out anew and not by the gate's own functions."""
     within = standing.domain != "" and standing.domain == standing.server_domain
@@ -162,7 +162,7 @@ def _was_allowed(
     assert (
         policy.agreement == "none" or standing.agreement == SOUND or standing.agreement.terms.kinds == (payload.kind,)
     )
-    assert policy.consent == "release" or standing.taken == Taken(3, 0)
+    assert policy.consent == "release" or standing.taken == Enrolled(3, 0)
     assert not policy.demands or payload.kind is not IMAGE_CODE or standing.protections
     due = policy.encrypt_from != "never" and payload.level >= policy.encrypt_from
     assert closed == (due or (policy.encrypt_across == "always" and not within))
@@ -172,7 +172,7 @@ def _was_allowed(
 @settings(max_examples=120, deadline=None)
 @given(one=policies, other=policies, standing=standings, payload=payloads, declared=exports)
 def test_a_meet_never_releases_what_either_policy_alone_would_refuse(
-    one: SitePolicy, other: SitePolicy, standing: Standing, payload: Payload, declared: frozenset[KindSpec]
+    one: SitePolicy, other: SitePolicy, standing: PolicyContext, payload: Payload, declared: frozenset[KindSpec]
 ) -> None:
     both = gate_of(meet(one, other), standing, declared)
     alone = [gate_of(policy, standing, declared) for policy in (one, other)]
@@ -185,7 +185,7 @@ def test_a_meet_never_releases_what_either_policy_alone_would_refuse(
 @settings(max_examples=30, deadline=None)
 @given(standing=standings, payload=payloads, declared=exports)
 def test_without_a_policy_nothing_is_allowed(
-    standing: Standing, payload: Payload, declared: frozenset[KindSpec]
+    standing: PolicyContext, payload: Payload, declared: frozenset[KindSpec]
 ) -> None:
     assert not gate_of(None, standing, declared).decide(payload).allowed
 
@@ -196,7 +196,7 @@ def test_the_drawn_policies_let_something_out_and_keep_something() -> None:
         profile="open-research", says="A policy that lets everything out.", kinds=tuple(KINDS), purposes=PURPOSES, max_level=5,
         raw_sharing="allowed", consent="release", agreement="required", within_domain=tuple(KINDS), across_domains=tuple(KINDS),
     )  # fmt: skip
-    standing = Standing(sound, TODAY, KEY.public_hex, SERVER.public_hex, SOUND, card=CARD)
+    standing = PolicyContext(sound, TODAY, KEY.public_hex, SERVER.public_hex, SOUND, card=CARD)
     payload = Payload(WEIGHTS, SITE, "train", {"x": np.ones(2, np.float32)})
     assert Gate(frozenset(KINDS), SITE, standing).decide(payload).allowed
     for name, value in (

@@ -31,7 +31,7 @@ from fedprivseg.core.kinds import (
 from fedprivseg.core.records import Payload
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import InForce, Standing, Taken
+from fedprivseg.governance.policy.context import Enrolled, InForce, PolicyContext
 from fedprivseg.governance.policy.gate import Gate
 from fedprivseg.governance.policy.profile import Demand, SitePolicy
 
@@ -74,7 +74,7 @@ POLICY = SitePolicy(
     across_domains=tuple(KINDS),
     encrypt_across="by-level",
 )
-ALL_STAND = Taken(10, 0)
+ALL_STAND = Enrolled(10, 0)
 NOISE = Demand(of="image-code", protection="noise", at_least={"multiplier": 1.0})
 
 # Clause 5.5 as the package assigns it: pictures, codes and weights could be told again, counts identify nobody.
@@ -100,7 +100,7 @@ class Situation:
     server_key: str | None = SERVER.public_hex
     today: date = date(2026, 3, 1)
     protections: tuple[InForce, ...] = ()
-    taken: Taken | None = ALL_STAND
+    taken: Enrolled | None = ALL_STAND
     special: bool = False
     subjects: int = 10
     site: str = "centre1"
@@ -111,7 +111,7 @@ class Situation:
     def decide(self, kind: KindSpec) -> Any:
         """The gate's decision on a payload of `kind`."""
         policy = POLICY.model_copy(update=dict(self.policy)) if self.has_policy else None
-        standing = Standing(
+        standing = PolicyContext(
             policy=policy,
             today=self.today,
             site_key=SITE.public_hex,
@@ -209,9 +209,9 @@ STATES = (
         of([IMAGE_CODE], "protection.missing", "5.3.2-b"),
     ),
     State("consent", "no register", {"taken": None}, of(KindSpec, "consent.register", "5.1.2-b")),
-    State("consent", "one withdrew", {"taken": Taken(10, 1)}, of(KindSpec, "consent.lapsed", "5.1.2-b")),
-    State("consent", "all withdrew", {"taken": Taken(10, 10)}, of(KindSpec, "consent.lapsed", "5.1.2-b")),
-    State("consent", "nobody agreed", {"taken": Taken(0, 0)}, of(KindSpec, "consent.nobody", "5.1.2-b")),
+    State("consent", "one withdrew", {"taken": Enrolled(10, 1)}, of(KindSpec, "consent.lapsed", "5.1.2-b")),
+    State("consent", "all withdrew", {"taken": Enrolled(10, 10)}, of(KindSpec, "consent.lapsed", "5.1.2-b")),
+    State("consent", "nobody agreed", {"taken": Enrolled(0, 0)}, of(KindSpec, "consent.nobody", "5.1.2-b")),
     State("sender", "from another site", {"site": "centre2"}, of(KindSpec, "site.foreign", "5.3.2-b")),
     State("level", "a special disease", {"special": True}, of([RAW], "level.above", "5.5")),
     State("level", "claims level 5", {"level": 5}, of(KindSpec, "level.above", "5.5")),
@@ -274,7 +274,7 @@ def test_the_table_is_large_and_has_both_answers() -> None:
     assert {state.about for state in STATES} >= {"policy", "purpose", "agreement", "consent", "level", "protection"}
     assert set(LEVEL) == set(KINDS)
     for kind, level in LEVEL.items():
-        assert Standing(POLICY, date(2026, 3, 1), subjects=10).level(kind).level == level
+        assert PolicyContext(POLICY, date(2026, 3, 1), subjects=10).level(kind).level == level
 
 
 @pytest.mark.parametrize("kind", KindSpec)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.kinds import IMAGE_CODE, KINDS, WEIGHTS, KindSpec
-from fedprivseg.governance.policy.context import InForce, Standing, Taken
+from fedprivseg.governance.policy.context import Enrolled, InForce, PolicyContext
 from fedprivseg.governance.policy.grading import Grading
 from fedprivseg.governance.policy.profile import (
     Demand,
@@ -81,7 +81,7 @@ forces = st.lists(
     ),
     max_size=3,
 ).map(tuple)
-takings = st.none() | st.builds(Taken, subjects=st.integers(0, 3), lapsed=st.integers(0, 2))
+takings = st.none() | st.builds(Enrolled, subjects=st.integers(0, 3), lapsed=st.integers(0, 2))
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -146,7 +146,7 @@ def test_a_file_that_is_not_there_is_no_policy(tmp_path: Path) -> None:
 
 def test_without_a_word_a_policy_allows_nothing() -> None:
     bare = SitePolicy(profile="no-sharing", says="Nothing is said beyond this sentence.")
-    standing = Standing(bare, TODAY, taken=Taken(3, 0))
+    standing = PolicyContext(bare, TODAY, taken=Enrolled(3, 0))
     assert all(standing.objection(kind, purpose) is not None for kind in KINDS for purpose in PURPOSES)
     assert meet(read_profile("open-research"), bare).kinds == ()
 
@@ -158,11 +158,11 @@ def test_what_both_allow_is_all_that_their_meet_allows(
     other: SitePolicy,
     protections: tuple[InForce, ...],
     techniques: dict[KindSpec, tuple[Technique, ...]],
-    taken: Taken | None,
+    taken: Enrolled | None,
 ) -> None:
     # `special` stays false: the meet may raise a level by knowing more special diseases, which the site finds at intake.
     def allowed(policy: SitePolicy) -> set[tuple[KindSpec, str]]:
-        standing = Standing(policy, TODAY, protections=protections, techniques=techniques, taken=taken)
+        standing = PolicyContext(policy, TODAY, protections=protections, techniques=techniques, taken=taken)
         return {(kind, purpose) for kind in KINDS for purpose in PURPOSES if standing.objection(kind, purpose) is None}
 
     both = meet(one, other)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from fedprivseg.core.config import DataConfig
-from fedprivseg.governance.sitefolder.configuration import Station, StationFile
+from fedprivseg.governance.sitefolder.configuration import ConfigurationFile, SiteConfiguration
 
 
 def test_the_settings_may_begin_with_a_byte_order_mark(tiny_scenario, tmp_path):
     path = tmp_path / "station.json"
-    settings = StationFile(site=tiny_scenario.sites[0], data=DataConfig(), release="/数据𠮷野", cache="/c")
+    settings = ConfigurationFile(site=tiny_scenario.sites[0], data=DataConfig(), release="/数据𠮷野", cache="/c")
     path.write_text(settings.model_dump_json(), encoding="utf-8")
-    plain = Station.read(path)
+    plain = SiteConfiguration.read(path)
     path.write_text(settings.model_dump_json(), encoding="utf-8-sig")
-    assert Station.read(path) == plain
+    assert SiteConfiguration.read(path) == plain
     assert str(plain.release) == "/数据𠮷野"

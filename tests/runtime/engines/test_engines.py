@@ -158,16 +158,16 @@ def test_a_signal_ends_in_one_sentence_and_nothing_left(tmp_path, phantom, quick
 
 def _failing(monkeypatch, *sites):
     """From now on the training slices of these sites cannot be read."""
-    from fedprivseg.runtime.site.site_runtime import Bench
+    from fedprivseg.runtime.site.site_runtime import SiteRuntime
 
-    training = Bench.training
+    training = SiteRuntime.training
 
     def fail(self):
         if self.name in sites:
             raise OSError("/data/hospital/A1B2C3 is gone")
         return training(self)
 
-    monkeypatch.setattr(Bench, "training", fail)
+    monkeypatch.setattr(SiteRuntime, "training", fail)
 
 
 def test_an_error_at_every_site_ends_the_run_without_its_text(tmp_path, phantom, quickstart, monkeypatch):

@@ -15,7 +15,7 @@ from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.governance.lifecycle.withdrawal import withdraw
 from fedprivseg.governance.policy.consent import Consent, Duo, write_register
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.splits import Cohort
 from fedprivseg.runtime.site.rules import Rules
 
@@ -41,7 +41,7 @@ def home(phantom, tmp_path):
 
 
 def rules(home):
-    return Rules(Station.read(home / "station.json"), read_scenario(home.parents[1]))
+    return Rules(SiteConfiguration.read(home / "station.json"), read_scenario(home.parents[1]))
 
 
 def admitted(home, disease=""):

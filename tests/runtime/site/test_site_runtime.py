@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.splits import Cohort
 from fedprivseg.runtime.site.likeness import PROFILE
-from fedprivseg.runtime.site.site_runtime import Bench
+from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.run import _prepare
 
 
 @pytest.fixture
-def bench(tmp_path, tiny_scenario, phantom) -> Bench:
+def bench(tmp_path, tiny_scenario, phantom) -> SiteRuntime:
     """A site one of whose test images is stored slices first, without a transform; its mask is not."""
     release = shutil.copytree(phantom, tmp_path / "release")
     for path in release.glob("Testing/*/*_sa.nii.gz"):
@@ -28,10 +28,10 @@ def bench(tmp_path, tiny_scenario, phantom) -> Bench:
         nib.Nifti1Image(np.asarray(turned.dataobj), None, turned.header).to_filename(path)
     nobody = {site.name: Cohort((), ()) for site in tiny_scenario.sites}
     _prepare(tmp_path / "run", tiny_scenario, release, nobody)
-    return Bench(Station.read(tmp_path / "run/sites/centre1/station.json"), tiny_scenario)
+    return SiteRuntime(SiteConfiguration.read(tmp_path / "run/sites/centre1/station.json"), tiny_scenario)
 
 
-def test_a_prediction_has_its_images_order_of_axes_and_header(bench: Bench, tmp_path: Path) -> None:
+def test_a_prediction_has_its_images_order_of_axes_and_header(bench: SiteRuntime, tmp_path: Path) -> None:
     people = bench.known("test").people
     truth = bench.known("test").masks
     scores = np.moveaxis(np.eye(4, dtype=np.float32)[truth], -1, 1)
@@ -48,7 +48,7 @@ def test_a_prediction_has_its_images_order_of_axes_and_header(bench: Bench, tmp_
         assert 2 * (predicted & known).sum() / (predicted.sum() + known.sum()) > 0.9
 
 
-def test_what_training_images_are_like_stays_in_the_vault(bench: Bench) -> None:
+def test_what_training_images_are_like_stays_in_the_vault(bench: SiteRuntime) -> None:
     bench.training()
     kept = bench.vault.load(PROFILE)
     assert kept["slices"].tolist() == pytest.approx([10, 10])  # mm, of the phantom's centre 1

@@ -8,7 +8,7 @@ import pytest
 
 from fedprivseg.core.config import AdmissionConfig, MethodConfig, Scenario, SiteConfig
 from fedprivseg.core.errors import FolderError
-from fedprivseg.core.leakage_result import Inferred, Leakage
+from fedprivseg.core.leakage_result import InferenceSummary, Leakage
 from fedprivseg.study.leakage.admission import NOTHING, admitted, strictest
 
 SCENARIO = Scenario(name="x", sites=(SiteConfig(name="a", centre=1),), method=MethodConfig(name="fedavg"))
@@ -49,7 +49,7 @@ def test_a_site_whose_policy_cannot_be_read_admits_nothing(text, tmp_path):
 
 
 def _found(value: float) -> Leakage:
-    told = Inferred(
+    told = InferenceSummary(
         attack="membership", title="Membership", paper="x", site="a", knows="all", measure="AUC", value=value, chance=0.5,
         raw=None, count="8 patients",
     )  # fmt: skip

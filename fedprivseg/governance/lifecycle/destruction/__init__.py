@@ -19,18 +19,25 @@ from pydantic import ValidationError
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import write_durably
 from fedprivseg.governance.access.roles import Title
-from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, taken_in
+from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, enrolled
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.lifecycle.destruction.certificates import Certificate
-from fedprivseg.governance.lifecycle.destruction.custody import APPROVED, APPROVES, DONE, ORDERED, ORDERS, Custody
+from fedprivseg.governance.lifecycle.destruction.custody import (
+    APPROVED,
+    APPROVES,
+    DONE,
+    ORDERED,
+    ORDERS,
+    DestructionSession,
+)
 from fedprivseg.governance.lifecycle.destruction.execute import destroy
 from fedprivseg.governance.lifecycle.destruction.order import Order, refuse
 from fedprivseg.governance.lifecycle.destruction.plan import draw_up, means
 from fedprivseg.governance.sitefolder.history import disposed
-from fedprivseg.governance.sitefolder.notifications import tell_server
+from fedprivseg.governance.sitefolder.notifications import notify_server
 
 
-def order(custody: Custody, by: str, reason: str, *, media: str = "", with_models: bool = False) -> Order:
+def order(custody: DestructionSession, by: str, reason: str, *, media: str = "", with_models: bool = False) -> Order:
     """Order the destruction of what the site holds, in the name of the member of staff `by`, and write it down. An earlier
     order that was not begun counts no more. media: who destroys the medium, and when, for what was never sealed. with_models:
     whether the server's models go too. Raises RequestError if `by` may not, or the order breaks a rule."""
@@ -59,7 +66,7 @@ def order(custody: Custody, by: str, reason: str, *, media: str = "", with_model
     return stated
 
 
-def approve(custody: Custody, by: str) -> Order:
+def approve(custody: DestructionSession, by: str) -> Order:
     """Approve the last order in the name of `by`, who is somebody else than who gave it. Raises RequestError if there is none,
     if it was changed since it was given, or if `by` may not."""
     stated = unapproved(pending(custody))
@@ -82,7 +89,7 @@ def approve(custody: Custody, by: str) -> Order:
     return approved
 
 
-def carry_out(custody: Custody) -> Certificate:
+def carry_out(custody: DestructionSession) -> Certificate:
     """Carry the last order out, if somebody else approved it, and write the certificate. After an interruption it goes on; when
     all is done it returns the certificate of that time. Raises RequestError if nothing was destroyed, DestructionError that
     says what is left."""
@@ -106,15 +113,15 @@ def carry_out(custody: Custody) -> Certificate:
         **certificate.facts,
         "id": stated.id,
         "what": DONE,
-        SUBJECTS: taken_in(custody.lines),
+        SUBJECTS: enrolled(custody.lines),
     }
     if not custody.said(DONE, certificate=facts["certificate"]):
         custody.write(facts)
-    tell_server(custody.run, custody.site, "destruction", {"certificate": facts["certificate"], "clause": "5.8-f"})
+    notify_server(custody.run, custody.site, "destruction", {"certificate": facts["certificate"], "clause": "5.8-f"})
     return certificate
 
 
-def pending(custody: Custody) -> Order:
+def pending(custody: DestructionSession) -> Order:
     """The last order as it was written down. Raises RequestError if there is none, or it was changed."""
     ordered = custody.said(ORDERED)
     if not ordered:
@@ -136,7 +143,7 @@ def unapproved(stated: Order) -> Order:
     return stated.model_copy(update={"approved_by": "", "approved_on": None})
 
 
-def _may(custody: Custody, by: str, titles: Collection[Title], act: str) -> None:
+def _may(custody: DestructionSession, by: str, titles: Collection[Title], act: str) -> None:
     allowed = sorted(name for name, one in custody.staff.items() if one.title in titles)
     if by not in allowed:
         raise RequestError(f"{by!r} may not {act} at {custody.site}; who may: {', '.join(allowed) or 'nobody'}")

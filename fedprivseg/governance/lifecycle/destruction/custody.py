@@ -15,7 +15,7 @@ from fedprivseg.governance.access.roles import Staff, Title
 from fedprivseg.governance.access.staff import read_staff
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Fact, Ledger, Line
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.history import CARRIED_OUT
 
 ORDERED, APPROVED, DONE = "ordered", "approved", CARRIED_OUT
@@ -27,14 +27,14 @@ APPROVES = (Title.DATA_MANAGER, Title.CHIEF)
 
 
 @dataclass(frozen=True)
-class Custody:
+class DestructionSession:
     """One site of a run, as who destroys finds it. lines: of its ledger, which verifies."""
 
     run: Path
     site: str
     home: Path
     scenario: Scenario
-    station: Station
+    station: SiteConfiguration
     key: SiteKey
     staff: dict[str, Staff]
     lines: tuple[Line, ...]
@@ -59,7 +59,7 @@ class Custody:
         return Ledger(self.home / "ledger.jsonl", self.key, self.site).append("destruction", facts)
 
 
-def take_custody(run: Path, site: str) -> Custody:
+def open_session(run: Path, site: str) -> DestructionSession:
     """The site `site` of the run in the folder `run`. Raises FolderError if there is no run, RequestError if there is no such
     site or its staff cannot be read, LedgerError if its ledger does not hold."""
     home = RunFolder(run.resolve()).site_named(site).path
@@ -69,7 +69,7 @@ def take_custody(run: Path, site: str) -> Custody:
     key = SiteKey.load(SiteFolder(home).key)
     Ledger(home / "ledger.jsonl", key, site)  # takes up a ledger whose writer was killed, or begins it
     ledger.verify(home / "ledger.jsonl", public_hex=key.public_hex)
-    station = Station.read(home / "station.json")
+    station = SiteConfiguration.read(home / "station.json")
     staff = dict(read_staff(SiteFolder(home).staff))
     lines = tuple(ledger.read(home / "ledger.jsonl"))
-    return Custody(run.resolve(), site, home, scenario, station, key, staff, lines)
+    return DestructionSession(run.resolve(), site, home, scenario, station, key, staff, lines)

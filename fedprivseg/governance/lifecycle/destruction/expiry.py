@@ -18,7 +18,7 @@ from fedprivseg.governance.policy.agreement import Agreement, read_agreement
 from fedprivseg.governance.policy.levels import DataClass
 from fedprivseg.governance.policy.profile import SitePolicy, read_policy
 from fedprivseg.governance.policy.retention import Duty, Kept, Rule, Schedule, Term, duties
-from fedprivseg.governance.sitefolder.configuration import Station
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.vault import POLICY
 
 _ALL = (1, 2, 3, 4, 5)
@@ -45,7 +45,7 @@ def review(run: Path, site: str, lines: Sequence[Line], today: date | None = Non
     """What `site` holds of its subjects in the run's folder, and until when it may. lines: of its ledger, which verifies.
     today: None for the site's own day. Raises RequestError if it has no policy that can be read, or a line's day is none."""
     home = RunFolder(run).site(site).path
-    station = Station.read(home / "station.json")
+    station = SiteConfiguration.read(home / "station.json")
     policy = read_policy(home / POLICY)
     day = today or station.today or date.today()
     kept = tuple(_kept(run, site, lines, read_agreement(SiteFolder(home).agreement)))
@@ -53,7 +53,7 @@ def review(run: Path, site: str, lines: Sequence[Line], today: date | None = Non
     return Review(site, day, policy.retention_days, kept, found)
 
 
-def taken_in(lines: Iterable[Line]) -> date | None:
+def enrolled(lines: Iterable[Line]) -> date | None:
     """The first day on which a site took somebody in, as its ledger says; None if it never did. A line that states no day
     is of the day on which it was written."""
     days = [_day(line, "day") for line in lines if line.event == "intake"]
@@ -71,7 +71,7 @@ def _schedule(policy: SitePolicy) -> Schedule:
 
 def _kept(run: Path, site: str, lines: Sequence[Line], agreement: Agreement | None) -> Iterator[Kept]:
     """The objects that are there, each with the day from which its term counts."""
-    since = taken_in(lines)
+    since = enrolled(lines)
     if since is None:
         return
     home, start = RunFolder(run).site(site).path, since + timedelta(days=1)

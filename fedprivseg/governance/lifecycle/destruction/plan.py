@@ -16,7 +16,7 @@ from fedprivseg.core.records import digest
 from fedprivseg.crypto.key_store import KeyFile
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.lifecycle import inventory
-from fedprivseg.governance.lifecycle.destruction.custody import APPROVES, ORDERED, Custody
+from fedprivseg.governance.lifecycle.destruction.custody import APPROVES, ORDERED, DestructionSession
 from fedprivseg.governance.lifecycle.destruction.expiry import sensitivity
 from fedprivseg.governance.lifecycle.destruction.order import Copy, Means, Method, Order
 from fedprivseg.governance.sitefolder.history import DESTRUCTION
@@ -28,7 +28,7 @@ COPIES = ("archive", "backup")
 _VAULT = "vault"
 
 
-def draw_up(custody: Custody, by: str, reason: str, media: str, with_models: bool) -> Order:
+def draw_up(custody: DestructionSession, by: str, reason: str, media: str, with_models: bool) -> Order:
     """The order for everything that is there now, in the name of `by`; see `disposal.order`. Raises RequestError if it cannot
     be given so."""
     key = sealing_key(custody.home) if (custody.home / SEALING_KEY).exists() else None
@@ -82,7 +82,7 @@ def _copy(path: Path, key: SealingKey | None) -> Copy:
     return Copy(path=path, form="plain")
 
 
-def _derived(custody: Custody, made: Collection[Path]) -> list[str]:
+def _derived(custody: DestructionSession, made: Collection[Path]) -> list[str]:
     """What was made of the site's data and stays."""
     found = [f"{path.relative_to(custody.run)}, SHA-256 {digest(path.read_bytes())}" for path in made]
     others = sorted(each.name for each in custody.scenario.sites if each.name != custody.site)
@@ -92,7 +92,7 @@ def _derived(custody: Custody, made: Collection[Path]) -> list[str]:
     return found
 
 
-def means(custody: Custody, stated: Order) -> Means:
+def means(custody: DestructionSession, stated: Order) -> Means:
     """What the order is carried out with: the site's key file, the server's deletion, and a search for what is left."""
     run, site = custody.run, custody.site
 

@@ -19,7 +19,7 @@ from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.lifecycle import destruction, inventory
 from fedprivseg.governance.lifecycle.destruction import execute
 from fedprivseg.governance.lifecycle.destruction.certificates import DestructionError
-from fedprivseg.governance.lifecycle.destruction.custody import DONE, Custody, take_custody
+from fedprivseg.governance.lifecycle.destruction.custody import DONE, DestructionSession, open_session
 from fedprivseg.governance.lifecycle.destruction.order import Method
 from fedprivseg.governance.lifecycle.destruction.proof import prove
 from fedprivseg.governance.lifecycle.vault_care import back_up, recover
@@ -28,7 +28,7 @@ from fedprivseg.governance.sitefolder.history import disposed
 from fedprivseg.governance.sitefolder.vault import open_vault
 from fedprivseg.imaging.splits import Cohort
 from fedprivseg.runtime.site.rules import Rules
-from fedprivseg.study.simulated_sites import settle
+from fedprivseg.study.simulated_sites import provision_sites
 
 BY, OTHER, WHY = "data-manager-1", "chief", "the term of retention has ended"
 MEDIA = "disk shredded in July, ticket 12"
@@ -53,7 +53,7 @@ def plain(made, tmp_path):
 
 
 def take(run):
-    return take_custody(run, "centre1")
+    return open_session(run, "centre1")
 
 
 def approved(run, **options):
@@ -308,7 +308,7 @@ def test_the_commands_ask_before_they_destroy_and_name_no_file(run):
     assert [each["holds"] for each in json.loads(verified.stdout)] == [True]
     assert call(app, ["verify", str(run), "centre2"]).stdout == "centre2: nothing was destroyed\n"
     with pytest.raises(RequestError, match="sites of this run are: centre1, centre2, centre3"):
-        take_custody(run, "centre9")
+        open_session(run, "centre9")
 
 
 def test_on_a_terminal_the_name_of_the_site_is_typed(run, monkeypatch):
@@ -329,7 +329,7 @@ def test_a_ledger_line_that_could_not_be_written_is_written_the_next_time(run, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Custody, "write", killed)
+        patch.setattr(DestructionSession, "write", killed)
         with pytest.raises(KeyboardInterrupt):
             destruction.carry_out(take(run))
     assert "no line of the site's ledger names its certificate" in proofs(run)[0].faults[0]
@@ -349,7 +349,7 @@ def test_a_site_takes_no_more_part_once_what_it_held_is_destroyed(run, phantom):
     refusal = rules.standing(custody.key.public_hex).objection(IMAGE_CODE, "train")
     assert refusal.rule == "destruction.begun"
     cohorts = {site.name: Cohort((), ()) for site in custody.scenario.sites}
-    settle(run, custody.scenario, frozenset({IMAGE_CODE}), phantom, run / "cache", cohorts)
+    provision_sites(run, custody.scenario, frozenset({IMAGE_CODE}), phantom, run / "cache", cohorts)
     assert not (custody.home / "sealing.key").exists()
     for record in custody.home.glob("destruction-*"):
         record.unlink()
