@@ -13,16 +13,14 @@ from fedprivseg.cli import access_decisions
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.writers import writer
 from fedprivseg.core.errors import FolderError, RequestError
+from fedprivseg.core.runfolder import SiteFolder
 
 if TYPE_CHECKING:
-    from fedprivseg.governance.access.requests import Event, RequestFile
+    from fedprivseg.governance.access.requests import Event, Requests
     from fedprivseg.governance.access.roles import Staff
 
 app = typer.Typer(help="Access to a site's data: requests and their review, who may have what.", no_args_is_help=True)
 app.add_typer(access_decisions.app)
-
-STAFF = "staff.toml"
-"""The file in a site's folder that says who works there, in which role."""
 
 Home = Annotated[Path, typer.Argument(metavar="SITE", help="A site's own folder; it holds a staff.toml.")]
 Who = Annotated[str, typer.Option("--as", metavar="ID", help="Who does this, by the id in staff.toml.")]
@@ -35,10 +33,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 def request(home: Home, application: Annotated[Path, typer.Argument(help="A TOML file.")], who: Who) -> None:
     """Ask for access. The file states title, scenario, logic, effect, days, members and a table range: sources, level,
     granularities, uses."""
-    from fedprivseg.governance.access.requests import Application
+    from fedprivseg.governance.access.application import Application
 
     stated = _stated(Application, application)
-    _done(_file(home).submit(_member(home, who), stated, _now()))
+    _done(_requests(home).submit(_member(home, who), stated, _now()))
 
 
 @app.command()
@@ -53,27 +51,27 @@ def review(
     ] = None,
 ) -> None:
     """Approve a request within what it asks for, or, without --approve, reject it. By a data manager, never one's own."""
-    from fedprivseg.governance.access.requests import Approval
+    from fedprivseg.governance.access.application import Approval
 
     reviewer = _member(home, who)
     if approve is None:
-        _done(_file(home).reject(number, reviewer, reasons, _now()))
+        _done(_requests(home).reject(number, reviewer, reasons, _now()))
         return
-    _done(_file(home).approve(number, reviewer, _stated(Approval, approve), reasons, _now()))
+    _done(_requests(home).approve(number, reviewer, _stated(Approval, approve), reasons, _now()))
 
 
 @app.command()
 @writer
 def revoke(home: Home, number: Annotated[str, typer.Argument(metavar="REQUEST")], who: Who, reasons: Reasons) -> None:
     """End an approval before its term."""
-    _done(_file(home).revoke(number, _member(home, who), reasons, _now()))
+    _done(_requests(home).revoke(number, _member(home, who), reasons, _now()))
 
 
 @app.command("list")
 def list_(home: Home, as_json: AsJson = False) -> None:
     """All requests of a site, and where they stand today."""
     now = _now()
-    cases = _file(home).cases().values()
+    cases = _requests(home).cases().values()
     if as_json:
         content = [
             {
@@ -98,21 +96,23 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _file(home: Path) -> RequestFile:
-    from fedprivseg.governance.access.request_book import open_requests
+def _requests(home: Path) -> Requests:
+    from fedprivseg.governance.access.requests import Requests
 
-    if not (home / STAFF).exists():
-        raise FolderError(f"{home} is no site's folder: it holds no {STAFF}; in a run it is RUN/sites/SITE")
-    return open_requests(home)
+    staff = SiteFolder(home).staff
+    if not staff.exists():
+        raise FolderError(f"{home} is no site's folder: it holds no {staff.name}; in a run it is RUN/sites/SITE")
+    return Requests(home)
 
 
 def _member(home: Path, name: str) -> Staff:
     """The member of staff with that id. Raises RequestError that lists the ids."""
     from fedprivseg.governance.access.staff import read_staff
 
-    known = read_staff(home / STAFF)
+    staff = SiteFolder(home).staff
+    known = read_staff(staff)
     if name not in known:
-        raise RequestError(f"{STAFF} names nobody with the id {name!r}; it names: {', '.join(sorted(known))}")
+        raise RequestError(f"{staff.name} names nobody with the id {name!r}; it names: {', '.join(sorted(known))}")
     return known[name]
 
 

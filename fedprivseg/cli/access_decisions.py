@@ -14,6 +14,7 @@ import typer
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.writers import writer
 from fedprivseg.core.errors import FolderError, RequestError
+from fedprivseg.core.runfolder import RunFolder, SiteFolder
 
 if TYPE_CHECKING:
     from fedprivseg.governance.access.endpoint import AccessEndpoint, Answer
@@ -107,7 +108,7 @@ def ask(
         controlled_place=controlled_place,
         project=project,
     )
-    answer = _desk(run_folder, site).staff(who, subject, item, Action(do), context)
+    answer = _endpoint(_site(run_folder, site)).staff(who, subject, item, Action(do), context)
     _say((answer,), as_json)
 
 
@@ -118,7 +119,7 @@ def query(
     site: Site,
     who: Annotated[str, typer.Option("--as", metavar="ACCOUNT", help="Who asks, by the id in accounts.jsonl.")],
     of: Annotated[str, typer.Option(metavar="SUBJECT", help="Whose data, if the account is for several.")] = "",
-    item: Annotated[str, typer.Option(help="What of it; by default everything that the site holds.")] = "",
+    item: Annotated[str, typer.Option(help="What of it; by default everything that the site has.")] = "",
     do: Annotated[PersonAction, typer.Option(help="What is done with it.")] = PersonAction.QUERY,
     days: Annotated[int, typer.Option(min=0, help="How far back; beyond three months if the account may.")] = 92,
     signed_in: SignedIn = None,
@@ -140,7 +141,7 @@ def query(
         notified=confirm_notice,
         window_asked=days,
     )
-    _say(_desk(run_folder, site).person(who, of, item, Action(do), context), as_json)
+    _say(_endpoint(_site(run_folder, site)).person(who, of, item, Action(do), context), as_json)
 
 
 @app.command()
@@ -157,10 +158,10 @@ def simulate(
     Staff, patients, guardians and children are the site's, circumstances are drawn. One line goes into the site's ledger."""
     from fedprivseg.governance.access import simulation
 
-    home = _home(run_folder, site)
-    _desk(run_folder, site)
-    trial = simulation.simulate(home, requests, seed, now=_now(), today=_today(home))
-    line = simulation.record(home, trial)
+    folder = _site(run_folder, site)
+    _endpoint(folder)
+    trial = simulation.simulate(folder.path, requests, seed, now=_now(), today=_today(folder))
+    line = simulation.record(folder.path, trial)
     if as_json:
         typer.echo(json.dumps({**simulation.as_json(trial), "line": line.index}))
         return
@@ -205,27 +206,28 @@ def _context(purpose: Any, signed_in: float | None, **attested: Any) -> Context:
     return Context(asked=now, authenticated=proved, purpose=purpose, **attested)
 
 
-def _desk(run_folder: Path, site: str) -> AccessEndpoint:
-    """Where records of the site are asked for. Raises RequestError for a folder that is no run, and an unknown site."""
+def _endpoint(folder: SiteFolder) -> AccessEndpoint:
+    """Where records of the site are asked for. Raises RequestError if the site has none."""
     from fedprivseg.governance.access.endpoint import AccessEndpoint
 
-    return AccessEndpoint(_home(run_folder, site), today=_today(_home(run_folder, site)))
+    return AccessEndpoint(folder.path, today=_today(folder))
 
 
-def _home(run_folder: Path, site: str) -> Path:
-    names = sorted(path.parent.name for path in run_folder.glob("sites/*/station.json"))
-    if not names:
-        raise FolderError(f"{run_folder} holds no run (no sites/*/station.json)")
-    if site not in names:
-        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
-    return run_folder / "sites" / site
+def _site(run_folder: Path, name: str) -> SiteFolder:
+    """The folder of the site `name`. Raises FolderError for a folder that is no run, RequestError for an unknown site."""
+    known = {site.name: site for site in RunFolder(run_folder).sites if site.configuration.exists()}
+    if not known:
+        raise FolderError(f"{run_folder} holds no run (no sites/*/{SiteFolder(run_folder).configuration.name})")
+    if name not in known:
+        raise RequestError(f"unknown site {name!r}; the sites of this run are: {', '.join(known)}")
+    return known[name]
 
 
-def _today(home: Path) -> date | None:
+def _today(folder: SiteFolder) -> date | None:
     """The day on which the simulated hospital lives; None for the clock's."""
     from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 
-    return SiteConfiguration.read(home / "station.json").today
+    return SiteConfiguration.read(folder.configuration).today
 
 
 def _say(answers: tuple[Answer, ...], as_json: bool) -> None:

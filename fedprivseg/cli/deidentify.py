@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from fedprivseg.governance.policy.technique_table import Grade, Technique, advice
+from fedprivseg.core.techniques import Technique
+from fedprivseg.governance.policy.technique_table import Grade, advice
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def deidentify(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="A picture (.nii, .nii.gz) or a table (.csv).")],
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="An image (.nii, .nii.gz) or a table (.csv).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to make; the one that is read stays as it is.")],
     technique: Annotated[Technique, typer.Option(help="Of Table 2; homomorphic encryption is not for files.")],
     utility: Annotated[Grade, typer.Option(help="low: much distortion still serves the use.")],
@@ -34,11 +35,11 @@ def deidentify(
 ) -> None:
     """Apply one technique of clause 5.2 to a file, and say whether Table 2 advises it for data of these grades."""
     from fedprivseg.core.config import apply_settings
-    from fedprivseg.governance.deidentify.apply import deidentify as carry_out
+    from fedprivseg.governance.deidentify.apply import deidentify as apply_to_file
 
     told = advice(technique, utility, confidentiality)
     parameters = apply_settings({}, settings or [])
-    history = carry_out(source, out, technique, parameters, key=key, cipher_name=cipher, undo=undo)
+    history = apply_to_file(source, out, technique, parameters, key=key, cipher_name=cipher, undo=undo)
     if as_json:
         typer.echo(
             json.dumps({"out": str(out), "history": history, "verdict": told.verdict, "sentence": told.sentence})

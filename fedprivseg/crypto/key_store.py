@@ -1,43 +1,27 @@
-"""Who holds the keys that a destruction takes away, and a key file as such a holder (T/SCGS 313008-2024 clause 5.8-f).
-
-A ring holds many keys in one sealed file (`keyring.KeyRing`). A site's vault has one key, which stands in a file of its own: to
-destroy it is to overwrite that file and to remove it.
-"""
+"""The key store of a site: one sealing key in a file of its own, which can be destroyed (T/SCGS 313008-2024 clause 5.8-f)."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, final
+from typing import final
 
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import overwrite, sync_folder
 from fedprivseg.crypto.sealed_files import SealError, SealingKey
 
 
-class KeyHolder(Protocol):
-    """Named sealing keys that can be destroyed one by one. Each question reads the disk anew."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the keys that are there."""
-        ...
-
-    def key(self, name: str) -> SealingKey:
-        """The key `name`. Raises SealError if it is not there."""
-        ...
-
-    def destroy(self, name: str) -> str:
-        """Take the key `name` away for good; the id that it had. Raises SealError if that fails."""
-        ...
-
-
 @final
 @dataclass(frozen=True)
 class KeyFile:
-    """The one key in the file at `path`, under the name by which orders speak of it. passphrase: of a key that is sealed under
-    one."""
+    """One sealing key in a file. Each question reads the disk again.
+
+    Attributes:
+        path: the file.
+        name: by which orders of destruction speak of the key.
+        passphrase: of a key file that is encrypted under one.
+    """
 
     path: Path
     name: str

@@ -56,7 +56,7 @@ _EVIDENCE = "Keep it as evidence and restore it from a backup."
 
 
 class SealError(FedprivsegError):
-    """A sealed file or key ring that does not open: changed, cut, exchanged, or sealed under another key."""
+    """A sealed file that does not open: changed, cut, exchanged, or sealed under another key."""
 
 
 @final
@@ -136,7 +136,7 @@ class SealingKey:
         """
         header = _parsed(sealed)
         if header.source != _PASSPHRASE:
-            raise SealError("this file is not sealed under a passphrase. Open it with its key file or key ring.")
+            raise SealError("this file is not sealed under a passphrase. Open it with its key file.")
         try:
             cost = Cost(header.log2_n, header.r, header.p)
         except RequestError:
@@ -208,8 +208,8 @@ class SealingKey:
         header = _parsed(sealed)
         if header.key_id != self.id:
             raise SealError(
-                "this file is sealed under another key, or its header was changed. Open it with the passphrase, key file or "
-                "key ring under which it was sealed."
+                "this file is sealed under another key, or its header was changed. Open it with the passphrase or "
+                "key file under which it was sealed."
             )
         try:
             return self._wrap.decrypt(header.nonce, header.wrapped, bytes(sealed[:_BOUND]) + _encoded(name))

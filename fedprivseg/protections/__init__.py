@@ -1,4 +1,7 @@
-"""What is done to codes before they may leave a site. One file each, one line here. (`secagg` protects sums of weights.)"""
+"""The operations that a scenario may name: what is done to codes before they may leave a site. One line here for each.
+
+They are de-identifications as `operation` has them. (`secagg` protects sums of weights.)
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,27 @@ from fedprivseg.core.config import ProtectionConfig, validated
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.expected import Expected
 from fedprivseg.core.kinds import KindSpec
+from fedprivseg.protections.blocks import DataTransformation, Permutation, Rearrangement
+from fedprivseg.protections.boxes import Masking, NullInsertion, Occlusion
 from fedprivseg.protections.channels import Channels
+from fedprivseg.protections.intensities import Clipping, NumericTransform, Perturbation, Randomisation
 from fedprivseg.protections.keyed import Keyed
 from fedprivseg.protections.noise import Noise
+from fedprivseg.protections.operation import ArrayOperation, Key, SeedKey
 from fedprivseg.protections.precision import Precision
-from fedprivseg.protections.protection import Key, Protection
 
-PROTECTIONS: tuple[type[Protection], ...] = (Precision, Channels, Noise, Keyed)
+PROTECTIONS: tuple[type[ArrayOperation], ...] = (
+    *(Precision, Channels, Noise, Keyed),
+    *(Occlusion, Masking, NullInsertion),
+    *(Clipping, Perturbation, NumericTransform, Randomisation),
+    *(Rearrangement, Permutation, DataTransformation),
+)
 
-__all__ = ["PROTECTIONS", "Protection", "Shield", "protected", "resolve"]
+__all__ = ["PROTECTIONS", "Shield", "protected", "resolve"]
 
 
-def resolve(config: ProtectionConfig) -> Protection:
-    """The protection that `config` names. Raises ScenarioError for an unknown one or a wrong parameter."""
+def resolve(config: ProtectionConfig) -> ArrayOperation:
+    """The operation that `config` names. Raises ScenarioError for an unknown one or a wrong parameter."""
     known = {protection.name: protection for protection in PROTECTIONS}
     if config.name not in known:
         near = difflib.get_close_matches(config.name, known, n=1)
@@ -33,8 +44,7 @@ def resolve(config: ProtectionConfig) -> Protection:
         raise ScenarioError(
             f"unknown protection {config.name!r}{hint}; the protections are: {', '.join(sorted(known))}"
         )
-    kind = known[config.name]
-    return kind(validated(kind.parameters_type, config.parameters, f"protections.parameters of {kind.name}"))
+    return validated(known[config.name], config.parameters, f"protections.parameters of {config.name}")
 
 
 def protected(configs: Sequence[ProtectionConfig], expected: Expected) -> Expected:
@@ -55,9 +65,10 @@ def _as_codes(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
 
 
 class Shield:
-    """All protections of one site, in their order. seed: the run's; site: whose keys these are."""
+    """All protections of one site, in their order."""
 
     def __init__(self, configs: tuple[ProtectionConfig, ...], seed: int, site: str) -> None:
+        """Resolve them. seed: the run's; site: whose keys these are."""
         self._layers = [(config, resolve(config)) for config in configs]
         self._seed, self._site = seed, site
 
@@ -78,17 +89,19 @@ class Shield:
         values = codes.astype(np.float32).reshape(_as_codes(codes.shape))
         for place, (config, protection) in enumerate(self._layers):
             if kind in config.of:
-                values = protection.apply(values, self._key(kind, place, protection), names)
+                values = protection.apply(values, self._key(kind, place, protection, names))
                 history.append(protection.history(values.shape[1:]))
         return (values.reshape(codes.shape).astype(codes.dtype), tuple(history)) if history else (codes, ())
 
     def undo(self, kind: KindSpec, codes: np.ndarray) -> np.ndarray:
-        """An answer in codes of `kind`, as the site's own decoder knows them."""
+        """An answer in codes of `kind`, as the site's own decoder knows them. What cannot be undone stays."""
         values, changed = codes.astype(np.float32).reshape(_as_codes(codes.shape)), False
         for place, (config, protection) in reversed(list(enumerate(self._layers))):
             if kind in config.of:
-                values, changed = protection.undo(values, self._key(kind, place, protection)), True
+                changed = True
+                if protection.reversible:
+                    values = protection.undo(values, self._key(kind, place, protection))
         return values.reshape(codes.shape).astype(codes.dtype) if changed else codes
 
-    def _key(self, kind: KindSpec, place: int, protection: Protection) -> Key:
-        return Key(self._seed, (self._site, "protection", place, protection.name, kind.value))
+    def _key(self, kind: KindSpec, place: int, protection: ArrayOperation, payload: tuple[str | int, ...] = ()) -> Key:
+        return SeedKey(self._seed, (self._site, "protection", place, protection.name, kind.value), payload)

@@ -2,53 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 from pydantic import Field
 
-from fedprivseg.protections.protection import Key, Parameters, Protection
-
-
-class ChannelsParameters(Parameters):
-    """keep: share of the channels that stay. choice: the same ones in every slice, or drawn anew for each."""
-
-    keep: float = Field(0.5, gt=0, le=1, description="share of the channels that stay, at least one")
-    choice: Literal["subset", "dropout"] = Field("subset", description="the same in every slice, or drawn for each")
+from fedprivseg.core.techniques import Technique
+from fedprivseg.protections.operation import ArrayOperation, Key
 
 
 @final
-class Channels(Protection):
-    """Sets channels to zero. Which ones a subset keeps is the site's secret, though the zeros tell it."""
+class Channels(ArrayOperation):
+    """Sets channels to zero (Srivastava et al., JMLR 15:1929, 2014: dropout).
+
+    Which ones a subset keeps is the site's secret, though the zeros tell it.
+    """
 
     name = "channels"
-    paper = "Srivastava et al., JMLR 15:1929, 2014 (dropout)"
-    parameters_type = ChannelsParameters
-    parameters: ChannelsParameters
+    techniques: ClassVar = (Technique.NULL_INSERTION,)
+    guarantee = "none: the channels that stay say what they said"
+    reversal = "nobody: what was in the other channels is gone"
 
-    @property
-    def techniques(self) -> tuple[str, ...]:
-        """Zeros stand where values were."""
-        return ("null insertion",)
+    keep: float = Field(default=0.5, gt=0, le=1, description="share of the channels that stay, at least one")
+    choice: Literal["subset", "dropout"] = Field(
+        default="subset", description="the same in every slice, or drawn for each"
+    )
 
-    @property
-    def guarantee(self) -> str:
-        """None."""
-        return "none: the channels that stay say what they said"
-
-    def apply(self, codes: np.ndarray, key: Key, names: tuple[str | int, ...]) -> np.ndarray:
-        """See `Protection`."""
-        count, channels = codes.shape[:2]
-        stay = self._stay(channels)
-        if self.parameters.choice == "subset":
+    def apply(self, value: np.ndarray, key: Key) -> np.ndarray:
+        count, channels = value.shape[:2]
+        if self.choice == "subset":
             ranks = np.broadcast_to(key.fixed("channels").permutation(channels), (count, channels))
         else:
-            ranks = key.once(*names).random((count, channels)).argsort(axis=1)
-        return np.where((ranks < stay)[:, :, None, None], codes, np.float32(0))
+            ranks = key.once().random((count, channels)).argsort(axis=1)
+        return np.where((ranks < self._stay(channels))[:, :, None, None], value, np.float32(0))
 
-    def history(self, code: tuple[int, ...]) -> str:
-        """Says how many stay."""
-        return f"channel {self.parameters.choice}, {self._stay(code[0])} of {code[0]} stay"
+    def history(self, shape: tuple[int, ...] = ()) -> str:
+        return f"channel {self.choice}, {self._stay(shape[0])} of {shape[0]} stay"
 
     def _stay(self, channels: int) -> int:
-        return max(1, round(self.parameters.keep * channels))
+        return max(1, round(self.keep * channels))

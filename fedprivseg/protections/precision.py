@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from pydantic import Field
 
-from fedprivseg.protections.protection import Key, Parameters, Protection
-
-
-class PrecisionParameters(Parameters):
-    """bits: of every value, within the range of its channel in the payload."""
-
-    bits: int = Field(8, ge=1, le=16, description="bits a value")
+from fedprivseg.core.techniques import Technique
+from fedprivseg.protections.operation import ArrayOperation, Key
 
 
 @final
-class Precision(Protection):
-    """Rounds every value to one of 2**bits levels between the least and the largest of its channel.
+class Precision(ArrayOperation):
+    """Rounds every value to one of 2**bits levels between the least and the largest of its channel (uniform quantisation).
 
-    The payload's bytes stay as many: rounded values are sent as float16.
+    A payload's bytes stay as many: rounded values are sent as float16.
     """
 
     name = "precision"
-    paper = "uniform quantisation"
-    parameters_type = PrecisionParameters
-    parameters: PrecisionParameters
+    techniques: ClassVar = (Technique.TRUNCATION,)
+    guarantee = "none: at most so many bits a value leave, and nothing says which"
+    reversal = "nobody: what lies below a level is gone"
 
-    @property
-    def techniques(self) -> tuple[str, ...]:
-        """Digits are cut off."""
-        return ("truncation",)
+    bits: int = Field(default=8, ge=1, le=16, description="bits a value")
 
-    @property
-    def guarantee(self) -> str:
-        """None."""
-        return "none: at most so many bits a value leave, and nothing says which"
+    def apply(self, value: np.ndarray, key: Key) -> np.ndarray:
+        if not len(value):
+            return value
+        low, high = value.min(axis=(0, 2, 3), keepdims=True), value.max(axis=(0, 2, 3), keepdims=True)
+        step = np.maximum(high - low, 1e-12) / (2**self.bits - 1)
+        return np.asarray(low + np.round((value - low) / step) * step, np.float32)
 
-    def apply(self, codes: np.ndarray, key: Key, names: tuple[str | int, ...]) -> np.ndarray:
-        """See `Protection`."""
-        if not len(codes):
-            return codes
-        low, high = codes.min(axis=(0, 2, 3), keepdims=True), codes.max(axis=(0, 2, 3), keepdims=True)
-        step = np.maximum(high - low, 1e-12) / (2**self.parameters.bits - 1)
-        return np.asarray(low + np.round((codes - low) / step) * step, np.float32)
-
-    def history(self, code: tuple[int, ...]) -> str:
-        """Says the bits."""
-        return f"{self.parameters.bits} bits a value"
+    def history(self, shape: tuple[int, ...] = ()) -> str:
+        return f"{self.bits} bits a value"

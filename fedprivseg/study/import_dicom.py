@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from fedprivseg.governance.deidentify.operation import Secret
+from fedprivseg.governance.deidentify.secret import Secret
 from fedprivseg.governance.deidentify.tables_keyed import pseudonym
 from fedprivseg.governance.policy.levels import class_of
 from fedprivseg.imaging.dicom.conversion import Patient, import_patients

@@ -29,7 +29,7 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
     parameters = method.parameters.model_dump(mode="json")
     resolved = scenario.method.model_copy(update={"variant": method.variant, "parameters": parameters})
     protections = tuple(
-        config.model_copy(update={"parameters": resolve_protection(config).parameters.model_dump(mode="json")})
+        config.model_copy(update={"parameters": resolve_protection(config).model_dump(mode="json")})
         for config in scenario.protections
     )
     for site in scenario.sites:

@@ -23,7 +23,6 @@ from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.runfolder import KEY, RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.crypto.sealed_files import SealingKey
-from fedprivseg.governance.access.cedar_terms import HOUSE
 from fedprivseg.governance.ledger.identities import IDENTITIES, read_identities
 from fedprivseg.governance.lifecycle.response_plan import RESPONSE, default_plan
 from fedprivseg.governance.policy.agreement import read_agreement
@@ -98,8 +97,8 @@ def _write_papers(
     if policy is not None and not (home / POLICY).exists():
         write_text(home / POLICY, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
     for name, text in site.cedar.items():
-        (home / HOUSE).mkdir(exist_ok=True)
-        write_text(home / HOUSE / name, text)
+        SiteFolder(home).cedar.mkdir(exist_ok=True)
+        write_text(SiteFolder(home).cedar / name, text)
     sealed = policy is None or policy.at_rest == "encrypted"
     if sealed and not (home / SEALING_KEY).exists():
         SealingKey.create(home / SEALING_KEY, os.environ.get(PASSPHRASE))

@@ -18,10 +18,10 @@ import tomli_w
 
 from fedprivseg.core.files import write_text
 from fedprivseg.core.records import Subject
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.core.seeds import numpy_generator
-from fedprivseg.governance.access.record_index import ACCOUNTS, RECORDS, SELF, Account, Entry, written
+from fedprivseg.governance.access.record_index import SELF, Account, Entry, written
 from fedprivseg.governance.access.roles import Action, Granularity, Kinship, Title
-from fedprivseg.governance.access.staff import STAFF
 
 GROUPS = ("heart-failure", "rhythm")
 DEPARTMENT, UNDIVIDED = "cardiology", "radiology"
@@ -41,10 +41,11 @@ def people(home: Path, subjects: Sequence[Subject], data: str, special: Sequence
     """Write the staff, accounts and records of the hospital whose folder is `home`, as far as they are not there. data: the
     type of image that its patients have. special: pathologies that it treats as special diseases. today: the day on which the
     newest report was written."""
-    if not (home / STAFF).exists():
-        write_text(home / STAFF, tomli_w.dumps({"staff": list(_staff())}))
+    folder = SiteFolder(home)
+    if not folder.staff.exists():
+        write_text(folder.staff, tomli_w.dumps({"staff": list(_staff())}))
     chosen = sorted(subjects, key=lambda one: one.code)
-    if not (home / RECORDS).exists():
+    if not folder.records.exists():
         draw = numpy_generator(seed, home.name, "records")
         traits = {name: _chosen(draw, len(chosen), share) for name, share in TRAITS.items()}
         entries: list[Entry] = []
@@ -52,12 +53,12 @@ def people(home: Path, subjects: Sequence[Subject], data: str, special: Sequence
             has = frozenset(name for name, places in traits.items() if place in places)
             has |= {"special"} if one.pathology in special else frozenset()
             entries += _entries(one, data, has, today, draw)
-        write_text(home / RECORDS, written(entries))
-    if not (home / ACCOUNTS).exists():
+        write_text(folder.records, written(entries))
+    if not folder.accounts.exists():
         draw = numpy_generator(seed, home.name, "accounts")
         cared = _chosen(draw, len(chosen), GUARDED, least=2)
         accounts = [each for place, one in enumerate(chosen) for each in _accounts(one.code, place, cared, draw)]
-        write_text(home / ACCOUNTS, written(accounts))
+        write_text(folder.accounts, written(accounts))
 
 
 def _staff() -> Iterator[dict[str, Any]]:

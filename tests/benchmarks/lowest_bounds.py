@@ -55,7 +55,7 @@ SETTINGS = (
 CHECKS = {
     "imports": [
         "-c",
-        "import cedarpy, dcm2niix, dicomanonymizer, dp_accounting, monai, opacus, prov, pydicom, scipy, skimage, tenseal;"
+        "import cedarpy, dcm2niix, dicomanonymizer, dp_accounting, monai, opacus, prov, pydicom, scipy, skimage;"
         "import fedprivseg.study.report.report_page",
     ],
     "tests": [

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fakes import FakeFederation, FakeSite, blocks
+from protection_examples import example
 
-from fedprivseg.core.config import MethodConfig, ProtectionConfig
+from fedprivseg.core.config import MethodConfig
 from fedprivseg.core.expected import LONGEST, MOST_WEIGHT, Array, Expected
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, METRIC
 from fedprivseg.core.records import Grid, Order, Payload
@@ -121,7 +122,7 @@ def test_an_outline_has_the_arrays_of_the_net(net, norm):
 
 @pytest.mark.parametrize("kind", PROTECTIONS, ids=lambda kind: kind.name)
 def test_a_protection_declares_the_history_that_it_leaves(kind):
-    config = ProtectionConfig(name=kind.name, of=("image-code",))
+    config = example(kind.name)
     expected = Expected(IMAGE_CODE, "train", {"codes": Array("float16", (None, 6, 4, 4))}, ("float16",), views=1)
     codes = np.random.default_rng(0).standard_normal((2, 6, 4, 4)).astype(np.float16)
     done, history = Shield((config,), 0, "centre1").apply(IMAGE_CODE, codes, ("a", 0))
@@ -134,7 +135,7 @@ def test_a_protection_declares_the_history_that_it_leaves(kind):
 
 @pytest.mark.parametrize("kind", PROTECTIONS, ids=lambda kind: kind.name)
 def test_a_protection_may_change_neither_shape_nor_type(kind):
-    config = ProtectionConfig(name=kind.name, of=("image-code",))
+    config = example(kind.name)
     expected = Expected(IMAGE_CODE, "train", {"codes": Array("float16", (None, 6, 4, 4))}, views=1)
     history = protected((config,), expected).history
     for codes, rule in [(np.zeros((2, 6, 4, 5), np.float16), "shape"), (np.zeros((2, 6, 4, 4), np.float32), "dtype")]:

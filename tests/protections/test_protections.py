@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from protection_examples import example
 from scipy.stats import norm
 
 from fedprivseg.core.config import ProtectionConfig
 from fedprivseg.core.errors import ScenarioError
-from fedprivseg.core.kinds import MASK_CODE
+from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.protections import PROTECTIONS, Shield, resolve
 from fedprivseg.protections.noise import gaussian_epsilon
-from fedprivseg.protections.protection import Key
+from fedprivseg.protections.operation import SeedKey
 
-KEY = Key(0, ("centre1", "test"))
+KEY = SeedKey(0, ("centre1", "test"))
+
+
+def _of(*payload):
+    return replace(KEY, payload=payload)
 
 
 def _codes(count=5, channels=6, side=4, seed=0):
@@ -31,28 +38,33 @@ def _protection(name, **parameters):
 class TestContract:
     def test_shape_type_and_finite(self, kind):
         codes = _codes()
-        found = _protection(kind.name).apply(codes, KEY, ("a", 0))
+        found = resolve(example(kind.name)).apply(codes, _of("a", 0))
         assert found.shape == codes.shape
         assert found.dtype == np.float32
         assert np.isfinite(found).all()
 
     def test_the_same_payload_again_is_protected_the_same(self, kind):
-        first, again = (_protection(kind.name).apply(_codes(), KEY, ("a", 0)) for _ in range(2))
+        first, again = (resolve(example(kind.name)).apply(_codes(), _of("a", 0)) for _ in range(2))
         np.testing.assert_array_equal(first, again)
 
     def test_it_changes_something_and_says_so(self, kind):
-        protection, codes = _protection(kind.name), _codes()
-        assert (protection.apply(codes, KEY, ("a", 0)) != codes).any()
+        protection, codes = resolve(example(kind.name)), _codes()
+        assert (protection.apply(codes, _of("a", 0)) != codes).any()
         assert protection.history(codes.shape[1:])
-        assert protection.guarantee.split(":")[0] in ("formal", "computational", "none")
+
+    def test_a_payload_under_it_says_so_and_keeps_its_shape_and_type(self, kind):
+        shield, codes = Shield((example(kind.name),), 0, "centre1"), _codes().astype(np.float16)
+        found, history = shield.apply(IMAGE_CODE, codes, ("a", 0))
+        assert (found.shape, found.dtype) == (codes.shape, codes.dtype)
+        assert history == (resolve(example(kind.name)).history(codes.shape[1:]),)
 
     def test_no_slices_are_no_fault(self, kind):
-        assert _protection(kind.name).apply(_codes(0), KEY, ("a", 0)).shape == (0, 6, 4, 4)
+        assert resolve(example(kind.name)).apply(_codes(0), _of("a", 0)).shape == (0, 6, 4, 4)
 
     def test_what_it_was_given_stays(self, kind):
         codes = _codes()
         before = codes.copy()
-        _protection(kind.name).apply(codes, KEY, ("a", 0))
+        resolve(example(kind.name)).apply(codes, _of("a", 0))
         np.testing.assert_array_equal(codes, before)
 
 
@@ -60,7 +72,7 @@ class TestContract:
 @settings(max_examples=30, deadline=None)
 def test_so_many_bits_and_half_a_step_off_at_most(bits, seed):
     codes = _codes(seed=seed)
-    found = _protection("precision", bits=bits).apply(codes, KEY, ())
+    found = _protection("precision", bits=bits).apply(codes, KEY)
     for channel in range(codes.shape[1]):
         own = codes[:, channel]
         assert len(np.unique(found[:, channel])) <= 2**bits
@@ -70,8 +82,8 @@ def test_so_many_bits_and_half_a_step_off_at_most(bits, seed):
 
 def test_a_subset_is_the_same_in_every_slice_and_dropout_is_not():
     codes = _codes(count=40) + 10
-    subset = _protection("channels", keep=0.5, choice="subset").apply(codes, KEY, ("a", 0))
-    dropout = _protection("channels", keep=0.5, choice="dropout").apply(codes, KEY, ("a", 0))
+    subset = _protection("channels", keep=0.5, choice="subset").apply(codes, _of("a", 0))
+    dropout = _protection("channels", keep=0.5, choice="dropout").apply(codes, _of("a", 0))
     for found in (subset, dropout):
         assert ((found != 0).all(axis=(2, 3)).sum(axis=1) == 3).all()
     assert len(np.unique((subset != 0).all(axis=(2, 3)), axis=0)) == 1
@@ -80,10 +92,10 @@ def test_a_subset_is_the_same_in_every_slice_and_dropout_is_not():
 
 def test_noise_is_clipped_first_and_has_the_stated_deviation():
     codes = 100 * _codes(count=200, channels=8, side=8)
-    found = _protection("noise", clip=1.0, multiplier=0.5).apply(codes, KEY, ("a", 0))
+    found = _protection("noise", clip=1.0, multiplier=0.5).apply(codes, _of("a", 0))
     # Each code has root mean square 1 after clipping, so what is added has variance 0.25 on top of 1.
     assert np.sqrt(np.square(found).mean()) == pytest.approx(np.sqrt(1.25), rel=0.01)
-    other = _protection("noise").apply(codes, KEY, ("a", 1))
+    other = _protection("noise").apply(codes, _of("a", 1))
     assert (found != other).mean() > 0.99
 
 
@@ -106,11 +118,11 @@ def test_more_noise_is_less_epsilon():
 @pytest.mark.parametrize("mix", [False, True])
 def test_keys_turn_back_and_keep_distances(mix, cells):
     codes, protection = _codes(), _protection("keyed", mix=mix, cells=cells)
-    found = protection.apply(codes, KEY, ("a", 0))
+    found = protection.apply(codes, _of("a", 0))
     np.testing.assert_allclose(protection.undo(found, KEY), codes, atol=1e-5)
     flat, kept = codes.reshape(len(codes), -1), found.reshape(len(codes), -1)
     np.testing.assert_allclose(kept @ kept.T, flat @ flat.T, rtol=1e-4, atol=1e-3)
-    other = protection.undo(found, Key(1, ("centre1", "test")))
+    other = protection.undo(found, SeedKey(1, ("centre1", "test")))
     assert not (mix or cells) or np.abs(other - codes).max() > 0.5
 
 

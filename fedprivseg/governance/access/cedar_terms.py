@@ -1,4 +1,4 @@
-"""A request in the terms of the Cedar schema: its entities and its context, built anew for every decision."""
+"""A request in the terms of the Cedar schema: its entities and its context, built again for every decision."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from fedprivseg.governance.access.roles import Context, Guardian, Patient, Project, Record, Request, Staff, upwards
-
-HOUSE = "cedar"
-"""The folder of a site's own policy files, within the site's. It stands here, where no engine is loaded: a run writes the files
-of its simulated hospitals, and decides nothing by them."""
 
 
 def entities(request: Request) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""What can be asked for at a site, and by which persons: its index of records and the accounts of patients (annexes A.1, A.2).
+"""What can be asked for at a site, and by which persons: its record index and the accounts of patients (annexes A.1, A.2).
 
 Two files of the site, JSON Lines, one object a line: ``records.jsonl`` says of each part of a patient's data what the access
-rules ask about it, and ``accounts.jsonl`` who may query as a patient, a guardian or a child. Neither holds a record's content:
+rules ask about it, and ``accounts.jsonl`` who may query as a patient, a guardian or a child. Neither has a record's content:
 what is decided here is whether it is given out.
 """
 
@@ -30,9 +30,6 @@ from fedprivseg.governance.access.roles import (
     Staff,
 )
 
-RECORDS, ACCOUNTS = "records.jsonl", "accounts.jsonl"
-"""Files in a site's folder."""
-
 SELF = "self"
 
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS)]
@@ -51,8 +48,13 @@ _Key = TypeVar("_Key")
 
 
 class Entry(_Line):
-    """One part of one patient's data, as `roles.Record` has it. item: what it is, such as ``imaging-report``; a subject has
-    one of each. reported: the day of the report. doctors, treating, attending: ids of members of staff."""
+    """One part of one patient's data, as `roles.Record` has it.
+
+    Attributes:
+        item: what it is, such as ``imaging-report``; a subject has one of each.
+        reported: the day of the report.
+        doctors: ids of members of staff, like those in `treating` and `attending`.
+    """
 
     subject: _Id
     item: _Item
@@ -71,8 +73,11 @@ class Entry(_Line):
     deidentified: bool = False
 
     def record(self, staff: Mapping[str, Staff], today: date) -> Record:
-        """The same as policies see it on `today`. Who has left the staff is in charge of nothing. Raises RequestError if it was
-        reported after `today`."""
+        """The same as policies see it on `today`. Whoever has left the staff is in charge of nothing.
+
+        Raises:
+            RequestError: it was reported after `today`.
+        """
         return Record(
             id=f"{self.subject}/{self.item}",
             patient=self.subject,
@@ -93,10 +98,16 @@ class Entry(_Line):
 
 
 class Account(_Line):
-    """Who may query (A.2.1-a). kinship: ``self`` for the patient, who is then the one in `patients`. verified: whether the
-    identity was proved, by a number registered under the real name and a code. bound: whether the papers that tie a guardian
-    or child to the patient were checked. authorised: whether the patient authorised it. rights: operations that the site
-    gave (A.2.2-a). window_days: how many days back were approved beyond the three months of A.2.1-c; 0 for none."""
+    """Who may query (A.2.1-a).
+
+    Attributes:
+        kinship: ``self`` for the patient, who is then the one in `patients`.
+        verified: whether the identity was proved, by a number registered under the real name and a code.
+        bound: whether the documents that tie a guardian or child to the patient were checked.
+        authorised: whether the patient authorised it.
+        rights: operations that the site gave (A.2.2-a).
+        window_days: how many days back were approved beyond the three months of A.2.1-c; 0 for none.
+    """
 
     id: _Id
     kinship: Literal["self", "guardian", "child"]
@@ -152,8 +163,8 @@ def _by_key(path: Path, model: type[_Model], key: Callable[[_Model], _Key]) -> M
         except ValidationError as fault:
             places = sorted({".".join(map(str, each["loc"])) or "line" for each in fault.errors()})
             raise RequestError(
-                f"{path.name}: line {number} cannot be taken as it is ({', '.join(places)}); see `policy.holdings` for what "
-                "a line holds"
+                f"{path.name}: line {number} cannot be taken as it is ({', '.join(places)}); see {model.__name__} in "
+                f"{model.__module__} for what a line holds"
             ) from None
         if key(one) in found:
             raise RequestError(f"{path.name}: line {number} stands twice; take one of the two out")

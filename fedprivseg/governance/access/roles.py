@@ -70,8 +70,13 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Project:
-    """One approved request for access, as far as it went. sources: collections. level: the highest, 1 to 3. until: its end,
-    with a time zone; at that moment it has lapsed. Raises RequestError on values outside these."""
+    """One approved request for access, as far as it went. Raises RequestError on values outside these.
+
+    Attributes:
+        sources: collections.
+        level: the highest, 1 to 3.
+        until: its end, with a time zone; at that moment it has expired.
+    """
 
     id: str
     sources: frozenset[str]
@@ -91,9 +96,13 @@ class Project:
 
 @dataclass(frozen=True)
 class Staff:
-    """A member of staff in a role (A.1.2). groups: treatment groups of `department`. projects: what was approved for this
-    person. rights: which of save, copy, print, download the site gave. Raises RequestError on values that are too long or
-    too many."""
+    """A member of staff in a role (A.1.2). Raises RequestError on values that are too long or too many.
+
+    Attributes:
+        groups: treatment groups of `department`.
+        projects: what was approved for this person.
+        rights: which of save, copy, print, download the site gave.
+    """
 
     id: str
     title: Title
@@ -116,7 +125,12 @@ class Staff:
 
 @dataclass(frozen=True)
 class Patient:
-    """A patient with an account. verified: whether the identity was proved (A.2.1-a). rights: as in `Staff`."""
+    """A patient with an account.
+
+    Attributes:
+        verified: whether the identity was proved (A.2.1-a).
+        rights: as in `Staff`.
+    """
 
     id: str = field(repr=False)
     verified: bool = False
@@ -129,8 +143,12 @@ class Patient:
 
 @dataclass(frozen=True)
 class Guardian:
-    """Who asks in place of `patients`. bound: the papers that tie the account to them were checked. authorised: the patient
-    authorised it, which a child needs."""
+    """Who asks in place of `patients`.
+
+    Attributes:
+        bound: whether the documents that tie the account to them were checked.
+        authorised: whether the patient authorised it, which a child needs.
+    """
 
     id: str = field(repr=False)
     kinship: Kinship
@@ -150,10 +168,18 @@ Principal = Staff | Patient | Guardian
 
 @dataclass(frozen=True)
 class Record:
-    """A part of a patient's data. source: the collection it belongs to. level: 1 to 5 (5.5). doctors: who is in charge.
-    group: the treatment group of `department` in charge, empty if it has none. treating: ids of other staff who take part
-    in the treatment. attending: ids of those who attend in the sense of level 5. sensitive: a finding that is not shown to
-    patients (A.2.1-b). age_days: whole days since the report. Raises RequestError on values outside these."""
+    """A part of a patient's data. Raises RequestError on values outside these.
+
+    Attributes:
+        source: the collection it belongs to.
+        level: 1 to 5 (5.5).
+        age_days: whole days since the report.
+        doctors: who is in charge.
+        group: the treatment group of `department` in charge, empty if it has none.
+        treating: ids of other staff who take part in the treatment.
+        attending: ids of those who attend in the sense of level 5.
+        sensitive: a finding that is not shown to patients (A.2.1-b).
+    """
 
     id: str = field(repr=False)
     patient: str = field(repr=False)
@@ -188,10 +214,17 @@ class Record:
 class Context:
     """The circumstances of one request, as the site attests them; the defaults allow nothing.
 
-    asked: when that was, with a time zone. authenticated: when the person last proved who it is, None if never. encrypted,
-    integrity: whether the channel keeps data secret and shows changes. second_factor, controlled_place: for level 5.
-    notified: whether the notice was shown and confirmed. project: id of the project that this is for. window_asked,
-    window_approved: how many days back a patient asks to see, and how many were approved.
+    Attributes:
+        asked: when that was, with a time zone.
+        authenticated: when the person last proved who it is, None if never.
+        encrypted: whether the channel keeps data secret.
+        integrity: whether the channel shows changes.
+        second_factor: whether there was one, for level 5.
+        controlled_place: whether the person is at a workstation of the site, for level 5.
+        notified: whether the notice was shown and confirmed.
+        project: id of the project that this is for.
+        window_asked: how many days back a patient asks to see.
+        window_approved: how many days back were approved.
     """
 
     asked: datetime

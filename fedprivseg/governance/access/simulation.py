@@ -1,6 +1,6 @@
 """Thousands of drawn requests for a site's records, and what its policies say to them: who would get what, by which clause.
 
-A hospital that writes a policy, and whoever studies one, wants to see what it does before anybody is turned away. Requests are
+A hospital that writes a policy, and whoever studies one, wants to see what it does before anybody is refused. Requests are
 drawn from the site's own staff, accounts and records, and from circumstances in the shares of `Mixture`, which are ours and no
 count of any hospital: what a trial shows is how the policies divide such requests, not how many of them a hospital gets.
 
@@ -24,13 +24,15 @@ from typing import TypeVar, final
 import numpy as np
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.crypto.identity import SiteKey, canonical
-from fedprivseg.governance.access.authorizer import CedarAuthorizer, Policy, Ruling, site_authorizer
-from fedprivseg.governance.access.endpoint import KEY, LEDGER, STUDY
-from fedprivseg.governance.access.record_index import ACCOUNTS, RECORDS, Account, Entry, read_accounts, read_records
+from fedprivseg.governance.access.authorizer import CedarAuthorizer, Ruling, site_authorizer
+from fedprivseg.governance.access.cedar_files import Policy
+from fedprivseg.governance.access.endpoint import STUDY
+from fedprivseg.governance.access.record_index import Account, Entry, read_accounts, read_records
 from fedprivseg.governance.access.roles import Action, Context, Granularity, Project, Purpose, Request, Staff, Title
-from fedprivseg.governance.access.staff import STAFF, read_staff
+from fedprivseg.governance.access.staff import read_staff
 from fedprivseg.governance.ledger.ledger import Fact, Ledger, Line
 
 TRIAL = "simulation"
@@ -52,13 +54,24 @@ _Item = TypeVar("_Item")
 class Mixture:
     """The shares (0 to 1) of which requests are drawn.
 
-    persons: asked by patients, guardians and children. own: of these, for a patient of the account. in_charge: asked by staff
-    for a patient in whose treatment they take part, if there is such a patient. keeps: to save, copy, print or download.
-    studies: asked by doctors for research. freed: for studies, of de-identified data. approved, lapsed: with an approved
-    request that is in force, or that has ended. signed_in, sealed, fresh: with a person who proved who it is, on a channel
-    that encrypts and shows changes, attested just now. second_factor, controlled: for level 5. notified: after the notice.
-    longer: by persons, for a year instead of three months. strays, strict: for treatment or own care, of what was made for
-    studies, and of what is of level 5.
+    Attributes:
+        persons: asked by patients, guardians and children.
+        own: of these, for a patient of the account.
+        in_charge: asked by staff for a patient in whose treatment they take part, if there is such a patient.
+        keeps: to save, copy, print or download.
+        studies: asked by doctors for research.
+        deidentified: for studies, of de-identified data.
+        approved: for studies, with an approved request that is in force.
+        expired: for studies, with one whose term has ended.
+        signed_in: by a person who proved who it is.
+        encrypted: on a channel that encrypts and shows changes.
+        fresh: attested just now.
+        second_factor: with a second factor, for level 5.
+        controlled: from a controlled place, for level 5.
+        notified: after the notice.
+        longer: by persons, for a year instead of three months.
+        strays: for treatment or own care, of what was made for studies.
+        strict: for treatment or own care, of level 5.
     """
 
     persons: float = 0.3
@@ -66,11 +79,11 @@ class Mixture:
     in_charge: float = 0.6
     keeps: float = 0.25
     studies: float = 0.05
-    freed: float = 0.8
+    deidentified: float = 0.8
     approved: float = 0.7
-    lapsed: float = 0.15
+    expired: float = 0.15
     signed_in: float = 0.97
-    sealed: float = 0.97
+    encrypted: float = 0.97
     fresh: float = 0.98
     second_factor: float = 0.6
     controlled: float = 0.6
@@ -105,9 +118,18 @@ class Deciding:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of it. asked: (role, level) to (allowed, denied). cells, deciding: sorted. median_ms, p99_ms: wall time of a
-    decision. policies: how many there are. policy_set: their SHA-256, empty if they do not hold. decisions_sha256: of all
-    decisions in their order, the same for the same files, day, seed and policies."""
+    """What came of it.
+
+    Attributes:
+        asked: (role, level) to (allowed, denied).
+        cells: sorted.
+        deciding: sorted.
+        median_ms: wall time of a decision.
+        p99_ms: wall time of a decision, 99th percentile.
+        policies: how many there are.
+        policy_set: their SHA-256, empty if they do not hold.
+        decisions_sha256: of all decisions in their order, the same for the same files, day, seed and policies.
+    """
 
     requests: int
     seed: int
@@ -144,8 +166,17 @@ class Trial:
 def simulate(
     home: Path, requests: int, seed: int, *, now: datetime, today: date | None = None, mixture: Mixture | None = None
 ) -> Trial:
-    """Draw `requests` of the site whose folder is `home` and put them to its policies. now: the clock of all of them. today: as
-    in `inquiry.AccessEndpoint`. Raises RequestError if the site has no staff, accounts or records, or they cannot be read."""
+    """Draw requests of a site and put them to its policies.
+
+    Args:
+        home: the folder of the site.
+        requests: how many.
+        now: the clock of all of them.
+        today: the day to which records are old; that of `now` if None.
+
+    Raises:
+        RequestError: the site has no staff, accounts or records, or they cannot be read.
+    """
     if not 1 <= requests <= MOST_REQUESTS:
         raise RequestError(f"a trial draws from 1 to {MOST_REQUESTS} requests; given {requests}")
     authorizer = site_authorizer(home, clock=lambda: now, limit_s=LIMIT_S)
@@ -189,7 +220,8 @@ def simulate(
 
 def record(home: Path, trial: Trial) -> Line:
     """Write the trial's line into the site's ledger. Raises LedgerError if it cannot be written, RequestError without a key."""
-    return Ledger(home / LEDGER, SiteKey.load(home / KEY), home.name).append("access", trial.facts)
+    folder = SiteFolder(home)
+    return Ledger(folder.ledger, SiteKey.load(folder.key), folder.name).append("access", trial.facts)
 
 
 def _deciding(ruling: Ruling) -> Sequence[Policy]:
@@ -202,16 +234,21 @@ class _Crowd:
     """Who could ask for what at one site, and the generator that says who does."""
 
     def __init__(self, home: Path, now: datetime, today: date, mixture: Mixture, draw: np.random.Generator) -> None:
-        self._staff = read_staff(home / STAFF)
-        self._accounts = tuple(read_accounts(home / ACCOUNTS).values())
-        self._entries = tuple(read_records(home / RECORDS).values())
+        folder = SiteFolder(home)
+        self._staff = read_staff(folder.staff)
+        self._accounts = tuple(read_accounts(folder.accounts).values())
+        self._entries = tuple(read_records(folder.records).values())
         if not self._accounts or not self._entries:
             raise RequestError(f"the site {home.name} has no records or no accounts, so there is nothing to draw from")
         self._records = {id(entry): entry.record(self._staff, today) for entry in self._entries}
-        freed = tuple(entry for entry in self._entries if entry.deidentified)
+        deidentified = tuple(entry for entry in self._entries if entry.deidentified)
         named = tuple(entry for entry in self._entries if not entry.deidentified and entry.level < STRICT)
         strict = tuple(entry for entry in self._entries if entry.level == STRICT)
-        self._freed, self._named, self._strict = freed or self._entries, named or self._entries, strict or self._entries
+        self._deidentified, self._named, self._strict = (
+            deidentified or self._entries,
+            named or self._entries,
+            strict or self._entries,
+        )
         self._titles = tuple(sorted({person.title for person in self._staff.values()}))
         self._now, self.mixture, self._draw = now, mixture, draw
 
@@ -243,13 +280,13 @@ class _Crowd:
 
     def _cared(self) -> Sequence[Entry]:
         if self._likely(self.mixture.strays):
-            return self._freed
+            return self._deidentified
         return self._strict if self._likely(self.mixture.strict) else self._named
 
     def _study(self, person: Staff) -> Request:
-        entry = self._one(self._freed if self._likely(self.mixture.freed) else self._entries)
+        entry = self._one(self._deidentified if self._likely(self.mixture.deidentified) else self._entries)
         chance = float(self._draw.random())
-        approved = chance < self.mixture.approved + self.mixture.lapsed
+        approved = chance < self.mixture.approved + self.mixture.expired
         term = timedelta(days=1 if chance < self.mixture.approved else -1)
         level = 2 + int(self._draw.integers(2))
         sources = frozenset({entry.source})
@@ -260,13 +297,13 @@ class _Crowd:
 
     def _context(self, purpose: Purpose) -> Context:
         mixture, now = self.mixture, self._now
-        sealed = self._likely(mixture.sealed)
+        encrypted = self._likely(mixture.encrypted)
         return Context(
             asked=now if self._likely(mixture.fresh) else now - timedelta(hours=1),
             authenticated=now if self._likely(mixture.signed_in) else None,
             purpose=purpose,
-            encrypted=sealed,
-            integrity=sealed,
+            encrypted=encrypted,
+            integrity=encrypted,
             second_factor=self._likely(mixture.second_factor),
             controlled_place=self._likely(mixture.controlled),
             notified=self._likely(mixture.notified),

@@ -12,6 +12,7 @@ from pydantic import Field
 from fedprivseg.core.config import read_toml, validated
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.model import Frozen
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.governance.access.roles import Action, Staff, Title
 
 
@@ -28,18 +29,18 @@ class _StaffFile(Frozen):
     staff: tuple[_Member, ...] = Field(min_length=1)
 
 
-STAFF = "staff.toml"
-"""The file in a site's folder that names its staff."""
-
 OPENED = "opened"
-"""What a line of event ``access`` calls it when sealed files were opened for the hospital, by role and not by a policy."""
+"""What a line of event ``access`` calls it when encrypted files were opened for the hospital, by role and not by a policy."""
 
 
 def read_staff(path: Path) -> Mapping[str, Staff]:
-    """The members of staff by id. ``superior`` names somebody who stands above in the file, so that there is no circle;
-    ``rights`` are what the site lets this person do of save, copy, print and download (A.2.2-a).
+    """The members of staff by id.
 
-    Raises RequestError for a file that cannot be read, an id that stands twice, and a superior who does not stand above.
+    ``superior`` names somebody who stands above in the file, so that there is no circle; ``rights`` are what the site lets this
+    person do of save, copy, print and download (A.2.2-a).
+
+    Raises:
+        RequestError: the file cannot be read, an id stands twice, or a superior does not stand above.
     """
     found: dict[str, Staff] = {}
     for member in validated(_StaffFile, read_toml(path), path.name).staff:
@@ -59,19 +60,27 @@ def read_staff(path: Path) -> Mapping[str, Staff]:
 
 
 def data_manager(home: Path, who: str, act: str) -> str:
-    """The title of `who`, if they may `act` on what the site in the folder `home` holds sealed: a data manager of its staff
-    (5.4.2-d, 5.7-c). Empty for a site without staff, where whoever holds its key may. act: as in "open archives".
+    """The title of who may act on what a site keeps encrypted: a data manager of its staff (5.4.2-d, 5.7-c).
 
-    Raises RequestError that lists who may.
+    Args:
+        home: the folder of the site.
+        who: an id of its staff; empty for a site without staff, where whoever holds its key may, and has no title.
+        act: what is done, as in "open archives".
+
+    Raises:
+        RequestError: `who` may not; it lists who may.
     """
-    if not (home / STAFF).exists():
+    staff = SiteFolder(home).staff
+    if not staff.exists():
         if who:
-            raise RequestError(f"{home.name} has no {STAFF}, so nobody can be named with --as; who holds its key may.")
+            raise RequestError(
+                f"{home.name} has no {staff.name}, so nobody can be named with --as; who holds its key may."
+            )
         return ""
-    may = sorted(name for name, member in read_staff(home / STAFF).items() if member.title is Title.DATA_MANAGER)
+    may = sorted(name for name, member in read_staff(staff).items() if member.title is Title.DATA_MANAGER)
     if who not in may:
         raise RequestError(
-            f"to {act} at {home.name} takes a {Title.DATA_MANAGER} of its {STAFF}, named with --as; given {who!r}, allowed: "
-            f"{', '.join(may) or 'nobody'}"
+            f"to {act} at {home.name} takes a {Title.DATA_MANAGER} of its {staff.name}, named with --as; given {who!r}, "
+            f"allowed: {', '.join(may) or 'nobody'}"
         )
     return Title.DATA_MANAGER

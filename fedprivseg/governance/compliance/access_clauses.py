@@ -1,9 +1,9 @@
-"""How the clauses on access are judged: by what the sites' ledgers say of each decision, and by the files of requests.
+"""How the clauses on access are judged: by what the sites' ledgers say of each decision and of each request.
 
 A clause is kept if every decision that concerns it was granted by a policy of the package, or refused by one of these, by a
 site's own or by default, and if the line says what the clause is about; broken if one line does not, or says that something
 was granted that the policies do not grant. Where nobody asked, it does not apply. Trials count too: their line names every
-policy that decided. Lines are looked at again here, not by the policies, so that a desk with other rules would show.
+policy that decided. Lines are looked at again here, not by the policies, so that an endpoint with other rules would show.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Protocol
 
 from fedprivseg.core.errors import RequestError
-from fedprivseg.governance.access.authorizer import OWN, CedarAuthorizer, Policy
+from fedprivseg.governance.access.authorizer import CedarAuthorizer
+from fedprivseg.governance.access.cedar_files import OWN, Policy
 from fedprivseg.governance.access.endpoint import DECISION, NO_RECORD, UNKNOWN_PERSON
-from fedprivseg.governance.access.request_book import REQUESTS
-from fedprivseg.governance.access.requests import RequestFile, State
+from fedprivseg.governance.access.requests import State, events_of, is_request
 from fedprivseg.governance.access.roles import Title
 from fedprivseg.governance.access.simulation import KEEPS, TRIAL
 from fedprivseg.governance.access.staff import OPENED
@@ -46,8 +45,6 @@ class Site(Protocol):
 
     @property
     def name(self) -> str: ...  # noqa: D102
-    @property
-    def home(self) -> Path: ...  # noqa: D102
     @property
     def lines(self) -> tuple[Line, ...]: ...  # noqa: D102
     @property
@@ -78,10 +75,8 @@ def _shipped() -> Mapping[str, Policy]:
 
 
 def _judge(evidence: Evidence, rule: _Rule) -> Verdict:
-    unsound = [site.name for site in evidence.sites if site.fault]
-    if unsound:
-        why = f"The ledger of {', '.join(unsound)} does not hold, so what it says of access proves nothing."
-        return "broken", why, [], "Keep the files as evidence and compare them with a backup."
+    if unsound := _unsound(evidence):
+        return unsound
     decisions = [(site, line) for site, line in _lines(evidence, DECISION) if rule.of(line)]
     trials = [(site, line) for site, line in _lines(evidence, TRIAL) if _concerns(line, rule.trial)]
     faults = [(site, line, fault) for site, line in decisions if (fault := _unfounded(line) or rule.lacks(line))]
@@ -101,6 +96,14 @@ def _judge(evidence: Evidence, rule: _Rule) -> Verdict:
     return "kept", f"{counted}; each names its policy. {rule.kept}", where, ""
 
 
+def _unsound(evidence: Evidence) -> Verdict | None:
+    names = [site.name for site in evidence.sites if site.fault]
+    if not names:
+        return None
+    why = f"The ledger of {', '.join(names)} does not hold, so what it says of access proves nothing."
+    return "broken", why, [], "Keep the files as evidence and compare them with a backup."
+
+
 def _lines(evidence: Evidence, what: str) -> Iterator[tuple[Site, Line]]:
     for site in evidence.sites:
         yield from ((site, line) for line in site.lines if line.event == "access" and line.facts.get("what") == what)
@@ -108,11 +111,11 @@ def _lines(evidence: Evidence, what: str) -> Iterator[tuple[Site, Line]]:
 
 def _strange(evidence: Evidence) -> Iterator[tuple[Site, Line]]:
     """Lines of access that are no decision, no trial, no event of a request, and no opening by a role."""
-    known = (DECISION, TRIAL, *(state.value for state in State))
     for site in evidence.sites:
         for line in site.lines:
-            by_role = line.facts.get("what") == OPENED and line.facts.get("role") == Title.DATA_MANAGER
-            if line.event == "access" and line.facts.get("what") not in known and not by_role:
+            what = line.facts.get("what")
+            by_role = what == OPENED and line.facts.get("role") == Title.DATA_MANAGER
+            if line.event == "access" and what not in (DECISION, TRIAL) and not is_request(line) and not by_role:
                 yield site, line
 
 
@@ -182,7 +185,7 @@ def by_role_and_attribute(evidence: Evidence) -> Verdict:
         return f"grants without saying {', '.join(missing)}" if missing else None
 
     kept = (
-        "Roles, attributes of the record and circumstances are looked at anew for each; nothing is granted by default."
+        "Roles, attributes of the record and circumstances are looked at again for each; nothing is granted by default."
     )
     return _judge(evidence, _Rule(lambda line: True, "", lacks, kept))
 
@@ -275,22 +278,20 @@ def own_channel(evidence: Evidence) -> Verdict:
 
 def reviewed(evidence: Evidence) -> Verdict:
     """5.6.2-a: every request and review is in a signed ledger, and what was used for studies had been approved."""
+    if unsound := _unsound(evidence):
+        return unsound
     where, faults = [], []
     for site in evidence.sites:
-        told = [line for line in site.lines if line.event == "access" and "hash" in line.facts]
+        told = [line for line in site.lines if is_request(line)]
         studies = [
             line for line in site.lines if line.facts.get("what") == DECISION and _granted(line) and _for_study(line)
         ]
-        if not told and not studies and not (site.home / REQUESTS).exists():
-            continue
         where += [_at(site, line) for line in (*told, *studies)]
         try:
-            events = RequestFile(site.home / REQUESTS).events()
+            events = events_of(told)
         except RequestError as fault:
             faults.append(f"{site.name}: {fault}")
             continue
-        if [event.hash for event in events] != [line.facts["hash"] for line in told]:
-            faults.append(f"{site.name}: {REQUESTS} and the ledger do not tell the same events.")
         approved = {event.request for event in events if event.what == State.APPROVED}
         faults += [
             f"{site.name}: line {line.index} grants a study for which no request was approved."
@@ -298,12 +299,7 @@ def reviewed(evidence: Evidence) -> Verdict:
             if line.facts.get("project") not in approved
         ]
     if faults:
-        return (
-            "broken",
-            " ".join(faults[:3]),
-            where,
-            f"Put back a copy of {REQUESTS} that is whole, and find out what was used.",
-        )
+        return "broken", " ".join(faults[:3]), where, "Find out who wrote the line, and what was used."
     if not where:
         return "not applicable", "Nobody asked for a review; studies need one and are refused without.", [], ""
     why = (

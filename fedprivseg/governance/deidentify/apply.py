@@ -1,7 +1,7 @@
-"""One technique of clause 5.2 applied to one file of a hospital's own: a NIfTI picture, or a table of metadata as CSV.
+"""One technique of clause 5.2 applied to one file of a hospital's own: a NIfTI image, or a table of metadata as CSV.
 
-The operations are those of `policy.deidentify_images` and `policy.deidentify_records`; a technique and its parameters
-choose one of them. What a key undoes is undone by the same technique, parameters and key file.
+A technique and its parameters choose one of the operations. What a key undoes is undone by the same technique, parameters and
+key file.
 """
 
 from __future__ import annotations
@@ -13,35 +13,37 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
+from fedprivseg.core.config import validated
 from fedprivseg.core.errors import DataError, FolderError, RequestError
 from fedprivseg.core.files import write_durably
-from fedprivseg.governance.deidentify import counts, images
-from fedprivseg.governance.deidentify import images_keyed as keyed_images
-from fedprivseg.governance.deidentify import tables as records
-from fedprivseg.governance.deidentify import tables_keyed as keyed_records
-from fedprivseg.governance.deidentify.encryption import KEY_BYTES, CipherKey, Encryption
-from fedprivseg.governance.deidentify.metadata import Record
-from fedprivseg.governance.deidentify.operation import Operation, Secret
-from fedprivseg.governance.policy.technique_table import Technique, cipher
+from fedprivseg.core.techniques import Technique
+from fedprivseg.governance.deidentify import counts, images, tables, tables_keyed
+from fedprivseg.governance.deidentify.encryption import Encryption
+from fedprivseg.governance.deidentify.metadata import Table
+from fedprivseg.governance.deidentify.secret import Secret, Unkeyed
+from fedprivseg.governance.policy.technique_table import cipher
 from fedprivseg.imaging.geometry import moved
+from fedprivseg.protections import blocks, boxes, intensities, precision
+from fedprivseg.protections.operation import ArrayOperation, Key, Operation
 
-PICTURES: tuple[type[Operation], ...] = (
-    *(images.Occlusion, images.Masking, images.NullInsertion, images.Generalisation, images.Crop, images.Clipping),
-    *(images.Bits, images.Perturbation, images.NumericTransform, images.Randomisation, images.Statistics),
-    *(keyed_images.Rearrangement, keyed_images.Permutation, keyed_images.DataTransformation),
+IMAGES: tuple[type[ArrayOperation] | type[images.Statistics], ...] = (
+    *(boxes.Occlusion, boxes.Masking, boxes.NullInsertion, images.Generalisation, images.Crop, images.Statistics),
+    *(intensities.Clipping, precision.Precision, intensities.Perturbation, intensities.NumericTransform),
+    *(intensities.Randomisation, blocks.Rearrangement, blocks.Permutation, blocks.DataTransformation),
 )
-TABLES: tuple[type[Operation], ...] = (
-    *(records.AgeBand, records.Year, records.Postcode, records.Truncation, records.Masking, records.NullInsertion),
-    *(records.NumericTransform, keyed_records.Substitution, keyed_records.DateShift, keyed_records.Permutation),
-    *(keyed_records.Rearrangement, counts.Statistics),
+TABLES: tuple[type[tables.TableOperation] | type[counts.Statistics], ...] = (
+    *(tables.AgeBand, tables.Year, tables.Postcode, tables.Truncation, tables.Masking, tables.NullInsertion),
+    *(tables.NumericTransform, tables_keyed.Substitution, tables_keyed.DateShift, tables_keyed.Permutation),
+    *(tables_keyed.Rearrangement, counts.Statistics),
 )
-_NUMBERS = (records.AgeBand, records.NumericTransform)
+_NUMBERS = (tables.AgeBand, tables.NumericTransform)
+_Kind = TypeVar("_Kind", bound=Operation[Any, Any])
 
 
 def deidentify(
@@ -54,30 +56,46 @@ def deidentify(
     cipher_name: str = "AES",
     undo: bool = False,
 ) -> str:
-    """Write what `technique` makes of `source` to the new file `target`; returns the line of history.
+    """Write what a technique makes of a file to a new one.
 
-    parameters: those of the operation, by name; they choose among the operations of a technique. key: the key file of keyed
-    techniques; drawn if it is not there. cipher_name: of symmetric encryption. undo: take back what the same call did before.
-    Raises RequestError if anything does not fit, DataError for a file that cannot be read, FolderError if `target` exists or
-    cannot be written.
+    Args:
+        source: the file that is read.
+        target: the file that is made.
+        technique: of Table 2.
+        parameters: those of the operation, by name; they choose among the operations of a technique.
+        key: the key file of keyed techniques; drawn if it is not there.
+        cipher_name: of symmetric encryption.
+        undo: take back what the same call did before.
+
+    Returns:
+        The line of history.
+
+    Raises:
+        RequestError: anything does not fit.
+        DataError: the file cannot be read.
+        FolderError: `target` exists or cannot be written.
     """
     if target.exists() or target.is_symlink():
         raise FolderError(f"the file {target.name!r} exists already; nothing is changed in place. Name a new one.")
     drawn = key is not None and not undo and not key.exists()
     secret = Secret.create() if drawn else None if key is None else Secret.load(key)
+    # Keyed operations draw from the secret, so that it undoes them; noise comes from the operating system.
+    at_hand: Key = (
+        Unkeyed(technique) if secret is None else dataclasses.replace(secret, names=("deidentify", technique.value))
+    )
     if technique == Technique.HOMOMORPHIC_ENCRYPTION:
         raise RequestError(
-            "homomorphic encryption is for numbers that somebody computes on, by a program (policy.deidentify_homomorphic); "
-            "nothing reads a file in it. For a file take symmetric encryption."
+            "homomorphic encryption is for numbers that somebody computes on; nothing reads a file in it. For a file take "
+            "symmetric encryption."
         )
     if technique == Technique.SYMMETRIC_ENCRYPTION:
-        body, history = _encrypted(_read(source), cipher_name, secret, undo)
+        body, history = _done(Encryption(cipher=cipher(cipher_name)), _read(source), at_hand, undo)
     elif source.name.endswith((".nii", ".nii.gz")):
-        body, history = _picture(source, target, technique, parameters, secret, undo)
+        body, history = _image(source, target, choose(IMAGES, technique, parameters), at_hand, undo)
     elif source.suffix == ".csv":
-        body, history = _table(source, target, technique, parameters, secret, undo)
+        body, history = _table(source, target, choose(TABLES, technique, parameters), at_hand, undo)
     else:
-        raise RequestError(f"{source.name!r} is neither a picture (.nii, .nii.gz) nor a table (.csv).")
+        raise RequestError(f"{source.name!r} is neither an image (.nii, .nii.gz) nor a table (.csv).")
     if drawn and key is not None and secret is not None:
         secret.keep(key)  # before the file that only it opens
     try:
@@ -89,64 +107,39 @@ def deidentify(
     return history
 
 
-def choose(
-    operations: Sequence[type[Operation]], technique: Technique, parameters: Mapping[str, Any], secret: Secret | None
-) -> Operation:
+def choose(operations: Sequence[type[_Kind]], technique: Technique, parameters: Mapping[str, Any]) -> _Kind:
     """The one of `operations` that is `technique` and takes `parameters`. Raises RequestError that tells what each takes."""
-    candidates = [kind for kind in operations if kind.technique == technique]
+    candidates = [kind for kind in operations if technique in _techniques(kind)]
     if not candidates:
-        known = ", ".join(sorted({kind.technique.value for kind in operations}))
+        known = ", ".join(sorted({name for kind in operations for name in _techniques(kind)}))
         raise RequestError(f"{technique} is not for such a file; what is: {known}.")
-    fitting = []
-    for kind in candidates:
-        needed, allowed = _parameters(kind)
-        if needed <= set(parameters) <= allowed:
-            fitting.append(kind)
-    if len(fitting) != 1:
-        takes = "; ".join(
-            f"{kind.__name__}: {', '.join(sorted(_parameters(kind)[1])) or 'none'}" for kind in candidates
-        )
+    fitting = [kind for kind in candidates if _fits(kind, parameters)]
+    # Without a parameter only one that has no rival is meant.
+    if len(fitting) != 1 or (len(candidates) > 1 and not parameters):
+        takes = "; ".join(f"{kind.__name__}: {', '.join(sorted(kind.model_fields)) or 'none'}" for kind in candidates)
         given = ", ".join(sorted(parameters)) or "none"
         raise RequestError(
             f"the parameters of {technique} are given by --set; given: {given}; operations take {takes}."
         )
-    (kind,) = fitting
-    values = {name: _tupled(value) for name, value in parameters.items()}
-    if "secret" in {field.name for field in dataclasses.fields(kind)}:  # type: ignore[arg-type]
-        values["secret"] = _needed(secret, technique)
-    try:
-        return kind(**values)
-    except TypeError:
-        raise RequestError(
-            f"a parameter of {technique} is of the wrong type; see the text of {kind.__name__}."
-        ) from None
+    return validated(fitting[0], parameters, f"parameters of {technique}")
 
 
-def _parameters(kind: type[Operation]) -> tuple[set[str], set[str]]:
-    """(needed, allowed) names; the secret comes from the key file."""
-    fields = [field for field in dataclasses.fields(kind) if field.name != "secret"]  # type: ignore[arg-type]
-    return {field.name for field in fields if field.default is dataclasses.MISSING}, {field.name for field in fields}
+def _techniques(kind: type[Operation[Any, Any]]) -> tuple[Technique, ...]:
+    return kind.techniques  # type: ignore[return-value]  # what works on files is one technique, whatever its parameters
 
 
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(each) for each in value) if isinstance(value, list) else value
+def _fits(kind: type[Operation[Any, Any]], parameters: Mapping[str, Any]) -> bool:
+    needed = {name for name, field in kind.model_fields.items() if field.is_required()}
+    return needed <= set(parameters) <= set(kind.model_fields)
 
 
-def _needed(secret: Secret | None, technique: Technique) -> Secret:
-    if secret is None:
-        raise RequestError(f"{technique} works with a secret here; name its key file (32 bytes, mode 0600) by --key.")
-    return secret
-
-
-def _generator(operation: Operation, secret: Secret | None) -> np.random.Generator:
-    """Keyed operations draw from the key, so that it undoes them; noise comes from the operating system."""
-    if isinstance(operation, keyed_images.KeyedImageOperation | keyed_records.KeyedRecordOperation):
-        return _needed(secret, operation.technique).generator("deidentify", operation.technique.value)
-    return np.random.default_rng()
-
-
-def _irreversible(operation: Operation) -> RequestError:
-    return RequestError(f"{operation.technique} cannot be undone here: {operation.reversal}.")
+def _done(
+    operation: Operation[Any, Any], value: Any, key: Key, undo: bool, shape: tuple[int, ...] = ()
+) -> tuple[Any, str]:
+    """What comes of `value`, and the line of history."""
+    if undo:
+        return operation.undo(value, key), f"{' and '.join(operation.techniques)} undone"
+    return operation.apply(value, key), operation.history(shape)
 
 
 def _read(source: Path) -> bytes:
@@ -161,20 +154,9 @@ def _ends(target: Path, *endings: str) -> None:
         raise RequestError(f"the new file {target.name!r} must end in {' or '.join(endings)}.")
 
 
-def _encrypted(body: bytes, name: str, secret: Secret | None, undo: bool) -> tuple[bytes, str]:
-    chosen = cipher(name)
-    material = _needed(secret, Technique.SYMMETRIC_ENCRYPTION).digest("cipher", chosen.value)[: KEY_BYTES[chosen]]
-    encryption = Encryption(CipherKey(chosen, material))
-    if undo:
-        return encryption.undo(body, b""), f"{chosen} undone"
-    done = encryption.apply(body, b"")
-    return done.value, done.history
-
-
-def _picture(
-    source: Path, target: Path, technique: Technique, parameters: Mapping[str, Any], secret: Secret | None, undo: bool
+def _image(
+    source: Path, target: Path, operation: ArrayOperation | images.Statistics, key: Key, undo: bool
 ) -> tuple[bytes, str]:
-    operation = choose(PICTURES, technique, parameters, secret)
     try:
         image = nib.nifti1.Nifti1Image.from_filename(source)
         if image.get_data_dtype().kind not in "iuf":
@@ -186,32 +168,27 @@ def _picture(
         raise DataError(
             f"{source.name!r} is no readable NIfTI-1 image of integers or floats ({type(fault).__name__})."
         ) from None
-    if voxels.ndim not in (3, 4):
-        raise DataError(f"{source.name!r} has {voxels.ndim} axes; (X, Y, Z) and (X, Y, Z, T) are allowed.")
-    slices = np.ascontiguousarray(
-        voxels.transpose(*range(2, voxels.ndim), 0, 1)
-    )  # operations take rows and columns last
-    if isinstance(operation, images.Statistics):
+    if voxels.ndim not in (3, 4) or not voxels.size or not np.isfinite(voxels).all():
+        raise DataError(
+            f"{source.name!r} is of shape {voxels.shape}, or holds values that are no finite numbers; (X, Y, Z) and "
+            "(X, Y, Z, T) of at least one finite voxel are allowed."
+        )
+    # Operations take rows and columns last, and one channel a slice.
+    slices = voxels.transpose(*range(2, voxels.ndim), 0, 1)
+    value, history = _done(operation, slices.reshape(-1, 1, *slices.shape[-2:]), key, undo, (1, *slices.shape[-2:]))
+    if isinstance(value, images.Summary):
         _ends(target, ".json")
-        told = operation.apply(slices)
-        summary = {name: np.asarray(value).tolist() for name, value in vars(told.value).items()}
-        return json.dumps(summary, indent=1).encode(), told.history
+        told = {name: np.asarray(number).tolist() for name, number in vars(value).items()}
+        return json.dumps(told, indent=1).encode(), history
     _ends(target, ".nii", ".nii.gz")
-    assert isinstance(operation, images.ImageOperation)
-    if not undo:
-        done = operation.apply(slices, _generator(operation, secret))
-        value, history = done.value, done.history
-    elif isinstance(operation, keyed_images.KeyedImageOperation):
-        value, history = operation.undo(slices, _generator(operation, secret)), f"{technique} undone"
-    else:
-        raise _irreversible(operation)
+    value = value.reshape(*slices.shape[:-2], *value.shape[-2:])
     back = value.transpose(value.ndim - 2, value.ndim - 1, *range(value.ndim - 2))
     header.set_data_dtype(back.dtype)
     body = nib.nifti1.Nifti1Image(back, None, header).to_bytes()
     return (gzip.compress(body, 6, mtime=0) if target.suffix == ".gz" else body), history
 
 
-def _placed(operation: Operation) -> np.ndarray:
+def _placed(operation: ArrayOperation | images.Statistics) -> np.ndarray:
     """Where in the source the first pixel lies now, and how far the pixels are apart, (4, 4)."""
     change = np.eye(4)
     if isinstance(operation, images.Crop):
@@ -223,9 +200,8 @@ def _placed(operation: Operation) -> np.ndarray:
 
 
 def _table(
-    source: Path, target: Path, technique: Technique, parameters: Mapping[str, Any], secret: Secret | None, undo: bool
+    source: Path, target: Path, operation: tables.TableOperation | counts.Statistics, key: Key, undo: bool
 ) -> tuple[bytes, str]:
-    operation = choose(TABLES, technique, parameters, secret)
     try:
         rows = list(csv.DictReader(io.StringIO(_read(source).decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error):
@@ -233,27 +209,16 @@ def _table(
     if not rows or any(None in row or None in row.values() for row in rows):
         raise DataError(f"{source.name!r} has no rows, or a row that is longer or shorter than the first line.")
     number = operation.field if isinstance(operation, _NUMBERS) else None
-    table = [{name: _entry(text, name, name == number) for name, text in row.items()} for row in rows]
-    if isinstance(operation, counts.Statistics):
+    given: Table = tuple({name: _entry(text, name, name == number) for name, text in row.items()} for row in rows)
+    value, history = _done(operation, given, key, undo)
+    if isinstance(value, counts.Counts):
         _ends(target, ".json")
-        told = operation.apply(table)
-        return json.dumps(vars(told.value), indent=1, ensure_ascii=False).encode(), told.history
+        return json.dumps(vars(value), indent=1, ensure_ascii=False).encode(), history
     _ends(target, ".csv")
-    assert isinstance(operation, records.RecordOperation)
-    changed: Sequence[Record]
-    if not undo:
-        done = operation.apply(table, _generator(operation, secret))
-        changed, history = done.value, done.history
-    elif isinstance(operation, keyed_records.KeyedRecordOperation):
-        changed, history = operation.undo(table, _generator(operation, secret)), f"{technique} undone"
-    elif isinstance(operation, keyed_records.DateShift):
-        changed, history = operation.undo(table), f"{technique} undone"
-    else:
-        raise _irreversible(operation)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
-    writer.writerows({name: "" if entry is None else entry for name, entry in row.items()} for row in changed)
+    writer.writerows({name: "" if entry is None else entry for name, entry in row.items()} for row in value)
     return text.getvalue().encode(), history
 
 
@@ -265,4 +230,6 @@ def _entry(text: str, name: str, number: bool) -> str | float | None:
     try:
         return int(text) if text.lstrip("-").isdigit() else float(text)
     except ValueError:
-        raise DataError(f"the column {name!r} holds something that is no number; mend it, or leave it empty.") from None
+        raise DataError(
+            f"the column {name!r} holds something that is no number; correct it, or leave it empty."
+        ) from None

@@ -1,7 +1,7 @@
 """Counts in place of records, and how many records share what could tell a person: k-anonymity.
 
 Clause 5.2 of T/SCGS 313008-2024 advises statistics where utility and confidentiality are low. Tables are as in
-`deidentify_table`.
+`metadata`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
+
+from pydantic import Field
 
 from fedprivseg.core.errors import RequestError
-from fedprivseg.governance.deidentify.metadata import Entry, Record, listed, named, present
-from fedprivseg.governance.deidentify.operation import Done, Operation, whole
-from fedprivseg.governance.policy.technique_table import Technique
+from fedprivseg.core.techniques import Technique
+from fedprivseg.governance.deidentify.metadata import Entry, Record, Table, listed, present
+from fedprivseg.governance.deidentify.tables import Fields
+from fedprivseg.protections.operation import Key, Operation
 
-Key = tuple[tuple[str, Entry], ...]
+Group = tuple[tuple[str, Entry], ...]
 
 
 def k_anonymity(records: Sequence[Record], quasi_identifiers: tuple[str, ...]) -> int:
@@ -25,17 +28,22 @@ def k_anonymity(records: Sequence[Record], quasi_identifiers: tuple[str, ...]) -
     Values of different types differ (1 is not 1.0), so the answer is rather too small than too large. Raises RequestError
     without records or without quasi-identifiers, because any answer would then sound like a promise.
     """
-    named(quasi_identifiers)
-    if not records:
-        raise RequestError("no records were given; k-anonymity is a property of at least one.")
+    if not records or not quasi_identifiers:
+        raise RequestError("k-anonymity is a property of at least one record in at least one field; none was given.")
     return min(_groups(records, quasi_identifiers).values())
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Statistics in place of records. groups: the values of `fields` and how many records have them, none fewer than the `k`
-    asked for, in an order that tells nothing. complete: whether no group was left out. How many records were left out is not
-    told: that would give away the size of a single small group."""
+    """Statistics in place of records.
+
+    How many records were left out is not told: that would give away the size of a single small group.
+
+    Attributes:
+        groups: the values of `fields` and how many records have them, none fewer than the `k` asked for, in an order that tells
+            nothing.
+        complete: whether no group was left out.
+    """
 
     fields: tuple[str, ...]
     groups: tuple[tuple[tuple[Entry, ...], int], ...]
@@ -43,36 +51,33 @@ class Counts:
 
 
 @final
-@dataclass(frozen=True)
-class Statistics(Operation):
-    """Replaces records by the counts of what stands in `fields`; groups of fewer than `k` records are left out."""
+class Statistics(Operation[Table, Counts]):
+    """Replaces records by the counts of what stands in some fields; groups of fewer than `k` records are left out."""
 
-    fields: tuple[str, ...]
-    k: int = 5
-
-    technique = Technique.STATISTICS
+    name = "statistics"
+    techniques: ClassVar = (Technique.STATISTICS,)
     guarantee = (
         "none: every count is over at least k records, but two tables of nearly the same people differ by one person"
     )
     reversal = "nobody: which record had which value is gone"
 
-    def __post_init__(self) -> None:
-        named(self.fields)
-        whole(self.k, "k", 2)
+    fields: Fields
+    k: int = Field(default=5, ge=2, description="the smallest group that is told")
 
-    def apply(self, records: Sequence[Record]) -> Done[Counts]:
-        """The counts of `records`, and what was done. Raises RequestError if a field is missing."""
-        sizes = _groups(records, self.fields)
-        shown = sorted(((key, size) for key, size in sizes.items() if size >= self.k), key=repr)
-        groups = tuple((tuple(entry for _, entry in key), size) for key, size in shown)
-        counts = Counts(self.fields, groups, complete=len(shown) == len(sizes))
-        return Done(counts, f"{self.technique}: counts of {listed(self.fields)}, groups under {self.k} left out")
+    def apply(self, value: Table, key: Key) -> Counts:
+        sizes = _groups(value, self.fields)
+        shown = sorted(((group, size) for group, size in sizes.items() if size >= self.k), key=repr)
+        groups = tuple((tuple(entry for _, entry in group), size) for group, size in shown)
+        return Counts(self.fields, groups, complete=len(shown) == len(sizes))
+
+    def history(self, shape: tuple[int, ...] = ()) -> str:
+        return f"{Technique.STATISTICS}: counts of {listed(self.fields)}, groups under {self.k} left out"
 
 
-def _groups(records: Sequence[Record], fields: tuple[str, ...]) -> Counter[Key]:
+def _groups(records: Sequence[Record], fields: tuple[str, ...]) -> Counter[Group]:
     """How many records agree in `fields`. An entry is told apart by its type too; NaN agrees with NaN."""
     present(records, fields)
-    groups: Counter[Key] = Counter()
+    groups: Counter[Group] = Counter()
     for record in records:
         groups[tuple((type(entry).__name__, _comparable(entry)) for entry in (record[field] for field in fields))] += 1
     return groups

@@ -29,13 +29,13 @@ def changed(records: Sequence[Record], fields: tuple[str, ...], change: Callable
     lacks one of them."""
     present(records, fields)
 
-    def anew(record: Record) -> Record:
+    def renewed(record: Record) -> Record:
         entries = {field: record[field] for field in fields}
         return MappingProxyType(
             dict(record) | {field: None if entry is None else change(entry, field) for field, entry in entries.items()}
         )
 
-    return tuple(anew(record) for record in records)
+    return tuple(renewed(record) for record in records)
 
 
 def present(records: Sequence[Record], fields: tuple[str, ...]) -> None:
@@ -48,12 +48,6 @@ def present(records: Sequence[Record], fields: tuple[str, ...]) -> None:
                 f"{missing} of {len(records)} records have no field {field!r}; fields of all of them are: "
                 f"{listed(sorted(everywhere)) or 'none'}. Name the fields alike in every record."
             )
-
-
-def named(fields: object) -> None:
-    """Raises RequestError unless `fields` is a tuple of at least one name: a bare text would be read letter by letter."""
-    if not isinstance(fields, tuple) or not fields or not all(isinstance(field, str) for field in fields):
-        raise RequestError(f"fields is {fields!r}; a tuple of at least one field name is needed.")
 
 
 def as_text(entry: Known, field: str) -> str:

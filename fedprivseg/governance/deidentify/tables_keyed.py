@@ -1,21 +1,21 @@
-"""De-identification of metadata by a secret, clause 5.2 of T/SCGS 313008-2024: what the holder of the secret undoes.
+"""De-identification of tables by a secret, clause 5.2 of T/SCGS 313008-2024: what the holder of the secret undoes.
 
-Tables are as in `deidentify_table`. Pseudonyms and date offsets follow from the site's secret and the subject's own code, so
-that the same subject is treated alike in every table; orders come from a generator made from the secret.
+Pseudonyms and date offsets follow from the site's secret and the subject's own code, so that the same subject is treated alike
+in every table; orders are drawn from the secret.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
+from pydantic import Field
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.techniques import Technique
 from fedprivseg.governance.deidentify.metadata import (
     Entry,
     Known,
@@ -25,125 +25,108 @@ from fedprivseg.governance.deidentify.metadata import (
     as_day,
     changed,
     listed,
-    named,
     present,
 )
-from fedprivseg.governance.deidentify.operation import Done, Secret, whole
-from fedprivseg.governance.deidentify.tables import RecordOperation
-from fedprivseg.governance.policy.technique_table import Technique
+from fedprivseg.governance.deidentify.tables import FieldOperation, Fields, TableOperation
+from fedprivseg.protections.operation import Key
 
 PSEUDONYM_DIGITS = 16
 
 
-class KeyedRecordOperation(RecordOperation):
-    """An operation that the holder of its key undoes. The key is a generator made from a secret (`Secret.generator`)."""
-
-    @abstractmethod
-    def undo(self, records: Sequence[Record], generator: np.random.Generator) -> Table:
-        """What `apply` was given, if `generator` is in the state in which `apply` was given it."""
-
-
-def pseudonym(secret: Secret, code: str) -> str:
-    """The pseudonym of `code`: the first 16 hex digits of HMAC-SHA-256 with the site's secret.
+def pseudonym(key: Key, code: str) -> str:
+    """The pseudonym of `code`: the first 16 hex digits of its HMAC-SHA-256 with the site's secret.
 
     Who does not know the secret cannot try codes out. Two of a million codes share one with a chance of 3 in 100 million.
     """
-    return secret.digest("pseudonym", code).hex()[:PSEUDONYM_DIGITS]
+    return key.digest("pseudonym", code).hex()[:PSEUDONYM_DIGITS]
 
 
 @final
-@dataclass(frozen=True)
-class Substitution(RecordOperation):
+class Substitution(FieldOperation):
     """Codes become pseudonyms, the same code always the same one (`pseudonym`)."""
 
-    field: str
-    secret: Secret
-
-    technique = Technique.SUBSTITUTION
+    name = "substitution"
+    techniques: ClassVar = (Technique.SUBSTITUTION,)
     guarantee = "computational: without the secret a pseudonym tells only which records are of one subject"
     reversal = "key holder: by making the pseudonyms of all codes that may be meant"
 
-    def apply(self, records: Sequence[Record], generator: np.random.Generator) -> Done[Table]:
-        """See `RecordOperation`."""
-        replaced = changed(records, (self.field,), lambda entry, field: pseudonym(self.secret, as_code(entry, field)))
-        line = f"{self.technique} of {self.field} by {PSEUDONYM_DIGITS} hex digits of HMAC-SHA-256, keyed"
-        return Done(replaced, line)
+    def entry(self, entry: Known, field: str, key: Key) -> str:
+        return pseudonym(key, as_code(entry, field))
+
+    def history(self, shape: tuple[int, ...] = ()) -> str:
+        return f"{Technique.SUBSTITUTION} of {self.field} by {PSEUDONYM_DIGITS} hex digits of HMAC-SHA-256, keyed"
 
 
 @final
-@dataclass(frozen=True)
-class DateShift(RecordOperation):
+class DateShift(TableOperation):
     """All dates of one subject move by the same number of days, 1 to `days` to either side, so that intervals survive.
 
-    subject: the field that says whose record it is; the offset follows from it and the secret. Dates are ``YYYY-MM-DD`` or
-    ``YYYYMMDD`` and stay in their form. Apply it before the subject's code is replaced, or the offsets are other ones.
+    Dates are ``YYYY-MM-DD`` or ``YYYYMMDD`` and stay in their form. Apply it before the subject's code is replaced, or the
+    offsets are other ones.
     """
 
-    fields: tuple[str, ...]
-    subject: str
-    secret: Secret
-    days: int = 365
-
-    technique = Technique.RANDOM_PERTURBATION
+    name = "date-shift"
+    techniques: ClassVar = (Technique.RANDOM_PERTURBATION,)
     guarantee = "none: intervals between a subject's dates are told exactly; a known date gives the offset away"
     reversal = "key holder: exactly, with the subject's own code"
 
-    def __post_init__(self) -> None:
-        named(self.fields)
-        whole(self.days, "days", 1, 3650)
+    fields: Fields
+    subject: str = Field(
+        description="the field that says whose record it is; the offset follows from it and the secret"
+    )
+    days: int = Field(default=365, ge=1, le=3650, description="the most that dates move")
 
-    def apply(self, records: Sequence[Record], generator: np.random.Generator) -> Done[Table]:
-        """See `RecordOperation`. Raises RequestError for a record without a subject, or a date that leaves the calendar."""
-        line = f"{self.technique} of {listed(self.fields)} by up to {self.days} days, keyed by {self.subject}"
-        return Done(self._shifted(records, 1), line)
+    def apply(self, value: Table, key: Key) -> Table:
+        return self._shifted(value, key, 1)
 
-    def undo(self, records: Sequence[Record]) -> Table:
-        """The dates as they were, for records that still have the subject's own code."""
-        return self._shifted(records, -1)
+    def undo(self, value: Table, key: Key) -> Table:
+        return self._shifted(value, key, -1)
 
-    def _shifted(self, records: Sequence[Record], sign: int) -> Table:
+    def history(self, shape: tuple[int, ...] = ()) -> str:
+        keyed = f"keyed by {self.subject}"
+        return f"{Technique.RANDOM_PERTURBATION} of {listed(self.fields)} by up to {self.days} days, {keyed}"
+
+    def _shifted(self, records: Table, key: Key, sign: int) -> Table:
         present(records, (*self.fields, self.subject))
-        return tuple(self._shifted_one(record, sign) for record in records)
 
-    def _shifted_one(self, record: Record, sign: int) -> Record:
-        offset = timedelta(days=sign * self._offset(record[self.subject]))
-        return changed((record,), self.fields, lambda entry, field: _moved(entry, field, offset))[0]
+        def shifted(record: Record) -> Record:
+            offset = timedelta(days=sign * self._offset(record[self.subject], key))
+            return changed((record,), self.fields, lambda entry, field: _moved(entry, field, offset))[0]
 
-    def _offset(self, subject: Entry) -> int:
+        return tuple(shifted(record) for record in records)
+
+    def _offset(self, subject: Entry, key: Key) -> int:
         if subject is None:
             raise RequestError(
                 f"a record without {self.subject!r} has no offset for its dates; leave such records out."
             )
-        draw = int.from_bytes(self.secret.digest("date shift", as_code(subject, self.subject)), "big")
+        draw = int.from_bytes(key.digest("date shift", as_code(subject, self.subject)), "big")
         # 256 bits over fewer than 2**13 values: the bias of the remainder is below 2**-240. Never zero.
         place = draw % (2 * self.days) - self.days
         return place if place < 0 else place + 1
 
 
 @final
-@dataclass(frozen=True)
-class Permutation(KeyedRecordOperation):
-    """The values of `fields` change hands among the records, together, in a keyed order; the other fields stay."""
+class Permutation(TableOperation):
+    """The values of some fields change hands among the records, together, in a keyed order; the other fields stay."""
 
-    fields: tuple[str, ...]
-
-    technique = Technique.PERMUTATION
+    name = "permutation"
+    techniques: ClassVar = (Technique.PERMUTATION,)
     guarantee = "none: all values are told, and some may stay where they were"
     reversal = "key holder: exactly; and anybody as far as the other fields give the values away"
 
-    def __post_init__(self) -> None:
-        named(self.fields)
+    fields: Fields
 
-    def apply(self, records: Sequence[Record], generator: np.random.Generator) -> Done[Table]:
-        """See `RecordOperation`."""
-        moved = self._taken(records, generator.permutation(_several(records)))
-        return Done(moved, f"{self.technique} of {listed(self.fields)} among the records, keyed")
+    def apply(self, value: Table, key: Key) -> Table:
+        return self._taken(value, _order(value, key))
 
-    def undo(self, records: Sequence[Record], generator: np.random.Generator) -> Table:
-        """See `KeyedRecordOperation`."""
-        return self._taken(records, np.argsort(generator.permutation(_several(records))))
+    def undo(self, value: Table, key: Key) -> Table:
+        return self._taken(value, np.argsort(_order(value, key)))
 
-    def _taken(self, records: Sequence[Record], order: np.ndarray) -> Table:
+    def history(self, shape: tuple[int, ...] = ()) -> str:
+        return f"{Technique.PERMUTATION} of {listed(self.fields)} among the records, keyed"
+
+    def _taken(self, records: Table, order: np.ndarray) -> Table:
         present(records, self.fields)
         return tuple(
             MappingProxyType(dict(record) | {field: records[place][field] for field in self.fields})
@@ -152,33 +135,28 @@ class Permutation(KeyedRecordOperation):
 
 
 @final
-@dataclass(frozen=True)
-class Rearrangement(KeyedRecordOperation):
+class Rearrangement(TableOperation):
     """Whole records change places in a keyed order, so that a place in the table tells nothing."""
 
-    technique = Technique.REARRANGEMENT
+    name = "rearrangement"
+    techniques: ClassVar = (Technique.REARRANGEMENT,)
     guarantee = "none: all records are told"
     reversal = "key holder: exactly"
 
-    def apply(self, records: Sequence[Record], generator: np.random.Generator) -> Done[Table]:
-        """See `RecordOperation`."""
-        order = generator.permutation(_several(records)).tolist()
-        return Done(tuple(_copy(records[place]) for place in order), f"{self.technique} of the records, keyed")
+    def apply(self, value: Table, key: Key) -> Table:
+        return tuple(MappingProxyType(dict(value[place])) for place in _order(value, key).tolist())
 
-    def undo(self, records: Sequence[Record], generator: np.random.Generator) -> Table:
-        """See `KeyedRecordOperation`."""
-        order = np.argsort(generator.permutation(_several(records))).tolist()
-        return tuple(_copy(records[place]) for place in order)
+    def undo(self, value: Table, key: Key) -> Table:
+        return tuple(MappingProxyType(dict(value[place])) for place in np.argsort(_order(value, key)).tolist())
+
+    def history(self, shape: tuple[int, ...] = ()) -> str:
+        return f"{Technique.REARRANGEMENT} of the records, keyed"
 
 
-def _several(records: Sequence[Record]) -> int:
+def _order(records: Sequence[Record], key: Key) -> np.ndarray:
     if len(records) < 2:
         raise RequestError(f"{len(records)} records were given; at least two are needed for places to change.")
-    return len(records)
-
-
-def _copy(record: Record) -> Record:
-    return MappingProxyType(dict(record))
+    return key.fixed().permutation(len(records))
 
 
 def _moved(entry: Known, field: str, offset: timedelta) -> str:

@@ -65,8 +65,8 @@ def backup(
 ) -> Backup:
     """Write everything under `folder` to the new file `target`, sealed under `key` (clause 5.4.2-c).
 
-    leave_out: files and folders, relative to `folder`, that stay out. The key ring belongs here: a copy of it in a backup
-    would keep keys that are destroyed later. Contents and folders are kept, modes, times and owners are not. Nobody may
+    leave_out: files and folders, relative to `folder`, that stay out. The key file belongs here: a copy of it in a backup
+    would keep a key that is destroyed later. Contents and folders are kept, modes, times and owners are not. Nobody may
     write meanwhile: a file that changes is noticed, a set of files that changes is not. Raises RequestError for links and
     other things that are neither file nor folder, for a name in `leave_out` that does not exist, and if the disk cannot be
     used; ArchiveError if a file changes.

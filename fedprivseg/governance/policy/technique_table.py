@@ -18,30 +18,11 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.techniques import Technique
 
 CLAUSE = "5.2"
 
 Member = TypeVar("Member", bound=StrEnum)
-
-
-class Technique(StrEnum):
-    """The techniques of Table 2. The values stand in history lines and in reports."""
-
-    GENERALISATION = "generalisation"
-    RANDOM_PERTURBATION = "random perturbation"
-    REARRANGEMENT = "rearrangement"
-    PERMUTATION = "permutation"
-    MASKING = "masking"
-    SUBSTITUTION = "substitution"
-    NUMERIC_TRANSFORM = "numeric transform"
-    NULL_INSERTION = "null insertion"
-    TRUNCATION = "truncation"
-    STATISTICS = "statistics"
-    RANDOMISATION = "randomisation"
-    OCCLUSION = "occlusion"
-    DATA_TRANSFORMATION = "data transformation"
-    SYMMETRIC_ENCRYPTION = "symmetric encryption"
-    HOMOMORPHIC_ENCRYPTION = "homomorphic encryption"
 
 
 class Grade(StrEnum):

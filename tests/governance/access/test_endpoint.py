@@ -1,4 +1,4 @@
-"""The desk: a decision stands in the ledger before it is told, and whatever goes wrong is a refusal that says so."""
+"""The access endpoint: a decision stands in the ledger before it is told, and whatever goes wrong is a refusal that says so."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hospital import TODAY, entry, hold, hospital, know, own
 
 from fedprivseg.core.errors import RequestError
 from fedprivseg.crypto.identity import SiteKey
+from fedprivseg.governance.access.application import Application, Approval
 from fedprivseg.governance.access.endpoint import AccessEndpoint
-from fedprivseg.governance.access.request_book import open_requests
-from fedprivseg.governance.access.requests import Application, Approval, RequestFile
+from fedprivseg.governance.access.requests import Requests
 from fedprivseg.governance.access.roles import Action, Context, Granularity, Purpose
 from fedprivseg.governance.access.staff import read_staff
 from fedprivseg.governance.ledger import ledger
@@ -116,7 +116,7 @@ def test_a_ledger_that_cannot_be_written_denies(home, monkeypatch, way, who):
 
 
 @pytest.mark.parametrize("name", ["staff.toml", "records.jsonl", "accounts.jsonl"])
-def test_papers_that_cannot_be_read_deny_everything_and_say_so_in_the_ledger(home, name):
+def test_files_that_cannot_be_read_deny_everything_and_say_so_in_the_ledger(home, name):
     (home / name).write_text("{ not what it was")
     answers = [*desk(home).person("patient-001", "P00", "", Action.QUERY, OWN)]
     if name != "accounts.jsonl":  # of which staff have no need
@@ -129,7 +129,7 @@ def test_papers_that_cannot_be_read_deny_everything_and_say_so_in_the_ledger(hom
 
 
 @pytest.mark.parametrize("name", ["staff.toml", "records.jsonl", "accounts.jsonl"])
-def test_a_site_without_papers_has_no_desk(home, name):
+def test_a_site_without_these_files_has_no_endpoint(home, name):
     (home / name).unlink()
     with pytest.raises(RequestError, match=name.replace(".", r"\.")):
         desk(home)
@@ -189,10 +189,10 @@ def approved(home, days=10):
     )
     limits = ["access-control", "de-identification"]
     approval = Approval.model_validate_json(json.dumps({"days": days, "limits": limits, "range": span}))
-    file = open_requests(home)
+    requests = Requests(home)
     yesterday = NOW - timedelta(days=1)
-    file.submit(staff["researcher-1"], application, yesterday)
-    file.approve("request-1", staff["data-manager-1"], approval, "No wider than is needed.", yesterday)
+    requests.submit(staff["researcher-1"], application, yesterday)
+    requests.approve("request-1", staff["data-manager-1"], approval, "No wider than is needed.", yesterday)
 
 
 def trains(home, who="researcher-1"):
@@ -211,69 +211,58 @@ def test_a_researcher_trains_on_what_was_approved_for_her_and_nobody_else_does(h
     assert trains(home).decision.rule == "project.source"
 
 
-@pytest.mark.parametrize("cut", ["before the ledger", "before the file", "before the end"])
+FREED = {"level": 3, "deidentified": True, "granularity": "authorised", "source": "cine-mri"}
+
+
+@pytest.mark.parametrize("cut", ["before the line", "before the head"])
 def test_a_kill_while_an_event_is_recorded_closes_nothing_for_good(home, monkeypatch, cut):
-    """Whoever asks next finds file and ledger in agreement: the event counts if the ledger has it."""
-    freed = {"level": 3, "deidentified": True, "granularity": "authorised", "source": "cine-mri"}
-    hold(home, entry("P00", "study-images", **freed))
+    """The event counts if its line is in the ledger; whoever asks next is answered either way."""
+    hold(home, entry("P00", "study-images", **FREED))
     approved(home)
-    before = (home / "requests.jsonl").read_bytes()
 
     def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        place = {
-            "before the ledger": "fedprivseg.governance.access.request_book.Ledger.append",
-            "before the file": "fedprivseg.governance.access.requests._write",
-            "before the end": "pathlib.Path.unlink",
-        }
-        patch.setattr(place[cut], killed)
+        patch.setattr(ledger, "_write_line" if cut == "before the line" else "write_durably", killed)
         manager = read_staff(home / "staff.toml")["data-manager-1"]
         with pytest.raises(KeyboardInterrupt):
-            open_requests(home).revoke("request-1", manager, "The study has ended early.", NOW - timedelta(hours=1))
-    assert (home / "requests.jsonl.next").exists()
-    assert trains(home).allowed == (cut == "before the ledger")
+            Requests(home).revoke("request-1", manager, "The study has ended early.", NOW - timedelta(hours=1))
+    assert trains(home).allowed == (cut == "before the line")
     assert lines(home)[-1].facts["rule"] != "access.fault"
-    after = (home / "requests.jsonl").read_bytes()
-    assert not (home / "requests.jsonl.next").exists()
-    assert after.startswith(before)
-    assert after.count(b"\n") == (2 if cut == "before the ledger" else 3)
 
 
-def test_an_event_that_lies_beside_the_file_and_is_not_in_the_ledger_never_counts(home):
-    """Whoever can write the folder and has no key grants nothing with a note of their own."""
-    freed = {"level": 3, "deidentified": True, "granularity": "authorised", "source": "cine-mri"}
-    hold(home, entry("P00", "study-images", **freed))
+def test_an_approval_in_a_ledger_that_does_not_hold_counts_for_nothing(home):
+    """Changed, cut off or written by whoever has no key: no study, and nothing is recorded either."""
+    hold(home, entry("P00", "study-images", **FREED))
     approved(home)
-    both = (home / "requests.jsonl").read_bytes()
-    revoked = RequestFile(home / "requests.jsonl")
-    revoked.revoke("request-1", read_staff(home / "staff.toml")["data-manager-1"], "Forged: not on record.", NOW)
-    forged = (home / "requests.jsonl").read_bytes()[len(both) :]
-    (home / "requests.jsonl").write_bytes(both)
-    (home / "requests.jsonl.next").write_bytes(forged)
+    path = home / "ledger.jsonl"
+    whole = path.read_bytes()
+    first, asked, granted = whole.splitlines(keepends=True)
+    longer = granted.replace(b'"days":10', b'"days":90')
+    for damaged in (
+        first + asked,
+        first + granted,
+        first + asked + longer,
+        whole + granted,
+        whole.replace(b"cine", b"sine"),
+    ):
+        path.write_bytes(damaged)
+        assert not trains(home).allowed
+    path.write_bytes(whole)
     assert trains(home).allowed
-    assert (home / "requests.jsonl").read_bytes() == both
-    assert not (home / "requests.jsonl.next").exists()
 
 
-def test_an_approval_that_the_ledger_does_not_know_counts_for_nothing(home):
-    """Cut off, forged or rewritten: the requests must end with the event whose hash stands in the signed ledger."""
-    freed = {"level": 3, "deidentified": True, "granularity": "authorised", "source": "cine-mri"}
-    hold(home, entry("P00", "study-images", **freed))
+def test_a_request_that_cannot_be_grants_nothing_and_stops_no_doctor(home):
+    hold(home, entry("P00", "study-images", **FREED))
     approved(home)
-    whole = (home / "requests.jsonl").read_bytes()
-    (home / "requests.jsonl").write_bytes(whole.splitlines(keepends=True)[0])
-    assert trains(home).decision.rule == "access.fault"
-    assert "requests.jsonl does not end with the event" in lines(home)[-1].facts["reason"]
-    (home / "requests.jsonl").unlink()
-    assert trains(home).decision.rule == "access.fault"
-    (home / "requests.jsonl").write_bytes(whole.replace(b'"level":3', b'"level":2'))
-    assert trains(home).decision.rule == "access.fault"
-    (home / "requests.jsonl").write_bytes(whole)
-    assert trains(home).allowed
+    key = SiteKey.load(home / "vault/key.pem")
+    Ledger(home / "ledger.jsonl", key, home.name).append("access", {**lines(home)[-1].facts, "request": "request-2"})
+    ruling = trains(home)
+    assert ruling.decision.rule == "access.fault"
+    assert "there is no such request" in ruling.decision.reason
     doctor = desk(home).staff("attending-rhythm", "P00", "study-images", Action.VIEW, CARE).ruling
-    assert doctor.decision.rule != "access.fault"  # who treats does not need the file of requests
+    assert doctor.decision.rule != "access.fault"  # who treats needs no request
 
 
 # ---------------------------------------------------------------------------------------------- persons

@@ -68,7 +68,7 @@ def test_the_same_seed_decides_the_same_and_another_draws_others(home, trial):
     ("shares", "rule"),
     [
         ({"signed_in": 0.0}, "trust.unauthenticated"),
-        ({"sealed": 0.0}, "channel.encrypted"),
+        ({"encrypted": 0.0}, "channel.encrypted"),
         ({"fresh": 0.0}, "trust.stale"),
     ],
 )

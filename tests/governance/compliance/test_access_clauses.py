@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,8 +11,9 @@ import pytest
 from hospital import TODAY, entry, hold, hospital, know, own
 
 from fedprivseg.crypto.identity import SiteKey
+from fedprivseg.governance.access.application import Application, Approval
 from fedprivseg.governance.access.endpoint import AccessEndpoint
-from fedprivseg.governance.access.requests import Application, Approval, RequestFile
+from fedprivseg.governance.access.requests import Requests
 from fedprivseg.governance.access.roles import Action, Context, Purpose
 from fedprivseg.governance.access.simulation import record, simulate
 from fedprivseg.governance.access.staff import read_staff
@@ -199,42 +199,33 @@ def asked_for_review(home):
     said = {"title": "Right ventricles", "scenario": "A study of sites.", "logic": "Codes train a network."}
     said |= {"effect": "Nobody is named by it.", "days": 9, "range": span}
     limits = ["access-control", "de-identification"]
-    staff, file, then = read_staff(home / "staff.toml"), RequestFile(home / "requests.jsonl"), NOW - timedelta(days=1)
-    events = [
-        file.submit(staff["researcher-1"], Application.model_validate_json(json.dumps(said)), then),
-        file.approve(
-            "request-1",
-            staff["data-manager-1"],
-            Approval.model_validate_json(json.dumps({"days": 9, "limits": limits, "range": span})),
-            "No wider than is needed.",
-            then,
-        ),
-    ]
-    for event in events:
-        append(home, **event.facts)
+    approval = Approval.model_validate_json(json.dumps({"days": 9, "limits": limits, "range": span}))
+    staff, requests, then = read_staff(home / "staff.toml"), Requests(home), NOW - timedelta(days=1)
+    requests.submit(staff["researcher-1"], Application.model_validate_json(json.dumps(said)), then)
+    requests.approve("request-1", staff["data-manager-1"], approval, "No wider than is needed.", then)
 
 
-def test_requests_whose_review_is_on_record_keep_the_clause_until_the_file_tells_otherwise(home):
+def test_requests_whose_review_is_on_record_keep_the_clause_until_the_ledger_tells_otherwise(home):
     asked_for_review(home)
     assert states(home)["5.6.2-a"] == "kept"
     study = replace(CARE, purpose=Purpose.RESEARCH, project="request-1")
     assert desk(home).staff("researcher-1", "P00", "study-images", Action.TRAIN, study).ruling.allowed
     assert states(home)["5.6.2-a"] == "kept"
-    path = home / "requests.jsonl"
-    whole = path.read_bytes()
-    for damaged in (whole.replace(b"No wider", b"No finer"), whole.splitlines(keepends=True)[0], whole[:-1], b""):
-        path.write_bytes(damaged)
-        state, _, _, mend = judged(home)["5.6.2-a"]
-        assert state == "broken"
-        assert mend
-    path.unlink()
-    assert states(home)["5.6.2-a"] == "broken"
-    path.write_bytes(whole)
+    line = next(line for line in ledger.read(home / "ledger.jsonl") if line.facts.get("what") == "approved")
+    append(home, **{**line.facts, "request": "request-2"})
+    state, why, _, mend = judged(home)["5.6.2-a"]
+    assert (state, bool(mend)) == ("broken", True)
+    assert "there is no such request" in why
+
+
+def test_requests_that_an_earlier_release_recorded_are_read(home):
+    """Its lines name a hash of the same event in a file beside the ledger, and not what the applicant stated."""
+    asked_for_review(home)
+    told = [line for line in ledger.read(home / "ledger.jsonl") if line.event == "access"]
+    stated = ("study", "scenario", "logic", "effect", "members")
+    for path in home.glob("ledger.jsonl*"):
+        path.unlink()
+    for line in told:
+        append(home, **{name: fact for name, fact in line.facts.items() if name not in stated}, hash="0" * 64)
     assert states(home)["5.6.2-a"] == "kept"
-
-
-def test_a_request_that_the_ledger_does_not_know_breaks_the_clause(home, tmp_path):
-    other = hospital(tmp_path / "other")
-    asked_for_review(other)
-    shutil.copy(other / "requests.jsonl", home / "requests.jsonl")
-    assert states(home)["5.6.2-a"] == "broken"
+    assert Requests(home).projects("researcher-1", NOW)

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from fedprivseg.cli import app
 from fedprivseg.core.errors import RequestError
-from fedprivseg.governance.deidentify.apply import PICTURES, TABLES
-from fedprivseg.governance.policy.technique_table import Technique
+from fedprivseg.core.techniques import Technique
+from fedprivseg.governance.deidentify.apply import IMAGES, TABLES
 from fedprivseg.imaging.scrub import findings
 
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 3, 0, 5], [0, 0, 8, 1], [0, 0, 0, 1]])
@@ -69,7 +69,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_technique_of_the_table_has_an_operation_for_some_file():
-    here = {kind.technique for kind in (*PICTURES, *TABLES)} | {Technique.SYMMETRIC_ENCRYPTION}
+    here = {name for kind in (*IMAGES, *TABLES) for name in kind.techniques} | {Technique.SYMMETRIC_ENCRYPTION}
     assert set(Technique) - here == {Technique.HOMOMORPHIC_ENCRYPTION}
 
 
@@ -221,9 +221,9 @@ def test_a_file_is_encrypted_and_opened_again(place, cipher):
         (("in.csv", "out", "symmetric encryption"), "name its key file"),
         (("in.csv", "out", "homomorphic encryption"), "nothing reads a file in it"),
         (("in.csv", "out.csv", "occlusion"), "is not for such a file; what is: generalisation"),
-        (("in.nii.gz", "out.nii", "truncation"), "operations take Crop: columns, rows; Clipping: high, low; Bits: bits"),
+        (("in.nii.gz", "out.nii", "truncation"), "take Crop: columns, rows; Clipping: high, low; Precision: bits"),
         (("in.nii.gz", "out.nii", "truncation", "--set", "bitz=3"), "given: bitz"),
-        (("in.nii.gz", "out.nii", "truncation", "--set", "rows=3", "--set", "columns=4"), "of the wrong type"),
+        (("in.nii.gz", "out.nii", "truncation", "--set", "rows=3", "--set", "columns=4"), "rows: Input should be a valid tuple"),
         (("in.nii.gz", "out.csv", "truncation", "--set", "bits=3"), "must end in .nii or .nii.gz"),
         (("in.nii.gz", "out.nii", "truncation", "--set", "bits=3", "--undo"), "cannot be undone here"),
         (("in.nii.gz", "out.nii", "permutation", "--set", "block=4"), "name its key file"),
@@ -231,7 +231,7 @@ def test_a_file_is_encrypted_and_opened_again(place, cipher):
         (("in.csv", "out.csv", "numeric transform", "--set", "field=name", "--set", "gain=2", "--set", "offset=1"),
          "the column 'name' holds something that is no number"),
         (("gone.nii", "out.nii", "truncation", "--set", "bits=3"), "no readable NIfTI"),
-        (("key", "out.nii", "truncation", "--set", "bits=3"), "neither a picture"),
+        (("key", "out.nii", "truncation", "--set", "bits=3"), "neither an image"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_what_would_and_leaves_nothing(place, words, said):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from conftest import ROOT
+from protection_examples import example
 
-from fedprivseg.core.config import ProtectionConfig
 from fedprivseg.core.kinds import IMAGE_CODE, KINDS, MASK_CODE, MASKED_WEIGHTS, RAW, WEIGHTS
 from fedprivseg.governance.policy.technique_table import Technique
 from fedprivseg.protections import PROTECTIONS, resolve
@@ -19,7 +19,7 @@ def of(*settings):
 
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda each: each.name)
 def test_a_protection_speaks_the_words_of_the_table(protection):
-    names = resolve(ProtectionConfig(name=protection.name)).techniques
+    names = resolve(example(protection.name)).techniques
     assert names
     assert [Technique(name) for name in names] == list(names)
 

@@ -12,7 +12,7 @@ from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.access.roles import Staff, Title
-from fedprivseg.governance.access.staff import STAFF, read_staff
+from fedprivseg.governance.access.staff import read_staff
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Fact, Ledger, Line
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
@@ -70,6 +70,6 @@ def open_session(run: Path, site: str) -> DestructionSession:
     Ledger(home / "ledger.jsonl", key, site)  # takes up a ledger whose writer was killed, or begins it
     ledger.verify(home / "ledger.jsonl", public_hex=key.public_hex)
     station = SiteConfiguration.read(home / "station.json")
-    staff = dict(read_staff(home / STAFF))
+    staff = dict(read_staff(SiteFolder(home).staff))
     lines = tuple(ledger.read(home / "ledger.jsonl"))
     return DestructionSession(run.resolve(), site, home, scenario, station, key, staff, lines)

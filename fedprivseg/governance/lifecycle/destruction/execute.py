@@ -22,7 +22,6 @@ from pydantic import ValidationError
 from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.files import overwrite, sync_folder, write_durably
 from fedprivseg.core.lock import locked
-from fedprivseg.crypto.key_store import KeyFile
 from fedprivseg.crypto.sealed_files import HEADER_BYTES, SealError, SealingKey
 from fedprivseg.governance.lifecycle.destruction.certificates import (
     Begun,
@@ -98,11 +97,11 @@ def _carry_out(order: Order, means: Means, now: datetime, begun: Begun) -> Certi
 
 def _examine(order: Order, means: Means, now: datetime) -> Begun:
     """Look at everything that the order names. Raises RequestError if anything is not as the order says."""
-    keys = {name: [ring.key(name) for ring in means.rings if name in ring.names] for name in order.keys}
+    keys = {name: [file.key(name) for file in means.key_files if name in file.names] for name in order.keys}
     items: list[Item] = []
     for number, found in enumerate(keys.values(), start=1):
         if not found:
-            raise RequestError(f"key {number} of {len(keys)} is in none of the key rings given. Nothing was destroyed.")
+            raise RequestError(f"key {number} of {len(keys)} is in none of the key files given. Nothing was destroyed.")
         ids = " ".join(sorted({key.id for key in found}))
         items.append(_key_item(order.keys[number - 1], number, ids, means))
     inodes: list[int] = []
@@ -124,17 +123,11 @@ def _examine(order: Order, means: Means, now: datetime) -> Begun:
 
 
 def _key_item(name: str, number: int, ids: str, means: Means) -> Item:
-    """What the certificate says of a key; of a key file also its medium, where old blocks may hold the key."""
-    files = [ring for ring in means.rings if isinstance(ring, KeyFile) and name in ring.names]
-    rings = [ring for ring in means.rings if not isinstance(ring, KeyFile)]
-    ways = [f"{len(files)} key file{'s' * (len(files) > 1)} overwritten once with random bytes and removed"] * bool(
-        files
-    )
-    if rings:
-        had = sum(name in ring.names for ring in rings)
-        ways.append(f"taken out of {had} of {len(rings)} key rings, which were sealed anew without it")
+    """What the certificate says of a key, and of the medium of its files, where old blocks may hold it."""
+    files = [file for file in means.key_files if name in file.names]
+    how = f"{len(files)} key file{'s' * (len(files) > 1)} overwritten once with random bytes and removed"
     media = " ".join(sorted({medium_of(file.path).reason for file in files}))
-    return Item(what="key", number=number, id=ids, how="; ".join(ways), medium=media)
+    return Item(what="key", number=number, id=ids, how=how, medium=media)
 
 
 def _by_key(copy: Copy, order: Order) -> bool:
@@ -189,10 +182,10 @@ def _file_item(copy: Copy, order: Order, number: int) -> Item:
 def _act(order: Order, means: Means, begun: Begun) -> dict[str, str]:
     """Destroy, the keys first. What fails does not stop the rest. Returns what failed, by its number, and why."""
     failed: dict[str, str] = {}
-    for (number, name), ring in product(enumerate(order.keys, start=1), means.rings):
+    for (number, name), file in product(enumerate(order.keys, start=1), means.key_files):
         try:
-            if name in ring.names:
-                ring.destroy(name)
+            if name in file.names:
+                file.destroy(name)
         except SealError as fault:
             failed[f"key {number} of {len(order.keys)}"] = _why(fault)
     for number, (copy, inode) in enumerate(zip(order.copies, begun.inodes, strict=True), start=1):
@@ -238,13 +231,12 @@ def _check(order: Order, means: Means, begun: Begun) -> tuple[tuple[str, ...], t
         left += [label for label, copy in removed if os.path.lexists(copy.path)]
         checks.append(f"{len(removed)} of {len(removed)} paths lead to nothing.")
     if order.keys:
-        present = {name for ring in means.rings for name in ring.names}
+        present = {name for file in means.key_files for name in file.names}
         left += [f"key {number} of {len(order.keys)}" for number, name in enumerate(order.keys, 1) if name in present]
-        holders = "key files" if all(isinstance(ring, KeyFile) for ring in means.rings) else "key rings"
         checks.append(
-            f"{len(order.keys)} of {len(order.keys)} keys are absent from {len(means.rings)} {holders}, read anew."
+            f"{len(order.keys)} of {len(order.keys)} keys are absent from {len(means.key_files)} key files, read again."
         )
-        remaining = [ring.key(name) for ring in means.rings for name in ring.names]
+        remaining = [file.key(name) for file in means.key_files for name in file.names]
         for (label, copy), header in zip(copies, begun.headers, strict=True):
             headers = (bytes.fromhex(header), _header(copy.path) if copy.stays else b"")
             if _by_key(copy, order) and any(key.opens(copy.name, header) for key in remaining for header in headers):
@@ -264,16 +256,11 @@ def _check(order: Order, means: Means, begun: Begun) -> tuple[tuple[str, ...], t
 
 def _certificate(order: Order, means: Means, begun: Begun, checks: tuple[str, ...], now: datetime) -> Certificate:
     limits = []
-    if files := sum(isinstance(ring, KeyFile) for ring in means.rings):
-        limits.append(f"Copies of the key other than the {files} given here were not looked at.")
+    if means.key_files:
+        limits.append(f"Copies of the key other than the {len(means.key_files)} given here were not looked at.")
     if any(item.what == "key" and item.medium.endswith("proves nothing") for item in begun.items):
         limits.append(
             "For the key's file overwriting proves nothing: old blocks that hold the key may be left on its medium."
-        )
-    if order.keys and (rings := len(means.rings) - files):
-        limits.append(
-            f"Copies of the key ring other than the {rings} given here were not looked at. Old blocks of the rings' "
-            "files may be left on their media, sealed under the rings' own key."
         )
     files_found = [item for item in begun.items if item.what == "file"]
     loose = sum(

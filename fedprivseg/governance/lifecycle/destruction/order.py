@@ -21,7 +21,7 @@ from pydantic import Field
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.model import Frozen
 from fedprivseg.crypto.identity import SiteKey, canonical
-from fedprivseg.crypto.key_store import KeyHolder
+from fedprivseg.crypto.key_store import KeyFile
 from fedprivseg.governance.policy.levels import DataClass
 
 CLAUSES = ("5.8-a", "5.8-b", "5.8-c", "5.8-d", "5.8-e", "5.8-f")
@@ -136,8 +136,8 @@ class Order(Frozen):
 class Means:
     """What a site destroys with.
 
-    key: signs the certificate. records: the folder of records, which exists. approvers: who may approve. rings: every holder
-    of the keys: each copy of the key ring, or the key file. delete_shards: asks the server to delete shards, and returns the
+    key: signs the certificate. records: the folder of records, which exists. approvers: who may approve. key_files: every
+    copy of the keys. delete_shards: asks the server to delete shards, and returns the
     ids of those that it no longer has, which includes what it deleted for an earlier attempt. search: looks
     for files that still hold what has one of these SHA-256, and says so in sentences.
     """
@@ -146,7 +146,7 @@ class Means:
     key: SiteKey
     records: Path
     approvers: frozenset[str]
-    rings: tuple[KeyHolder, ...] = ()
+    key_files: tuple[KeyFile, ...] = ()
     delete_shards: Callable[[tuple[str, ...]], Collection[str]] | None = None
     search: Callable[[Collection[str]], tuple[str, ...]] | None = None
 
@@ -195,7 +195,7 @@ def _keys(order: Order, means: Means, today: date) -> str | None:
         return _READABLE
     if not order.keys:
         return "It names no key, and cryptographic erase is the destruction of keys."
-    return None if means.rings else "No key ring was given, so no key can be destroyed."
+    return None if means.key_files else "No key file was given, so no key can be destroyed."
 
 
 def _shards(order: Order, means: Means, today: date) -> str | None:

@@ -119,5 +119,5 @@ def means(custody: DestructionSession, stated: Order) -> Means:
 
     holder = KeyFile(custody.home / SEALING_KEY, _VAULT, os.environ.get(PASSPHRASE))
     approvers = frozenset(name for name, one in custody.staff.items() if one.title in APPROVES)
-    rings = (holder,) if stated.keys else ()
-    return Means(site, custody.key, custody.home, approvers, rings, delete, search)
+    files = (holder,) if stated.keys else ()
+    return Means(site, custody.key, custody.home, approvers, files, delete, search)

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.files import write_secret
 from fedprivseg.core.lock import locked
 from fedprivseg.crypto.identity import SiteKey, verify
 from fedprivseg.crypto.key_store import KeyFile
-from fedprivseg.crypto.keyring import KeyRing
 from fedprivseg.crypto.sealed_files import SealError, SealingKey
 from fedprivseg.governance.lifecycle.archive import archive
 from fedprivseg.governance.lifecycle.destruction import execute as module
@@ -34,10 +34,24 @@ from fedprivseg.governance.policy.levels import DataClass
 
 SITE = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
 OTHER = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes([1] * 32)))
-RING_KEY = SealingKey(bytes(range(32)))
 NOW = datetime(2026, 6, 1, 9, 0, tzinfo=UTC)
 LATER = datetime(2026, 6, 2, 9, 0, tzinfo=UTC)
 CONTENT = b"PATIENT-MARK" * 500
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The key files of a site, one a subject."""
+
+    files: tuple[KeyFile, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for file in self.files for name in file.names)
+
+    def key(self, name: str) -> SealingKey:
+        (found,) = [file.key(name) for file in self.files if file.name == name]
+        return found
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ class Site:
     """A site with two sealed files of one subject and one of another, and an approved order to destroy the first's."""
 
     folder: Path
-    ring: KeyRing
+    keys: Keys
     means: Means
     order: Order
 
@@ -55,14 +69,14 @@ class Site:
 
     def untouched(self) -> bool:
         """Whether everything can still be read."""
-        opened = [self.ring.key("subject-1").open(copy.name, copy.path.read_bytes()) for copy in self.order.copies]
-        return opened == [CONTENT] * len(opened) and not self.ring.destroyed
+        opened = [self.keys.key("subject-1").open(copy.name, copy.path.read_bytes()) for copy in self.order.copies]
+        return opened == [CONTENT] * len(opened) and self.keys.names == ("subject-1", "subject-2")
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    ring = KeyRing.create(tmp_path / "keys.ring", RING_KEY)
-    key, other = ring.add("subject-1"), ring.add("subject-2")
+    keys = Keys(tuple(KeyFile(tmp_path / f"{name}.key", name) for name in ("subject-1", "subject-2")))
+    key, other = (SealingKey.create(file.path) for file in keys.files)
     for name in ("vault", "backup", "records"):
         (tmp_path / name).mkdir()
     copies = []
@@ -83,8 +97,8 @@ def site(tmp_path: Path) -> Site:
         reason="consent was withdrawn",
         requested_by="data manager",
     ).approve("privacy board", date(2026, 5, 30))
-    means = Means("centre1", SITE, tmp_path / "records", frozenset({"privacy board", "director"}), (ring,))
-    return Site(tmp_path, ring, means, order)
+    means = Means("centre1", SITE, tmp_path / "records", frozenset({"privacy board", "director"}), keys.files)
+    return Site(tmp_path, keys, means, order)
 
 
 def plain(site: Site, method: Method, **change: Any) -> Order:
@@ -107,15 +121,14 @@ def records(site: Site) -> list[str]:
 
 def test_cryptographic_erase_makes_every_copy_unreadable_and_is_certified(site: Site) -> None:
     before = [path.read_bytes() for path in site.files]
-    key = site.ring.key("subject-1")
+    key = site.keys.key("subject-1")
     certificate = destroy(site.order, site.means, NOW)
     assert [path.exists() for path in site.files] == [False, False]
-    assert site.ring.names == ("subject-2",)
+    assert site.keys.names == ("subject-2",)
     for content in before:  # a copy that nobody knew of
-        for left in (RING_KEY, site.ring.key("subject-2")):
-            with pytest.raises(SealError):
-                left.open("image-1", content)
-    assert site.ring.key("subject-2").open("image-1", (site.folder / "vault" / "other.sealed").read_bytes()) == CONTENT
+        with pytest.raises(SealError):
+            site.keys.key("subject-2").open("image-1", content)
+    assert site.keys.key("subject-2").open("image-1", (site.folder / "vault" / "other.sealed").read_bytes()) == CONTENT
     assert certificate.verify(SITE.public_hex)
     assert not certificate.verify(OTHER.public_hex)
     assert verify(SITE.public_hex, certificate.signed_bytes(), bytes.fromhex(certificate.signature))
@@ -139,12 +152,12 @@ def test_cryptographic_erase_makes_every_copy_unreadable_and_is_certified(site: 
     assert (certificate.site, certificate.began, certificate.ended) == ("centre1", NOW, NOW)
     assert certificate.checks == (
         "2 of 2 paths lead to nothing.",
-        "1 of 1 keys are absent from 1 key rings, read anew.",
+        "1 of 1 keys are absent from 2 key files, read again.",
         "2 sealed copies open under none of the 1 keys that are left.",
     )
     assert certificate.derived == ("mapping-net of run 7",)
     assert any(
-        "Copies of the key ring other than the 1 given here were not looked at" in limit for limit in certificate.limits
+        "Copies of the key other than the 2 given here were not looked at" in limit for limit in certificate.limits
     )
     assert any("1 models made of the data stay" in limit for limit in certificate.limits)
 
@@ -165,16 +178,16 @@ def test_a_copy_that_stays_is_unreadable(site: Site) -> None:
     assert [path.exists() for path in site.files] == [False, True]
     assert certificate.items[2].how == "stays where it is, sealed under a key that is gone"
     assert certificate.checks[0] == "1 of 1 paths lead to nothing."
-    for name in site.ring.names:
+    for name in site.keys.names:
         with pytest.raises(SealError):
-            site.ring.key(name).open("image-2", site.files[1].read_bytes())
+            site.keys.key(name).open("image-2", site.files[1].read_bytes())
 
 
 def test_the_destruction_of_a_key_alone_is_enough_for_an_order(site: Site) -> None:
     certificate = destroy(site.order.model_copy(update={"copies": ()}), site.means, NOW)
     assert [item.what for item in certificate.items] == ["key"]
-    assert not site.ring.key("subject-2").opens("image-1", site.files[0].read_bytes())
-    assert site.ring.names == ("subject-2",)
+    assert not site.keys.key("subject-2").opens("image-1", site.files[0].read_bytes())
+    assert site.keys.names == ("subject-2",)
 
 
 def test_an_archive_is_a_sealed_file_like_any_other(site: Site) -> None:
@@ -186,19 +199,19 @@ def test_an_archive_is_a_sealed_file_like_any_other(site: Site) -> None:
         "made": NOW,
         "made_by": "x",
     }
-    archive({"a": site.files[0]}, path, site.ring.key("subject-1"), name="s-1", **words)  # type: ignore[arg-type]
+    archive({"a": site.files[0]}, path, site.keys.key("subject-1"), name="s-1", **words)  # type: ignore[arg-type]
     copy = Copy(path=path, name="fedprivseg archive 1: s-1")
     destroy(site.order.model_copy(update={"copies": (*site.order.copies, copy)}), site.means, NOW)
     assert not path.exists()
 
 
-def test_every_copy_of_the_ring_loses_the_key(site: Site) -> None:
-    kept = site.folder / "backup" / "keys.ring"
-    kept.write_bytes(site.ring.path.read_bytes())
-    copied = KeyRing(kept, RING_KEY)
-    certificate = destroy(site.order, replace(site.means, rings=(site.ring, copied)), NOW)
-    assert site.ring.names == copied.names == ("subject-2",)
-    assert certificate.items[0].how.startswith("taken out of 2 of 2 key rings")
+def test_every_copy_of_the_key_is_destroyed(site: Site) -> None:
+    kept = site.folder / "backup" / "subject-1.key"
+    write_secret(kept, site.keys.files[0].path.read_bytes())
+    copied = KeyFile(kept, "subject-1")
+    certificate = destroy(site.order, replace(site.means, key_files=(*site.keys.files, copied)), NOW)
+    assert (site.keys.names, copied.names) == (("subject-2",), ())
+    assert certificate.items[0].how == "2 key files overwritten once with random bytes and removed"
 
 
 @pytest.mark.parametrize(("method", "survives"), [(Method.OVERWRITING, False), (Method.DELETION, True)])
@@ -212,7 +225,7 @@ def test_overwriting_reaches_the_content_and_deletion_only_the_name(site: Site, 
     assert len(content) == len(CONTENT)
     assert [path.exists() for path in site.files] == [False, False]
     assert any("the content stays on the medium" in limit for limit in certificate.limits) == survives
-    assert site.ring.names == ("subject-1", "subject-2")
+    assert site.keys.names == ("subject-1", "subject-2")
 
 
 def test_the_certificate_says_where_overwriting_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +284,7 @@ def test_the_key_of_a_vault_goes_with_its_file_and_the_list_of_subjects_with_it(
     assert (certificate.items[0].what, certificate.items[0].id) == ("key", key.id)
     assert certificate.checks == (
         "2 of 2 paths lead to nothing.",
-        "1 of 1 keys are absent from 1 key files, read anew.",
+        "1 of 1 keys are absent from 1 key files, read again.",
         "1 sealed copies open under none of the 0 keys that are left.",
     )
     assert "Out of reach of this order: the backup of line 7" in certificate.limits
@@ -357,7 +370,7 @@ REFUSED: dict[str, tuple[str, Callable[[Site], tuple[Order, Means]]]] = {
         lambda site: (plain(site, Method.DELETION, data_class=DataClass.BIOMETRIC), site.means),
     ),
     "erase without a key": ("order.keys", lambda site: (site.order.model_copy(update={"keys": ()}), site.means)),
-    "erase without a ring": ("order.keys", lambda site: (site.order, replace(site.means, rings=()))),
+    "erase without a key file": ("order.keys", lambda site: (site.order, replace(site.means, key_files=()))),
     "keys for overwriting": (
         "order.keys",
         lambda site: (plain(site, Method.OVERWRITING, keys=("subject-1",)), site.means),
@@ -464,11 +477,11 @@ def pipe(site: Site) -> None:
         (lambda site: site.files[0].write_bytes(CONTENT), "file 1 of 2 is not sealed under a key of the order"),
         (lambda site: site.files[0].write_bytes(b""), "file 1 of 2 is not sealed under a key of the order"),
         (
-            lambda site: site.files[0].write_bytes(site.ring.key("subject-2").seal("image-1", CONTENT)),
+            lambda site: site.files[0].write_bytes(site.keys.key("subject-2").seal("image-1", CONTENT)),
             "file 1 of 2 is not sealed under a key of the order",
         ),
         (
-            lambda site: site.files[0].write_bytes(site.ring.key("subject-1").seal("image-9", CONTENT)),
+            lambda site: site.files[0].write_bytes(site.keys.key("subject-1").seal("image-9", CONTENT)),
             "file 1 of 2 is not sealed under a key of the order",
         ),
     ],
@@ -481,13 +494,13 @@ def test_what_is_not_as_the_order_says_stops_it_before_anything(
         destroy(site.order, site.means, NOW)
     assert "Nothing was destroyed" in str(caught.value)
     assert "PATIENT" not in str(caught.value)
-    assert site.ring.names == ("subject-1", "subject-2")
+    assert site.keys.names == ("subject-1", "subject-2")
     assert sum(path.exists() for path in site.files) >= 1
     assert records(site) == []
 
 
 def test_a_key_that_is_in_no_ring_stops_it(site: Site) -> None:
-    with pytest.raises(RequestError, match="key 2 of 2 is in none of the key rings"):
+    with pytest.raises(RequestError, match="key 2 of 2 is in none of the key files"):
         destroy(site.order.model_copy(update={"keys": ("subject-1", "subject-9")}), site.means, NOW)
     assert site.untouched()
 
@@ -540,7 +553,7 @@ def test_shards_that_stay_leave_no_certificate_until_they_are_gone(
     assert caught.value.left == left
     assert "patient" not in str(caught.value)
     assert records(site) == ["withdrawal-12.begun.json"]
-    assert site.ring.names == ("subject-2",)  # the rest of an approved order is done
+    assert site.keys.names == ("subject-2",)  # the rest of an approved order is done
     certificate = destroy(order, replace(means, delete_shards=lambda shards: shards), LATER)
     assert (certificate.began, certificate.ended) == (NOW, LATER)
 
@@ -551,7 +564,7 @@ def test_shards_that_stay_leave_no_certificate_until_they_are_gone(
 @pytest.mark.parametrize(
     ("target", "call", "left"),
     [
-        (Path, "unlink", ("file 1 of 2", "file 2 of 2")),
+        (Path, "unlink", ("key 1 of 1", "file 1 of 2", "file 2 of 2")),
         (module, "overwrite", ("file 1 of 2", "file 2 of 2")),
         (module, "sync_folder", ("file 1 of 2", "file 2 of 2")),
     ],
@@ -567,21 +580,22 @@ def test_what_could_not_be_destroyed_is_said_and_taken_up_again(
     assert caught.value.left == left
     assert "PATIENT" not in str(caught.value)
     assert records(site) == ["withdrawal-12.begun.json"]
-    assert site.ring.names == ("subject-2",)  # the keys come first: nothing is readable whatever is left
+    # The keys come first: nothing is readable whatever is left.
+    assert not any(site.keys.key(name).opens("image-1", bodies[0]) for name in site.keys.names)
     certificate = destroy(site.order, site.means, LATER)
     assert [path.exists() for path in site.files] == [False, False]
     assert [item.id for item in certificate.items[1:]] == [hashlib.sha256(body).hexdigest() for body in bodies]
     assert certificate.checks[2] == "2 sealed copies open under none of the 1 keys that are left."
 
 
-def test_a_ring_that_cannot_be_written_keeps_its_key_and_there_is_no_certificate(
+def test_a_key_file_that_cannot_be_written_stays_and_there_is_no_certificate(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unwritable(ring: KeyRing, name: str) -> str:
-        raise SealError("the key ring keys.ring could not be written (Read-only file system).")
+    def unwritable(file: KeyFile, name: str) -> str:
+        raise SealError("the key file could not be destroyed (Read-only file system).")
 
     with monkeypatch.context() as patch:
-        patch.setattr(KeyRing, "destroy", unwritable)
+        patch.setattr(KeyFile, "destroy", unwritable)
         with pytest.raises(DestructionError, match="Read-only file system") as caught:
             destroy(site.order, site.means, NOW)
     # The files are gone, and what was sealed in them would still open, if there is another copy.
@@ -591,9 +605,9 @@ def test_a_ring_that_cannot_be_written_keeps_its_key_and_there_is_no_certificate
 
 
 def test_the_check_does_not_believe_the_act(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a ring that only says that it destroyed, nor a removal that removes nothing, is certified."""
+    """Neither a key file that only says that it was destroyed, nor a removal that removes nothing, is certified."""
     with monkeypatch.context() as patch:
-        patch.setattr(KeyRing, "destroy", lambda ring, name: "gone")
+        patch.setattr(KeyFile, "destroy", lambda file, name: "gone")
         patch.setattr(module, "_remove", lambda *arguments, **words: None)
         with pytest.raises(DestructionError) as caught:
             destroy(site.order, site.means, NOW)
@@ -602,10 +616,10 @@ def test_the_check_does_not_believe_the_act(site: Site, monkeypatch: pytest.Monk
 
 
 def test_a_key_that_is_left_under_another_name_is_found(site: Site) -> None:
-    with site.ring._changing() as (keys, _):
-        keys["alias"] = keys["subject-1"]
+    kept = site.folder / "alias.key"
+    write_secret(kept, site.keys.files[0].path.read_bytes())
     with pytest.raises(DestructionError) as caught:
-        destroy(site.order, site.means, NOW)
+        destroy(site.order, replace(site.means, key_files=(*site.keys.files, KeyFile(kept, "alias"))), NOW)
     assert caught.value.left == ("what is sealed as file 1 of 2", "what is sealed as file 2 of 2")
     assert records(site) == ["withdrawal-12.begun.json"]
 
@@ -642,7 +656,7 @@ def test_a_certificate_that_could_not_be_written_is_written_the_next_time(
     assert (certificate.began, certificate.ended, len(certificate.items)) == (NOW, LATER, 3)
 
 
-@pytest.mark.parametrize("moment", ["KeyRing.destroy", "module.overwrite", "module.sync_folder", "Path.unlink"])
+@pytest.mark.parametrize("moment", ["KeyFile.destroy", "module.overwrite", "module.sync_folder", "Path.unlink"])
 def test_a_kill_at_any_step_is_taken_up_by_the_same_order(site: Site, moment: str) -> None:
     """The process dies at once. The order it was killed under goes on, and nothing that was sealed opens."""
     (site.folder / "order.json").write_text(site.order.model_dump_json(), encoding="utf-8")
@@ -652,11 +666,11 @@ def test_a_kill_at_any_step_is_taken_up_by_the_same_order(site: Site, moment: st
         "from fedprivseg.governance.lifecycle.destruction import execute as module\n"
         "from fedprivseg.crypto.identity import SiteKey\n"
         "from fedprivseg.governance.lifecycle.destruction.order import Means, Order\n"
-        "from fedprivseg.crypto.keyring import KeyRing; from fedprivseg.crypto.sealed_files import SealingKey\n"
+        "from fedprivseg.crypto.key_store import KeyFile\n"
         f"{moment} = lambda *names, **words: os._exit(9)\n"
-        "home = Path(sys.argv[1]); ring = KeyRing(home / 'keys.ring', SealingKey(bytes(range(32))))\n"
+        "home = Path(sys.argv[1]); files = [KeyFile(home / f'{name}.key', name) for name in ('subject-1', 'subject-2')]\n"
         "key = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))\n"
-        "means = Means('centre1', key, home / 'records', frozenset({'privacy board'}), (ring,))\n"
+        "means = Means('centre1', key, home / 'records', frozenset({'privacy board'}), tuple(files))\n"
         "order = Order.model_validate_json((home / 'order.json').read_text())\n"
         "module.destroy(order, means, datetime(2026, 6, 1, 9, 0, tzinfo=UTC))"
     )
@@ -666,7 +680,7 @@ def test_a_kill_at_any_step_is_taken_up_by_the_same_order(site: Site, moment: st
     assert certificate.verify(SITE.public_hex)
     assert (certificate.began, certificate.ended) == (NOW, LATER)
     assert [path.exists() for path in site.files] == [False, False]
-    assert site.ring.names == ("subject-2",)
+    assert site.keys.names == ("subject-2",)
 
 
 def test_a_file_that_came_in_between_is_not_destroyed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -704,7 +718,7 @@ def test_a_copy_that_stays_is_looked_at_again_after_a_kill(site: Site) -> None:
     order = order.model_copy(update={"copies": copies})
     with pytest.raises(DestructionError):
         destroy(order, means, NOW)
-    site.files[1].write_bytes(site.ring.key("subject-2").seal("image-2", CONTENT))
+    site.files[1].write_bytes(site.keys.key("subject-2").seal("image-2", CONTENT))
     with pytest.raises(DestructionError) as caught:
         destroy(order, replace(means, delete_shards=lambda shards: shards), LATER)
     assert caught.value.left == ("what is sealed as file 2 of 2",)
