@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
+from fedprivseg.cli.options import AsJson
 from fedprivseg.governance.policy.technique_table import Grade, Technique, advice
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def deidentify(

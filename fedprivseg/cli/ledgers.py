@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedprivseg.cli.options import Run
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
 from fedprivseg.core.files import deliver
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The sites' ledgers: what left, what was refused, what was done.", no_args_is_help=True)
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 Event = Annotated[str, typer.Option(help="Only lines of this event, such as release, refusal, intake or withdrawal.")]
 Site = Annotated[str, typer.Option(help="Only this site's lines.")]
 Matching = Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedprivseg.cli.options import AsJson, RunOut, ScenarioFile, Set
 from fedprivseg.cli.terminal import open_console, print_table
 from fedprivseg.core.errors import QuorumError, RequestError
 
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from fedprivseg.governance.policy.profile import SitePolicy
 
 app = typer.Typer(help="The sites' policies: what they let out, and what changes between two.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one scenario value; may be repeated.")
-]
 
 
 @app.command()
@@ -41,11 +37,9 @@ def profiles(as_json: AsJson = False) -> None:
 
 @app.command()
 def check(
-    scenario: Annotated[Path, typer.Argument(help="A scenario file, such as simulations/quickstart.toml.")],
-    settings: Settings = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Run folder whose agreements count; default as for `run`.")
-    ] = None,
+    scenario: ScenarioFile,
+    settings: Set = None,
+    out: RunOut = None,
     as_json: AsJson = False,
 ) -> None:
     """What would be refused, at which site, by which rule. Exit status 3 if fewer sites than the quorum would remain."""
@@ -81,7 +75,7 @@ def check(
         ]
         typer.echo(
             json.dumps(
-                {"withheld": blocked, "remain": remain, "quorum": asked.quorum, "next": next_step, "decisions": entries}
+                {"blocked": blocked, "remain": remain, "quorum": asked.quorum, "next": next_step, "decisions": entries}
             )
         )
     else:
@@ -96,7 +90,8 @@ def check(
         console = open_console()
         names = ", ".join(blocked) or "no site"
         console.print(
-            f"{asked.method.name}: {names} would be withheld; {remain} of {len(asked.sites)} remain", highlight=False
+            f"{asked.method.name}: {names} would be blocked by policy; {remain} of {len(asked.sites)} remain",
+            highlight=False,
         )
     if remain < asked.quorum:
         ended = f"{remain} sites would remain, the quorum is {asked.quorum}"
@@ -110,7 +105,7 @@ def diff(
     one: Annotated[str, typer.Argument(metavar="A", help="A policy.toml, or a profile's name.")],
     other: Annotated[str, typer.Argument(metavar="B", help="Another.")],
     scenario: Annotated[Path | None, typer.Option(help="Say too what changes for this scenario's method.")] = None,
-    settings: Settings = None,
+    settings: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """What changes from policy A to policy B, in plain words."""

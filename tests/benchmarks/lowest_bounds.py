@@ -56,7 +56,7 @@ CHECKS = {
     "imports": [
         "-c",
         "import cedarpy, dcm2niix, dicomanonymizer, dp_accounting, monai, opacus, prov, pydicom, scipy, skimage, tenseal;"
-        "import fedprivseg.study.report.report_page",
+        "import fedprivseg.study.pipeline",
     ],
     "tests": [
         "-m",

@@ -307,9 +307,8 @@ def data_of(monkeypatch):
         asked.append(scenario.data.source)
         raise _EnoughError
 
-    monkeypatch.setattr("fedprivseg.study.run.simulate", stop)
-    monkeypatch.setattr("fedprivseg.study.benchmark.simulate", stop)
-    for module in ("cli.commands", "benchmark"):  # the folder need hold no release
+    monkeypatch.setattr("fedprivseg.study.pipeline.simulate", stop)
+    for module in ("cli.runs", "study.benchmark"):  # the folder need hold no release
         monkeypatch.setattr(f"fedprivseg.{module}._look_ahead", lambda *_, **__: None)
 
     def call(*words):

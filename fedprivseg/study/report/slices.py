@@ -21,13 +21,13 @@ from PIL import Image
 from fedprivseg.core.records import STRUCTURES
 
 LINES: Mapping[str, str] = {"LV": "#FF8A3D", "MYO": "#2FE0AE", "RV": "#5AB8FF"}
-"""One colour a structure for lines on a dark image: the hues of `figures.COLOURS`, lighter."""
+"""One colour a structure for lines on a dark image: the hues of `charts.COLOURS`, lighter."""
 
 MARGIN_MM = 14.0
 """How much is shown around the heart."""
 
 RAGGED = 12_000
-"""Bytes of an outline beyond which a region is tinted instead: so many specks cannot be told apart as lines, and their picture
+"""Bytes of an outline beyond which a region is tinted instead: so many specks cannot be told apart as lines, and their image
 would be larger than all others together."""
 
 _DASHES = "4.2 2.1"
@@ -67,7 +67,7 @@ class Case:
         return np.clip((image - low) / max(high - low, 1e-6), 0, 1)
 
 
-def slice_picture(case: Case, name: str, title: str) -> str:
+def case_svg(case: Case, name: str, title: str) -> str:
     """The slice, cropped around the heart, truth as dashed and prediction as solid lines; as inline SVG.
 
     name: unique in the page. title: what a screen reader says.
@@ -95,13 +95,13 @@ def slice_picture(case: Case, name: str, title: str) -> str:
     return _svg(wide, high, title, _image(grey, wide, high) + "".join(tints) + rim + "".join(paths) + "</g>")
 
 
-def plain_picture(image: np.ndarray, title: str) -> str:
+def image_svg(image: np.ndarray, title: str) -> str:
     """A slice (H, W) on square pixels, 0..1, as inline SVG. title: what a screen reader says."""
     wide, high = np.shape(image)
     return _svg(wide, high, title, _image(image, wide, high))
 
 
-def code_picture(code: np.ndarray, title: str) -> str:
+def code_svg(code: np.ndarray, title: str) -> str:
     """All channels of a code (C, h, w) side by side, each stretched to its own range, as inline SVG.
 
     title: what a screen reader says.
