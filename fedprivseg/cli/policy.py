@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fedprivseg.governance.policy.preview import PolicyPreview
     from fedprivseg.governance.policy.profile import SitePolicy
 
-app = typer.Typer(help="The sites' policies: what they let out, and what changes between two.", no_args_is_help=True)
+app = typer.Typer(help="The sites' policies: what may leave, and what changes between two.", no_args_is_help=True)
 
 
 @app.command()
@@ -32,7 +32,7 @@ def profiles(as_json: AsJson = False) -> None:
         typer.echo(json.dumps([profile.model_dump(mode="json") for profile in found]))
         return
     rows = [[each.profile, ", ".join(each.kinds) or "nothing", str(each.max_level), each.says] for each in found]
-    print_table("", ["profile", "lets out", "up to level", "covers"], rows)
+    print_table("", ["profile", "may leave", "up to level", "covers"], rows)
 
 
 @app.command()
@@ -42,7 +42,7 @@ def check(
     out: RunOut = None,
     as_json: AsJson = False,
 ) -> None:
-    """What would be refused, at which site, by which rule. Exit status 3 if fewer sites than the quorum would remain."""
+    """What would be blocked, at which site, by which rule. Exit status 3 if fewer sites than the quorum would remain."""
     from fedprivseg.study.scenarios import load_scenario
 
     asked = load_scenario(scenario, settings or [])
@@ -80,7 +80,7 @@ def check(
         )
     else:
         if refused:
-            print_table("refused", ["site", "what", "rule", "clause", "reason"], _grouped(refused))
+            print_table("blocked by policy", ["site", "what", "rule", "clause", "reason"], _grouped(refused))
         if graded := _graded(found):
             print_table(
                 "de-identification (clause 5.2)",
@@ -123,7 +123,7 @@ def diff(
 
 
 def _next_step(rules: set[str], folder: Path) -> list[str]:
-    """Which command mends what an agreement lacks, if it is that."""
+    """Which command adds what an agreement lacks, if it is that."""
     if "agreement.absent" in rules:
         return ["`fedprivseg agreement new SCENARIO` drafts the agreements; give it the same --set and --out"]
     if "agreement.unsigned" in rules:
@@ -132,7 +132,7 @@ def _next_step(rules: set[str], folder: Path) -> list[str]:
 
 
 def _grouped(refused: list[PolicyPreview]) -> list[list[str]]:
-    """One row for all payloads of a site that the same rule refuses for the same reason."""
+    """One row for all payloads of a site that the same rule blocks for the same reason."""
     groups: dict[tuple[str, Decision], list[str]] = {}
     for each in refused:
         what = groups.setdefault((each.site, each.decision), [])
@@ -163,7 +163,7 @@ def _graded(found: Sequence[PolicyPreview]) -> list[list[str]]:
                 judged.grading.utility,
                 judged.grading.confidentiality,
                 ", ".join(judged.techniques) or "none",
-                f"{judged.verdict}{' (refused)' if judged.refused else ''}",
+                f"{judged.verdict}{' (blocked)' if judged.refused else ''}",
             )
             sites = groups.setdefault(row, [])
             if each.site not in sites:
@@ -201,9 +201,9 @@ def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: Sit
     for (kind, purpose), now in verdicts[1].items():
         was = verdicts[0][kind, purpose]
         if was.allowed and not now.allowed:
-            sentences.setdefault(f"refused now ({now.rule}): {now.reason}", []).append(f"{kind} for {purpose}")
+            sentences.setdefault(f"blocked now ({now.rule}): {now.reason}", []).append(f"{kind} for {purpose}")
         elif now.allowed and not was.allowed:
-            sentences.setdefault(f"let out now; before it was refused ({was.rule}).", []).append(
+            sentences.setdefault(f"allowed now; before it was blocked ({was.rule}).", []).append(
                 f"{kind} for {purpose}"
             )
     changes = [f"In {asked.name}, {', '.join(what)}: {words}" for words, what in sentences.items()]

@@ -23,7 +23,7 @@ from fedprivseg.cli import (
     lifecycle,
     listings,
     policy,
-    runs,
+    studies,
     trace,
     vaults,
 )
@@ -36,10 +36,10 @@ app = typer.Typer(
 _RULES = "Data governance at a site"
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    runs.run,
-    runs.predict,
-    runs.report,
-    runs.attack,
+    studies.run,
+    studies.predict,
+    studies.report,
+    studies.attack,
     comparisons.compare,
     comparisons.benchmark,
     listings.methods,
@@ -47,7 +47,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     listings.init,
 )
 _GOVERNANCE: tuple[Callable[..., None], ...] = (
-    runs.withdraw,
+    studies.withdraw,
     lifecycle.retention,
     lifecycle.drill,
     trace.trace,

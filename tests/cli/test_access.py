@@ -160,7 +160,7 @@ def test_a_list_of_staff_that_contradicts_itself_names_nobody(home, text, said):
 
 def test_what_is_no_sites_folder_has_no_requests(tmp_path):
     with pytest.raises(RequestError, match="is no site's folder: it holds no staff.toml; give RUN and SITE"):
-        call("list", tmp_path / "nowhere")
+        call("list", tmp_path, "nowhere")
 
 
 def test_help_says_what_a_file_of_approval_holds():

@@ -1,4 +1,4 @@
-"""The report's charts as inline SVG, and the summary of a run as PNG."""
+"""The report's charts as inline SVG."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ _DASHES = (0, (2.6, 1.3))
 def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str) -> str:
     """Dice of every test subject as a dot, one panel a structure, one row a site, ED above ES; as inline SVG.
 
-    labels: site -> what to call it, in the order in which the sites are drawn. title: what a screen reader says.
+    Args:
+        rows: the run's measures.
+        labels: site -> what to call it, in the order in which the sites are drawn.
+        title: what a screen reader says.
     """
     with house_style("dice"):
         figure = Figure(figsize=(10, 0.95 + 0.62 * len(labels)), layout=ConstrainedLayoutEngine(wspace=0.05))
@@ -60,7 +63,13 @@ def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str) -> st
 def curve_chart(points: Sequence[CurvePoint], labels: Mapping[str, str], title: str) -> str:
     """Over the rounds: each site's mean training loss, and the Dice of the net on its test slices; as inline SVG.
 
-    labels: site -> what to call it. Empty if no point has either.
+    Args:
+        points: of the learning curves.
+        labels: site -> what to call it.
+        title: what a screen reader says.
+
+    Returns:
+        The figure, or "" if no point has either.
     """
     series = (
         ("mean training loss", {site: [(p.round, p.loss) for p in points if p.site == site] for site in labels}),

@@ -37,7 +37,12 @@ _DASHES = "4.2 2.1"
 class Case:
     """One slice of a test volume, and how the volume fared.
 
-    image: (X, Y), any unit. truth, prediction: (X, Y) labels 0..3. spacing: mm along X and Y. dice: mean of the volume.
+    Attributes:
+        image: (X, Y), any unit.
+        truth: (X, Y) labels of the reference, 0 background.
+        prediction: (X, Y) labels of the network.
+        spacing: mm along X and Y.
+        dice: mean of the volume.
     """
 
     image: np.ndarray
@@ -70,7 +75,10 @@ class Case:
 def case_svg(case: Case, name: str, title: str) -> str:
     """The slice, cropped around the heart, truth as dashed and prediction as solid lines; as inline SVG.
 
-    name: unique in the page. title: what a screen reader says.
+    Args:
+        case: what is drawn.
+        name: unique in the page.
+        title: what a screen reader says.
     """
     x_mm, y_mm = case.spacing
     grey = case.grey
@@ -102,17 +110,15 @@ def image_svg(image: np.ndarray, title: str) -> str:
 
 
 def code_svg(code: np.ndarray, title: str) -> str:
-    """All channels of a code (C, h, w) side by side, each stretched to its own range, as inline SVG.
-
-    title: what a screen reader says.
-    """
+    """All channels of a code (C, h, w) side by side, each stretched to its own range, as inline SVG; `title` is what a screen
+    reader says."""
     tiles = mosaic(code).T
     wide, high = tiles.shape
     return _svg(wide, high, title, _image(np.nan_to_num(tiles, nan=1.0), wide, high, style="image-rendering:pixelated"))
 
 
-def mosaic(code: np.ndarray, aspect: float = 1.5) -> np.ndarray:
-    """The channels of a code (C, h, w) as one image of tiles, drawn as slices are (transposed), `aspect` wide to high.
+def mosaic(code: np.ndarray) -> np.ndarray:
+    """The channels of a code (C, h, w) as one image of tiles, drawn as slices are (transposed), 1.5 times as wide as high.
 
     Each channel is stretched from its own least value (0) to its greatest (1), so that whatever shape a channel holds
     shows; a constant channel is 0. Gaps are NaN.
@@ -123,7 +129,7 @@ def mosaic(code: np.ndarray, aspect: float = 1.5) -> np.ndarray:
     channels = (channels - low) / np.where(span > 0, span, 1)
     count, height, width = channels.shape
     gap = max(1, width // 8)
-    ideal = max(1.0, math.sqrt(count * aspect * height / width))
+    ideal = max(1.0, math.sqrt(count * 1.5 * height / width))
     # Full rows if that is possible without a strip; 1.3 lets 128 square channels stand in 16 columns.
     whole = [number for number in range(1, count + 1) if count % number == 0 and ideal / 1.3 < number < ideal * 1.3]
     columns = max(whole, default=min(count, round(ideal)))

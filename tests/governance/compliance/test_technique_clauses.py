@@ -43,7 +43,7 @@ def test_the_check_says_before_the_run_what_the_table_says(phantom):
     verdicts = [[one["verdict"] for one in each["strategy"]] for each in refused]
     assert all(each == ["advised", "unadvised"] for each in verdicts)
     plain = CliRunner().invoke(app, ["policy", "check", str(SCENARIO), *words], catch_exceptions=False)
-    row = "centre2\timage-code\thigh\tlow\tdata transformation, numeric transform\tunadvised (refused)"
+    row = "centre2\timage-code\thigh\tlow\tdata transformation, numeric transform\tunadvised (blocked)"
     assert row in plain.stdout.splitlines()
 
 
