@@ -92,16 +92,15 @@ def _checked(run_folder: Path) -> Iterator[tuple[str, bool]]:
     from fedprivseg.governance.ledger import ledger
     from fedprivseg.governance.sitefolder.audit import known_keys
 
-    keys, paths = known_keys(run_folder), _ledgers(run_folder)
-    for path in paths:
-        site = path.parent.name
+    keys, ledgers = known_keys(run_folder), _ledgers(run_folder)
+    for site, path in ledgers.items():
         try:
             verified = ledger.verify(path, public_hex=keys.get(site))
             yield f"{site}: {verified.lines} lines, intact{''.join(f'; {note}' for note in verified.notes)}", False
         except LedgerError as fault:
             yield f"{site}: BROKEN: {fault}", True
     expected = {*keys} - {"server"} | ({"server"} if (run_folder / "server").is_dir() else set())
-    for site in sorted(expected - {path.parent.name for path in paths}):
+    for site in sorted(expected - ledgers.keys()):
         yield (
             f"{site}: MISSING: it has shown its key in this run, and its ledger is gone. Put back a copy, and verify it.",
             True,
@@ -113,8 +112,8 @@ def _unknown(run_folder: Path) -> list[str]:
     from fedprivseg.governance.ledger.ledger import read
     from fedprivseg.governance.sitefolder.audit import known_keys
 
-    path = run_folder / "server" / "ledger.jsonl"
-    lines = read(path) if path.exists() else []
+    server = _ledgers(run_folder).get("server")
+    lines = read(server) if server else []
     came = {str(line.facts.get("site")) for line in lines if line.event == "receipt" and "digest" in line.facts}
     return [
         f"{site}: UNKNOWN: the server had payloads of it, and its record of the sites' keys does not name it."
@@ -141,29 +140,32 @@ def _contradictions(run_folder: Path) -> list[str]:
     from fedprivseg.governance.ledger.checkpoints import equivocations
     from fedprivseg.governance.ledger.ledger import read
 
-    server = run_folder / "server" / "ledger.jsonl"
-    sites = {path.parent.name: read(path) for path in _ledgers(run_folder) if path != server}
-    found = equivocations(read(server) if server.exists() else [], sites)
+    lines = {party: read(path) for party, path in _ledgers(run_folder).items()}
+    found = equivocations(lines.pop("server", []), lines)
     return [f"CONTRADICTED: {sentence}" for sentence in found]
 
 
-def _ledgers(run_folder: Path) -> list[Path]:
-    paths = sorted([*run_folder.glob("sites/*/ledger.jsonl"), *run_folder.glob("server/ledger.jsonl")])
-    if not paths:
+def _ledgers(run_folder: Path) -> dict[str, Path]:
+    """Party -> its ledger, the server's first. Raises FolderError if there is none."""
+    from fedprivseg.core.runfolder import RunFolder
+
+    run = RunFolder(run_folder)
+    ledgers = {"server": run.server.ledger, **{site.name: site.ledger for site in run.sites}}
+    found = {party: path for party, path in ledgers.items() if path.exists()}
+    if not found:
         raise FolderError(f"{run_folder} holds no ledger (no sites/*/ledger.jsonl); give the folder of a run")
-    return paths
+    return found
 
 
 def _lines(run_folder: Path, event: str, site: str, where: list[str]) -> Iterator[Line]:
     """The lines that fit, site by site. Raises RequestError for an event, a site or a fact that does not exist."""
     from fedprivseg.governance.ledger.ledger import EVENTS, read
 
-    paths = _ledgers(run_folder)
-    names = [path.parent.name for path in paths]
+    ledgers = _ledgers(run_folder)
     if event and event not in EVENTS:
         raise RequestError(f"a ledger has no event {event!r}; events are: {', '.join(EVENTS)}")
-    if site and site not in names:
-        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
+    if site and site not in ledgers:
+        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(ledgers)}")
     wanted = []
     for condition in where:
         name, equals, value = condition.partition("=")
@@ -171,8 +173,8 @@ def _lines(run_folder: Path, event: str, site: str, where: list[str]) -> Iterato
             raise RequestError(f"--where wants FACT=VALUE, such as kind=image-code; given {condition!r}")
         wanted.append((name, value))
     named: set[str] = set()
-    for path in paths:
-        if site in ("", path.parent.name):
+    for party, path in ledgers.items():
+        if site in ("", party):
             for line in read(path):
                 named |= line.facts.keys()
                 fits = all(str(line.facts.get(name)) == value for name, value in wanted)

@@ -48,6 +48,7 @@ def check(
     asked = load_scenario(scenario, settings or [])
 
     from fedprivseg.core.results import read_scenario
+    from fedprivseg.core.runfolder import RunFolder
     from fedprivseg.governance.policy.preview import preview_policy
     from fedprivseg.methods import resolve
     from fedprivseg.runtime.site.techniques import techniques_of
@@ -55,7 +56,7 @@ def check(
 
     folder = out or asked.folder
     # Agreements of another scenario say nothing about this one.
-    ours = (folder / "scenario.json").exists() and read_scenario(folder).sha256 == asked.sha256
+    ours = RunFolder(folder).scenario.exists() and read_scenario(folder).sha256 == asked.sha256
     parties = parties_in(folder, asked) if ours else {}
     found = preview_policy(asked, resolve(asked.method).declared, techniques_of(asked), parties)
     refused = [each for each in found if not each.decision.allowed]

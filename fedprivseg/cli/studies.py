@@ -42,6 +42,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario to a finished result and report. The same command goes on with an interrupted run."""
+    from fedprivseg.core.runfolder import RunFolder
     from fedprivseg.runtime.engines import begun
     from fedprivseg.study.scenarios import load_scenario
 
@@ -50,7 +51,7 @@ def run(
     asked = load_scenario(scenario, chosen)
     folder = out or asked.folder
     check_free(folder)
-    finished = (folder / "result.json").exists()  # then nothing need be written: it may lie on a read-only disk
+    finished = RunFolder(folder).result.exists()  # then nothing need be written: it may lie on a read-only disk
     console = open_console(stderr=as_json)
     if dry_run or not finished:
         _look_ahead(asked, folder, console, dry_run=dry_run, as_json=as_json)
@@ -66,7 +67,7 @@ def run(
                 release_folder(asked, progress)
         display = Display(folder, [site.name for site in asked.sites], console)
         result = pipeline.run(asked, folder, display=display, carry_out=carry_out)
-    report = folder / "report.html"
+    report = RunFolder(folder).report
     if as_json:
         print_missing(result, console)
         typer.echo(json.dumps({**result.model_dump(mode="json", exclude={"metrics"}), "report": str(report)}))

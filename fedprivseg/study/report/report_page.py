@@ -60,23 +60,24 @@ class Hospital:
     images: SiteImages | None
 
 
-def write_report(folder: Path, images: Mapping[str, SiteImages]) -> Path:
+def write_report(folder: Path, kept: Mapping[str, SiteImages]) -> Path:
     """Write ``report.html`` into the folder of a finished run, whole or not at all, and return its path.
 
     The same run folder gives the same bytes. A ledger that does not verify is shown as such in a report all the same.
 
     Args:
         folder: the run's.
-        images: what the sites kept for the report (`site_images.images_of`).
+        kept: what the sites kept for the report (`site_images.images_of`).
 
     Raises:
         FolderError: the run has no result, or the report cannot be written.
         ScenarioError: the result's scenario is none.
     """
     result = read_result(folder)
-    scenario = validated(Scenario, result.scenario, folder / "result.json")
-    shown = images_allowed(result)
-    hospitals = _hospitals(folder, result, scenario, images if shown else {})
+    run = RunFolder(folder)
+    scenario = validated(Scenario, result.scenario, run.result)
+    images = images_allowed(result)
+    hospitals = _hospitals(run, result, scenario, kept if images else {})
     leakage = read_leakage(folder)
     kinds = [kind_named(each) for each in result.exports]
     page = render(
@@ -85,7 +86,7 @@ def write_report(folder: Path, images: Mapping[str, SiteImages]) -> Path:
         result=result,
         scenario=scenario,
         hospitals=hospitals,
-        images=shown,
+        images=images,
         warnings=_warnings(result, hospitals),
         kinds=kinds,
         raw=any(kind.raw for kind in kinds),
@@ -99,7 +100,7 @@ def write_report(folder: Path, images: Mapping[str, SiteImages]) -> Path:
         admitted=admitted(folder, leakage) if leakage else (),
         clauses=read_compliance(folder),
         withdrawals=read_withdrawals(folder),
-        reconstructions=_reconstructions(folder, leakage) if leakage and shown else {},
+        redrawn=_redrawn(folder, leakage) if leakage and images else {},
         undefined=sum(row.dice is None for row in result.metrics),
         drawings=_drawings(hospitals),
         settings=_settings(result.scenario),
@@ -109,19 +110,19 @@ def write_report(folder: Path, images: Mapping[str, SiteImages]) -> Path:
         colours=COLOURS,
         lines=LINES,
     )
-    return deliver(RunFolder(folder).report, page)
+    return deliver(run.report, page)
 
 
-def _hospitals(folder: Path, result: Result, scenario: Scenario, images: Mapping[str, SiteImages]) -> list[Hospital]:
+def _hospitals(run: RunFolder, result: Result, scenario: Scenario, images: Mapping[str, SiteImages]) -> list[Hospital]:
     if sorted(result.sites) != sorted(site.name for site in scenario.sites):
-        raise FolderError(f"{folder / 'result.json'} tells of other sites than its scenario; run the scenario again")
-    known = read_identities(folder)
+        raise FolderError(f"{run.result} tells of other sites than its scenario; run the scenario again")
+    known = read_identities(run.path)
     titles = Counter(site.title for site in scenario.sites)
     hospitals = []
     for config in scenario.sites:
         name = config.name
         label = (config.title if titles[config.title] == 1 else f"{config.title} ({name})") if config.title else name
-        book = RunFolder(folder).site(name).ledger
+        book = run.site(name).ledger
         summary = summarise_ledger(book, known.get(name)) if book.exists() else None
         measured = len({row.subject for row in result.metrics if row.site == name})
         hospitals.append(Hospital(name, label, config.vendor, result.sites[name], measured, summary, images.get(name)))
@@ -152,27 +153,27 @@ def _drawings(hospitals: Sequence[Hospital]) -> dict[str, dict[str, Markup]]:
     return drawings
 
 
-def _reconstructions(folder: Path, leakage: Leakage) -> dict[tuple[str, What], dict[str, list[Markup]]]:
-    """(site, what) -> row -> three images: what the strongest attack reconstructed, beside the ground truth."""
-    path = RunFolder(folder).attack_arrays
+def _redrawn(folder: Path, leakage: Leakage) -> dict[tuple[str, What], dict[str, list[Markup]]]:
+    """(site, what) -> row -> three pictures: what the strongest attack drew, beside the truth."""
+    path = folder / "attacks.safetensors"
     arrays = load_arrays(path, AGAIN) if path.exists() else {}
     whats: tuple[What, What] = ("images", "masks")
     rows = {
-        "truth": "the ground truth, which stayed",
-        "drawn": "reconstructed from what was released",
+        "truth": "the truth, which stayed",
+        "drawn": "redrawn from what was released",
         "own": "by the hospital's own decoder",
     }
     found: dict[tuple[str, What], dict[str, list[Markup]]] = {}
     for site in leakage.sites:
         for what in whats:
             for row, words in rows.items():
-                slices = arrays.get(f"{site}.{what}.{row}")
-                if slices is None:
+                pictures = arrays.get(f"{site}.{what}.{row}")
+                if pictures is None:
                     continue
-                grey = slices[:, 0] if what == "images" else np.tensordot(slices, (1.0, 0.55, 0.75), axes=(1, 0))
+                grey = pictures[:, 0] if what == "images" else np.tensordot(pictures, (1.0, 0.55, 0.75), axes=(1, 0))
                 found.setdefault((site, what), {})[words] = [
-                    Markup(image_svg(each, f"{site}, {case} {what}: {words}"))
-                    for case, each in zip(CASES, grey, strict=True)
+                    Markup(image_svg(picture, f"{site}, {case} {what}: {words}"))
+                    for case, picture in zip(CASES, grey, strict=True)
                 ]
     return found
 

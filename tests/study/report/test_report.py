@@ -369,10 +369,11 @@ def test_what_went_wrong_stands_before_the_results(tmp_path: Path) -> None:
         images=False,
         statuses={"centre3": "refused at the intake in 'fit': not finite"},
         notes=("its training lost the class RV",),
+        exports=("image-code", "raw", "metric"),
     )
     page = Page(written(run))
     top = page.text[: page.text.index("Left the hospitals")]
-    for text in ("Attention", "not finite", "Please note", "lost the class RV"):
+    for text in ("Attention", "not finite", "images and masks left the hospitals", "Please note", "lost the class RV"):
         assert text in top
     assert "left the run" in page.text
 
