@@ -11,7 +11,6 @@ import json
 import re
 import shlex
 import shutil
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from typer.testing import CliRunner
 
 from fedprivseg.cli import app
 from fedprivseg.core.results import read_result
+from fedprivseg.core.toml_text import read_with_base
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.imaging.splits import COHORT
 
@@ -75,12 +75,11 @@ def scratch(tmp_path, monkeypatch):
     """A copy of sites and simulations in which every scenario is cut tiny; commands run there."""
     shutil.copytree(ROOT / "sites", tmp_path / "sites")
     shutil.copytree(ROOT / "simulations", tmp_path / "simulations")
-    for folder, kept in KEPT.items():
-        for path in (tmp_path / "simulations" / folder).glob("*.toml"):
-            if path.stem not in kept:
-                path.unlink()
-    for path in (tmp_path / "simulations").rglob("*.toml"):
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    contents = {path: read_with_base(path) for path in (tmp_path / "simulations").rglob("*.toml")}
+    for path, content in contents.items():
+        if path.stem not in KEPT.get(path.parent.name, (path.stem,)):
+            path.unlink()
+            continue
         content |= {"engine": "inline", "grid": {"height": 32, "width": 32, "spacing": 6.0}, "resources": {"cpus": 1}}
         content.setdefault("data", {})["subjects"] = 3
         method = content["method"]

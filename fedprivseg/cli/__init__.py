@@ -1,6 +1,6 @@
-"""The command line: `commands` has those of a run, every other module a group of commands or how they show what they do."""
+"""The command line: `root` puts every command in its place, every other module has a group of them or how they show."""
 
-from fedprivseg.cli.commands import app
 from fedprivseg.cli.process import main
+from fedprivseg.cli.root import app
 
 __all__ = ["app", "main"]

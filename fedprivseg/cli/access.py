@@ -10,42 +10,42 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedprivseg.cli import access_decisions
+from fedprivseg.cli.options import AsJson, Reason, Run, Site, Who
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.writers import writer
 from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.runfolder import SiteFolder
 
 if TYPE_CHECKING:
-    from fedprivseg.governance.access.requests import Event, Requests
+    from fedprivseg.core.runfolder import SiteFolder
+    from fedprivseg.governance.access.requests import Event, RequestFile
     from fedprivseg.governance.access.roles import Staff
 
 app = typer.Typer(help="Access to a site's data: requests and their review, who may have what.", no_args_is_help=True)
 app.add_typer(access_decisions.app)
 
-Home = Annotated[Path, typer.Argument(metavar="SITE", help="A site's own folder; it holds a staff.toml.")]
-Who = Annotated[str, typer.Option("--as", metavar="ID", help="Who does this, by the id in staff.toml.")]
-Reasons = Annotated[str, typer.Option(help="Why, in a sentence.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-
 
 @app.command()
 @writer
-def request(home: Home, application: Annotated[Path, typer.Argument(help="A TOML file.")], who: Who) -> None:
+def request(
+    run_folder: Run, site: Site, application: Annotated[Path, typer.Argument(help="A TOML file.")], who: Who
+) -> None:
     """Ask for access. The file states title, scenario, logic, effect, days, members and a table range: sources, level,
     granularities, uses."""
     from fedprivseg.governance.access.application import Application
 
     stated = _stated(Application, application)
-    _done(_requests(home).submit(_member(home, who), stated, _now()))
+    _done(_file(run_folder, site).submit(_member(run_folder, site, who), stated, _now()))
 
 
 @app.command()
 @writer
 def review(
-    home: Home,
+    run_folder: Run,
+    site: Site,
     number: Annotated[str, typer.Argument(metavar="REQUEST", help="Such as request-1.")],
     who: Who,
-    reasons: Reasons,
+    reasons: Reason,
     approve: Annotated[
         Path | None, typer.Option(help="Approve as this TOML file says: days, limits, table range.")
     ] = None,
@@ -53,25 +53,27 @@ def review(
     """Approve a request within what it asks for, or, without --approve, reject it. By a data manager, never one's own."""
     from fedprivseg.governance.access.application import Approval
 
-    reviewer = _member(home, who)
+    reviewer = _member(run_folder, site, who)
     if approve is None:
-        _done(_requests(home).reject(number, reviewer, reasons, _now()))
+        _done(_file(run_folder, site).reject(number, reviewer, reasons, _now()))
         return
-    _done(_requests(home).approve(number, reviewer, _stated(Approval, approve), reasons, _now()))
+    _done(_file(run_folder, site).approve(number, reviewer, _stated(Approval, approve), reasons, _now()))
 
 
 @app.command()
 @writer
-def revoke(home: Home, number: Annotated[str, typer.Argument(metavar="REQUEST")], who: Who, reasons: Reasons) -> None:
+def revoke(
+    run_folder: Run, site: Site, number: Annotated[str, typer.Argument(metavar="REQUEST")], who: Who, reasons: Reason
+) -> None:
     """End an approval before its term."""
-    _done(_requests(home).revoke(number, _member(home, who), reasons, _now()))
+    _done(_file(run_folder, site).revoke(number, _member(run_folder, site, who), reasons, _now()))
 
 
 @app.command("list")
-def list_(home: Home, as_json: AsJson = False) -> None:
+def list_(run_folder: Run, site: Site, as_json: AsJson = False) -> None:
     """All requests of a site, and where they stand today."""
     now = _now()
-    cases = _requests(home).cases().values()
+    cases = _file(run_folder, site).cases().values()
     if as_json:
         content = [
             {
@@ -96,24 +98,30 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _requests(home: Path) -> Requests:
-    from fedprivseg.governance.access.requests import Requests
+def _file(run_folder: Path, site: str) -> RequestFile:
+    from fedprivseg.governance.access.request_book import open_requests
 
-    staff = SiteFolder(home).staff
-    if not staff.exists():
-        raise FolderError(f"{home} is no site's folder: it holds no {staff.name}; in a run it is RUN/sites/SITE")
-    return Requests(home)
+    return open_requests(_home(run_folder, site).path)
 
 
-def _member(home: Path, name: str) -> Staff:
+def _member(run_folder: Path, site: str, name: str) -> Staff:
     """The member of staff with that id. Raises RequestError that lists the ids."""
     from fedprivseg.governance.access.staff import read_staff
 
-    staff = SiteFolder(home).staff
-    known = read_staff(staff)
+    known = read_staff(_home(run_folder, site).staff)
     if name not in known:
-        raise RequestError(f"{staff.name} names nobody with the id {name!r}; it names: {', '.join(sorted(known))}")
+        raise RequestError(f"staff.toml names nobody with the id {name!r}; it names: {', '.join(sorted(known))}")
     return known[name]
+
+
+def _home(run_folder: Path, site: str) -> SiteFolder:
+    """The site's folder. Raises FolderError if nobody is known to work there."""
+    from fedprivseg.core.runfolder import RunFolder
+
+    home = RunFolder(run_folder).site(site)
+    if not home.staff.exists():
+        raise FolderError(f"{home.path} is no site's folder: it holds no staff.toml; give RUN and SITE")
+    return home
 
 
 def _stated(kind: type[Any], path: Path) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedprivseg.cli.options import AsJson, Run, Site, Who
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.writers import writer
 from fedprivseg.core.errors import FolderError, RequestError
@@ -27,8 +28,6 @@ app = typer.Typer()
 _MOST_MINUTES = 1440
 STATUS = "Exit status: 0 allowed, 1 denied, 2 the request was wrong."
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Site = Annotated[str, typer.Argument(help="A site of the run.")]
 SignedIn = Annotated[
     float | None,
     typer.Option(
@@ -41,8 +40,6 @@ Plain = Annotated[
 Confirmed = Annotated[
     bool, typer.Option("--confirm-notice", help="The notice on keeping data was shown and confirmed.")
 ]
-Who = Annotated[str, typer.Option("--as", metavar="ID", help="Who does this, by the id in staff.toml.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 class StaffAction(StrEnum):

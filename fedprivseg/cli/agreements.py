@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from fedprivseg.cli.options import AsJson, RunOut, ScenarioFile, Set
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.core.errors import RequestError
 
@@ -16,20 +17,15 @@ app = typer.Typer(
     help="Data-use agreements: draft one for each site, sign as each party, show them.", no_args_is_help=True
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Place = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or one agreement.json.")]
 Sites = Annotated[list[str] | None, typer.Argument(metavar="[SITE]...", help="Of which sites; default all.")]
 
 
 @app.command()
 def new(
-    scenario: Annotated[Path, typer.Argument(help="A scenario file, such as simulations/quickstart.toml.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one scenario value; may be repeated.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Run folder; default runs/<name>-<method>-<variant>-<seed>.")
-    ] = None,
+    scenario: ScenarioFile,
+    settings: Set = None,
+    out: RunOut = None,
     start: Annotated[
         str | None, typer.Option(help="First day, such as 2026-12-01; default the day of the study.")
     ] = None,

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 from datetime import date, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fedprivseg.cli.options import AsJson, HospitalOut, Run, Site, Who
 from fedprivseg.cli.terminal import print_table
-from fedprivseg.cli.vaults import Who, passphrase_of
+from fedprivseg.cli.vaults import passphrase_of
 from fedprivseg.cli.writers import writer
 
 app = typer.Typer(help="A site's archives: compressed, sealed, for a stated term.", no_args_is_help=True)
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Site = Annotated[str, typer.Argument(metavar="SITE", help="One of its sites.")]
 Name = Annotated[str, typer.Argument(help="The archive's name: a-z, 0-9 and '-'.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.command()
@@ -77,7 +74,7 @@ def restore(
     run_folder: Run,
     site: Site,
     name: Name,
-    out: Annotated[Path, typer.Option("-o", "--out", help="A new folder, at the hospital.")],
+    out: HospitalOut,
     who: Who = "",
 ) -> None:
     """Verify an archive and open its files into a folder of the hospital's. They are readable there."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedprivseg.cli.options import AsJson
 from fedprivseg.cli.terminal import bar, open_console, print_table
+from fedprivseg.core.errors import DataError
 
 if TYPE_CHECKING:
     from fedprivseg.imaging.dicom.imported import Imported
@@ -16,8 +19,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Images: import DICOM, clear headers, check a release, or draw the phantom.", no_args_is_help=True
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.command("import-dicom")
@@ -101,3 +102,80 @@ def _tell(done: Imported, out: Path) -> None:
     typer.echo(f"{out}: {images} images of {len(done.subjects)} patients; imported.json says what was removed")
     for step in done.history:
         typer.echo(f"done: {step}")
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")],
+    sites: Annotated[
+        Path | None,
+        typer.Option(help="Folder of sites: masks are read in the order of labels that a site.toml states."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a table per centre and split, and every fault and warning found. Exit status 1 if there are faults.
+
+    A subject with a fault is left out; a warning says what looks wrong by the anatomy or the files, and leaves out nobody.
+    """
+    from fedprivseg.core.config import label_orders, read_sites
+    from fedprivseg.imaging.cohort import summarise
+    from fedprivseg.imaging.mnms import check_release
+
+    orders = {} if sites is None else label_orders(read_sites(sites))
+    try:
+        with bar("reading subjects", open_console(stderr=True)) as progress:
+            release = check_release(folder, progress, orders)
+    except DataError as fault:
+        raise DataError(f"{folder}: {fault}") from None
+    rows = summarise(release)
+    if as_json:
+        faults, warnings = ([vars(each) for each in found] for found in (release.faults, release.warnings))
+        typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults, "warnings": warnings}))
+    else:
+        print_table(
+            str(folder),
+            ["centre", "split", "subjects", "labelled", "vendors", "spacing mm", "matrix", "slices", "labels"],
+            [
+                [
+                    str(row.centre),
+                    row.split,
+                    str(row.subjects),
+                    str(row.labelled),
+                    ", ".join(row.vendors),
+                    _span(row.spacing_min, row.spacing_max, ".2f"),
+                    _span(row.matrix_min, row.matrix_max),
+                    _span((row.slices_min,), (row.slices_max,)),
+                    " ".join(map(str, row.labels or ())),
+                ]
+                for row in rows
+            ],
+        )
+        for found in release.faults:
+            typer.echo(f"fault: {found.code}: {found.what} ({found.file})")
+        for warned in release.warnings:
+            typer.echo(f"warning: {warned.code}: {warned.what} ({warned.file})")
+        counts = ((len(release.faults), "fault"), (len(release.warnings), "warning"))
+        told = ", ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in counts)
+        typer.echo(f"{len(release.subjects)} subjects usable, {told}")
+    if release.faults:
+        raise typer.Exit(1)
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Where the release goes; must be empty or absent.")],
+    subjects: Annotated[int, typer.Option(min=2, help="Labelled subjects per centre.")] = 9,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same consortium.")] = 0,
+) -> None:
+    """Draw a five-centre consortium of cardiac phantoms, written as an M&Ms release."""
+    from fedprivseg.imaging.phantom.consortium import write_phantom
+
+    with bar("drawing subjects", open_console(stderr=True)) as progress:
+        write_phantom(folder, subjects, seed, progress=progress)
+    typer.echo(folder)
+
+
+def _span(low: Sequence[float], high: Sequence[float], form: str = "d") -> str:
+    """The range along each axis; one number where both ends read the same."""
+    ends = [(format(a, form), format(b, form)) for a, b in zip(low, high, strict=True)]
+    return " x ".join(a if a == b else f"{a}-{b}" for a, b in ends)

@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
+from fedprivseg.cli.options import AsJson
 from fedprivseg.core.techniques import Technique
-from fedprivseg.governance.policy.technique_table import Grade, advice
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+from fedprivseg.governance.policy.technique_table import Grade, Technique, advice
 
 
 def deidentify(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedprivseg.cli.options import AsJson, Reason, Run, Site, Who
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.writers import writer
 from fedprivseg.core.errors import RequestError
@@ -20,11 +20,6 @@ app = typer.Typer(
     help="Destroy what a site of a run holds of its subjects: order, approve, carry out, verify.", no_args_is_help=True
 )
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Site = Annotated[str, typer.Argument(metavar="SITE", help="The site, such as centre1.")]
-Who = Annotated[str, typer.Option("--as", metavar="ID", help="Who does this, by the id in the site's staff.toml.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-
 
 @app.command()
 @writer
@@ -32,7 +27,7 @@ def order(
     run_folder: Run,
     site: Site,
     who: Who,
-    reason: Annotated[str, typer.Option(help="Why, in a sentence.")],
+    reason: Reason,
     media: Annotated[
         str, typer.Option(help="Who destroys the medium, and when; for what was never sealed, and for level 5.")
     ] = "",

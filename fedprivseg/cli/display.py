@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fedprivseg.core.progress import Step, read_progress
+from fedprivseg.core.runfolder import RunFolder
 
 _REFRESH_S = 0.2
 
@@ -23,8 +24,8 @@ class Display:
     """A context: inside it, progress of the run in `folder` is shown on `console`."""
 
     def __init__(self, folder: Path, sites: Sequence[str], console: Console) -> None:
-        self._files = {"server": folder / "server" / "progress.json"}
-        self._files |= {site: folder / "sites" / site / "progress.json" for site in sites}
+        run = RunFolder(folder)
+        self._files = {"server": run.server.progress, **{site: run.site(site).progress for site in sites}}
         self._console = console
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live if console.is_terminal else self._plain, daemon=True)

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedprivseg.cli.options import AsJson, Run, Site
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.core.errors import RequestError
 
 if TYPE_CHECKING:
     from fedprivseg.governance.ledger.ledger import Line
     from fedprivseg.governance.lifecycle.breach_drill import Drill, Leak
-
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Site = Annotated[str, typer.Argument(metavar="SITE", help="The site, such as centre1.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def retention(

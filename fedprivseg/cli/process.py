@@ -15,7 +15,7 @@ import threading
 
 from click.exceptions import Abort, ClickException
 
-from fedprivseg.cli.commands import app
+from fedprivseg.cli.root import app
 from fedprivseg.cli.stop import Stop
 from fedprivseg.cli.streams import open_streams
 from fedprivseg.core.errors import FedprivsegError

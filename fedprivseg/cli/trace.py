@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedprivseg.cli.options import AsJson, Run
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import deliver
@@ -18,7 +19,7 @@ FORMATS = (".svg", ".png", ".html", ".json")
 
 
 def trace(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    run_folder: Run,
     subject: Annotated[
         str,
         typer.Argument(
@@ -34,7 +35,7 @@ def trace(
     with_code: Annotated[
         bool, typer.Option("--with-code", help="Name the subject by its code: for what stays at the site.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print PROV-JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show every form that one patient's data took in a run: where, under whose responsibility and which protections, with the
     ledger lines that say so. At the site; with --server the same of one shard, which names no subject."""

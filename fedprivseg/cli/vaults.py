@@ -10,18 +10,12 @@ from typing import Annotated
 
 import typer
 
+from fedprivseg.cli.options import AsJson, HospitalOut, Run, Site, Who
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.writers import writer
 from fedprivseg.core.errors import RequestError
 
 app = typer.Typer(help="A site's vault: its key, backup and recovery, and whether it opens.", no_args_is_help=True)
-
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Site = Annotated[str, typer.Argument(metavar="SITE", help="One of its sites.")]
-Who = Annotated[
-    str, typer.Option("--as", metavar="ID", help="The data manager who does this, if the site has a staff.toml.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.command()
@@ -101,7 +95,7 @@ def check(run_folder: Run, site: Site, as_json: AsJson = False) -> None:
 def export(
     run_folder: Run,
     site: Site,
-    out: Annotated[Path, typer.Option("-o", "--out", help="A new folder, at the hospital.")],
+    out: HospitalOut,
     who: Who = "",
 ) -> None:
     """Open the predictions of a sealed site into a folder of the hospital's, as NIfTI named by patient."""

@@ -17,16 +17,14 @@ R = TypeVar("R")
 
 
 def writer(command: Callable[P, R]) -> Callable[P, R]:
-    """The command `command`, refused while somebody else works in the run's folder.
+    """The command `command`, refused while somebody else works in the run's folder, its argument ``run_folder``.
 
-    The command is given that as ``run_folder``, or as ``home`` the folder of a site in it; one outside of any run is the
-    hospital's own affair.
+    A site's folder outside of any run is the hospital's own affair.
     """
 
     @wraps(command)
     def alone_there(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = {name: Path(str(kwargs[name])) for name in ("run_folder", "home") if name in kwargs}
-        folder = given.get("run_folder") or given["home"].resolve().parent.parent
+        folder = Path(str(kwargs["run_folder"]))
         if not (folder / _RUN).exists():
             return command(*args, **kwargs)
         with alone(folder):

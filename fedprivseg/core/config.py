@@ -22,7 +22,7 @@ from fedprivseg.core.files import is_companion
 from fedprivseg.core.kinds import IMAGE_CODE, KindSpec, ProtectableKind
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import STRUCTURES, Grid
-from fedprivseg.core.toml_text import Setting, apply_settings, read_toml, shortened
+from fedprivseg.core.toml_text import Setting, apply_settings, read_toml, read_with_base, shortened
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
 
@@ -378,8 +378,8 @@ def validated(model: type[Model], content: Mapping[str, Any], where: Path | str)
 
 
 def read_scenario(path: Path, settings: Sequence[Setting] = (), *, sites_folder: Path | None = None) -> Scenario:
-    """The scenario of a file, with settings applied and its sites read. Raises ScenarioError."""
-    content = apply_settings(read_toml(path), settings)
+    """The scenario of a file over its base, with settings applied and its sites read. Raises ScenarioError."""
+    content = apply_settings(read_with_base(path), settings)
     # Beside the scenario's folder; a folder of scenarios may itself lie in simulations/.
     homes = [home / "sites" for home in path.resolve().parent.parents[:2]]
     folder = sites_folder or next((home for home in homes if home.is_dir()), homes[0])

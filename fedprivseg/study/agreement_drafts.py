@@ -16,8 +16,8 @@ from fedprivseg.core.config import AgreementConfig, Scenario
 from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.lock import alone
-from fedprivseg.core.results import SCENARIO, read_scenario, write_scenario
-from fedprivseg.core.runfolder import RunFolder, SiteFolder
+from fedprivseg.core.results import read_scenario, write_scenario
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, read_agreement
 from fedprivseg.governance.policy.preview import Parties, terms_of
@@ -32,17 +32,30 @@ Party = Literal["site", "server"]
 
 
 def draft(folder: Path, scenario: Scenario, start: date | None = None, end: date | None = None) -> list[Path]:
-    """Write an unsigned agreement for every site of `scenario` into the run folder `folder`; returns the files.
+    """Write an unsigned agreement for every site of `scenario` into a run's folder.
 
-    Terms are those of the scenario's ``[study.agreement]``, if it has one. start, end: first and last day instead; without
-    either a term begins on the day of the study and runs for a year. Raises FolderError if the folder holds another scenario, a
-    finished run or such an agreement, RequestError for a term that ends before it starts.
+    Terms are those of the scenario's ``[study.agreement]``, if it has one. Without either, a term begins on the day of the
+    study and runs for a year.
+
+    Args:
+        folder: the run's.
+        scenario: what is to be run there.
+        start: first day in place of the scenario's.
+        end: last day in place of the scenario's.
+
+    Returns:
+        The agreements' files.
+
+    Raises:
+        FolderError: the folder holds another scenario, a finished run or such agreements.
+        RequestError: the term ends before it starts.
     """
     check_folder(folder, scenario)
-    if (folder / "result.json").exists():
+    run = RunFolder(folder)
+    if run.result.exists():
         raise FolderError(f"{folder} holds a finished run; an agreement comes before it: choose another with --out")
-    homes = {site.name: RunFolder(folder).site(site.name).path for site in scenario.sites}
-    taken = [name for name, home in homes.items() if (SiteFolder(home).agreement).exists()]
+    homes = [run.site(site.name) for site in scenario.sites]
+    taken = [home.name for home in homes if home.agreement.exists()]
     if len(taken) == len(homes):
         raise FolderError(f"{folder} has an agreement of {', '.join(taken)} already; remove the file to draft another")
     stated = scenario.study.agreement
@@ -57,22 +70,25 @@ def draft(folder: Path, scenario: Scenario, start: date | None = None, end: date
         with alone(folder):
             # First: by it the same command knows its folder again, whenever it was killed.
             write_scenario(folder, scenario)
-            begin_again(folder / "server")  # who was blocked for want of an agreement is asked again
-            for name, home in homes.items():
-                if (SiteFolder(home).agreement).exists():
+            begin_again(run.server.path)  # who was blocked for want of an agreement is asked again
+            for home in homes:
+                if home.agreement.exists():
                     continue
-                home.mkdir(parents=True, exist_ok=True)
-                home.chmod(0o700)
-                terms = terms_of(config, scenario, name, exports, Parties(*keys_of(folder, name), None))
-                write_text(SiteFolder(home).agreement, Agreement(terms=terms).model_dump_json(indent=1))
+                home.path.mkdir(parents=True, exist_ok=True)
+                home.path.chmod(0o700)
+                terms = terms_of(config, scenario, home.name, exports, Parties(*keys_of(folder, home.name), None))
+                write_text(home.agreement, Agreement(terms=terms).model_dump_json(indent=1))
     except OSError as fault:
         raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
-    return [SiteFolder(home).agreement for home in homes.values()]
+    return [home.agreement for home in homes]
 
 
 def found(place: Path, sites: Sequence[str] = ()) -> dict[Path, Agreement]:
-    """The agreements of a run folder, of all its sites or of `sites`; or the one of a file. Raises RequestError if there is
-    none, or one cannot be read."""
+    """The agreements of a run's folder, of all its sites or of `sites`; or the one of a file.
+
+    Raises:
+        RequestError: there is none, or one cannot be read.
+    """
     if place.is_file():
         files = [place]
     else:
@@ -87,11 +103,20 @@ def found(place: Path, sites: Sequence[str] = ()) -> dict[Path, Agreement]:
 
 
 def sign(file: Path, agreement: Agreement, party: Party, key: Path | None = None) -> Agreement:
-    """Sign the agreement of `file` as `party` and write it. key: the party's key file; default: that of the run folder in which
-    the file lies. Raises RequestError if the terms name another key, or there is none."""
+    """Sign an agreement as one of its parties, and write it.
+
+    Args:
+        file: the agreement's.
+        agreement: what it says.
+        party: who signs.
+        key: the party's key file; None for that of the run's folder in which the file lies.
+
+    Raises:
+        RequestError: the terms name another key, or there is none.
+    """
     if key is None:
         run = file.parent.parent.parent
-        if not (run / SCENARIO).exists():
+        if not RunFolder(run).scenario.exists():
             raise RequestError(f"{file} lies in no run folder; name the {party}'s key with --key")
         signer = keys_of(run, file.parent.name)[0 if party == "site" else 1]
     else:

@@ -9,18 +9,15 @@ from pathlib import Path
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import is_companion
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.core.toml_text import Setting
+from fedprivseg.study import pipeline
 from fedprivseg.study.preflight import refuse
-from fedprivseg.study.report.report_page import write_report
-from fedprivseg.study.run import preflight, simulate
+from fedprivseg.study.run import preflight
 from fedprivseg.study.scenarios import load_scenario
 
 Show = Callable[[Path, list[str]], AbstractContextManager[object]]
-"""Given a run folder and its sites, what is entered while the run is under way."""
-
-
 Warn = Callable[[Path, Sequence[str]], None]
-"""Given a run folder and what is to be known before it is run."""
 
 
 def run_all(
@@ -31,11 +28,25 @@ def run_all(
     show: Show | None = None,
     warn: Warn | None = None,
 ) -> list[Path]:
-    """Run each ``*.toml`` of `folder` with each seed into a folder of `out` that is named after scenario,
-    method, variant and seed (`Scenario.run_name`); returns the run folders.
+    """Run and report each ``*.toml`` of `folder` with each seed, in a folder of `out` each (`Scenario.run_name`).
 
     All scenarios are read, and looked ahead of (`preflight`), before the first runs, so that a mistake in the last one costs no
-    time. Finished runs are read, not repeated. Raises RequestError if the folder has no scenario, and what `simulate` raises.
+    time. Finished runs are read, not repeated.
+
+    Args:
+        folder: of scenarios.
+        out: where the run folders go.
+        seeds: root seeds.
+        settings: changes to every scenario, as after ``--set``.
+        show: given a run folder and its sites, what is entered while the run is under way.
+        warn: given a run folder and what is to be known before it is run.
+
+    Returns:
+        The run folders.
+
+    Raises:
+        RequestError: the folder has no scenario.
+        FedprivsegError: as `pipeline.run`.
     """
     files = sorted(path for path in folder.glob("*.toml") if not is_companion(path))
     if not files:
@@ -46,8 +57,7 @@ def run_all(
     _look_ahead(scenarios, places, warn)
     for scenario, place in zip(scenarios, places, strict=True):
         display = show(place, [site.name for site in scenario.sites]) if show else None
-        simulate(scenario, place, display=display)
-        write_report(place)
+        pipeline.run(scenario, place, display=display)
     return places
 
 
@@ -56,7 +66,7 @@ def _look_ahead(scenarios: Sequence[Scenario], places: Sequence[Path], warn: War
     seen = set()
     for scenario, place in zip(scenarios, places, strict=True):
         whatever_seed = scenario.model_copy(update={"seed": 0}).sha256
-        if whatever_seed in seen or (place / "result.json").exists():
+        if whatever_seed in seen or RunFolder(place).result.exists():
             continue
         seen.add(whatever_seed)
         ahead = preflight(scenario, place)

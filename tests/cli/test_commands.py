@@ -45,7 +45,7 @@ def finished(tmp_path_factory, phantom, quickstart):
 def test_help_says_what_each_argument_is():
     """Typer shows this only with the versions of click that pyproject.toml allows."""
     text = " ".join(_call("withdraw", "--help").stdout.split())
-    assert "The subject's site." in text
+    assert "A site of the run, such as centre1." in text
 
 
 def test_a_run_without_quorum_still_says_which_rules_were_kept(phantom, tmp_path):
@@ -307,9 +307,8 @@ def data_of(monkeypatch):
         asked.append(scenario.data.source)
         raise _EnoughError
 
-    monkeypatch.setattr("fedprivseg.study.run.simulate", stop)
-    monkeypatch.setattr("fedprivseg.study.benchmark.simulate", stop)
-    for module in ("cli.commands", "study.benchmark"):  # the folder need hold no release
+    monkeypatch.setattr("fedprivseg.study.pipeline.simulate", stop)
+    for module in ("cli.studies", "study.benchmark"):  # the folder need hold no release
         monkeypatch.setattr(f"fedprivseg.{module}._look_ahead", lambda *_, **__: None)
 
     def call(*words):

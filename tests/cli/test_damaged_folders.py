@@ -67,7 +67,7 @@ def commands(tmp_path_factory, phantom):
         "drill": ["drill", run, SITE, "--key", "--found", "2026-11-01", "--json"],
         "access ask": ["access", "ask", run, SITE, subject, "imaging-report", "--as", "chief", "--signed-in", "1"],
         "access query": ["access", "query", run, SITE, "--as", "patient-001", "--signed-in", "1"],
-        "access list": ["access", "list", home],
+        "access list": ["access", "list", run, SITE],
         "destroy verify": ["destroy", "verify", run, SITE],
         "destroy order": ["destroy", "order", run, SITE, "--as", "data-manager-1", *reasons],
         "policy diff": ["policy", "diff", home / "policy.toml", "open-research"],

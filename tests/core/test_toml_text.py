@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fedprivseg.core.config import Scenario, read_scenario
 from fedprivseg.core.errors import ScenarioError
-from fedprivseg.core.toml_text import MOST_DEEP, apply_settings, parse_toml, read_toml
+from fedprivseg.core.toml_text import MOST_DEEP, apply_settings, parse_toml, read_toml, read_with_base
 from fedprivseg.governance.policy.profile import read_policy
 from fedprivseg.study.run import load_scenario
 
@@ -45,6 +45,54 @@ def own(tmp_path):
     for name in ("sites", "simulations"):
         shutil.copytree(ROOT / name, tmp_path / name)
     return tmp_path
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A function that writes TOML files, by name, and returns what the first is with its base."""
+
+    def written(**texts):
+        (tmp_path / "deeper").mkdir()
+        for name, text in texts.items():
+            (tmp_path / f"{name.replace('__', '/')}.toml").write_text(text)
+        return read_with_base(tmp_path / f"{next(iter(texts))}.toml")
+
+    return written
+
+
+def test_a_file_lies_over_its_base_key_by_key(files):
+    """Tables merge at any depth, the file's own keys win, a list is replaced; a base's path is relative to who states it."""
+    found = files(
+        own='base = "deeper/one.toml"\n[a]\nx = 1\n[a.deep]\nlist = [9]\n',
+        deeper__one='base = "../two.toml"\nname = "one"\n[a]\nx = 2\ny = 2\n',
+        two='name = "two"\n[a]\ny = 3\nz = 3\n[a.deep]\nlist = [1, 2]\nkept = true\n',
+    )
+    assert found == {"name": "one", "a": {"x": 1, "y": 2, "z": 3, "deep": {"list": [9], "kept": True}}}
+
+
+@pytest.mark.parametrize(("name", "left"), [("fedavg", {}), ("pooled", {"variant": "v", "parameters": {"rounds": 2}})])
+def test_another_method_takes_nothing_from_that_of_the_base(files, name, left):
+    base = '[method]\nname = "pooled"\nvariant = "v"\nparameters = {rounds = 2}\n'
+    assert files(own=f'base = "two.toml"\nmethod = {{name = "{name}"}}\n', two=base) == {
+        "method": {"name": name, **left}
+    }
+
+
+@pytest.mark.parametrize(
+    ("texts", "names"),
+    [
+        ({"own": 'base = "own.toml"'}, ["own.toml", "leads back"]),
+        ({"own": 'base = "two.toml"', "two": 'base = "own.toml"'}, ["own.toml", "two.toml", "leads back"]),
+        ({"own": 'base = "absent.toml"'}, ["own.toml", "no such file", "absent.toml"]),
+        ({"own": 'base = "two.toml"', "two": "x = "}, ["own.toml", "two.toml", "not valid TOML"]),
+        ({"own": "base = 3"}, ["own.toml", "given 3"]),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_named_with_its_file(files, texts, names):
+    with pytest.raises(ScenarioError) as caught:
+        files(**texts)
+    for name in names:
+        assert name in str(caught.value)
 
 
 def _marked(path):

@@ -15,7 +15,7 @@ from fedprivseg.governance.ledger.checkpoints import equivocations
 from fedprivseg.governance.lifecycle.withdrawal import OWN_SLICES, traces, withdraw
 from fedprivseg.governance.policy.consent import write_register
 from fedprivseg.governance.sitefolder.vault import open_vault
-from fedprivseg.study.report.report_page import write_report
+from fedprivseg.study import pipeline
 from fedprivseg.study.run import load_scenario, simulate
 
 SITES = ("centre1", "centre2", "centre3")
@@ -237,7 +237,7 @@ def test_a_sealed_site_ends_with_the_same_numbers_and_leaves_no_array_readable(p
         if len(set(piece)) > 8:  # arrays that end in one value say nothing
             assert not any(piece in other.read_bytes() for other in home.rglob("*") if other.is_file()), path.name
     assert (
-        "data:image" in write_report(tmp_path / "sealed").read_text()
+        "data:image" in pipeline.report(tmp_path / "sealed").read_text()
         or "<svg" in (tmp_path / "sealed/report.html").read_text()
     )
     (home / "sealing.key").rename(tmp_path / "lost.key")

@@ -1,1 +1,1 @@
-"""Runs side by side: what can be compared (`runs`), as a table (`tables`), as a page with its pictures (`page`)."""
+"""Runs side by side: what can be compared (`runs`), as a table, as figures, and as a page that holds both."""

@@ -85,8 +85,8 @@ def learning_curves(comparison: Comparison) -> str:
         return as_svg(figure, "Dice on test slices over rounds, and over megabytes to and from one site")
 
 
-def picture(comparison: Comparison) -> bytes:
-    """The picture of Dice against bytes, with the learning curves beside it if there are any, as a PNG of 1200 x 500 pixels."""
+def bytes_png(comparison: Comparison) -> bytes:
+    """Dice against bytes, with the learning curves beside it if there are any, as a PNG of 1200 x 500 pixels."""
     with house_style("comparison"):
         figure = Figure(figsize=(12, 5), dpi=100, layout=ConstrainedLayoutEngine(wspace=0.05))
         if any(entry.curve for entry in comparison.entries):
@@ -99,7 +99,7 @@ def picture(comparison: Comparison) -> bytes:
         return as_png(figure)
 
 
-def privacy_picture(comparison: Comparison) -> bytes:
+def leakage_png(comparison: Comparison) -> bytes:
     """Dice against leakage as a PNG of 900 x 500 pixels. Raises RequestError if no run was attacked."""
     if not _attacked(comparison):
         raise RequestError("none of these runs was attacked; run `fedprivseg attack RUN` on them first")

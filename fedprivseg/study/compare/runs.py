@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from fedprivseg.core.leakage_result import Leakage, read_leakage
 from fedprivseg.core.measures import bootstrap_interval
 from fedprivseg.core.records import Budget
 from fedprivseg.core.results import Result, read_result
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.study.compare.names import names_of
 
@@ -28,7 +29,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Curve:
-    """A learning curve, mean over sites and seeds. Rows: rounds in which nets were scored."""
+    """A learning curve, mean over sites and seeds: one value for each round in which nets were scored."""
 
     rounds: tuple[int, ...]
     megabytes: tuple[float, ...]
@@ -37,8 +38,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Difference:
-    """Subjects paired with those of the reference: median of Dice minus the reference's, Wilcoxon's p (two-sided), and the
-    same after Holm's correction for the number of methods compared. p is None where all differences are 0."""
+    """Subjects paired with those of the reference.
+
+    Attributes:
+        median: of Dice minus the reference's.
+        p: Wilcoxon's, two-sided; None where all differences are 0.
+        p_holm: the same after Holm's correction for the number of methods compared.
+        subjects: how many pairs.
+    """
 
     median: float
     p: float | None
@@ -50,13 +57,23 @@ class Difference:
 class Entry:
     """One method in the table.
 
-    label: what tells it from the others, the same everywhere. scenario: the name of its (first) scenario.
-    sites: site -> mean Dice over seeds. dice: over sites, a value a seed. dice_interval: 95 % bootstrap over subjects, seeds
-    averaged. hd95_mm: mean over sites and seeds where it is defined. undefined: how many of the (subject, phase, structure)
-    cells of all seeds have no distance. up, down: MB a site. minutes: wall. compute_minutes: the sites' own clocks, summed.
-    leakage: normalised leakage of images under the worst attack, mean over the seeds that were attacked; 0 where no attack drew
-    more than the floor, 1 where raw data left. control_failed: whether the attacks failed where they have to succeed, so that
-    the leakage is not known.
+    Attributes:
+        label: what tells it from the others, the same everywhere.
+        scenario: the name of its (first) scenario.
+        sites: site -> mean Dice over seeds.
+        dice: over sites, a value a seed.
+        dice_interval: 95 % bootstrap over subjects, seeds averaged.
+        hd95_mm: mean over sites and seeds where it is defined.
+        undefined: how many of the (subject, phase, structure) cells of all seeds have no distance.
+        up: MB that a site sent.
+        down: MB that a site received.
+        minutes: wall time.
+        compute_minutes: the sites' own clocks, summed.
+        peak_mb: memory of the largest process.
+        forbidden: whether raw data left, which policy forbids.
+        leakage: normalised leakage of images under the worst attack, mean over the seeds that were attacked; 0 where no attack
+            reconstructed more than the floor, 1 where raw data left.
+        control_failed: whether the attacks failed where they have to succeed, so that the leakage is not known.
     """
 
     label: str
@@ -98,7 +115,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table. reference: the label that differences are against. facts: what all runs share, in words."""
+    """The table.
+
+    Attributes:
+        entries: best mean Dice first, what policy forbids last.
+        sites: their names, in order.
+        reference: the label that differences are against.
+        facts: (name, value) of what all runs share, in words.
+    """
 
     entries: tuple[Entry, ...]
     sites: tuple[str, ...]
@@ -111,7 +135,7 @@ def run_folders(folders: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for folder in folders:
         inside = sorted(path.parent for path in folder.glob("*/result.json"))
-        if (folder / "result.json").exists():
+        if RunFolder(folder).result.exists():
             found.append(folder)
         elif inside:
             found += inside
@@ -121,11 +145,15 @@ def run_folders(folders: Sequence[Path]) -> list[Path]:
 
 
 def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison:
-    """Read finished runs and put them side by side, best mean Dice first; a method that policy forbids stands last.
+    """Read finished runs and put them side by side.
 
-    reference: a label, or the name of a scenario that one entry alone has; the default is the first entry that policy
-    allows. Raises RequestError for runs on different subjects, splits, sites or grids (naming what differs) and for an unknown
-    reference.
+    Args:
+        folders: of runs, or folders that hold some.
+        reference: a label, or the name of a scenario that one entry alone has; None for the first entry that policy allows.
+
+    Raises:
+        FolderError: a folder holds no finished run.
+        RequestError: runs on different subjects, splits, sites or grids (naming what differs), or an unknown reference.
     """
     runs = [(folder, read_result(folder)) for folder in run_folders(folders)]
     _check_alike(runs)
@@ -141,15 +169,14 @@ def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison
     base = _subject_dice(labels[chosen])
     differences = {name: _difference(_subject_dice(labels[name]), base) for name in names if name != chosen}
     corrected = _holm({name: d.p for name, d in differences.items() if d.p is not None})
-    finished = []
-    for entry in entries:
-        if entry.label in differences:
-            d = differences[entry.label]
-            difference = Difference(d.median, d.p, corrected.get(entry.label), d.subjects)
-            entry = Entry(**{**vars(entry), "difference": difference})
-        finished.append(entry)
+    finished = tuple(
+        replace(entry, difference=replace(differences[entry.label], p_holm=corrected.get(entry.label)))
+        if entry.label in differences
+        else entry
+        for entry in entries
+    )
     first = runs[0][1]
-    return Comparison(tuple(finished), tuple(first.sites), chosen, _facts(first))
+    return Comparison(finished, tuple(first.sites), chosen, _facts(first))
 
 
 # --- one entry -------------------------------------------------------------------------------------------------------

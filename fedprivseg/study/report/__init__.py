@@ -1,1 +1,1 @@
-"""A run as a page that a clinician can read (`page`), and its drawings (`figures`), which other pages use too."""
+"""A run as a page that a clinician can read: `report_page`, from what the other modules read or draw."""

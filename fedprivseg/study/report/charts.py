@@ -1,23 +1,18 @@
-"""The report's charts as inline SVG, and the summary of a run as PNG."""
+"""The report's charts as inline SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from fedprivseg.core.pages.drawing import (
     GRID,
     INK,
-    MUTED,
-    as_png,
     as_svg,
     bare,
     draw_line,
@@ -27,8 +22,7 @@ from fedprivseg.core.pages.drawing import (
 )
 from fedprivseg.core.pages.looks import looks_of
 from fedprivseg.core.records import PHASES, STRUCTURES, CurvePoint
-from fedprivseg.core.results import Row, Scores
-from fedprivseg.study.report.slices import LINES, Case, mosaic
+from fedprivseg.core.results import Row
 
 COLOURS: Mapping[str, str] = {"LV": "#D55E00", "MYO": "#009E73", "RV": "#0072B2"}
 """One colour a structure on white paper (Okabe and Ito: told apart in all common forms of colour blindness)."""
@@ -39,7 +33,10 @@ _DASHES = (0, (2.6, 1.3))
 def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str) -> str:
     """Dice of every test subject as a dot, one panel a structure, one row a site, ED above ES; as inline SVG.
 
-    labels: site -> what to call it, in the order in which the sites are drawn. title: what a screen reader says.
+    Args:
+        rows: the run's measures.
+        labels: site -> what to call it, in the order in which the sites are drawn.
+        title: what a screen reader says.
     """
     with house_style("dice"):
         figure = Figure(figsize=(10, 0.95 + 0.62 * len(labels)), layout=ConstrainedLayoutEngine(wspace=0.05))
@@ -66,7 +63,13 @@ def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str) -> st
 def curve_chart(points: Sequence[CurvePoint], labels: Mapping[str, str], title: str) -> str:
     """Over the rounds: each site's mean training loss, and the Dice of the net on its test slices; as inline SVG.
 
-    labels: site -> what to call it. Empty if no point has either.
+    Args:
+        points: of the learning curves.
+        labels: site -> what to call it.
+        title: what a screen reader says.
+
+    Returns:
+        The figure, or "" if no point has either.
     """
     series = (
         ("mean training loss", {site: [(p.round, p.loss) for p in points if p.site == site] for site in labels}),
@@ -90,42 +93,6 @@ def curve_chart(points: Sequence[CurvePoint], labels: Mapping[str, str], title: 
         return as_svg(figure, title)
 
 
-def summary_png(sites: Mapping[str, tuple[Scores, Case | None, np.ndarray | None]], caption: str) -> bytes:
-    """One picture of a run, 1200 x 500 pixels: per site its median test slice, the code that left, and Dice bars.
-
-    sites: label -> Dice scores, the median case and the code (C, h, w), either None where there is none.
-    """
-    with house_style("summary", interpolation="bilinear"):
-        figure = Figure(figsize=(12, 5), dpi=100)
-        room = 11.3
-        each = min(2.3, 0.78 * room / len(sites))
-        grid = figure.add_gridspec(2, len(sites) + 1, width_ratios=[each] * len(sites) + [room - each * len(sites)])
-        grid.update(left=0.035, right=0.985, top=0.86, bottom=0.1, wspace=0.12, hspace=0.08)
-        titles = short(list(sites))
-        for column, (_, case, code) in enumerate(sites.values()):
-            panels = figure.add_subplot(grid[0, column]), figure.add_subplot(grid[1, column])
-            panels[0].set_title(titles[column], fontsize=11)
-            for panel, content in zip(panels, (case, code), strict=True):
-                panel.set_axis_off()
-                if content is None:
-                    panel.text(0.5, 0.5, "none", ha="center", color=MUTED)
-            if case is not None:
-                _draw_case(panels[0], case)
-            if code is not None:
-                _draw_tiles(panels[1], mosaic(code, aspect=1.2))
-        for place, text in ((0.69, "stays: image, outlines"), (0.29, "leaves: image code")):
-            figure.text(0.014, place, text, rotation=90, va="center", ha="center", fontsize=10, color=MUTED)
-        _draw_bars(figure.add_subplot(grid[:, -1]), {label: scores for label, (scores, _, _) in sites.items()})
-        lines = [
-            Line2D([], [], color=MUTED, label="prediction"),
-            Line2D([], [], color=MUTED, ls=(0, (2, 1)), label="reference"),
-        ]
-        keys = [*(Patch(color=colour, label=name) for name, colour in COLOURS.items()), *lines]
-        figure.legend(handles=keys, loc="lower center", ncols=len(keys), frameon=False, fontsize=10)
-        figure.text(0.014, 0.955, caption, fontsize=13, fontweight="bold")
-        return as_png(figure)
-
-
 def _strip(panel: Axes, values: np.ndarray, place: float, colour: str, *, hollow: bool) -> None:
     """One row of dots over a bar from the first to the third quartile, with a tick at the median."""
     if values.size == 0:
@@ -137,43 +104,3 @@ def _strip(panel: Axes, values: np.ndarray, place: float, colour: str, *, hollow
     height = place + 0.055 * (np.arange(values.size) % 3 - 1)
     face = "white" if hollow else colour
     panel.scatter(values, height, s=17, facecolor=face, edgecolor=colour, linewidth=1.0, zorder=3)
-
-
-def _draw_case(panel: Axes, case: Case) -> None:
-    rows, columns = case.window
-    x_mm, y_mm = case.spacing
-    extent = (rows.start * x_mm, rows.stop * x_mm, columns.stop * y_mm, columns.start * y_mm)
-    panel.imshow(case.grey.T, cmap="gray", vmin=0, vmax=1, extent=extent)
-    x = (np.arange(rows.start, rows.stop) + 0.5) * x_mm
-    y = (np.arange(columns.start, columns.stop) + 0.5) * y_mm
-    for labels, style in ((case.truth, _DASHES), (case.prediction, "solid")):
-        part = labels[rows, columns].T
-        # LV last: its outline is also the inner edge of MYO, and would else be hidden under it.
-        for label, structure in reversed(list(enumerate(STRUCTURES, start=1))):
-            inside = (part == label).astype(np.float64)
-            if inside.any() and min(inside.shape) > 1:
-                panel.contour(x, y, inside, levels=[0.5], colors="#00000090", linewidths=2.6)
-                panel.contour(x, y, inside, levels=[0.5], colors=LINES[structure], linewidths=1.6, linestyles=[style])
-    panel.set_axis_off()
-
-
-def _draw_tiles(panel: Axes, tiles: np.ndarray) -> None:
-    shades = matplotlib.colormaps["gray"].with_extremes(bad="white")
-    panel.imshow(tiles, cmap=shades, vmin=0, vmax=1, interpolation="none")
-    panel.set_axis_off()
-
-
-def _draw_bars(panel: Axes, scores: Mapping[str, Scores]) -> None:
-    width = 0.26
-    for index, structure in enumerate(STRUCTURES):
-        heights = [getattr(score, structure) or 0.0 for score in scores.values()]
-        places = np.arange(len(heights)) + (index - 1) * width
-        panel.bar(places, heights, width * 0.92, color=COLOURS[structure])
-        for place, height in zip(places, heights, strict=True):
-            if height:
-                panel.text(place, height + 0.01, f".{round(height * 100):02d}", ha="center", fontsize=7.5, color=MUTED)
-    panel.set_xticks(range(len(scores)), short(list(scores), 12))
-    panel.set_ylim(0, 1)
-    panel.set_title("Dice at each hospital", fontsize=11)
-    bare(panel, "y")
-    panel.spines["bottom"].set_visible(True)

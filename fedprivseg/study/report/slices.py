@@ -21,13 +21,13 @@ from PIL import Image
 from fedprivseg.core.records import STRUCTURES
 
 LINES: Mapping[str, str] = {"LV": "#FF8A3D", "MYO": "#2FE0AE", "RV": "#5AB8FF"}
-"""One colour a structure for lines on a dark image: the hues of `figures.COLOURS`, lighter."""
+"""One colour a structure for lines on a dark image: the hues of `charts.COLOURS`, lighter."""
 
 MARGIN_MM = 14.0
 """How much is shown around the heart."""
 
 RAGGED = 12_000
-"""Bytes of an outline beyond which a region is tinted instead: so many specks cannot be told apart as lines, and their picture
+"""Bytes of an outline beyond which a region is tinted instead: so many specks cannot be told apart as lines, and their image
 would be larger than all others together."""
 
 _DASHES = "4.2 2.1"
@@ -37,7 +37,12 @@ _DASHES = "4.2 2.1"
 class Case:
     """One slice of a test volume, and how the volume fared.
 
-    image: (X, Y), any unit. truth, prediction: (X, Y) labels 0..3. spacing: mm along X and Y. dice: mean of the volume.
+    Attributes:
+        image: (X, Y), any unit.
+        truth: (X, Y) labels of the reference, 0 background.
+        prediction: (X, Y) labels of the network.
+        spacing: mm along X and Y.
+        dice: mean of the volume.
     """
 
     image: np.ndarray
@@ -67,10 +72,13 @@ class Case:
         return np.clip((image - low) / max(high - low, 1e-6), 0, 1)
 
 
-def slice_picture(case: Case, name: str, title: str) -> str:
+def case_svg(case: Case, name: str, title: str) -> str:
     """The slice, cropped around the heart, truth as dashed and prediction as solid lines; as inline SVG.
 
-    name: unique in the page. title: what a screen reader says.
+    Args:
+        case: what is drawn.
+        name: unique in the page.
+        title: what a screen reader says.
     """
     x_mm, y_mm = case.spacing
     grey = case.grey
@@ -95,24 +103,22 @@ def slice_picture(case: Case, name: str, title: str) -> str:
     return _svg(wide, high, title, _image(grey, wide, high) + "".join(tints) + rim + "".join(paths) + "</g>")
 
 
-def plain_picture(image: np.ndarray, title: str) -> str:
+def image_svg(image: np.ndarray, title: str) -> str:
     """A slice (H, W) on square pixels, 0..1, as inline SVG. title: what a screen reader says."""
     wide, high = np.shape(image)
     return _svg(wide, high, title, _image(image, wide, high))
 
 
-def code_picture(code: np.ndarray, title: str) -> str:
-    """All channels of a code (C, h, w) side by side, each stretched to its own range, as inline SVG.
-
-    title: what a screen reader says.
-    """
+def code_svg(code: np.ndarray, title: str) -> str:
+    """All channels of a code (C, h, w) side by side, each stretched to its own range, as inline SVG; `title` is what a screen
+    reader says."""
     tiles = mosaic(code).T
     wide, high = tiles.shape
     return _svg(wide, high, title, _image(np.nan_to_num(tiles, nan=1.0), wide, high, style="image-rendering:pixelated"))
 
 
-def mosaic(code: np.ndarray, aspect: float = 1.5) -> np.ndarray:
-    """The channels of a code (C, h, w) as one image of tiles, drawn as slices are (transposed), `aspect` wide to high.
+def mosaic(code: np.ndarray) -> np.ndarray:
+    """The channels of a code (C, h, w) as one image of tiles, drawn as slices are (transposed), 1.5 times as wide as high.
 
     Each channel is stretched from its own least value (0) to its greatest (1), so that whatever shape a channel holds
     shows; a constant channel is 0. Gaps are NaN.
@@ -123,7 +129,7 @@ def mosaic(code: np.ndarray, aspect: float = 1.5) -> np.ndarray:
     channels = (channels - low) / np.where(span > 0, span, 1)
     count, height, width = channels.shape
     gap = max(1, width // 8)
-    ideal = max(1.0, math.sqrt(count * aspect * height / width))
+    ideal = max(1.0, math.sqrt(count * 1.5 * height / width))
     # Full rows if that is possible without a strip; 1.3 lets 128 square channels stand in 16 columns.
     whole = [number for number in range(1, count + 1) if count % number == 0 and ideal / 1.3 < number < ideal * 1.3]
     columns = max(whole, default=min(count, round(ideal)))

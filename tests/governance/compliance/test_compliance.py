@@ -21,7 +21,7 @@ from fedprivseg.governance.lifecycle.vault_care import back_up, check
 from fedprivseg.governance.lifecycle.withdrawal import withdraw
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
 from fedprivseg.governance.policy.consent import Register
-from fedprivseg.study.report.report_page import write_report
+from fedprivseg.study import pipeline
 from fedprivseg.study.run import load_scenario, simulate
 
 
@@ -285,7 +285,7 @@ def test_a_run_has_staff_and_records_to_ask_for_and_what_was_asked_keeps_its_cla
 
 
 def test_the_report_has_the_section_and_the_file(strict):
-    assert "Rules kept" in write_report(strict).read_text()
+    assert "Rules kept" in pipeline.report(strict).read_text()
     kept = read_compliance(strict)
     assert kept == assess(strict) == write_compliance(strict)
     assert [each.clause for each in kept] == [clause for clause, _, _ in CLAUSES]

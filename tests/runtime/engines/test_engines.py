@@ -189,8 +189,8 @@ def test_an_error_at_one_site_excludes_it_loudly_and_the_others_go_on(
 
     from fedprivseg.cli.terminal import print_result
     from fedprivseg.core.errors import RequestError
+    from fedprivseg.study import pipeline
     from fedprivseg.study.predict import predict_image
-    from fedprivseg.study.report.report_page import write_report
 
     _failing(monkeypatch, "centre2")
     result = simulate(load_scenario(quickstart, _settings(phantom, "inline")), tmp_path / "run")
@@ -205,6 +205,6 @@ def test_an_error_at_one_site_excludes_it_loudly_and_the_others_go_on(
     assert "over 2 of 3 sites" in shown
     with pytest.raises(RequestError, match="'centre2' left the run.*that finished are: centre1, centre3"):
         predict_image(tmp_path / "run", tmp_path / "x.nii.gz", "centre2", tmp_path / "mask.nii.gz")
-    page = write_report(tmp_path / "run").read_text()
+    page = pipeline.report(tmp_path / "run").read_text()
     assert "did not take part to the end" in page
     assert log_id in page

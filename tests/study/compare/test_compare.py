@@ -17,7 +17,7 @@ from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.leakage_result import admission, read_leakage
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint
 from fedprivseg.core.results import Result, Row, Scores, SiteResult
-from fedprivseg.study.compare.compare_charts import pareto, picture, privacy_picture
+from fedprivseg.study.compare.compare_charts import bytes_png, leakage_png, pareto
 from fedprivseg.study.compare.compare_page import write_page
 from fedprivseg.study.compare.compare_tables import as_csv, as_latex, as_markdown, as_rows
 from fedprivseg.study.compare.runs import _holm, compare, run_folders
@@ -276,7 +276,7 @@ def test_nothing_is_cut_off_and_at_1100_pixels_the_whole_table_shows(runs, tmp_p
 
 
 def test_the_picture_is_a_png(runs):
-    body = picture(compare([runs]))
+    body = bytes_png(compare([runs]))
     assert body.startswith(b"\x89PNG")
     assert int.from_bytes(body[16:20], "big") == 1200
 
@@ -329,7 +329,7 @@ def test_leakage_is_the_mean_over_attacked_seeds_and_staged_attacks_do_not_count
     assert entries["raw"].leakage == 1
     header, rows = as_rows(compare([tmp_path]))
     assert {row[0]: row[header.index("leakage")] for row in rows}["a"] == "0.30"
-    assert privacy_picture(compare([tmp_path]))[:4] == b"\x89PNG"
+    assert leakage_png(compare([tmp_path]))[:4] == b"\x89PNG"
     assert "Dice against leakage" in write_page(compare([tmp_path]), tmp_path / "x.html").read_text()
 
 
@@ -345,7 +345,7 @@ def test_where_an_attack_fails_its_control_nothing_is_known(tmp_path):
     assert shown == {"a": "not known", "b": "0.00"}
     leakage = read_leakage(tmp_path / "a")
     assert {line.measured for line in admission(leakage, AdmissionConfig()) if "images" in line.name} == {None}
-    assert privacy_picture(compare([tmp_path]))
+    assert leakage_png(compare([tmp_path]))
 
 
 def test_without_an_attack_there_is_no_leakage_to_show(tmp_path):
@@ -353,7 +353,7 @@ def test_without_an_attack_there_is_no_leakage_to_show(tmp_path):
     comparison = compare([tmp_path])
     assert "leakage" not in as_rows(comparison)[0]
     with pytest.raises(RequestError, match="fedprivseg attack"):
-        privacy_picture(comparison)
+        leakage_png(comparison)
 
 
 def test_pareto_front_by_hand():

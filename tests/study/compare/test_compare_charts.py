@@ -56,7 +56,7 @@ def looks(labels):
     return dict(zip(labels, looks_of([False] * len(labels)), strict=True))
 
 
-@pytest.mark.parametrize("draw", [compare_charts.picture, compare_charts.privacy_picture])
+@pytest.mark.parametrize("draw", [compare_charts.bytes_png, compare_charts.leakage_png])
 def test_no_mark_is_hidden_under_another(same, draw, monkeypatch):
     """Without legend, intervals and curves each method's colour is in the picture: of a mark of some 90 pixels at least 20."""
     monkeypatch.setattr(compare_charts, "_legend", lambda panel, keys: None)
@@ -109,7 +109,7 @@ def test_the_axis_of_bytes_has_ticks_whatever_its_range(up):
 def test_a_method_without_rounds_gets_no_empty_panel():
     alone = comparison(entry("coded", curve=None))
     assert learning_curves(alone) == ""
-    assert compare_charts.picture(alone)[16:24] == (1200).to_bytes(4, "big") + (500).to_bytes(4, "big")
+    assert compare_charts.bytes_png(alone)[16:24] == (1200).to_bytes(4, "big") + (500).to_bytes(4, "big")
 
 
 def test_a_legend_of_many_long_names_fits(same):

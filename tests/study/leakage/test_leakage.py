@@ -18,10 +18,9 @@ from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
 from fedprivseg.core.leakage_result import VERSION, admission, read_leakage
 from fedprivseg.governance.lifecycle import inventory
-from fedprivseg.study import leakage
+from fedprivseg.study import leakage, pipeline
 from fedprivseg.study.leakage import attack_run
 from fedprivseg.study.leakage.part import Drafts, Part, Piece
-from fedprivseg.study.report.report_page import write_report
 from fedprivseg.study.run import load_scenario, simulate
 
 
@@ -205,7 +204,7 @@ def test_what_was_not_measured_is_not_admitted(weights):
 
 def test_the_report_tells_it_in_plain_words(run):
     found = attack_run(run)
-    page = write_report(run).read_text()
+    page = pipeline.report(run).read_text()
     assert "What leaks" in page
     assert "Technical admission indicators" in page
     assert html.escape(found.redrawn[0].sentence) in page or found.redrawn[0].sentence in page

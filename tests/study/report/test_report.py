@@ -1,4 +1,4 @@
-"""The report: one file, inert, the same each time, and without a picture where none may be."""
+"""The report: one file, inert, the same each time, and without an image where none may be."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import cut_off
-from PIL import Image
 from safetensors.numpy import save_file
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.documents import write_document
-from fedprivseg.core.errors import FolderError, RequestError
+from fedprivseg.core.errors import FolderError
 from fedprivseg.core.records import STRUCTURES, Budget, CrossSite, CurvePoint
 from fedprivseg.core.results import Result, Scores, SiteResult, metric_rows, read_result
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger
-from fedprivseg.study.report import report_page as report
+from fedprivseg.study import pipeline
+from fedprivseg.study.report import site_images
+from fedprivseg.study.report.report_page import write_report
 from fedprivseg.study.report.slices import mosaic
 
 SITES = ("centre1", "centre2", "centre3")
@@ -63,7 +64,7 @@ def write_run(
     *,
     images: bool = True,
     title: str = "",
-    without_pictures: Sequence[str] = (),
+    without_images: Sequence[str] = (),
     statuses: dict[str, str] | None = None,
     notes: tuple[str, ...] = (),
     exports: tuple[str, ...] = ("image-code", "mask-code", "metric", "status"),
@@ -121,8 +122,8 @@ def write_run(
         if index == 1:
             facts = {"kind": "weights", "purpose": "train", "bytes": 5, "rule": "kind.undeclared", "reason": "No <b>."}
             ledger.append("refusal", facts)
-        if site not in without_pictures:
-            save_file(pictures(site, generator), home / "vault" / "pictures.safetensors")
+        if site not in without_images:
+            save_file(images_of(site, generator), home / "vault" / "pictures.safetensors")
     (folder / "server").mkdir()
     (folder / "scenario.json").write_text(scenario.model_dump_json())
     (folder / "server" / "identities.json").write_text(json.dumps(identities))
@@ -148,7 +149,7 @@ def write_run(
     return folder
 
 
-def pictures(site: str, generator: np.random.Generator) -> dict[str, np.ndarray]:
+def images_of(site: str, generator: np.random.Generator) -> dict[str, np.ndarray]:
     shape, spacing = SHAPES[site]
     arrays: dict[str, np.ndarray] = {}
     for name, shift, dice in (("best", 0.5, 0.951), ("median", 3.0, 0.872), ("worst", 9.0, 0.634)):
@@ -199,7 +200,7 @@ class Page(HTMLParser):
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run and its report, for tests that only read."""
     run = write_run(tmp_path_factory.mktemp("finished") / "run")
-    report.write_report(run)
+    pipeline.report(run)
     return run
 
 
@@ -227,7 +228,7 @@ def unmeasured(run: Path, sites: str) -> None:
 
 
 def written(folder: Path) -> str:
-    return report.write_report(folder).read_text(encoding="utf-8")
+    return pipeline.report(folder).read_text(encoding="utf-8")
 
 
 def test_report_is_one_small_offline_file(finished: Path, page: Page) -> None:
@@ -247,7 +248,7 @@ def test_report_is_one_small_offline_file(finished: Path, page: Page) -> None:
 
 
 def test_report_is_deterministic(finished: Path, text: str) -> None:
-    assert report.write_report(finished) == finished / "report.html"
+    assert pipeline.report(finished) == finished / "report.html"
     assert (finished / "report.html").read_text(encoding="utf-8") == text
 
 
@@ -282,7 +283,7 @@ def test_report_shows_every_section_and_number(finished: Path, page: Page) -> No
     assert "kind.undeclared" in page.text
 
 
-def test_every_picture_has_a_text_and_every_table_headers(page: Page) -> None:
+def test_every_image_has_a_text_and_every_table_headers(page: Page) -> None:
     drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
     assert len(drawings) == 1 + 3 * 5  # the chart; per site three cases, a slice and a code
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
@@ -297,14 +298,14 @@ def test_every_test_subject_is_a_dot(text: str) -> None:
     assert chart.count("<use ") <= len(SITES) * SUBJECTS * 2 * 3 + 40  # the rest: ticks
 
 
-def test_without_images_no_picture_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_images_none_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "run", images=False)
 
     def forbidden(path: Path) -> None:
         raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr(report, "load_arrays", forbidden)
-    monkeypatch.setattr(report, "open_vault", forbidden)
+    monkeypatch.setattr("fedprivseg.study.report.report_page.load_arrays", forbidden)
+    monkeypatch.setattr(site_images, "open_vault", forbidden)
     text = written(run)
     page = Page(text)
     assert page.count("img") == page.count("image") == 0
@@ -314,11 +315,26 @@ def test_without_images_no_picture_is_opened(tmp_path: Path, monkeypatch: pytest
     assert "report.images = false" in page.text
     assert "were not opened" in page.text
     for path in run.rglob("pictures.safetensors"):
-        path.write_bytes(b"no pictures")
+        path.write_bytes(b"no images")
     assert written(run) == text
-    with pytest.raises(RequestError, match=r"report\.images"):
-        report.summary_picture(run, tmp_path / "summary.png")
-    assert not (tmp_path / "summary.png").exists()
+
+
+def test_drawing_the_page_opens_no_vault_and_writes_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier stage left is shown; what it did not leave is named as missing."""
+    run = write_run(tmp_path / "run")
+    images = site_images.images_of(run)
+    monkeypatch.setattr(site_images, "open_vault", None)
+    before = {path for path in run.rglob("*") if path.is_file()}
+    page = write_report(run, images)
+    assert {path for path in run.rglob("*") if path.is_file()} - before == {page}
+    text = Page(page.read_text(encoding="utf-8")).text
+    assert "Not judged: this folder holds no compliance.json" in " ".join(text.split())
+    assert "Not measured: this run was not attacked" in text
+    monkeypatch.undo()
+    assert "Clause by clause" in Page(written(run)).text
+    assert pipeline.assess(run) == pipeline.assess(run)
 
 
 def test_without_a_word_on_images_there_are_none(tmp_path: Path) -> None:
@@ -329,7 +345,7 @@ def test_without_a_word_on_images_there_are_none(tmp_path: Path) -> None:
     assert "data:image" not in written(run)
 
 
-def test_with_images_the_pictures_are_those_of_the_run(text: str) -> None:
+def test_with_images_they_are_those_of_the_run(text: str) -> None:
     found = re.findall(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)", text)
     assert len(found) == 3 * 5
     assert all(base64.b64decode(image).startswith(b"\x89PNG") for image in found)
@@ -339,9 +355,7 @@ def test_with_images_the_pictures_are_those_of_the_run(text: str) -> None:
 @pytest.mark.parametrize("title", ["<script>alert(1)</script>", "a\"b'c -->&amp;]]>", "$\\frac{1}{0}$ {{ 7*7 }}"])
 def test_text_from_data_is_inert(tmp_path: Path, title: str) -> None:
     without = SITES if title.startswith("$") else SITES[1:]
-    run = write_run(
-        tmp_path / "run", title=title, notes=(title,), statuses={"centre3": title}, without_pictures=without
-    )
+    run = write_run(tmp_path / "run", title=title, notes=(title,), statuses={"centre3": title}, without_images=without)
     text = written(run)
     page = Page(text)
     assert page.count("script") == page.count("b") == 0
@@ -365,7 +379,7 @@ def test_what_went_wrong_stands_before_the_results(tmp_path: Path) -> None:
 
 
 def test_a_site_without_measurements_is_shown_as_such(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", without_pictures=["centre2"])
+    run = write_run(tmp_path / "run", without_images=["centre2"])
     content = json.loads((run / "result.json").read_text())
     nothing = {"LV": None, "MYO": None, "RV": None, "mean": None, "missing": 0}
     content["sites"]["centre2"].update(subjects_test=0, dice=nothing, hd95_mm=nothing, assd_mm=nothing)
@@ -373,13 +387,12 @@ def test_a_site_without_measurements_is_shown_as_such(tmp_path: Path) -> None:
     unmeasured(run, "centre2")
     page = Page(written(run))
     assert "has no test subjects" in page.text
-    assert "No pictures: this hospital measured no test subjects." in page.text
-    report.summary_picture(run, tmp_path / "summary.png")
+    assert "No images: this hospital measured no test subjects." in page.text
 
 
 def test_only_subjects_that_were_measured_are_counted(tmp_path: Path) -> None:
     """A site that left before it measured has test subjects, and none of them is behind the means."""
-    run = write_run(tmp_path / "run", statuses={"centre2": "withheld by its gate"}, without_pictures=["centre2"])
+    run = write_run(tmp_path / "run", statuses={"centre2": "withheld by its gate"}, without_images=["centre2"])
     unmeasured(run, "centre2")
     text = " ".join(Page(written(run)).text.split())
     assert f"Test subjects {2 * SUBJECTS} " in text
@@ -387,7 +400,7 @@ def test_only_subjects_that_were_measured_are_counted(tmp_path: Path) -> None:
 
 
 def test_no_measurement_at_all_still_gives_a_report(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", without_pictures=SITES)
+    run = write_run(tmp_path / "run", without_images=SITES)
     unmeasured(run, "centre")
     page = Page(written(run))
     assert "there is no spread to show" in page.text
@@ -431,16 +444,16 @@ def test_a_missing_ledger_is_no_silent_gap(run: Path) -> None:
     assert "A simulated hospital should have left one." in Page(written(run)).text
 
 
-def test_unreadable_pictures_are_told(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", without_pictures=SITES[1:])
+def test_unreadable_images_are_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", without_images=SITES[1:])
     (run / "sites" / "centre1" / "vault" / "pictures.safetensors").write_bytes(b"not arrays")
     page = Page(written(run))
-    assert "its pictures could not be read" in page.text[: page.text.index("Left the hospitals")]
+    assert "its images could not be read" in page.text[: page.text.index("Left the hospitals")]
 
 
 def test_a_folder_without_a_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FolderError, match="no finished run"):
-        report.write_report(tmp_path)
+        pipeline.report(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -449,15 +462,7 @@ def test_a_result_of_other_sites_is_refused(run: Path) -> None:
     content["sites"]["../elsewhere"] = content["sites"].pop("centre1")
     write_document(run / "result.json", content)
     with pytest.raises(FolderError, match="other sites"):
-        report.write_report(run)
-
-
-def test_summary_picture(finished: Path, tmp_path: Path) -> None:
-    path = report.summary_picture(finished, tmp_path / "summary.png")
-    with Image.open(path) as image:
-        assert image.size == (1200, 500)
-    assert path.stat().st_size < 300_000
-    assert path.read_bytes() == report.summary_picture(finished, tmp_path / "again.png").read_bytes()
+        pipeline.report(run)
 
 
 def test_mosaic_stretches_each_channel_and_keeps_x_to_the_right() -> None:
@@ -490,7 +495,7 @@ def test_rounds_the_cross_site_matrix_and_budgets_are_shown(tmp_path: Path) -> N
     cross = tuple(CrossSite(a, b, 0.9 if a == b else 0.5) for a in SITES for b in SITES)
     budget = Budget(SITES[0], "DP-SGD at the site", "slice", 7.99, 1e-3, 1.5)
     folder = write_run(tmp_path / "run", curve=curve, cross_site=cross, budgets=(budget,))
-    page = report.write_report(folder).read_text()
+    page = pipeline.report(folder).read_text()
     assert "Round by round" in page
     assert "mean training loss" in page
     matrix = page.split('id="across"')[1].split("</table>")[0]
@@ -501,7 +506,7 @@ def test_rounds_the_cross_site_matrix_and_budgets_are_shown(tmp_path: Path) -> N
 
 
 def test_a_run_on_raw_data_says_so_in_red_and_claims_nothing_else(tmp_path: Path) -> None:
-    page = report.write_report(write_run(tmp_path / "run", exports=("metric", "raw"))).read_text()
+    page = pipeline.report(write_run(tmp_path / "run", exports=("metric", "raw"))).read_text()
     warning = page.split('class="box bad"')[1].split("</section>")[0]
     assert "Policy forbids this" in warning
     assert "kept its images" not in page
