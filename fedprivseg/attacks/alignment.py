@@ -47,8 +47,8 @@ class Alignment(Reconstruction):
             chosen = np.linspace(0, len(pictures) - 1, count + 2)[1:-1].round().astype(int)
             own = (_patches(pictures[chosen], ratio) - mean) @ basis.T
             weights, centre, target = _ridge(_neighbourhoods(codes[chosen]), own, cells=len(own) // count)
-            drawn = ((_neighbourhoods(view.codes) - centre) @ weights + target) @ basis + mean
-            found[f"{count} anchors"] = _pictures(drawn, (len(view.codes), *view.shape), ratio)
+            output = ((_neighbourhoods(view.codes) - centre) @ weights + target) @ basis + mean
+            found[f"{count} anchors"] = _pictures(output, (len(view.codes), *view.shape), ratio)
         return found
 
 

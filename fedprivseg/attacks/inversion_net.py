@@ -74,8 +74,8 @@ class InversionNet(nn.Module):
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         """See the class."""
         codes = self.standardise(codes)
-        drawn: torch.Tensor = torch.sigmoid(self.blocks(codes) + self.straight(codes))
-        return drawn
+        output: torch.Tensor = torch.sigmoid(self.blocks(codes) + self.straight(codes))
+        return output
 
 
 def similarity(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -91,14 +91,14 @@ def similarity(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return value.mean()
 
 
-def unlikeness(drawn: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def unlikeness(output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """What a decoder minimises: mean absolute error plus 1 - SSIM for images, cross-entropy plus 1 - Dice for masks."""
-    drawn, truth = drawn.float(), truth.float()
+    output, truth = output.float(), truth.float()
     if truth.shape[1] == 1:
-        return (drawn - truth).abs().mean() + 0.5 * (1 - similarity(drawn, truth))
-    overlap = (drawn * truth).sum(dim=(0, 2, 3))
-    dice = (2 * overlap + 1) / (drawn.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3)) + 1)
-    return functional.binary_cross_entropy(drawn.clamp(1e-5, 1 - 1e-5), truth) + 1 - dice.mean()
+        return (output - truth).abs().mean() + 0.5 * (1 - similarity(output, truth))
+    overlap = (output * truth).sum(dim=(0, 2, 3))
+    dice = (2 * overlap + 1) / (output.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3)) + 1)
+    return functional.binary_cross_entropy(output.clamp(1e-5, 1 - 1e-5), truth) + 1 - dice.mean()
 
 
 def fit_inverter(
@@ -136,8 +136,8 @@ def fit_inverter(
         chosen = chosen.to(where)
         optimiser.zero_grad(set_to_none=True)
         with arithmetic(where, True):
-            drawn = net(given[chosen].contiguous(memory_format=torch.channels_last))
-        loss = unlikeness(drawn, truth[chosen])
+            output = net(given[chosen].contiguous(memory_format=torch.channels_last))
+        loss = unlikeness(output, truth[chosen])
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
@@ -198,8 +198,8 @@ def _set_scale(net: InversionNet, codes: torch.Tensor) -> None:
 def _loss_on(net: nn.Module, held_out: tuple[np.ndarray, np.ndarray], where: torch.device) -> float:
     pictures, codes = held_out
     net_was = net.training
-    drawn = torch.from_numpy(invert(net, codes, str(where)))
+    output = torch.from_numpy(invert(net, codes, str(where)))
     net.train(net_was)
     if isinstance(net, InversionNet):
         net.standardise.eval()
-    return float(unlikeness(drawn, torch.from_numpy(pictures)))
+    return float(unlikeness(output, torch.from_numpy(pictures)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,30 +9,23 @@ from dataclasses import replace
 import numpy as np
 
 from fedprivseg.core.config import ProtectionConfig, validated
-from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.expected import Expected
 from fedprivseg.core.kinds import KindSpec
+from fedprivseg.core.plugins import Registry
 from fedprivseg.protections.channels import Channels
 from fedprivseg.protections.keyed import Keyed
 from fedprivseg.protections.noise import Noise
 from fedprivseg.protections.precision import Precision
 from fedprivseg.protections.protection import Key, Protection
 
-PROTECTIONS: tuple[type[Protection], ...] = (Precision, Channels, Noise, Keyed)
+PROTECTIONS: Registry[type[Protection]] = Registry("protection", Protection, (Precision, Channels, Noise, Keyed))
 
 __all__ = ["PROTECTIONS", "Protection", "Shield", "protected", "resolve"]
 
 
 def resolve(config: ProtectionConfig) -> Protection:
     """The protection that `config` names. Raises ScenarioError for an unknown one or a wrong parameter."""
-    known = {protection.name: protection for protection in PROTECTIONS}
-    if config.name not in known:
-        near = difflib.get_close_matches(config.name, known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ScenarioError(
-            f"unknown protection {config.name!r}{hint}; the protections are: {', '.join(sorted(known))}"
-        )
-    kind = known[config.name]
+    kind = PROTECTIONS.find(config.name)
     return kind(validated(kind.parameters_type, config.parameters, f"protections.parameters of {kind.name}"))
 
 

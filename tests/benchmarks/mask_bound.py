@@ -26,7 +26,7 @@ from fedprivseg.core.seeds import torch_generator
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.nets.augment import augment
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
-from fedprivseg.study.leakage.scene import MOST_AUXILIARY
+from fedprivseg.study.leakage.session import MOST_AUXILIARY
 
 MEASURES = "SSIM", "MS-SSIM", "SSIM, heart"
 
@@ -72,7 +72,7 @@ def _row(side: int, images: np.ndarray, masks: np.ndarray, truth: Truth, seed: i
     rest = images[cut:, None], _coarse(masks[cut:], side)
     net = fit_inverter(*given, SMALL.steps, seed, ("mask bound",), held_out=rest)
     drawn = invert(net, _coarse(truth.masks, side)).clip(0, 1)
-    found = {figure.measure: figure.leakage for figure in judge(drawn, truth, images[:, None], seed)}
+    found = {each.metric: each.leakage for each in judge(drawn, truth, images[:, None], seed)}
     return f"| {side} x {side} | {' | '.join(f'{found[name]:.2f}' for name in MEASURES)} |"
 
 

@@ -1,4 +1,4 @@
-"""Attacks about people on crowds whose answer is known: everything told, or nothing."""
+"""Inferences about patients on populations whose answer is known: everything can be inferred, or nothing."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import numpy as np
 import pytest
 
 from fedprivseg.attacks.attributes import Attributes, leave_one_out
-from fedprivseg.attacks.base import Effort
+from fedprivseg.attacks.base import Effort, Population, pooled
 from fedprivseg.attacks.linkage import Linkage
 from fedprivseg.attacks.membership import Membership, losses
-from fedprivseg.attacks.people import Population, pooled
 from fedprivseg.core.seeds import numpy_generator
 
 PEOPLE, SLICES, SIDE = 10, 4, 16
 
 
-def _crowd(seed: int, codes: str = "own", told: bool = False) -> Population:
+def _population(seed: int, codes: str = "own", sick: bool = False) -> Population:
     """`PEOPLE` patients of `SLICES` slices in each phase. Codes: ``own`` says whose they are (a pattern a patient), ``noise``
-    nothing; `told`: whether they say the disease."""
-    draws = numpy_generator(seed, "crowd")
+    nothing; `sick`: whether they say the disease."""
+    draws = numpy_generator(seed, "population")
     subjects = np.repeat(np.arange(PEOPLE), 2 * SLICES)
     phases = np.tile(np.repeat([0, 1], SLICES), PEOPLE)
     places = np.tile(np.linspace(0, 1, SLICES), 2 * PEOPLE)
@@ -26,7 +25,7 @@ def _crowd(seed: int, codes: str = "own", told: bool = False) -> Population:
     noise = draws.standard_normal((len(subjects), 2, 8, 8))
     patterns = draws.standard_normal((PEOPLE, 2, 8, 8))
     released = (
-        noise + (4 * patterns[subjects] if codes == "own" else 0) + (6 * ill[subjects, None, None, None] if told else 0)
+        noise + (4 * patterns[subjects] if codes == "own" else 0) + (6 * ill[subjects, None, None, None] if sick else 0)
     )
     images = draws.random((len(subjects), SIDE, SIDE)).astype(np.float32)
     masks = np.zeros((len(subjects), SIDE, SIDE), np.uint8)
@@ -48,29 +47,31 @@ def _crowd(seed: int, codes: str = "own", told: bool = False) -> Population:
     )
 
 
-def _told(attack, crowd):
-    return {one.measure: one for one in attack.infer(crowd)}
+def _inferred(attack, population):
+    return {one.metric: one for one in attack.infer(population)}
 
 
 def test_codes_with_a_pattern_a_patient_link_and_noise_does_not():
-    told = _told(Linkage(), _crowd(0))
-    assert told["ED against ES: AUC"].value == 1
-    assert told["ED against ES: right patient first"].value == 1
-    assert told["ED against ES: right patient first"].chance == pytest.approx(1 / PEOPLE)
-    assert told["neighbouring slices: AUC"].value > 0.99
-    # On noise: the mean over crowds is chance, within three standard errors of what its spread over them says.
-    values = np.array([_told(Linkage(), _crowd(seed, "noise"))["ED against ES: AUC"].value for seed in range(20)])
+    found = _inferred(Linkage(), _population(0))
+    assert found["ED against ES: AUC"].value == 1
+    assert found["ED against ES: right patient first"].value == 1
+    assert found["ED against ES: right patient first"].chance == pytest.approx(1 / PEOPLE)
+    assert found["neighbouring slices: AUC"].value > 0.99
+    # On noise: the mean over populations is chance, within three standard errors of what its spread over them says.
+    values = np.array(
+        [_inferred(Linkage(), _population(seed, "noise"))["ED against ES: AUC"].value for seed in range(20)]
+    )
     assert abs(values.mean() - 0.5) < 3 * values.std() / np.sqrt(len(values)) + 0.01
     # The raw images are noise as well, whatever the codes say.
-    assert abs(told["ED against ES: AUC"].raw - 0.5) < 0.35
+    assert abs(found["ED against ES: AUC"].raw - 0.5) < 0.35
 
 
 def test_a_probe_finds_what_the_codes_say_and_no_more():
-    told = _told(Attributes(), _crowd(0, "noise", told=True))
-    assert set(told) == {"disease: accuracy"}  # nobody knows the sex
-    assert told["disease: accuracy"].value == 1
-    assert told["disease: accuracy"].chance == 0.5
-    values = [_told(Attributes(), _crowd(seed, "noise"))["disease: accuracy"].value for seed in range(20)]
+    found = _inferred(Attributes(), _population(0, "noise", sick=True))
+    assert set(found) == {"disease: accuracy"}  # nobody knows the sex
+    assert found["disease: accuracy"].value == 1
+    assert found["disease: accuracy"].chance == 0.5
+    values = [_inferred(Attributes(), _population(seed, "noise"))["disease: accuracy"].value for seed in range(20)]
     assert np.mean(values) < 0.65
 
 
@@ -81,12 +82,12 @@ def test_a_probe_is_scored_on_patients_it_did_not_see():
     assert np.mean([one == other for one, other in zip(leave_one_out(rows, words), words, strict=True)]) < 0.8
 
 
-def _system(crowd: Population, knows: np.ndarray):
+def _system(population: Population, knows: np.ndarray):
     """A system that is certain and right on the slices where `knows`, and undecided elsewhere."""
 
     def predict(images: np.ndarray) -> np.ndarray:
         scores = np.full((len(images), 4, SIDE, SIDE), 0.25, np.float32)
-        right = (np.arange(4)[None, :, None, None] == crowd.masks[:, None]).astype(np.float32)
+        right = (np.arange(4)[None, :, None, None] == population.masks[:, None]).astype(np.float32)
         scores[knows] = 0.97 * right[knows] + 0.01 * (1 - right[knows])
         return scores
 
@@ -94,19 +95,21 @@ def _system(crowd: Population, knows: np.ndarray):
 
 
 def test_a_system_that_knows_its_members_gives_them_away_and_the_control_stays_at_chance():
-    crowd = _crowd(0)
-    told = _told(Membership(), Population(**{**vars(crowd), "predict": _system(crowd, crowd.member)}))
-    assert told["slices: AUC"].value == 1
-    assert told["patients: AUC"].value == 1
-    assert told["slices: TPR at 1 % FPR"].value == 1
-    assert 0.2 < told["control, members against members: AUC"].value < 0.8
+    population = _population(0)
+    found = _inferred(
+        Membership(), Population(**{**vars(population), "predict": _system(population, population.member)})
+    )
+    assert found["slices: AUC"].value == 1
+    assert found["patients: AUC"].value == 1
+    assert found["slices: TPR at 1 % FPR"].value == 1
+    assert 0.2 < found["control, members against members: AUC"].value < 0.8
 
 
 def test_a_test_that_sees_the_same_everywhere_tells_nothing():
-    crowd = _crowd(0)
-    told = _told(Membership(), crowd)
-    assert 0.2 < told["slices: AUC"].value < 0.8
-    everyone = Population(**{**vars(crowd), "member": np.ones(len(crowd.member), bool)})
+    population = _population(0)
+    found = _inferred(Membership(), population)
+    assert 0.2 < found["slices: AUC"].value < 0.8
+    everyone = Population(**{**vars(population), "member": np.ones(len(population.member), bool)})
     assert Membership().infer(everyone) == ()
 
 
