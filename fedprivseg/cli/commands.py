@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import fedprivseg
-from fedprivseg.cli import access, agreements, archives, deidentify, destroy, ledgers, lifecycle, policy, trace, vaults
+from fedprivseg.cli import (
+    access,
+    agreements,
+    archives,
+    deidentify,
+    destroy,
+    ledgers,
+    lifecycle,
+    new,
+    policy,
+    trace,
+    vaults,
+)
 from fedprivseg.cli import data as data_commands
 from fedprivseg.cli.terminal import (
     bar,
@@ -362,29 +374,8 @@ def _numbers_of(text: str) -> list[int]:
         raise RequestError(f"--seeds wants whole numbers with commas, such as 0,1,2; given {text!r}") from None
 
 
-@app.command()
-def methods(as_json: AsJson = False) -> None:
-    """List the methods with their variants and what leaves a site."""
-    from fedprivseg.methods import METHODS
-
-    rows = [
-        {
-            "name": method.name,
-            "title": method.title,
-            "variants": list(method.variants),
-            "exports": sorted(method.exports),
-            "paper": method.paper,
-        }
-        for method in METHODS
-    ]
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    print_table(
-        "methods",
-        ["name", "variants", "leaves the site", "paper"],
-        [[m.name, ", ".join(m.variants), ", ".join(sorted(m.exports)), m.paper] for m in METHODS],
-    )
+for _command in (new.methods, new.attacks, new.protections, new.new):
+    app.command()(_command)
 
 
 @app.command()

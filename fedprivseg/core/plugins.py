@@ -11,11 +11,10 @@ import difflib
 import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any, Generic, Protocol, TypeVar, final
 
-import fedprivseg
 from fedprivseg.core.errors import RequestError, ScenarioError
 
 
@@ -40,7 +39,9 @@ class Origin:
         return f"{self.package} {self.version}"
 
 
-OURS = Origin("fedprivseg", fedprivseg.__version__)
+@cache
+def _ours() -> Origin:
+    return Origin("fedprivseg", version("fedprivseg"))
 
 
 @final
@@ -78,18 +79,18 @@ class Registry(Generic[Part]):
 
     def origin(self, name: str) -> Origin:
         """Where the part of that name, which must be there, comes from."""
-        return OURS if name in self.own else _origin(self._plugins[name])
+        return _ours() if name in self.own else _origin(self._plugins[name])
 
     def packages(self, names: Iterable[str]) -> dict[str, str]:
         """The packages, with their versions, of those of the named parts that are plug-ins."""
         origins = [self.origin(name) for name in names]
-        return {each.package: each.version for each in origins if each != OURS}
+        return {each.package: each.version for each in origins if each != _ours()}
 
     @cached_property
     def _plugins(self) -> dict[str, EntryPoint]:
         found: dict[str, EntryPoint] = {}
         for entry in sorted(entry_points(group=f"fedprivseg.{self.sort}s"), key=lambda each: each.name):
-            taken = OURS if entry.name in self.own else _origin(found[entry.name]) if entry.name in found else None
+            taken = _ours() if entry.name in self.own else _origin(found[entry.name]) if entry.name in found else None
             if taken is not None:
                 raise RequestError(
                     f"{self._words(entry)} has the name of a {self.sort} of {taken}; a name stands for one {self.sort}. "

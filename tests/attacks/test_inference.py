@@ -2,64 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fedprivseg.attacks.attributes import Attributes, leave_one_out
-from fedprivseg.attacks.base import Effort, Population, pooled
+from fedprivseg.attacks.base import Population, pooled
 from fedprivseg.attacks.linkage import Linkage
 from fedprivseg.attacks.membership import Membership, losses
 from fedprivseg.core.seeds import numpy_generator
-
-PEOPLE, SLICES, SIDE = 10, 4, 16
-
-
-def _population(seed: int, codes: str = "own", sick: bool = False) -> Population:
-    """`PEOPLE` patients of `SLICES` slices in each phase. Codes: ``own`` says whose they are (a pattern a patient), ``noise``
-    nothing; `sick`: whether they say the disease."""
-    draws = numpy_generator(seed, "population")
-    subjects = np.repeat(np.arange(PEOPLE), 2 * SLICES)
-    phases = np.tile(np.repeat([0, 1], SLICES), PEOPLE)
-    places = np.tile(np.linspace(0, 1, SLICES), 2 * PEOPLE)
-    ill = np.arange(PEOPLE) % 2
-    noise = draws.standard_normal((len(subjects), 2, 8, 8))
-    patterns = draws.standard_normal((PEOPLE, 2, 8, 8))
-    released = (
-        noise + (4 * patterns[subjects] if codes == "own" else 0) + (6 * ill[subjects, None, None, None] if sick else 0)
-    )
-    images = draws.random((len(subjects), SIDE, SIDE)).astype(np.float32)
-    masks = np.zeros((len(subjects), SIDE, SIDE), np.uint8)
-    masks[:, 4:10, 4:10] = 1
-    member = subjects < 6
-    return Population(
-        images=images,
-        masks=masks,
-        subjects=subjects,
-        phases=phases,
-        places=places,
-        member=member,
-        attributes={"disease": tuple("sick" if one else "well" for one in ill), "sex": ("",) * PEOPLE},
-        codes=released.astype(np.float32),
-        predict=lambda given: np.full((len(given), 4, SIDE, SIDE), 0.25, np.float32),
-        elsewhere=(images[:16], masks[:16]),
-        effort=Effort(3, 3),
-        seed=seed,
-    )
+from fedprivseg.testing.attack_contracts import PATIENTS, population
 
 
-def _inferred(attack, population):
-    return {one.metric: one for one in attack.infer(population)}
+def _inferred(attack, of):
+    return {one.metric: one for one in attack.infer(of)}
 
 
 def test_codes_with_a_pattern_a_patient_link_and_noise_does_not():
-    found = _inferred(Linkage(), _population(0))
+    found = _inferred(Linkage(), population())
     assert found["ED against ES: AUC"].value == 1
     assert found["ED against ES: right patient first"].value == 1
-    assert found["ED against ES: right patient first"].chance == pytest.approx(1 / PEOPLE)
+    assert found["ED against ES: right patient first"].chance == pytest.approx(1 / PATIENTS)
     assert found["neighbouring slices: AUC"].value > 0.99
     # On noise: the mean over populations is chance, within three standard errors of what its spread over them says.
     values = np.array(
-        [_inferred(Linkage(), _population(seed, "noise"))["ED against ES: AUC"].value for seed in range(20)]
+        [_inferred(Linkage(), population(seed, "noise"))["ED against ES: AUC"].value for seed in range(20)]
     )
     assert abs(values.mean() - 0.5) < 3 * values.std() / np.sqrt(len(values)) + 0.01
     # The raw images are noise as well, whatever the codes say.
@@ -67,11 +35,11 @@ def test_codes_with_a_pattern_a_patient_link_and_noise_does_not():
 
 
 def test_a_probe_finds_what_the_codes_say_and_no_more():
-    found = _inferred(Attributes(), _population(0, "noise", sick=True))
+    found = _inferred(Attributes(), population(0, "noise", sick=True))
     assert set(found) == {"disease: accuracy"}  # nobody knows the sex
     assert found["disease: accuracy"].value == 1
     assert found["disease: accuracy"].chance == 0.5
-    values = [_inferred(Attributes(), _population(seed, "noise"))["disease: accuracy"].value for seed in range(20)]
+    values = [_inferred(Attributes(), population(seed, "noise"))["disease: accuracy"].value for seed in range(20)]
     assert np.mean(values) < 0.65
 
 
@@ -82,12 +50,12 @@ def test_a_probe_is_scored_on_patients_it_did_not_see():
     assert np.mean([one == other for one, other in zip(leave_one_out(rows, words), words, strict=True)]) < 0.8
 
 
-def _system(population: Population, knows: np.ndarray):
+def _system(people: Population, knows: np.ndarray):
     """A system that is certain and right on the slices where `knows`, and undecided elsewhere."""
 
     def predict(images: np.ndarray) -> np.ndarray:
-        scores = np.full((len(images), 4, SIDE, SIDE), 0.25, np.float32)
-        right = (np.arange(4)[None, :, None, None] == population.masks[:, None]).astype(np.float32)
+        scores = np.full((len(images), 4, 16, 16), 0.25, np.float32)
+        right = (np.arange(4)[None, :, None, None] == people.masks[:, None]).astype(np.float32)
         scores[knows] = 0.97 * right[knows] + 0.01 * (1 - right[knows])
         return scores
 
@@ -95,10 +63,8 @@ def _system(population: Population, knows: np.ndarray):
 
 
 def test_a_system_that_knows_its_members_gives_them_away_and_the_control_stays_at_chance():
-    population = _population(0)
-    found = _inferred(
-        Membership(), Population(**{**vars(population), "predict": _system(population, population.member)})
-    )
+    people = population()
+    found = _inferred(Membership(), replace(people, predict=_system(people, people.member)))
     assert found["slices: AUC"].value == 1
     assert found["patients: AUC"].value == 1
     assert found["slices: TPR at 1 % FPR"].value == 1
@@ -106,11 +72,10 @@ def test_a_system_that_knows_its_members_gives_them_away_and_the_control_stays_a
 
 
 def test_a_test_that_sees_the_same_everywhere_tells_nothing():
-    population = _population(0)
-    found = _inferred(Membership(), population)
+    people = population()
+    found = _inferred(Membership(), people)
     assert 0.2 < found["slices: AUC"].value < 0.8
-    everyone = Population(**{**vars(population), "member": np.ones(len(population.member), bool)})
-    assert Membership().infer(everyone) == ()
+    assert Membership().infer(replace(people, member=np.ones(len(people.member), bool))) == ()
 
 
 def test_losses_are_the_mean_cross_entropy():

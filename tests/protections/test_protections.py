@@ -1,4 +1,4 @@
-"""Protections: the contract over every one of them, and what each claims."""
+"""Protections: the contract of all of them, and what each claims."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.protections import PROTECTIONS, Shield, resolve
 from fedprivseg.protections.noise import gaussian_epsilon
 from fedprivseg.protections.protection import Key
-
-KEY = Key(0, ("centre1", "test"))
+from fedprivseg.testing import ProtectionContract
+from fedprivseg.testing.protection_contract import KEY
 
 
 def _codes(count=5, channels=6, side=4, seed=0):
@@ -27,33 +27,8 @@ def _protection(name, **parameters):
     return resolve(ProtectionConfig(name=name, parameters=parameters))
 
 
-@pytest.mark.parametrize("kind", PROTECTIONS, ids=lambda kind: kind.name)
-class TestContract:
-    def test_shape_type_and_finite(self, kind):
-        codes = _codes()
-        found = _protection(kind.name).apply(codes, KEY, ("a", 0))
-        assert found.shape == codes.shape
-        assert found.dtype == np.float32
-        assert np.isfinite(found).all()
-
-    def test_the_same_payload_again_is_protected_the_same(self, kind):
-        first, again = (_protection(kind.name).apply(_codes(), KEY, ("a", 0)) for _ in range(2))
-        np.testing.assert_array_equal(first, again)
-
-    def test_it_changes_something_and_says_so(self, kind):
-        protection, codes = _protection(kind.name), _codes()
-        assert (protection.apply(codes, KEY, ("a", 0)) != codes).any()
-        assert protection.history(codes.shape[1:])
-        assert protection.guarantee.split(":")[0] in ("formal", "computational", "none")
-
-    def test_no_slices_are_no_fault(self, kind):
-        assert _protection(kind.name).apply(_codes(0), KEY, ("a", 0)).shape == (0, 6, 4, 4)
-
-    def test_what_it_was_given_stays(self, kind):
-        codes = _codes()
-        before = codes.copy()
-        _protection(kind.name).apply(codes, KEY, ("a", 0))
-        np.testing.assert_array_equal(codes, before)
+class TestContract(ProtectionContract):
+    parts = PROTECTIONS
 
 
 @given(bits=st.integers(1, 10), seed=st.integers(0, 50))
