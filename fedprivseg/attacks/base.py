@@ -8,7 +8,7 @@ to know is absent: asking for it is an error. The ground truth is not in the vie
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import ClassVar, Literal
@@ -43,7 +43,7 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 class Knowledge(StrEnum):
-    """What an adversary may know beside what was released. Each names the field of `View` that it opens."""
+    """What an adversary may know beside what was released. Each is named as the field of `View` that it opens."""
 
     AUXILIARY = "auxiliary"
     QUERY = "query"
@@ -113,6 +113,15 @@ class View:
     def lacks(self, known: frozenset[Knowledge]) -> list[Knowledge]:
         """What of `known` this view does not hold: the attack cannot be run on it."""
         return sorted(each for each in known if getattr(self, each.value) is None)
+
+    def some_pairs(self, counts: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """So many of the pairs, spread evenly, for each of the `counts` for which there are enough."""
+        assert self.pairs is not None
+        pictures, codes = self.pairs
+        for count in counts:
+            if count <= len(pictures):
+                chosen = np.linspace(0, len(pictures) - 1, count + 2)[1:-1].round().astype(int)
+                yield pictures[chosen], codes[chosen]
 
 
 assert {each.value for each in Knowledge} <= {field.name for field in fields(View)}

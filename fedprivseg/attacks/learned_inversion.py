@@ -10,7 +10,7 @@ rates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -78,40 +78,13 @@ class Sketch:
         return np.concatenate(parts).astype(np.float32)
 
 
-@final
-@dataclass(frozen=True)
-class Inverse:
-    """A learned map.
-
-    Attributes:
-        centre: (F,), the mean of the sketches.
-        spread: (F,), their standard deviation.
-        rehearsed: (N, F) standardised sketches.
-        duals: (N, B * H * W), the weights of the kernel.
-        width: of the kernel, squared.
-        mean: (H, W), the mean of the adversary's images.
-        shape: (B, H, W) of what is reconstructed.
-    """
-
-    sketch: Sketch
-    centre: np.ndarray
-    spread: np.ndarray
-    rehearsed: np.ndarray
-    duals: np.ndarray
-    width: float
-    mean: np.ndarray
-    shape: tuple[int, int, int]
-
-    def invert(self, update: Weights) -> np.ndarray:
-        """Images (B, 1, H, W) float32 in 0..1 for an update, weights before minus after."""
-        seen = ((self.sketch(update) - self.centre) / self.spread)[None]
-        beyond = _kernel(_distances(seen, self.rehearsed), self.width) @ self.duals
-        return np.clip(self.mean + beyond.reshape(self.shape), 0, 1).astype(np.float32)[:, None]
+Invert = Callable[[Weights], np.ndarray]
+"""An update, weights before minus after -> images (B, 1, H, W) float32 in 0..1."""
 
 
 def learn(
     rehearse: Rehearse, slices: int, auxiliary: np.ndarray, effort: Effort, seed: int, progress: Progress
-) -> Inverse:
+) -> Invert:
     """Learn the map for updates of `slices` slices.
 
     Args:
@@ -129,13 +102,12 @@ def learn(
     pictures = np.concatenate(
         [_warped(own, (fitted, slices), seed, "own"), _warped(rest, (count - fitted, slices), seed, "held out")]
     )
-    sketch, rows = None, []
-    for done, batch in enumerate(pictures, start=1):
-        update = rehearse(batch)
-        sketch = sketch or Sketch.of(update, seed)
-        rows.append(sketch(update))
-        progress(NAME, done, count)
-    assert sketch is not None
+    first = rehearse(pictures[0])
+    sketch = Sketch.of(first, seed)
+    rows = [sketch(first)]
+    for batch in pictures[1:]:
+        rows.append(sketch(rehearse(batch)))
+        progress(NAME, len(rows), count)
     sketches = np.stack(rows)
     centre = sketches.mean(axis=0)
     # A value that is the same in all rehearsals, as a dead channel's, would blow up on the first update where it is not.
@@ -154,7 +126,13 @@ def learn(
 
     width, penalty = max(((width, penalty) for width in WIDTHS for penalty in PENALTIES), key=likeness)
     duals = _duals(_kernel(distances, width * middle), beyond, penalty)
-    return Inverse(sketch, centre, spread, rehearsed, duals, width * middle, mean, (slices, *mean.shape))
+
+    def invert(update: Weights) -> np.ndarray:
+        seen = ((sketch(update) - centre) / spread)[None]
+        found = _kernel(_distances(seen, rehearsed), width * middle) @ duals
+        return np.clip(mean + found.reshape(slices, *mean.shape), 0, 1).astype(np.float32)[:, None]
+
+    return invert
 
 
 @final
@@ -167,7 +145,7 @@ class LearnedInversion(UpdateAttack):
     knows = "the released update, the weights before it, how the site trains, the outlines, and pictures from elsewhere"
 
     def __init__(self) -> None:
-        self._maps: dict[tuple[int, ...], Inverse] = {}
+        self._maps: dict[tuple[int, ...], Invert] = {}
 
     def reconstruct(self, view: UpdateView) -> np.ndarray:
         """What the map of these slices makes of the update."""
@@ -175,7 +153,7 @@ class LearnedInversion(UpdateAttack):
             seed = view.seed("rehearsals", *view.slices)
             count = len(view.slices)
             self._maps[view.slices] = learn(view.rehearse, count, view.auxiliary, view.effort, seed, view.progress)
-        return self._maps[view.slices].invert(view.update)
+        return self._maps[view.slices](view.update)
 
 
 def _warped(images: np.ndarray, shape: tuple[int, int], seed: int, name: str) -> np.ndarray:

@@ -68,9 +68,8 @@ def new(
             "and at most 40 of them, such as my-method"
         )
     if name in registries[sort].names:
-        raise RequestError(
-            f"there is a {sort} {name!r} already, of {registries[sort].origin(name)}; choose another name"
-        )
+        origin = registries[sort].origin(name)
+        raise RequestError(f"the {sort} {name!r} exists already, in {origin}; choose another name")
     folder = out or Path(f"fedprivseg-{name}")
     if folder.exists():
         raise FolderError(f"{folder} exists already; choose another folder with --out, nothing was written")

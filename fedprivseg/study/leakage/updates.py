@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import final
+from functools import cache, partial
 
 import numpy as np
 
-from fedprivseg.attacks.base import UpdateAttack, UpdateView
+from fedprivseg.attacks.base import Rehearse, UpdateAttack, UpdateView
 from fedprivseg.attacks.metrics import Truth
 from fedprivseg.methods.masking import mean_of
 from fedprivseg.methods.rounds import Rounds
@@ -30,15 +29,9 @@ STAGED = ((1, 1), (4, 1), (4, 5))
 
 @dataclass(frozen=True)
 class _Case:
-    """Updates that are attacked alike.
+    """Updates of one setting, which are attacked alike. defence: what was done to staged ones."""
 
-    Attributes:
-        parts: each update with the slices, as positions among the training slices, that are sought in it.
-        defence: what was done to staged ones.
-    """
-
-    setting: str
-    parts: tuple[tuple[Weights, np.ndarray], ...]
+    views: tuple[UpdateView, ...]
     staged: bool = True
     defence: str = ""
 
@@ -49,103 +42,78 @@ def reconstruct_from_updates(session: AttackSession, attacks: Sequence[type[Upda
     if not isinstance(method, Rounds):
         whys = [f"{attack.title}: {method.title} releases no updates of weights" for attack in attacks]
         return impossible(session.victim, "updates", *whys)
-    target, of = _Target(session, method), f"{session.victim}.updates"
-    return [AttackTask(f"{of}.{kind.name}", of, partial(target.attacked_by, kind())) for kind in attacks]
+    of = f"{session.victim}.updates"
+    prepared = cache(lambda: [*_cases(session, method)])
+    return [AttackTask(f"{of}.{kind.name}", of, partial(_attacked, session, prepared, kind())) for kind in attacks]
 
 
-@final
-class _Target:
-    """The updates that are attacked: what all attacks share, made when the first of them is carried out."""
+def _attacked(session: AttackSession, prepared: Callable[[], list[_Case]], attack: UpdateAttack) -> PartialResult:
+    """What `attack` reconstructs in each case."""
+    known, results, shown = session.site.known("train"), [], {}
+    for case in prepared():
+        if case.defence and not attack.every_update:
+            continue
+        views = case.views if attack.every_update else case.views[:1]
+        start = time.perf_counter()
+        found = np.concatenate([attack.carry_out(view) for view in views])
+        seconds = time.perf_counter() - start
+        chosen = np.concatenate([view.slices for view in views])
+        truth = Truth(known.images[chosen, None], known.subjects[chosen], known.masks[chosen])
+        setting = views[0].setting
+        one = session.result(attack, setting, "images", "train", found, truth, seconds, staged=case.staged)
+        results.append(one.model_copy(update={"defence": case.defence}))
+        if not case.staged:  # there is one such case
+            shown = session.examples("images", truth, found, None)
+    lacking = () if shown else (f"{attack.title}: {session.victim} released no update in round 1",)
+    return PartialResult(reconstructions=tuple(results), left_out=lacking, shown=shown)
 
-    def __init__(self, session: AttackSession, method: Rounds) -> None:
-        self._session, self._method = session, method
 
-    @cached_property
-    def _known(self) -> Known:
-        return self._session.site.known("train")
+def _cases(session: AttackSession, method: Rounds) -> Iterator[_Case]:
+    """The release, if there is one, and what is staged."""
+    stage, known = Stage.of(method, session.site), session.site.known("train")
+    released, chosen = _released(session, stage.before), _fullest(known)
+    auxiliary = session.auxiliary("images")[:, 0]
+    # Running statistics have no gradient.
+    shown = {name for name, _ in stage.net.named_parameters()} & set(stage.before if released is None else released)
 
-    @cached_property
-    def _auxiliary(self) -> np.ndarray:
-        return self._session.auxiliary("images")[:, 0]
-
-    @cached_property
-    def _stage(self) -> Stage:
-        return Stage.of(self._method, self._session.site)
-
-    @cached_property
-    def _released(self) -> Weights | None:
-        return _released(self._session, self._stage.before)
-
-    @cached_property
-    def _cases(self) -> list[_Case]:
-        return _cases(self._session, self._stage, self._known, self._released)
-
-    @cached_property
-    def _travels(self) -> set[str]:
-        """The names of the weights that an update shows: running statistics have no gradient."""
-        weights = {name for name, _ in self._stage.net.named_parameters()}
-        return weights if self._released is None else weights & set(self._released)
-
-    def attacked_by(self, attack: UpdateAttack) -> PartialResult:
-        """What `attack` reconstructs in each case."""
-        session, known = self._session, self._known
-        results, shown = [], {}
-        for case in self._cases:
-            if case.defence and not attack.every_update:
-                continue
-            parts = case.parts if attack.every_update else case.parts[:1]
-            start = time.perf_counter()
-            found = np.concatenate([attack.carry_out(self._view(case, *part)) for part in parts])
-            seconds = time.perf_counter() - start
-            chosen = np.concatenate([slices for _, slices in parts])
-            truth = Truth(known.images[chosen, None], known.subjects[chosen], known.masks[chosen])
-            one = session.result(attack, case.setting, "images", "train", found, truth, seconds, staged=case.staged)
-            results.append(one.model_copy(update={"defence": case.defence}))
-            if not case.staged:  # there is one such case
-                shown = session.examples("images", truth, found, None)
-        lacking = () if shown else (f"{attack.title}: {session.victim} released no update in round 1",)
-        return PartialResult(reconstructions=tuple(results), left_out=lacking, shown=shown)
-
-    def _view(self, case: _Case, update: Weights, slices: np.ndarray) -> UpdateView:
-        masks = self._known.masks[slices]
-
+    def rehearsal(masks: np.ndarray) -> Rehearse:
         def rehearse(images: np.ndarray) -> Weights:
-            made = self._stage.update((images, masks))
-            return {name: made[name] for name in self._travels}
+            made = stage.update((images, masks))
+            return {name: made[name] for name in shown}
 
+        return rehearse
+
+    def view(setting: str, update: Weights, slices: np.ndarray) -> UpdateView:
+        masks = known.masks[slices]
         return UpdateView(
             update=update,
             masks=masks,
             slices=tuple(slices.tolist()),
-            setting=case.setting,
-            build=lambda: build(self._method.parameters, self._session.site),
-            rehearse=rehearse,
-            auxiliary=self._auxiliary,
-            effort=self._session.effort,
-            seed=self._session.seed,
-            device=self._session.site.device,
-            progress=self._session.progress,
+            setting=setting,
+            build=lambda: build(method.parameters, session.site),
+            rehearse=rehearsal(masks),
+            auxiliary=auxiliary,
+            effort=session.effort,
+            seed=session.seed,
+            device=session.site.device,
+            progress=session.progress,
         )
 
-
-def _cases(session: AttackSession, stage: Stage, known: Known, released: Weights | None) -> list[_Case]:
-    """The release, if there is one, and what is staged."""
-    chosen = _fullest(known)
-    cases = [] if released is None else [_Case("released in round 1", ((released, chosen),), staged=False)]
+    if released is not None:
+        yield _Case((view("released in round 1", released, chosen),), staged=False)
     for slices, steps in STAGED:
-        if slices > len(chosen):
-            continue
-        setting = f"{slices} slice{'s'[: slices > 1]}, {steps} step{'s'[: steps > 1]}"
-        groups = np.split(chosen, len(chosen)) if slices == 1 else [chosen[:slices]]
-        cases.append(_Case(setting, tuple((stage.update(_of(known, group), steps), group) for group in groups)))
+        if slices <= len(chosen):
+            setting = f"{slices} slice{'s'[: slices > 1]}, {steps} step{'s'[: steps > 1]}"
+            groups = np.split(chosen, len(chosen)) if slices == 1 else [chosen[:slices]]
+            yield _Case(tuple(view(setting, stage.update(_of(known, group), steps), group) for group in groups))
     others = [other.known("train") for other in session.others]
-    defended: dict[str, list[tuple[Weights, np.ndarray]]] = {}
+    defended: dict[str, list[UpdateView]] = {}
     for place, group in enumerate(np.split(chosen, len(chosen))):
         peers = [_of(other, np.roll(_fullest(other), -place)[:1]) for other in others]
         for defence, update in stage.defended(_of(known, group), peers, session.seed("defended", place)).items():
-            defended.setdefault(defence, []).append((update, group))
-    cases += [_Case(f"1 slice, 1 step, {name}", tuple(parts), defence=name) for name, parts in defended.items()]
-    return cases
+            defended.setdefault(defence, []).append(view(f"1 slice, 1 step, {defence}", update, group))
+    for defence, views in defended.items():
+        yield _Case(tuple(views), defence=defence)
 
 
 def _of(known: Known, chosen: np.ndarray) -> Pair:
