@@ -33,22 +33,17 @@ class Alignment(Reconstruction):
     def reconstruct(self, view: View) -> dict[str, np.ndarray]:
         """One setting for each number of anchors that there are."""
         assert view.auxiliary is not None
-        assert view.pairs is not None
-        pictures, codes = view.pairs
-        ratio = view.shape[1] // codes.shape[2]
+        ratio = view.shape[1] // view.codes.shape[2]
         patches = _patches(view.auxiliary, ratio)
         mean = patches.mean(axis=0)
         _, values, directions = np.linalg.svd(_some(patches - mean), full_matrices=False)
         basis = directions[: min(COMPONENTS, int((values > 1e-6 * values[0]).sum()))]
         found = {}
-        for count in COUNTS:
-            if count > len(pictures):
-                break
-            chosen = np.linspace(0, len(pictures) - 1, count + 2)[1:-1].round().astype(int)
-            own = (_patches(pictures[chosen], ratio) - mean) @ basis.T
-            weights, centre, target = _ridge(_neighbourhoods(codes[chosen]), own, cells=len(own) // count)
-            drawn = ((_neighbourhoods(view.codes) - centre) @ weights + target) @ basis + mean
-            found[f"{count} anchors"] = _pictures(drawn, (len(view.codes), *view.shape), ratio)
+        for pictures, codes in view.some_pairs(COUNTS):
+            own = (_patches(pictures, ratio) - mean) @ basis.T
+            weights, centre, target = _ridge(_neighbourhoods(codes), own, cells=len(own) // len(pictures))
+            output = ((_neighbourhoods(view.codes) - centre) @ weights + target) @ basis + mean
+            found[f"{len(pictures)} anchors"] = _pictures(output, (len(view.codes), *view.shape), ratio)
         return found
 
 

@@ -1,4 +1,4 @@
-"""What does a code tell about its patient: disease, sex? A probe is trained on patients whose attribute is known."""
+"""What can be inferred from a code about its patient: disease, sex? A probe is trained on patients whose attribute is known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from fedprivseg.attacks.people import Inference, InferenceResult, Population, pooled
+from fedprivseg.attacks.base import Indicator, Inference, InferenceMetric, Population, pooled
 
 SIDE = 6
 LEAST = 6
@@ -16,41 +16,44 @@ LEAST = 6
 
 @final
 class Attributes(Inference):
-    """A ridge classifier on pooled codes, each patient told by a probe that was trained on the other ones."""
+    """A ridge classifier on pooled codes, the attribute of each patient given by a probe that was trained on the others."""
 
     name = "attributes"
     title = "Attribute inference"
     paper = "Alain and Bengio 2017 (linear probes); Li et al. (TIPRDC), KDD 2020"
     knows = "the released codes, and the attribute of the other patients"
     needs_codes: ClassVar[bool] = True
+    indicator: ClassVar[Indicator] = "attribute"
 
-    def infer(self, crowd: Population) -> tuple[InferenceResult, ...]:
+    def infer(self, population: Population) -> tuple[InferenceMetric, ...]:
         """Accuracy for each attribute, against the commonest value and against the same probe on raw images."""
-        assert crowd.codes is not None
-        told = []
-        for name, words in crowd.attributes.items():
+        assert population.codes is not None
+        found = []
+        for name, words in population.attributes.items():
             known = np.array([place for place, word in enumerate(words) if word])
             values = [words[place] for place in known]
             if len(known) < LEAST or len(set(values)) < 2:
                 continue
             commonest = Counter(values).most_common(1)[0][1] / len(values)
             accuracy, raw = (
-                float(
-                    np.mean(
-                        [
-                            a == b
-                            for a, b in zip(leave_one_out(_people(rows, crowd)[known], values), values, strict=True)
-                        ]
-                    )
-                )
-                for rows in (pooled(crowd.codes, SIDE), pooled(crowd.images[:, None], 2 * SIDE))
+                float(np.mean(np.equal(leave_one_out(_people(rows, population)[known], values), values)))
+                for rows in (pooled(population.codes, SIDE), pooled(population.images[:, None], 2 * SIDE))
             )
-            told.append(InferenceResult(f"{name}: accuracy", accuracy, commonest, raw, f"{len(known)} patients"))
-        return tuple(told)
+            count = f"{len(known)} patients"
+            found.append(
+                InferenceMetric(f"{name}: accuracy", accuracy, commonest, raw, count, counts=accuracy - commonest)
+            )
+        return tuple(found)
 
 
 def leave_one_out(rows: np.ndarray, words: list[str], strength: float = 1.0) -> list[str]:
-    """For each row (n, d) the word that ridge regression on the other rows gives it. strength: times the mean squared norm."""
+    """The word of each row that ridge regression on the other rows gives it.
+
+    Args:
+        rows: (n, d).
+        words: of each row, the true one.
+        strength: of the ridge, times the mean squared norm of a row.
+    """
     kinds = sorted(set(words))
     wanted = np.array([[1.0 if word == kind else 0.0 for kind in kinds] for word in words])
     found = []
@@ -67,13 +70,13 @@ def leave_one_out(rows: np.ndarray, words: list[str], strength: float = 1.0) -> 
     return found
 
 
-def _people(rows: np.ndarray, crowd: Population) -> np.ndarray:
+def _people(rows: np.ndarray, population: Population) -> np.ndarray:
     """One row a subject: the means over its ED slices and over its ES slices."""
     return np.stack(
         [
             np.concatenate(
-                [rows[(crowd.subjects == subject) & (crowd.phases == phase)].mean(axis=0) for phase in (0, 1)]
+                [rows[(population.subjects == subject) & (population.phases == phase)].mean(axis=0) for phase in (0, 1)]
             )
-            for subject in np.unique(crowd.subjects)
+            for subject in np.unique(population.subjects)
         ]
     )

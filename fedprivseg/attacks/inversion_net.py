@@ -13,13 +13,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fedprivseg.attacks.base import Progress
+from fedprivseg.attacks.base import Progress, silent
 from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.descent import arithmetic, shuffled
 
 WIDTH, WIDEST = 16, 96
-BATCH = 16
+BATCH, RATE = 16, 2e-3
 CHECKS = 5
 """How often a training is looked at on the attacker's own held-out data; the best state is kept."""
 
@@ -39,43 +39,42 @@ class _Residual(nn.Module):
         return out
 
 
-class InversionNet(nn.Module):
+class _InversionNet(nn.Module):
     """Codes (N, C, h, w) -> pictures (N, K, H, W) in 0..1, for H / h = W / w a power of two.
 
-    A linear way from code to picture runs beside the blocks, so that a code that is the picture needs no training to speak
-    of. Raises ValueError for another ratio.
+    A linear map from code to picture runs beside the blocks, so that a code that is the picture needs no training to speak of.
+    Codes are standardised by the channels of `codes`, on which it will be trained. Raises ValueError for another ratio.
     """
 
-    def __init__(self, code: tuple[int, int, int], picture: tuple[int, int, int]) -> None:
+    mean: torch.Tensor
+    var: torch.Tensor
+
+    def __init__(self, codes: torch.Tensor, pictures: torch.Tensor) -> None:
         super().__init__()
-        (channels, h, w), (kinds, height, width) = code, picture
+        (channels, h, w), (kinds, height, width) = codes.shape[1:], pictures.shape[1:]
         ratio = height // h
         if height != h * ratio or width != w * ratio or ratio & (ratio - 1):
             raise ValueError(
                 f"codes on {h} x {w} cells of pictures of {height} x {width} have no power of two between them"
             )
-        self.standardise = nn.BatchNorm2d(channels, affine=False, momentum=None)
+        self.register_buffer("mean", codes.float().mean(dim=(0, 2, 3)))
+        self.register_buffer("var", codes.float().var(dim=(0, 2, 3), unbiased=False).clamp_min(1e-6))
         # The last doubling is the output's own: blocks at the picture's resolution cost half of the time and show nothing more.
         levels = max(0, ratio.bit_length() - 2)
         last = ratio >> levels
         widths = [min(WIDTH * last << level, WIDEST) for level in range(levels + 1)][::-1]
-        layers: list[nn.Module] = [
-            nn.Conv2d(channels, widths[0], 3, padding=1),
-            _Residual(widths[0]),
-            _Residual(widths[0]),
-        ]
+        layers = [nn.Conv2d(channels, widths[0], 3, padding=1), _Residual(widths[0]), _Residual(widths[0])]
         for above, below in pairwise(widths):
             layers += [nn.Conv2d(above, below * 4, 3, padding=1), nn.PixelShuffle(2), _Residual(below)]
-        self.blocks = nn.Sequential(
-            *layers, nn.Conv2d(widths[-1], kinds * last**2, 3, padding=1), nn.PixelShuffle(last)
-        )
+        layers += [nn.Conv2d(widths[-1], kinds * last**2, 3, padding=1), nn.PixelShuffle(last)]
+        self.blocks = nn.Sequential(*layers)
         self.straight = nn.Sequential(nn.Conv2d(channels, kinds * ratio**2, 3, padding=1), nn.PixelShuffle(ratio))
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         """See the class."""
-        codes = self.standardise(codes)
-        drawn: torch.Tensor = torch.sigmoid(self.blocks(codes) + self.straight(codes))
-        return drawn
+        codes = functional.batch_norm(codes.contiguous(memory_format=torch.channels_last), self.mean, self.var)
+        output: torch.Tensor = torch.sigmoid(self.blocks(codes) + self.straight(codes))
+        return output
 
 
 def similarity(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -91,17 +90,18 @@ def similarity(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return value.mean()
 
 
-def unlikeness(drawn: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def unlikeness(output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """What a decoder minimises: mean absolute error plus 1 - SSIM for images, cross-entropy plus 1 - Dice for masks."""
-    drawn, truth = drawn.float(), truth.float()
+    output, truth = output.float(), truth.float()
     if truth.shape[1] == 1:
-        return (drawn - truth).abs().mean() + 0.5 * (1 - similarity(drawn, truth))
-    overlap = (drawn * truth).sum(dim=(0, 2, 3))
-    dice = (2 * overlap + 1) / (drawn.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3)) + 1)
-    return functional.binary_cross_entropy(drawn.clamp(1e-5, 1 - 1e-5), truth) + 1 - dice.mean()
+        return (output - truth).abs().mean() + 0.5 * (1 - similarity(output, truth))
+    overlap = (output * truth).sum(dim=(0, 2, 3))
+    dice = (2 * overlap + 1) / (output.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3)) + 1)
+    return functional.binary_cross_entropy(output.clamp(1e-5, 1 - 1e-5), truth) + 1 - dice.mean()
 
 
-def fit_inverter(
+def inverted(
+    wanted: np.ndarray,
     pictures: np.ndarray,
     codes: np.ndarray,
     steps: int,
@@ -109,68 +109,60 @@ def fit_inverter(
     names: tuple[str | int, ...],
     *,
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
-    rate: float = 2e-3,
     device: str = "cpu",
-    progress: Progress | None = None,
-) -> InversionNet:
-    """A decoder trained on pictures (M, K, H, W) and their codes (M, C, h, w), M of 1 or more.
+    progress: Progress = silent,
+) -> np.ndarray:
+    """What a decoder that is trained on pictures and their codes makes of other codes: pictures (N, K, H, W) float32.
 
-    held_out: pictures and codes on which the training is looked at `CHECKS` times; the best state is returned. Without, the
-    last.
+    Args:
+        wanted: those codes, (N, C, h, w).
+        pictures: (M, K, H, W), M of 1 or more.
+        codes: theirs, (M, C, h, w).
+        steps: of the optimiser.
+        seed: of every draw, with `names`.
+        held_out: pictures and codes on which the training is looked at `CHECKS` times; the best state is used. Without, the
+            last.
     """
-    with building(seed, *names):
-        net = InversionNet(codes.shape[1:], pictures.shape[1:])
     where = torch.device(device)
-    net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     truth, given = torch.from_numpy(pictures).to(where), torch.from_numpy(codes).to(where)
-    _set_scale(net, given)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-4)
+    with building(seed, *names):
+        net = _InversionNet(given, truth)
+    net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=1e-4)
     pace = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rate, total_steps=steps + 1, pct_start=max(0.1, 2 / (steps + 1))
+        optimiser, RATE, total_steps=steps + 1, pct_start=max(0.1, 2 / (steps + 1))
     )
     best, kept = float("inf"), None
-    net.train()
-    net.standardise.eval()
     batches = shuffled(len(pictures), min(BATCH, len(pictures)), torch_generator(seed, *names, "order"))
     for step, chosen in zip(range(1, steps + 1), batches, strict=False):
         chosen = chosen.to(where)
         optimiser.zero_grad(set_to_none=True)
         with arithmetic(where, True):
-            drawn = net(given[chosen].contiguous(memory_format=torch.channels_last))
-        loss = unlikeness(drawn, truth[chosen])
-        loss.backward()
+            output = net(given[chosen])
+        unlikeness(output, truth[chosen]).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         pace.step()
-        if progress is not None:
-            progress(" ".join(map(str, names)), step, steps)
+        progress(" ".join(map(str, names)), step, steps)
         if held_out is not None and (step == steps or step % max(1, steps // CHECKS) == 0):
-            found = _loss_on(net, held_out, where)
+            found = float(unlikeness(_decoded(net, held_out[1], where), torch.from_numpy(held_out[0])))
             if found < best:
                 best, kept = found, {name: value.clone() for name, value in net.state_dict().items()}
     if kept is not None:
         net.load_state_dict(kept)
-    return net.eval()
+    return _decoded(net, wanted, where).numpy()
 
 
 @torch.no_grad()
-def invert(net: nn.Module, codes: np.ndarray, device: str = "cpu") -> np.ndarray:
+def _decoded(net: nn.Module, codes: np.ndarray, where: torch.device) -> torch.Tensor:
     """Pictures (N, K, H, W) float32 of codes (N, C, h, w), some at a time."""
-    net.eval()
-    parts = [
-        net(torch.from_numpy(codes[start : start + 32]).to(device).contiguous(memory_format=torch.channels_last))
-        for start in range(0, len(codes), 32)
-    ]
-    return torch.cat(parts).float().cpu().contiguous().numpy()
+    return torch.cat([net(part.to(where)) for part in torch.from_numpy(codes).split(32)]).float().cpu().contiguous()
 
 
 def multiplied(pictures: np.ndarray, copies: int, seed: int, *names: str | int) -> np.ndarray:
     """`pictures` (M, K, H, W) followed by `copies` warped copies of each: (M * (1 + copies), K, H, W)."""
     draws = torch_generator(seed, *names, "copies")
-    parts = [pictures]
-    for _ in range(copies):
-        parts.append(_warped(pictures, draws))
-    return np.concatenate(parts)
+    return np.concatenate([pictures, *(_warped(pictures, draws) for _ in range(copies))])
 
 
 def _warped(pictures: np.ndarray, draws: torch.Generator) -> np.ndarray:
@@ -182,24 +174,3 @@ def _warped(pictures: np.ndarray, draws: torch.Generator) -> np.ndarray:
     labels = (given * kinds).amax(dim=1).to(torch.uint8)
     _, masks = augment(given[:, :1], labels, WARP, draws)
     return (masks[:, None] == kinds).float().numpy()
-
-
-def _set_scale(net: InversionNet, codes: torch.Tensor) -> None:
-    """Fix the standardisation to the channels of `codes`: batches of one pair have no spread of their own."""
-    with torch.no_grad():
-        mean, var = net.standardise.running_mean, net.standardise.running_var
-        assert mean is not None
-        assert var is not None
-        mean.copy_(codes.float().mean(dim=(0, 2, 3)))
-        var.copy_(codes.float().var(dim=(0, 2, 3), unbiased=False).clamp_min(1e-6))
-
-
-@torch.no_grad()
-def _loss_on(net: nn.Module, held_out: tuple[np.ndarray, np.ndarray], where: torch.device) -> float:
-    pictures, codes = held_out
-    net_was = net.training
-    drawn = torch.from_numpy(invert(net, codes, str(where)))
-    net.train(net_was)
-    if isinstance(net, InversionNet):
-        net.standardise.eval()
-    return float(unlikeness(drawn, torch.from_numpy(pictures)))

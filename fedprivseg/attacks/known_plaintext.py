@@ -7,7 +7,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from fedprivseg.attacks.base import Knowledge, Reconstruction, View
-from fedprivseg.attacks.inversion_net import fit_inverter, invert
+from fedprivseg.attacks.inversion_net import inverted
 
 COUNTS = (1, 5, 10, 50)
 """How many pairs the adversary has."""
@@ -24,21 +24,10 @@ class KnownPlaintext(Reconstruction):
 
     def reconstruct(self, view: View) -> dict[str, np.ndarray]:
         """One setting for each number of pairs that there are."""
-        assert view.pairs is not None
-        pictures, codes = view.pairs
-        found = {}
-        for count in COUNTS:
-            if count > len(pictures):
-                break
-            chosen = np.linspace(0, len(pictures) - 1, count + 2)[1:-1].round().astype(int)
-            net = fit_inverter(
-                pictures[chosen],
-                codes[chosen],
-                view.effort.inner,
-                view.seed,
-                (self.name, count),
-                device=view.device,
-                progress=view.progress,
+        return {
+            f"k = {len(pictures)}": inverted(
+                view.codes, pictures, codes, view.effort.inner, view.seed, (self.name, len(pictures)),
+                device=view.device, progress=view.progress,
             )
-            found[f"k = {count}"] = invert(net, view.codes, view.device)
-        return found
+            for pictures, codes in view.some_pairs(COUNTS)
+        }  # fmt: skip

@@ -1,10 +1,10 @@
-"""Pictures from an update of weights by a map that was learned on updates of the adversary's own pictures.
+"""Images from an update of weights by a map that was learned on updates of the adversary's own images.
 
 The adversary knows the weights before, how the site trains and, generously, the outlines of the slices. So it can rehearse:
-train as the site does, under these very outlines, on pictures of its own in the place of the site's. From some hundreds of such
-pairs it learns the way back, by kernel ridge regression with a Gaussian kernel. All rehearsals share the outlines, so what the
-map draws beyond the mean of the adversary's pictures it has from the update; and an update unlike all rehearsals, such as
-noise, is far from each of them and gives that mean. Only the direction of each array counts: lengths depend on clipping and
+train as the site does, under these very outlines, on images of its own in the place of the site's. From some hundreds of such
+pairs it learns the inverse map, by kernel ridge regression with a Gaussian kernel. All rehearsals share the outlines, so what
+the map reconstructs beyond the mean of the adversary's images it has from the update; and an update unlike all rehearsals, such
+as noise, is far from each of them and gives that mean. Only the direction of each array counts: lengths depend on clipping and
 rates.
 """
 
@@ -17,7 +17,7 @@ from typing import final
 import numpy as np
 import torch
 
-from fedprivseg.attacks.base import Effort, Progress
+from fedprivseg.attacks.base import Effort, Progress, Rehearse, UpdateAttack, UpdateView
 from fedprivseg.core.measures import ssim
 from fedprivseg.core.seeds import numpy_generator, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
@@ -27,7 +27,7 @@ REHEARSALS = 2
 """For each step of the effort."""
 
 HELD_OUT = 0.15
-"""Share of the adversary's pictures, the last ones, whose rehearsals decide on the kernel's width and the penalty."""
+"""Share of the adversary's images, the last ones, whose rehearsals decide on the kernel's width and the penalty."""
 
 KEPT = 1024
 """Numbers that are kept of an array of more than as many: random signed sums (count sketch, Charikar et al., ICALP 2002)."""
@@ -41,27 +41,19 @@ WARP = Augmentation(
     rotation=10.0, scale=0.1, shift=0.04, flip=False, elastic=0.02, gamma=0.2, contrast=0.2, brightness=0.05, noise=0.0,
     blur=0.0, bias=0.0,
 )  # fmt: skip
-"""How the pictures are multiplied: less than for an inverter of codes, since a map from so few pairs cannot learn mirrors."""
+"""How the images are multiplied: less than for an inverter of codes, since a map from so few pairs cannot learn mirrors."""
 
-Rehearse = Callable[[np.ndarray], Weights]
-"""Pictures (B, H, W) float32 in the place of the site's -> the update that the site would show, weights before minus after."""
-
-
-@final
-class LearnedInversion:
-    """The attack on updates that learns."""
-
-    name = "learned-inversion"
-    title = "Learned inversion"
-    paper = "Wu et al. (Learning to Invert), UAI 2023"
-    knows = "the released update, the weights before it, how the site trains, the outlines, and pictures from elsewhere"
+NAME = "learned-inversion"
 
 
 @final
 @dataclass(frozen=True)
 class Sketch:
-    """Directions of updates as vectors of a few thousand numbers. sums: of a large array, where each of its values is added,
-    and with what sign."""
+    """Directions of updates as vectors of a few thousand numbers.
+
+    Attributes:
+        sums: of a large array, where each of its values is added, and with what sign; None for a small one.
+    """
 
     sums: Mapping[str, tuple[np.ndarray, np.ndarray] | None]
 
@@ -70,7 +62,7 @@ class Sketch:
         """The sketch of updates that look like this one."""
         sums: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}
         for name in sorted(update):
-            size, draws = update[name].size, numpy_generator(seed, LearnedInversion.name, "sketch", name)
+            size, draws = update[name].size, numpy_generator(seed, NAME, "sketch", name)
             sums[name] = None
             if size > KEPT:
                 sums[name] = draws.integers(0, KEPT, size), draws.choice(np.array([-1.0, 1.0]), size)
@@ -86,46 +78,36 @@ class Sketch:
         return np.concatenate(parts).astype(np.float32)
 
 
-@final
-@dataclass(frozen=True)
-class Inverse:
-    """A learned map. rehearsed: (N, F) standardised sketches. duals: (N, B * H * W). shape: (B, H, W). mean: (H, W). width:
-    squared, of the kernel."""
-
-    sketch: Sketch
-    centre: np.ndarray
-    spread: np.ndarray
-    rehearsed: np.ndarray
-    duals: np.ndarray
-    width: float
-    mean: np.ndarray
-    shape: tuple[int, int, int]
-
-    def draw(self, towards: Weights) -> np.ndarray:
-        """Images (B, 1, H, W) float32 in 0..1 for an update, weights before minus after."""
-        seen = ((self.sketch(towards) - self.centre) / self.spread)[None]
-        beyond = _kernel(_distances(seen, self.rehearsed), self.width) @ self.duals
-        return np.clip(self.mean + beyond.reshape(self.shape), 0, 1).astype(np.float32)[:, None]
+Invert = Callable[[Weights], np.ndarray]
+"""An update, weights before minus after -> images (B, 1, H, W) float32 in 0..1."""
 
 
 def learn(
     rehearse: Rehearse, slices: int, auxiliary: np.ndarray, effort: Effort, seed: int, progress: Progress
-) -> Inverse:
-    """The map for updates of `slices` slices. auxiliary: (M, H, W) float32 in 0..1, the adversary's pictures, at least 2."""
+) -> Invert:
+    """Learn the map for updates of `slices` slices.
+
+    Args:
+        rehearse: gives the update for images in the place of the site's.
+        slices: how many an update is of.
+        auxiliary: (M, H, W) float32 in 0..1, the adversary's images, at least 2.
+        effort: twice as many rehearsals as steps.
+        seed: of every draw.
+        progress: called after each rehearsal.
+    """
     count = max(4, REHEARSALS * effort.steps)
     cut = max(1, min(round(len(auxiliary) * (1 - HELD_OUT)), len(auxiliary) - 1))
     fitted = max(2, min(round(count * (1 - HELD_OUT)), count - 1))
     own, rest = auxiliary[:cut], auxiliary[cut:]
     pictures = np.concatenate(
-        [_drawn(own, (fitted, slices), seed, "own"), _drawn(rest, (count - fitted, slices), seed, "held out")]
+        [_warped(own, (fitted, slices), seed, "own"), _warped(rest, (count - fitted, slices), seed, "held out")]
     )
-    sketch, rows = None, []
-    for done, batch in enumerate(pictures, start=1):
-        update = rehearse(batch)
-        sketch = sketch or Sketch.of(update, seed)
-        rows.append(sketch(update))
-        progress(LearnedInversion.name, done, count)
-    assert sketch is not None
+    first = rehearse(pictures[0])
+    sketch = Sketch.of(first, seed)
+    rows = [sketch(first)]
+    for batch in pictures[1:]:
+        rows.append(sketch(rehearse(batch)))
+        progress(NAME, len(rows), count)
     sketches = np.stack(rows)
     centre = sketches.mean(axis=0)
     # A value that is the same in all rehearsals, as a dead channel's, would blow up on the first update where it is not.
@@ -139,23 +121,50 @@ def learn(
     def likeness(choice: tuple[float, float]) -> float:
         kernel = _kernel(distances, choice[0] * middle)
         found = kernel[fitted:, :fitted] @ _duals(kernel[:fitted, :fitted], beyond[:fitted], choice[1])
-        drawn = np.clip(found.reshape(-1, *mean.shape) + mean, 0, 1)
-        return float(ssim(drawn, pictures[fitted:].reshape(-1, *mean.shape)).mean())
+        output = np.clip(found.reshape(-1, *mean.shape) + mean, 0, 1)
+        return float(ssim(output, pictures[fitted:].reshape(-1, *mean.shape)).mean())
 
     width, penalty = max(((width, penalty) for width in WIDTHS for penalty in PENALTIES), key=likeness)
     duals = _duals(_kernel(distances, width * middle), beyond, penalty)
-    return Inverse(sketch, centre, spread, rehearsed, duals, width * middle, mean, (slices, *mean.shape))
+
+    def invert(update: Weights) -> np.ndarray:
+        seen = ((sketch(update) - centre) / spread)[None]
+        found = _kernel(_distances(seen, rehearsed), width * middle) @ duals
+        return np.clip(mean + found.reshape(slices, *mean.shape), 0, 1).astype(np.float32)[:, None]
+
+    return invert
 
 
-def _drawn(pictures: np.ndarray, shape: tuple[int, int], seed: int, name: str) -> np.ndarray:
-    """(N, B, H, W): warped pictures, every one as often as any other."""
+@final
+class LearnedInversion(UpdateAttack):
+    """Rehearses, learns the inverse map, and applies it; one map serves all updates of the same slices."""
+
+    name = NAME
+    title = "Learned inversion"
+    paper = "Wu et al. (Learning to Invert), UAI 2023"
+    knows = "the released update, the weights before it, how the site trains, the outlines, and pictures from elsewhere"
+
+    def __init__(self) -> None:
+        self._maps: dict[tuple[int, ...], Invert] = {}
+
+    def reconstruct(self, view: UpdateView) -> np.ndarray:
+        """What the map of these slices makes of the update."""
+        if view.slices not in self._maps:
+            seed = view.seed("rehearsals", *view.slices)
+            count = len(view.slices)
+            self._maps[view.slices] = learn(view.rehearse, count, view.auxiliary, view.effort, seed, view.progress)
+        return self._maps[view.slices](view.update)
+
+
+def _warped(images: np.ndarray, shape: tuple[int, int], seed: int, name: str) -> np.ndarray:
+    """(N, B, H, W): warped images, every one as often as any other."""
     total = shape[0] * shape[1]
-    draws = numpy_generator(seed, LearnedInversion.name, name)
-    rounds = [draws.permutation(len(pictures)) for _ in range(-(-total // len(pictures)))]
-    chosen = torch.from_numpy(pictures[np.concatenate(rounds)[:total]])[:, None]
-    masks = torch.zeros(total, *pictures.shape[1:], dtype=torch.uint8)
-    warped, _ = augment(chosen, masks, WARP, torch_generator(seed, LearnedInversion.name, name, "warp"))
-    return warped.numpy().reshape(*shape, *pictures.shape[1:])
+    draws = numpy_generator(seed, NAME, name)
+    rounds = [draws.permutation(len(images)) for _ in range(-(-total // len(images)))]
+    chosen = torch.from_numpy(images[np.concatenate(rounds)[:total]])[:, None]
+    masks = torch.zeros(total, *images.shape[1:], dtype=torch.uint8)
+    warped, _ = augment(chosen, masks, WARP, torch_generator(seed, NAME, name, "warp"))
+    return warped.numpy().reshape(*shape, *images.shape[1:])
 
 
 def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:

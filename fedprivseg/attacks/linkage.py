@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from fedprivseg.attacks.people import Inference, InferenceResult, Population, pooled
+from fedprivseg.attacks.base import Indicator, Inference, InferenceMetric, Population, pooled
 from fedprivseg.core.measures import auc
 
 HEIGHTS = 5
@@ -28,52 +28,56 @@ class Linkage(Inference):
     paper = "Packhaeuser et al., Scientific Reports 12:14851, 2022 (who learn the likeness; here it is correlation)"
     knows = "the released codes, and which slices form a volume"
     needs_codes: ClassVar[bool] = True
+    indicator: ClassVar[Indicator] = "linkage"
 
-    def infer(self, crowd: Population) -> tuple[InferenceResult, ...]:
+    def infer(self, population: Population) -> tuple[InferenceMetric, ...]:
         """Verification AUC and precision at 1 for volumes, AUC for neighbouring slices."""
-        assert crowd.codes is not None
+        assert population.codes is not None
         of_codes, of_images = (
-            _measures(pooled(values, SIDE), crowd) for values in (crowd.codes, crowd.images[:, None])
+            _measures(pooled(values, SIDE), population) for values in (population.codes, population.images[:, None])
         )
-        people = len(np.unique(crowd.subjects))
+        people = len(np.unique(population.subjects))
         if people < 2:
             return ()
         names = ("ED against ES: AUC", "ED against ES: right patient first", "neighbouring slices: AUC")
         chances = (0.5, 1 / people, 0.5)
         return tuple(
-            InferenceResult(name, value, chance, raw, f"{people} patients")
+            InferenceMetric(name, value, chance, raw, f"{people} patients", value if "AUC" in name else None)
             for name, value, chance, raw in zip(names, of_codes, chances, of_images, strict=True)
         )
 
 
-def _measures(rows: np.ndarray, crowd: Population) -> tuple[float, float, float]:
+def _measures(rows: np.ndarray, population: Population) -> tuple[float, float, float]:
     rows = rows - rows.mean(axis=0)
     volumes = []
     for phase in (0, 1):
         described = []
-        for subject in np.unique(crowd.subjects):
-            own = np.flatnonzero((crowd.subjects == subject) & (crowd.phases == phase))
-            chosen = own[np.abs(crowd.places[own] - np.linspace(0, 1, HEIGHTS)[:, None]).argmin(axis=1)]
+        for subject in np.unique(population.subjects):
+            own = np.flatnonzero((population.subjects == subject) & (population.phases == phase))
+            chosen = own[np.abs(population.places[own] - np.linspace(0, 1, HEIGHTS)[:, None]).argmin(axis=1)]
             described.append(rows[chosen].ravel())
         volumes.append(_unit(np.stack(described) - np.mean(described, axis=0)))
     likeness = volumes[0] @ volumes[1].T
     same = np.eye(len(likeness), dtype=bool)
     first = float((likeness.argmax(axis=1) == np.arange(len(likeness))).mean())
-    return auc(likeness[same], likeness[~same]), first, _neighbours(_unit(rows), crowd)
+    return auc(likeness[same], likeness[~same]), first, _neighbours(_unit(rows), population)
 
 
-def _neighbours(rows: np.ndarray, crowd: Population) -> float:
+def _neighbours(rows: np.ndarray, population: Population) -> float:
     """AUC of (slice, next slice of its volume) against (slice, slice of another patient nearest in height to that next)."""
     together, apart = [], []
     for place in range(len(rows) - 1):
         after = place + 1
-        if crowd.subjects[place] != crowd.subjects[after] or crowd.phases[place] != crowd.phases[after]:
+        if (
+            population.subjects[place] != population.subjects[after]
+            or population.phases[place] != population.phases[after]
+        ):
             continue
         together.append(float(rows[place] @ rows[after]))
-        for other in np.unique(crowd.subjects[crowd.subjects != crowd.subjects[place]]):
-            own = np.flatnonzero((crowd.subjects == other) & (crowd.phases == crowd.phases[place]))
+        for other in np.unique(population.subjects[population.subjects != population.subjects[place]]):
+            own = np.flatnonzero((population.subjects == other) & (population.phases == population.phases[place]))
             if len(own):
-                nearest = own[np.abs(crowd.places[own] - crowd.places[after]).argmin()]
+                nearest = own[np.abs(population.places[own] - population.places[after]).argmin()]
                 apart.append(float(rows[place] @ rows[nearest]))
     return auc(np.array(together), np.array(apart))
 

@@ -1,9 +1,10 @@
 """How much a reconstruction shows, in numbers with references.
 
-A reconstruction is read against a floor (what the attacker could draw without the codes: the mean of its own pictures) and a
-ceiling (the picture itself). Normalised leakage is (attack - floor) / (ceiling - floor): 0 says nothing beyond the floor, 1
-everything. Beside them stand the nearest neighbour in the attacker's own data, chosen with the truth in hand (a generous
-second floor), and the site's own decoder, where there is one (what the code gives up through the door built for it).
+A reconstruction is read against a lower baseline (what the attacker could reconstruct without the codes: the mean of its own
+pictures) and an upper one (the picture itself). Normalised leakage is (attack - lower) / (upper - lower): 0 says nothing beyond
+the lower baseline, 1 everything. Beside them stand the nearest neighbour in the attacker's own data, chosen with the ground
+truth in hand (a generous second lower baseline), and the site's own decoder, where there is one (what the code gives up through
+the door built for it).
 
 Five pitfalls (arXiv 2408.06075) is why one number is not enough, and why the heart's surroundings are scored on their own: an
 empty background flatters every similarity.
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from fedprivseg.core.leakage_result import Metric
 from fedprivseg.core.measures import LABELS, bootstrap_interval, psnr, ssim
 from fedprivseg.core.seeds import building, numpy_generator
 
@@ -36,69 +38,71 @@ SCALES = 3
 
 @dataclass(frozen=True)
 class Truth:
-    """What the attacked codes were made of. pictures: (N, K, H, W) float32. subjects: (N,) int. masks: (N, H, W) uint8 in
-    0..3, for the heart's crop (of images)."""
+    """What the attacked codes were made of.
+
+    Attributes:
+        pictures: (N, K, H, W) float32, images or masks.
+        subjects: (N,) int, whose they are.
+        masks: (N, H, W) uint8 in 0..3, for the heart's crop (of images).
+    """
 
     pictures: np.ndarray
     subjects: np.ndarray
     masks: np.ndarray
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One measure of one reconstruction: its mean over subjects with a 95 % bootstrap interval over them (None for one
-    subject), and the measure of the references. leakage: normalised; None where the measure has no ceiling (dB)."""
-
-    measure: str
-    value: float
-    low: float | None
-    high: float | None
-    floor: float
-    neighbour: float
-    own_decoder: float | None
-    ceiling: float | None
-    leakage: float | None
-
-
 def judge(
-    drawn: np.ndarray,
-    truth: Truth,
-    auxiliary: np.ndarray,
-    seed: int,
-    own: np.ndarray | None = None,
-) -> tuple[Figure, ...]:
-    """Every measure of the reconstruction `drawn` (N, K, H, W). auxiliary: the attacker's own pictures (M, K, H, W). own:
-    what the site's own decoder makes of the codes."""
+    found: np.ndarray, truth: Truth, auxiliary: np.ndarray, seed: int, own: np.ndarray | None = None
+) -> tuple[Metric, ...]:
+    """Every metric of a reconstruction.
+
+    Args:
+        found: the reconstruction, (N, K, H, W).
+        truth: what it should show.
+        auxiliary: the attacker's own pictures, (M, K, H, W).
+        seed: of the bootstrap.
+        own: what the site's own decoder makes of the codes, (N, K, H, W).
+    """
     mean = np.broadcast_to(auxiliary.mean(axis=0), truth.pictures.shape).astype(np.float32)
     near = auxiliary[_nearest(truth.pictures, auxiliary)]
-    figures = []
-    sets = {"": drawn, "floor": mean, "neighbour": near, "own": own}
-    measured = {name: None if each is None else _measures(each, truth) for name, each in sets.items()}
-    for name, (_, ceiling) in _kinds(truth).items():
-        by = {key: None if each is None else each[name] for key, each in measured.items()}
-        attack, floor, neighbour = by[""], by["floor"], by["neighbour"]
-        assert attack is not None
-        assert floor is not None
-        assert neighbour is not None
-        subjects = per_subject(attack, truth.subjects)
+    of_attack, of_mean, of_near = (_measures(each, truth) for each in (found, mean, near))
+    of_own = {} if own is None else _measures(own, truth)
+    metrics = []
+    for name, upper in _UPPER_OF_IMAGES.items() if truth.pictures.shape[1] == 1 else _UPPER_OF_MASKS.items():
+        subjects = per_subject(of_attack[name], truth.subjects)
         low, high = (
             None if np.isnan(bound) else bound
             for bound in bootstrap_interval(subjects, numpy_generator(seed, "judge", name))
         )
-        value, base = _mean(attack, truth.subjects), _mean(floor, truth.subjects)
-        leakage = None if ceiling is None or ceiling == base else (value - base) / (ceiling - base)
-        own_value = None if by["own"] is None else _mean(by["own"], truth.subjects)
-        beside = _mean(neighbour, truth.subjects)
-        figures.append(Figure(name, value, low, high, base, beside, own_value, ceiling, leakage))
-    return tuple(figures)
+        value, lower = _mean(of_attack[name], truth.subjects), _mean(of_mean[name], truth.subjects)
+        metrics.append(
+            Metric(
+                metric=name,
+                value=value,
+                low=low,
+                high=high,
+                lower_baseline=lower,
+                neighbour=_mean(of_near[name], truth.subjects),
+                own_decoder=_mean(of_own[name], truth.subjects) if of_own else None,
+                upper_baseline=upper,
+                leakage=None if upper is None or upper == lower else (value - lower) / (upper - lower),
+            )
+        )
+    return tuple(metrics)
 
 
-def recognised(drawn: np.ndarray, gallery: np.ndarray, owners: np.ndarray, own: np.ndarray) -> float:
-    """How often the picture of `gallery` (G, K, H, W) that is most like a reconstruction is of the right patient, 0..1.
+def rank1(found: np.ndarray, gallery: np.ndarray, owners: np.ndarray, own: np.ndarray) -> float:
+    """Rank-1 re-identification: how often the picture that is most like a reconstruction is of the right patient, 0..1.
 
-    owners: (G,) whose each is. own: (N,) the owner of each drawn picture, in the same numbering. Likeness is correlation.
+    Likeness is correlation.
+
+    Args:
+        found: reconstructions, (N, K, H, W).
+        gallery: (G, K, H, W).
+        owners: (G,) whose each picture of the gallery is.
+        own: (N,) the owner of each reconstruction, in the same numbering.
     """
-    given, kept = _centred(drawn), _centred(gallery)
+    given, kept = _centred(found), _centred(gallery)
     return float((owners[(given @ kept.T).argmax(axis=1)] == own).mean())
 
 
@@ -165,26 +169,24 @@ def _side(hits: np.ndarray, length: int) -> slice:
     return slice(max(0, min(low, length - LEAST)), min(length, max(high, LEAST)))
 
 
-def _kinds(truth: Truth) -> Mapping[str, tuple[str, float | None]]:
-    """Measures of such pictures: name -> (unit, ceiling)."""
-    if truth.pictures.shape[1] > 1:
-        return {"Dice": ("", 1.0)}
-    both = {
-        "SSIM": ("", 1.0),
-        "MS-SSIM": ("", 1.0),
-        "PSNR": ("dB", None),
-        "squared error": ("", 0.0),
-        "features": ("", 0.0),
-    }
-    crop = {"SSIM, heart": ("", 1.0), "PSNR, heart": ("dB", None)}
-    return both | crop
+_UPPER_OF_MASKS: Mapping[str, float | None] = {"Dice": 1.0}
+_UPPER_OF_IMAGES: Mapping[str, float | None] = {
+    "SSIM": 1.0,
+    "MS-SSIM": 1.0,
+    "PSNR": None,
+    "squared error": 0.0,
+    "features": 0.0,
+    "SSIM, heart": 1.0,
+    "PSNR, heart": None,
+}
+"""Metrics of such pictures with their upper baselines; None for those in dB, which have none."""
 
 
-def _measures(drawn: np.ndarray, truth: Truth) -> dict[str, np.ndarray]:
-    """One value a slice of every measure; distances are negative, so that more is always more of the picture."""
+def _measures(found: np.ndarray, truth: Truth) -> dict[str, np.ndarray]:
+    """One value a slice of every metric; distances are negative, so that more is always more of the picture."""
     if truth.pictures.shape[1] > 1:
-        return {"Dice": _dice(drawn, truth.pictures)}
-    x, y = drawn[:, 0], truth.pictures[:, 0]
+        return {"Dice": _dice(found, truth.pictures)}
+    x, y = found[:, 0], truth.pictures[:, 0]
     values = {
         "SSIM": ssim(x, y),
         "MS-SSIM": multiscale_ssim(x, y),
@@ -200,12 +202,12 @@ def _measures(drawn: np.ndarray, truth: Truth) -> dict[str, np.ndarray]:
     return values | {"SSIM, heart": heart_s, "PSNR, heart": heart_p}
 
 
-def _dice(drawn: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _dice(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Mean Dice of the structures that the truth shows, per slice; NaN for a slice without any."""
-    background = 1 - drawn.sum(axis=1, keepdims=True)
-    labels = np.concatenate([background, drawn], axis=1).argmax(axis=1)
+    background = 1 - found.sum(axis=1, keepdims=True)
+    labels = np.concatenate([background, found], axis=1).argmax(axis=1)
     real = np.concatenate([1 - truth.sum(axis=1, keepdims=True), truth], axis=1).argmax(axis=1)
-    values = np.full((len(LABELS), len(drawn)), np.nan)
+    values = np.full((len(LABELS), len(found)), np.nan)
     for row, label in enumerate(LABELS):
         one, other = labels == label, real == label
         size = other.sum(axis=(1, 2))
@@ -213,9 +215,9 @@ def _dice(drawn: np.ndarray, truth: np.ndarray) -> np.ndarray:
         both = (one & other).sum(axis=(1, 2))
         values[row, shown] = 2 * both[shown] / (one.sum(axis=(1, 2)) + size)[shown]
     any_shown = np.isfinite(values).any(axis=0)
-    found = np.full(len(drawn), np.nan)
-    found[any_shown] = np.nanmean(values[:, any_shown], axis=0)
-    return found
+    means = np.full(len(found), np.nan)
+    means[any_shown] = np.nanmean(values[:, any_shown], axis=0)
+    return means
 
 
 def _mean(values: np.ndarray, subjects: np.ndarray) -> float:

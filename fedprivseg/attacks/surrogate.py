@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedprivseg.attacks.base import Knowledge, Reconstruction, View
-from fedprivseg.attacks.inversion_net import fit_inverter, invert
+from fedprivseg.attacks.inversion_net import inverted
 from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.descent import shuffled
 
@@ -91,11 +91,11 @@ class Surrogate(Reconstruction):
         with torch.no_grad():
             encoder.eval()
             codes = torch.cat([encoder(part) for part in pictures.split(32)]).cpu().numpy()
-        net = fit_inverter(
-            view.auxiliary, codes, view.effort.steps, view.seed, (self.name, "decoder"), device=view.device,
-            progress=view.progress,
+        found = inverted(
+            real.cpu().numpy(), view.auxiliary, codes, view.effort.steps, view.seed, (self.name, "decoder"),
+            device=view.device, progress=view.progress,
         )  # fmt: skip
-        return {"": invert(net, real.cpu().numpy(), view.device)}
+        return {"": found}
 
 
 def discrepancy(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from fedprivseg.attacks.base import Knowledge, Reconstruction, View
-from fedprivseg.attacks.inversion_net import fit_inverter, invert, multiplied
+from fedprivseg.attacks.inversion_net import inverted, multiplied
 
 COPIES = 3
 """Warped copies of each auxiliary picture that are queried besides."""
@@ -21,7 +21,7 @@ HELD_OUT = 0.15
 
 @final
 class TrainedInverter(Reconstruction):
-    """Queries the encoder with auxiliary pictures and learns the way back."""
+    """Queries the encoder with auxiliary pictures and learns the inverse map."""
 
     name = "trained-inverter"
     title = "Trained inverter"
@@ -35,14 +35,10 @@ class TrainedInverter(Reconstruction):
         cut = max(1, round(len(view.auxiliary) * (1 - HELD_OUT)))
         pictures = multiplied(view.auxiliary[:cut], COPIES, view.seed, self.name)
         rest = view.auxiliary[cut:]
-        net = fit_inverter(
-            pictures,
-            view.query(pictures),
-            view.effort.steps,
-            view.seed,
-            (self.name,),
-            held_out=(rest, view.query(rest)) if len(rest) else None,
-            device=view.device,
-            progress=view.progress,
-        )
-        return {"": invert(net, view.codes, view.device)}
+        codes = view.query(pictures)
+        held_out = (rest, view.query(rest)) if len(rest) else None
+        found = inverted(
+            view.codes, pictures, codes, view.effort.steps, view.seed, (self.name,), held_out=held_out,
+            device=view.device, progress=view.progress,
+        )  # fmt: skip
+        return {"": found}

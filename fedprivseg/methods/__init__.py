@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from fedprivseg.core.config import MethodConfig, validated
 from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.plugins import Registry
 from fedprivseg.methods.averaging import (
     Bulyan,
     FedAdagrad,
@@ -30,28 +29,32 @@ from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.methods.scaffold import Scaffold
 from fedprivseg.methods.selective import SelectiveSharing
 
-METHODS: tuple[type[Method], ...] = (
-    PrivacySF,
-    LocalOnly,
-    Pooled,
-    FedAvg,
-    FedProx,
-    FedBN,
-    Scaffold,
-    FedNova,
-    FedDyn,
-    Ditto,
-    FedAvgM,
-    FedAdam,
-    FedYogi,
-    FedAdagrad,
-    QFedAvg,
-    FedMedian,
-    FedTrimmedAvg,
-    Krum,
-    Bulyan,
-    CentralDP,
-    SelectiveSharing,
+METHODS: Registry[type[Method]] = Registry(
+    "method",
+    Method,
+    (
+        PrivacySF,
+        LocalOnly,
+        Pooled,
+        FedAvg,
+        FedProx,
+        FedBN,
+        Scaffold,
+        FedNova,
+        FedDyn,
+        Ditto,
+        FedAvgM,
+        FedAdam,
+        FedYogi,
+        FedAdagrad,
+        QFedAvg,
+        FedMedian,
+        FedTrimmedAvg,
+        Krum,
+        Bulyan,
+        CentralDP,
+        SelectiveSharing,
+    ),
 )
 
 __all__ = ["METHODS", "Method", "resolve"]
@@ -62,12 +65,7 @@ def resolve(config: MethodConfig) -> Method:
 
     Raises ScenarioError for an unknown method, variant or parameter, naming the known ones.
     """
-    known = {method.name: method for method in METHODS}
-    if config.name not in known:
-        near = difflib.get_close_matches(config.name, known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ScenarioError(f"unknown method {config.name!r}{hint}; the methods are: {', '.join(sorted(known))}")
-    kind = known[config.name]
+    kind = METHODS.find(config.name)
     variant = config.variant or next(iter(kind.variants))
     if variant not in kind.variants:
         raise ScenarioError(

@@ -5,7 +5,6 @@ They are de-identifications as `operation` has them. (`secagg` protects sums of 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from fedprivseg.core.config import ProtectionConfig, validated
-from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.expected import Expected
 from fedprivseg.core.kinds import KindSpec
+from fedprivseg.core.plugins import Registry
 from fedprivseg.protections.blocks import DataTransformation, Permutation, Rearrangement
 from fedprivseg.protections.boxes import Masking, NullInsertion, Occlusion
 from fedprivseg.protections.channels import Channels

@@ -50,7 +50,8 @@ from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.imaging.mnms import Fault, Release, read_release, warnings_of_masks
 from fedprivseg.imaging.phantom.consortium import CENTRES, announced, write_phantom
 from fedprivseg.imaging.splits import COHORT, Cohort
-from fedprivseg.methods import resolve
+from fedprivseg.methods import METHODS, resolve
+from fedprivseg.protections import PROTECTIONS
 from fedprivseg.runtime.engines import Engine, engine
 from fedprivseg.study.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
 from fedprivseg.study.scenarios import load_scenario, what_differs
@@ -372,4 +373,6 @@ def _environment(scenario: Scenario) -> dict[str, str]:
         "cpus": str(os.cpu_count()),
         "arithmetic": arithmetic_name("cuda" if scenario.resources.gpus else "cpu", half),
         **{name: version(name) for name in packages},
+        **METHODS.packages([scenario.method.name]),
+        **PROTECTIONS.packages(config.name for config in scenario.protections),
     }

@@ -8,8 +8,8 @@ import torch
 from fakes import blocks
 from torch import nn
 
-from fedprivseg.attacks.base import Effort
-from fedprivseg.attacks.gradient_inversion import Seen, invert_update
+from fedprivseg.attacks.base import Effort, UpdateView
+from fedprivseg.attacks.gradient_inversion import GradientInversion
 from fedprivseg.attacks.metrics import Truth, judge
 from fedprivseg.core.compute import threads
 from fedprivseg.core.seeds import building, numpy_generator
@@ -32,12 +32,15 @@ def _flat():
         )
 
 
-def _leak(slices, build, towards, count=1, effort=400):
+def _leak(slices, build, update):
+    view = UpdateView(
+        update, slices.masks[:1], (0,), "", build, lambda _: {}, slices.images[4:], Effort(0, 400), lambda *_: 0
+    )
     with threads(1):
-        drawn = invert_update(Seen(build, towards, slices.masks[:count], Effort(0, effort), 0))
-    truth = Truth(slices.images[:count, None], slices.subjects[:count], slices.masks[:count])
-    figures = judge(drawn, truth, slices.images[4:, None], 0)
-    return next(figure.leakage for figure in figures if figure.measure == "squared error")
+        found = GradientInversion().carry_out(view)
+    truth = Truth(slices.images[:1, None], slices.subjects[:1], slices.masks[:1])
+    metrics = judge(found, truth, slices.images[4:, None], 0)
+    return next(each.leakage for each in metrics if each.metric == "squared error")
 
 
 def _gradient(build, images, masks):

@@ -1,4 +1,4 @@
-"""Learned inversion: from the gradient of a real network it draws more than its own mean picture, from noise exactly that."""
+"""Learned inversion: from the gradient of a real network it makes more than its own mean image, from noise exactly that."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _gradient(net, images, masks):
 
 @pytest.fixture(scope="module")
 def inverse(slices, net):
-    """Learned under the outlines of slice 0, on pictures of the slices from 4 on."""
+    """Learned under the outlines of slice 0, on images of the slices from 4 on."""
     with threads(1):
         return learn(
             lambda images: _gradient(net, images, slices.masks[:1]),
@@ -50,14 +50,13 @@ def inverse(slices, net):
         )
 
 
-def _leakage(slices, drawn):
+def _leakage(slices, found):
     truth = Truth(slices.images[:1, None], slices.subjects[:1], slices.masks[:1])
-    figures = judge(drawn, truth, slices.images[4:, None], 0)
-    return {figure.measure: figure.leakage for figure in figures}
+    return {each.metric: each.leakage for each in judge(found, truth, slices.images[4:, None], 0)}
 
 
 def test_the_update_of_one_slice_gives_more_than_the_floor(slices, net, inverse):
-    found = _leakage(slices, inverse.draw(_gradient(net, slices.images[:1], slices.masks[:1])))
+    found = _leakage(slices, inverse(_gradient(net, slices.images[:1], slices.masks[:1])))
     assert found["SSIM"] > 0.1, found
     assert found["squared error"] > 0.2, found
 
@@ -65,20 +64,20 @@ def test_the_update_of_one_slice_gives_more_than_the_floor(slices, net, inverse)
 def test_noise_gives_the_floor_and_nothing_more(slices, net, inverse):
     draws = numpy_generator(0, "update")
     noise = {name: draws.standard_normal(weight.shape).astype(np.float32) for name, weight in net.named_parameters()}
-    drawn = inverse.draw(noise)
-    np.testing.assert_allclose(drawn[0, 0], slices.images[4:].mean(axis=0), atol=1e-2)
-    assert abs(_leakage(slices, drawn)["SSIM"]) < 0.01
+    found = inverse(noise)
+    np.testing.assert_allclose(found[0, 0], slices.images[4:].mean(axis=0), atol=1e-2)
+    assert abs(_leakage(slices, found)["SSIM"]) < 0.01
 
 
 def test_an_update_of_nothing_gives_the_floor(slices, net, inverse):
     nothing = {name: np.zeros(weight.shape, np.float32) for name, weight in net.named_parameters()}
-    assert _leakage(slices, inverse.draw(nothing))["SSIM"] < 0.05
+    assert _leakage(slices, inverse(nothing))["SSIM"] < 0.05
 
 
 def test_the_length_of_an_update_says_nothing(slices, net, inverse):
     update = _gradient(net, slices.images[:1], slices.masks[:1])
     longer = {name: value * (3.0 + place) for place, (name, value) in enumerate(update.items())}
-    np.testing.assert_allclose(inverse.draw(longer), inverse.draw(update), atol=1e-4)
+    np.testing.assert_allclose(inverse(longer), inverse(update), atol=1e-4)
 
 
 def test_a_sketch_is_small_and_keeps_angles(net, slices):

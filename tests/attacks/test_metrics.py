@@ -7,7 +7,7 @@ import pytest
 import torch
 from fakes import blocks
 
-from fedprivseg.attacks.metrics import Truth, crops, judge, multiscale_ssim, per_subject, perceptual, recognised
+from fedprivseg.attacks.metrics import Truth, crops, judge, multiscale_ssim, per_subject, perceptual, rank1
 from fedprivseg.core.seeds import numpy_generator
 
 SIDE = 48
@@ -24,8 +24,8 @@ def auxiliary():
     return blocks(20, SIDE, seed=1).images[:, None]
 
 
-def _by_name(drawn, truth, auxiliary, **more):
-    return {figure.measure: figure for figure in judge(drawn, truth, auxiliary, 0, **more)}
+def _by_name(found, truth, auxiliary, **more):
+    return {each.metric: each for each in judge(found, truth, auxiliary, 0, **more)}
 
 
 def test_the_picture_is_everything_and_the_mean_is_nothing(truth, auxiliary):
@@ -40,12 +40,12 @@ def test_the_picture_is_everything_and_the_mean_is_nothing(truth, auxiliary):
         assert nothing[name].leakage == pytest.approx(0, abs=1e-6), name
 
 
-def test_leakage_is_where_the_value_lies_between_floor_and_ceiling(truth, auxiliary):
+def test_leakage_is_where_the_value_lies_between_the_baselines(truth, auxiliary):
     draws = numpy_generator(0, "x").standard_normal(truth.pictures.shape)
-    figure = _by_name(np.clip(truth.pictures + 0.02 * draws, 0, 1).astype(np.float32), truth, auxiliary)["SSIM"]
-    assert figure.leakage == pytest.approx((figure.value - figure.floor) / (1 - figure.floor))
-    assert figure.low <= figure.value <= figure.high
-    assert 0 < figure.leakage < 1
+    metric = _by_name(np.clip(truth.pictures + 0.02 * draws, 0, 1).astype(np.float32), truth, auxiliary)["SSIM"]
+    assert metric.leakage == pytest.approx((metric.value - metric.lower_baseline) / (1 - metric.lower_baseline))
+    assert metric.low <= metric.value <= metric.high
+    assert 0 < metric.leakage < 1
 
 
 def test_values_are_means_over_subjects(truth):
@@ -55,27 +55,27 @@ def test_values_are_means_over_subjects(truth):
 
 
 def test_own_decoder_and_nearest_neighbour_stand_beside(truth, auxiliary):
-    figure = _by_name(truth.pictures, truth, truth.pictures, own=truth.pictures)["SSIM"]
-    assert figure.neighbour == pytest.approx(1)
-    assert figure.own_decoder == pytest.approx(1)
+    metric = _by_name(truth.pictures, truth, truth.pictures, own=truth.pictures)["SSIM"]
+    assert metric.neighbour == pytest.approx(1)
+    assert metric.own_decoder == pytest.approx(1)
     assert _by_name(truth.pictures, truth, auxiliary)["SSIM"].own_decoder is None
 
 
 def test_masks_are_judged_by_dice(truth):
     pictures = (truth.masks[:, None] == np.array([1, 2, 3])[:, None, None]).astype(np.float32)
     masks = Truth(pictures, truth.subjects, truth.masks)
-    (figure,) = judge(pictures, masks, pictures, 0)
-    assert (figure.measure, figure.value) == ("Dice", 1.0)
+    (metric,) = judge(pictures, masks, pictures, 0)
+    assert (metric.metric, metric.value) == ("Dice", 1.0)
     (nothing,) = judge(np.zeros_like(pictures), masks, pictures, 0)
     assert nothing.value == 0
 
 
 def test_the_right_patient_is_found_in_the_picture_and_not_in_noise(truth):
     pictures, owners = truth.pictures, truth.subjects
-    assert recognised(pictures, pictures, owners, owners) == 1
+    assert rank1(pictures, pictures, owners, owners) == 1
     noise = numpy_generator(0, "noise").random((300, 1, SIDE, SIDE))
     own = np.resize(owners, 300)
-    assert recognised(noise, pictures, owners, own) == pytest.approx(1 / 3, abs=0.12)
+    assert rank1(noise, pictures, owners, own) == pytest.approx(1 / 3, abs=0.12)
 
 
 def test_crops_hold_the_subjects_heart(truth):

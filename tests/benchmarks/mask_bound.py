@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fedprivseg.attacks.base import SMALL
-from fedprivseg.attacks.inversion_net import WARP, fit_inverter, invert
+from fedprivseg.attacks.inversion_net import WARP, inverted
 from fedprivseg.attacks.metrics import Truth, judge
 from fedprivseg.attacks.trained_inverter import COPIES, HELD_OUT
 from fedprivseg.core.compute import threads
@@ -26,7 +26,7 @@ from fedprivseg.core.seeds import torch_generator
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.nets.augment import augment
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
-from fedprivseg.study.leakage.scene import MOST_AUXILIARY
+from fedprivseg.study.leakage.session import MOST_AUXILIARY
 
 MEASURES = "SSIM", "MS-SSIM", "SSIM, heart"
 
@@ -70,9 +70,8 @@ def _row(side: int, images: np.ndarray, masks: np.ndarray, truth: Truth, seed: i
         codes.append(_coarse(labels.numpy(), side))
     given = np.concatenate(pictures), np.concatenate(codes)
     rest = images[cut:, None], _coarse(masks[cut:], side)
-    net = fit_inverter(*given, SMALL.steps, seed, ("mask bound",), held_out=rest)
-    drawn = invert(net, _coarse(truth.masks, side)).clip(0, 1)
-    found = {figure.measure: figure.leakage for figure in judge(drawn, truth, images[:, None], seed)}
+    output = inverted(_coarse(truth.masks, side), *given, SMALL.steps, seed, ("mask bound",), held_out=rest).clip(0, 1)
+    found = {each.metric: each.leakage for each in judge(output, truth, images[:, None], seed)}
     return f"| {side} x {side} | {' | '.join(f'{found[name]:.2f}' for name in MEASURES)} |"
 
 

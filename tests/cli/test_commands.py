@@ -275,7 +275,7 @@ def test_attack_prints_tables_or_one_document(finished):
     assert "attacking: data-free" in done.stderr
     assert not list(folder.glob("*.draft"))
     content = json.loads(done.stdout)
-    assert {one["attack"] for one in content["redrawn"]} == {"data-free"}
+    assert {one["attack"] for one in content["reconstructions"]} == {"data-free"}
     assert read_document(folder / "attacks.json") == content
 
 

@@ -17,7 +17,6 @@ from fedprivseg.governance.policy.declaration import departure
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.training import NET, TrainingParameters, outline, travelling
 from fedprivseg.nets.baseline import build_net, weights_of
-from fedprivseg.protections import PROTECTIONS, Shield, protected
 
 GRID = Grid(32, 32, 2.0)
 CODE = "C1D5H7"

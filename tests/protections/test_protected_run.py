@@ -86,4 +86,4 @@ def test_the_site_may_send_its_own_answer_of_a_bit_a_value(phantom, quickstart, 
     assert sent.max() <= 1
     assert all(len(np.unique(channel)) <= 2 for channel in sent[0])
     found = attack_run(folder, "small", ("data-free",), ("centre1",), lambda stage, done, total: None)
-    assert {one.attack for one in found.redrawn} == {"data-free"}
+    assert {one.attack for one in found.reconstructions} == {"data-free"}

@@ -1,4 +1,4 @@
-"""Protections: the contract over every one of them, and what each claims."""
+"""Protections: the contract of all of them, and what each claims."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """How much a method may give away before a run is admitted, and who says so: the scenario, or the policy of an attacked site.
 
-The stricter word counts, indicator by indicator, as in `policy.profile.meet`: no scenario can widen what a hospital admits.
+The stricter counts, indicator by indicator, as in `governance.policy.profile.meet`: no scenario can widen what a hospital
+admits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from fedprivseg.core.leakage_result import Indicator, Leakage, admission
 from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.policy.profile import read_policy
-from fedprivseg.governance.sitefolder.vault import POLICY
 
 NOTHING = AdmissionConfig(image_leakage=0, mask_leakage=0, recognised=0, linkage=0.5, attribute=0, membership=0.5)
 """What a site admits whose policy cannot be read: no leakage, and no guess better than chance."""
@@ -25,7 +25,12 @@ SCENARIO = "the scenario"
 
 @dataclass(frozen=True)
 class Thresholds:
-    """limits: the strictest of each indicator. whose: by indicator, who set it."""
+    """The strictest thresholds.
+
+    Attributes:
+        limits: of each indicator.
+        whose: by indicator, who set it.
+    """
 
     limits: AdmissionConfig
     whose: dict[str, str]
@@ -49,6 +54,6 @@ def admitted(run: Path, found: Leakage) -> tuple[Indicator, ...]:
 
 def _of(run: Path, site: str) -> tuple[str, AdmissionConfig]:
     try:
-        return f"the policy of {site}", read_policy(RunFolder(run).site(site).path / POLICY).admission
+        return f"the policy of {site}", read_policy(RunFolder(run).site(site).policy).admission
     except RequestError:
         return f"{site}, whose policy cannot be read", NOTHING

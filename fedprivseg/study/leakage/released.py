@@ -20,8 +20,8 @@ class Released:
     the site's ledger does not verify, or does not show the payload as released."""
 
     def __init__(self, run: Path, site: str) -> None:
-        self._ledger = RunFolder(run).site(site).path / "ledger.jsonl"
-        self._folder = run / "server" / "codes" / site
+        self._ledger = RunFolder(run).site(site).ledger
+        self._folder = RunFolder(run).server.codes / site
         self._site = site
 
     def rows(self, action: str, count: int) -> np.ndarray:

@@ -30,30 +30,30 @@ Pair = tuple[np.ndarray, np.ndarray]
 @final
 @dataclass(frozen=True)
 class Stage:
-    """A site before its first round. net: is trained over and over, always from `before`."""
+    """A site before its first round. net: is trained again and again, always from `before`."""
 
     method: Rounds
-    bench: SiteRuntime
+    site: SiteRuntime
     net: nn.Module
     before: Weights
 
     @classmethod
-    def of(cls, method: Rounds, bench: SiteRuntime) -> Stage:
-        """The stage of the site with that bench."""
-        net = build(method.parameters, bench)
-        return cls(method, bench, net, weights_of(net))
+    def of(cls, method: Rounds, site: SiteRuntime) -> Stage:
+        """The stage of the site with that runtime."""
+        net = build(method.parameters, site)
+        return cls(method, site, net, weights_of(net))
 
     def update(self, slices: Pair, steps: int = 1) -> dict[str, np.ndarray]:
         """Weights before minus after `steps` steps on all of `slices`, without augmentation or noise."""
         load_weights(self.net, self.before)
         work = self._work(slices, steps)
-        train_round(self.net, *slices, work, self.bench.seed, ("staged",), device=self.bench.device)
+        train_round(self.net, *slices, work, self.site.seed, ("staged",), device=self.site.device)
         return self._change(weights_of(self.net))
 
     def defended(self, slices: Pair, peers: list[Pair], seed: int) -> dict[str, Weights]:
         """The update of one step as the run's defences let it out, by what they do to it; empty for a run without.
 
-        peers: as many slices of each other site, which is on the same step. seed: of noise and masks, not told to an attack.
+        peers: as many slices of each other site, which is on the same step. seed: of noise and masks, which no attack is given.
         DP-SGD is given these slices alone, so that all the others of the batch can be thought known to the adversary.
         """
         p = self.method.parameters
@@ -73,16 +73,16 @@ class Stage:
     def _private(self, slices: Pair, seed: int) -> Weights:
         dp = self.method.parameters.dp
         assert dp is not None, "asked for under differential privacy only"
-        net = build(self.method.parameters, self.bench)
+        net = build(self.method.parameters, self.site)
         train_private_round(
             net,
             *slices,
             np.arange(len(slices[0])),
             self._work(slices, 1),
-            replace(mechanism_of(self.method, dp, self.bench), rate=1.0),
+            replace(mechanism_of(self.method, dp, self.site), rate=1.0),
             derive(seed, "noise"),
             ("staged",),
-            device=self.bench.device,
+            device=self.site.device,
         )
         return self._change(weights_of(net))
 

@@ -21,7 +21,8 @@ from fedprivseg.core.config import Scenario, validated
 from fedprivseg.core.errors import FolderError
 from fedprivseg.core.files import deliver
 from fedprivseg.core.kinds import kind_named
-from fedprivseg.core.leakage_result import AGAIN, Leakage, What, read_leakage
+from fedprivseg.core.leakage_result import AGAIN, Leakage, read_leakage
+from fedprivseg.core.method_card import What
 from fedprivseg.core.pages.frame import render
 from fedprivseg.core.records import PHASES, STRUCTURES
 from fedprivseg.core.results import Result, SiteResult, read_result
@@ -100,7 +101,7 @@ def write_report(folder: Path, kept: Mapping[str, SiteImages]) -> Path:
         admitted=admitted(folder, leakage) if leakage else (),
         clauses=read_compliance(folder),
         withdrawals=read_withdrawals(folder),
-        redrawn=_redrawn(folder, leakage) if leakage and images else {},
+        reconstructed=_reconstructed(folder, leakage) if leakage and images else {},
         undefined=sum(row.dice is None for row in result.metrics),
         drawings=_drawings(hospitals),
         settings=_settings(result.scenario),
@@ -153,14 +154,14 @@ def _drawings(hospitals: Sequence[Hospital]) -> dict[str, dict[str, Markup]]:
     return drawings
 
 
-def _redrawn(folder: Path, leakage: Leakage) -> dict[tuple[str, What], dict[str, list[Markup]]]:
-    """(site, what) -> row -> three pictures: what the strongest attack drew, beside the truth."""
+def _reconstructed(folder: Path, leakage: Leakage) -> dict[tuple[str, What], dict[str, list[Markup]]]:
+    """(site, what) -> row -> three pictures: what the strongest attack reconstructed, beside the truth."""
     path = folder / "attacks.safetensors"
     arrays = load_arrays(path, AGAIN) if path.exists() else {}
     whats: tuple[What, What] = ("images", "masks")
     rows = {
         "truth": "the truth, which stayed",
-        "drawn": "redrawn from what was released",
+        "drawn": "reconstructed from what was released",
         "own": "by the hospital's own decoder",
     }
     found: dict[tuple[str, What], dict[str, list[Markup]]] = {}

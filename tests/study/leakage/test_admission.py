@@ -8,7 +8,7 @@ import pytest
 
 from fedprivseg.core.config import AdmissionConfig, MethodConfig, Scenario, SiteConfig
 from fedprivseg.core.errors import FolderError
-from fedprivseg.core.leakage_result import InferenceSummary, Leakage
+from fedprivseg.core.leakage_result import InferenceResult, Leakage
 from fedprivseg.study.leakage.admission import NOTHING, admitted, strictest
 
 SCENARIO = Scenario(name="x", sites=(SiteConfig(name="a", centre=1),), method=MethodConfig(name="fedavg"))
@@ -49,13 +49,13 @@ def test_a_site_whose_policy_cannot_be_read_admits_nothing(text, tmp_path):
 
 
 def _found(value: float) -> Leakage:
-    told = InferenceSummary(
-        attack="membership", title="Membership", paper="x", site="a", knows="all", measure="AUC", value=value, chance=0.5,
-        raw=None, count="8 patients",
+    found = InferenceResult(
+        attack="membership", title="Membership", paper="x", site="a", knows="all", indicator="membership",
+        metric="AUC", value=value, chance=0.5, raw=None, count="8 patients", counts=value,
     )  # fmt: skip
     return Leakage(
         scenario_sha256="0", method="m", variant="v", protections=(), budget="small", sites=("a",), auxiliary="none",
-        redrawn=(), inferred=(told,), left_out=(), seconds=0.0,
+        reconstructions=(), inferences=(found,), left_out=(), seconds=0.0,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The battery on a finished run: from the released payloads to attacks.json."""
+"""Attacks on a finished run: from the released payloads to attacks.json."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ import json
 import numpy as np
 import pytest
 from conftest import BRIEF, tiny_settings
+from fedprivseg.study.leakage.part import Drafts
 from safetensors.numpy import load_file
 
 from fedprivseg.attacks import ATTACKS
 from fedprivseg.attacks.alignment import Alignment
 from fedprivseg.attacks.attributes import Attributes
-from fedprivseg.attacks.base import Effort
+from fedprivseg.attacks.base import Effort, Reconstruction
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
-from fedprivseg.core.leakage_result import VERSION, admission, read_leakage
+from fedprivseg.core.leakage_result import admission, read_leakage
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.study import leakage, pipeline
 from fedprivseg.study.leakage import attack_run
-from fedprivseg.study.leakage.part import Drafts, Part, Piece
+from fedprivseg.study.leakage.partial import AttackTask, Drafts, PartialResult
 from fedprivseg.study.run import load_scenario, simulate
+
+RECONSTRUCTIONS = [attack for attack in ATTACKS if issubclass(attack, Reconstruction)]
 
 
 @pytest.fixture(scope="module")
@@ -44,26 +47,26 @@ def test_every_attack_is_told_with_its_references(run):
     assert found.sites == ("centre1",)
     assert found.protections == ("precision",)
     for what in ("images", "masks"):
-        names = {one.attack for one in found.redrawn if one.what == what}
-        assert names == {attack.name for attack in ATTACKS}
-        assert found.worst(what).leakage == max(one.leakage for one in found.redrawn if one.what == what)
-    for one in found.redrawn:
+        names = {one.attack for one in found.reconstructions if one.what == what}
+        assert names == {attack.name for attack in RECONSTRUCTIONS}
+        assert found.worst(what).leakage == max(one.leakage for one in found.reconstructions if one.what == what)
+    for one in found.reconstructions:
         assert one.site == "centre1"
         assert one.sentence.startswith(one.title)
-        assert 0 <= one.recognised <= 1
-        assert one.measures[0].floor < 1
+        assert 0 <= one.rank1 <= 1
+        assert one.metrics[0].lower_baseline < 1
     pictures = load_file(run / "attacks.safetensors")
     assert pictures["centre1.images.truth"].shape == pictures["centre1.images.drawn"].shape == (3, 1, 32, 32)
-    assert json.loads((run / "attacks.json").read_text())["version"] == VERSION
+    assert json.loads((run / "attacks.json").read_text())["version"] == 2
 
 
 def test_the_same_again(run):
     one, other = (attack_run(run, attacks=["alignment", "data-free"]) for _ in range(2))
-    strip = lambda found: [each.model_dump(exclude={"seconds"}) for each in found.redrawn]  # noqa: E731
+    strip = lambda found: [each.model_dump(exclude={"seconds"}) for each in found.reconstructions]  # noqa: E731
     assert strip(one) == strip(other)
 
 
-def test_an_interrupted_battery_goes_on_with_the_same_numbers(run, monkeypatch):
+def test_an_interrupted_session_goes_on_with_the_same_numbers(run, monkeypatch):
     """What was finished is read back, not attacked again, and nothing of it is left at the end."""
     names = ["foreign-decoder", "alignment", "attributes"]
     whole = attack_run(run, attacks=names)
@@ -74,7 +77,7 @@ def test_an_interrupted_battery_goes_on_with_the_same_numbers(run, monkeypatch):
         carried_out.append(view.shape)
         return carry_out(self, view)
 
-    def interrupted(self, crowd):
+    def interrupted(self, population):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Alignment, "carry_out", counted)
@@ -90,19 +93,21 @@ def test_an_interrupted_battery_goes_on_with_the_same_numbers(run, monkeypatch):
     ]
     again = attack_run(run, attacks=names)
     assert len(carried_out) == 2
-    strip = lambda found: [each.model_dump(exclude={"seconds"}) for each in (*found.redrawn, *found.inferred)]  # noqa: E731
+    strip = lambda found: [each.model_dump(exclude={"seconds"}) for each in (*found.reconstructions, *found.inferences)]  # noqa: E731
     assert strip(again) == strip(whole)
     assert again.left_out == whole.left_out
     assert not list(run.glob("*draft*"))
 
 
 def test_drafts_of_another_run_or_budget_count_for_nothing(run):
-    """A part is read back only if run, scenario and budget are the same."""
+    """A partial result is read back only if run, scenario and budget are the same."""
     carried_out = []
     drafts = [Drafts(run, stamp, pictures=False) for stamp in ("one", "one", "other")]
-    piece = Piece("centre1.images.nothing", "centre1.images", lambda: carried_out.append(1) or Part(left_out=("why",)))
+    task = AttackTask(
+        "centre1.images.nothing", "centre1.images", lambda: carried_out.append(1) or PartialResult(left_out=("why",))
+    )
     for place, count in enumerate((1, 1, 2)):
-        assert drafts[place].part(piece).left_out == ("why",)
+        assert drafts[place].result(task).left_out == ("why",)
         assert len(carried_out) == count
     drafts[0].forget()
 
@@ -110,7 +115,7 @@ def test_drafts_of_another_run_or_budget_count_for_nothing(run):
 def test_full_attacks_every_site(run, monkeypatch):
     monkeypatch.setattr(leakage, "FULL", Effort(2, 2))
     found = attack_run(run, "full", ["alignment"])
-    assert {one.site for one in found.redrawn} == {"centre1", "centre2", "centre3"}
+    assert {one.site for one in found.reconstructions} == {"centre1", "centre2", "centre3"}
 
 
 def test_what_the_ledger_does_not_show_is_not_attacked(run):
@@ -126,7 +131,7 @@ def test_what_the_ledger_does_not_show_is_not_attacked(run):
 
 def test_an_adversary_is_given_what_it_declares_and_no_more(run, monkeypatch):
     seen = {}
-    for attack in ATTACKS:
+    for attack in RECONSTRUCTIONS:
 
         def spy(self, view, attack=attack):
             seen[attack.name] = {each for each in leakage_knowledge if getattr(view, each) is not None}
@@ -135,7 +140,7 @@ def test_an_adversary_is_given_what_it_declares_and_no_more(run, monkeypatch):
         monkeypatch.setattr(attack, "reconstruct", spy)
     leakage_knowledge = ("auxiliary", "query", "pairs", "foreign", "architecture")
     attack_run(run)
-    assert seen == {attack.name: {each.value for each in attack.knows} for attack in ATTACKS}
+    assert seen == {attack.name: {each.value for each in attack.knows} for attack in RECONSTRUCTIONS}
 
 
 def test_wrong_requests(run, tmp_path):
@@ -164,16 +169,16 @@ def weights(tmp_path_factory, phantom, quickstart):
 @pytest.mark.parametrize("summation", ["float", "secure"])
 def test_updates_are_attacked_as_released_and_staged(weights, summation):
     found = attack_run(weights[summation])
-    assert {one.attack for one in found.redrawn} == {"gradient-inversion", "learned-inversion"}
-    released = [one for one in found.redrawn if not one.staged]
+    assert {one.attack for one in found.reconstructions} == {"gradient-inversion", "learned-inversion"}
+    released = [one for one in found.reconstructions if not one.staged]
     assert {one.setting for one in released} == {"released in round 1"}
-    assert {one.setting for one in found.redrawn if one.staged and not one.defence} == {"1 slice, 1 step"}
+    assert {one.setting for one in found.reconstructions if one.staged and not one.defence} == {"1 slice, 1 step"}
     defences = {"float": set(), "secure": {"in the sum of 3 sites", "masked"}}
-    assert {one.defence for one in found.redrawn if one.defence} == defences[summation]
+    assert {one.defence for one in found.reconstructions if one.defence} == defences[summation]
     assert found.worst("images") in released
     assert found.worst("masks") is None
     assert any("Linkage of records: Federated averaging releases nothing" in why for why in found.left_out)
-    assert {one.attack for one in found.inferred} == {"membership"}
+    assert {one.attack for one in found.inferences} == {"membership"}
 
 
 def test_an_attack_that_works_under_a_defence_alone_has_failed_its_control(weights):
@@ -182,15 +187,14 @@ def test_an_attack_that_works_under_a_defence_alone_has_failed_its_control(weigh
     assert found.control_failed, "a few rehearsals on the phantom come nowhere near the image"
 
     def gave(measured, leakage):
-        measures = tuple(one.model_copy(update={"leakage": leakage}) for one in measured.measures)
-        return measured.model_copy(update={"measures": measures})
+        metrics = tuple(one.model_copy(update={"leakage": leakage}) for one in measured.metrics)
+        return measured.model_copy(update={"metrics": metrics})
 
-    plain, defended = (
-        found.model_copy(
-            update={"redrawn": tuple(gave(one, 0.5 if bool(one.defence) == works else -0.5) for one in found.redrawn)}
-        )
-        for works in (False, True)
-    )
+    def where(works):
+        results = (gave(one, 0.5 if bool(one.defence) == works else -0.5) for one in found.reconstructions)
+        return found.model_copy(update={"reconstructions": tuple(results)})
+
+    plain, defended = where(False), where(True)
     assert (plain.control_failed, defended.control_failed) == (False, True)
 
 
@@ -207,5 +211,5 @@ def test_the_report_tells_it_in_plain_words(run):
     page = pipeline.report(run).read_text()
     assert "What leaks" in page
     assert "Technical admission indicators" in page
-    assert html.escape(found.redrawn[0].sentence) in page or found.redrawn[0].sentence in page
-    assert page.count('<p class="small">redrawn from what was released') == 2
+    assert html.escape(found.reconstructions[0].sentence) in page or found.reconstructions[0].sentence in page
+    assert page.count('<p class="small">reconstructed from what was released') == 2

@@ -1,20 +1,20 @@
-"""One site under attack, with everything that its judge knows: what was released, the truth, and what attackers hold."""
+"""One site under attack, with everything that its judge knows: what was released, the ground truth, and what attackers hold."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from fedprivseg.attacks.base import Effort, Progress
-from fedprivseg.attacks.metrics import Truth, judge, recognised
+from fedprivseg.attacks.base import Attack, Effort, Progress
+from fedprivseg.attacks.metrics import Truth, judge, rank1
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, KindSpec
-from fedprivseg.core.leakage_result import Measure, ReconstructionResult
+from fedprivseg.core.leakage_result import ReconstructionResult
 from fedprivseg.core.measures import LABELS, ssim
 from fedprivseg.core.method_card import What
 from fedprivseg.core.seeds import derive
@@ -32,34 +32,40 @@ Side = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class AttackSession:
-    """The site `site` of the run in `run`. benches: those of all sites, by name."""
+    """The attacks on one site.
+
+    Attributes:
+        run: the run's folder.
+        sites: the runtimes of all sites, by name.
+        victim: the name of the attacked one.
+    """
 
     run: Path
     scenario: Scenario
     method: Method
-    benches: Mapping[str, SiteRuntime]
-    site: str
+    sites: Mapping[str, SiteRuntime]
+    victim: str
     effort: Effort
     progress: Progress
 
     @property
-    def bench(self) -> SiteRuntime:
+    def site(self) -> SiteRuntime:
         """The attacked site's."""
-        return self.benches[self.site]
+        return self.sites[self.victim]
 
     @property
     def others(self) -> list[SiteRuntime]:
         """Those of the other sites, by name."""
-        return [self.benches[name] for name in sorted(self.benches) if name != self.site]
+        return [self.sites[name] for name in sorted(self.sites) if name != self.victim]
 
     @cached_property
     def released(self) -> Released:
         """What the site released."""
-        return Released(self.run, self.site)
+        return Released(self.run, self.victim)
 
     def seed(self, *names: str | int) -> int:
         """The seed of an attack's draws."""
-        return derive(self.scenario.seed, "attacks", self.site, *names)
+        return derive(self.scenario.seed, "attacks", self.victim, *names)
 
     def auxiliary(self, what: What) -> np.ndarray:
         """What adversaries hold: pictures (M, K, H, W) of the other sites' training subjects."""
@@ -67,53 +73,65 @@ class AttackSession:
         spread = np.linspace(0, len(pictures) - 1, min(MOST_AUXILIARY, len(pictures))).round().astype(int)
         return pictures[spread]
 
-    def redrawn(
+    def result(
         self,
-        attack: Mapping[str, Any],
+        attack: Attack,
+        setting: str,
         what: What,
         side: Side,
-        drawn: np.ndarray,
+        found: np.ndarray,
         truth: Truth,
         seconds: float,
         *,
         own: np.ndarray | None = None,
         staged: bool = False,
     ) -> ReconstructionResult:
-        """The verdict on images that an attack drew. attack: the fields of a `ReconstructionResult` that name it. own: what the
-        site's own decoder draws."""
-        figures = judge(drawn, truth, self.auxiliary(what), self.seed(what), own)
+        """How much a reconstruction shows.
+
+        Args:
+            attack: which made it.
+            setting: in which of its settings.
+            what: of what it is.
+            side: of whose slices.
+            found: the reconstruction, (N, K, H, W).
+            truth: what it should show.
+            seconds: how long it took.
+            own: the reconstruction of the site's own decoder.
+            staged: whether it is from something that was never released.
+        """
         gallery, owners, mine = self._gallery(what, side, truth.subjects)
         return ReconstructionResult(
-            **attack,
-            site=self.site,
+            **attack.identity,
+            setting=setting,
+            site=self.victim,
             what=what,
-            slices=len(drawn),
+            slices=len(found),
             subjects=len(np.unique(truth.subjects)),
-            measures=tuple(Measure(**asdict(figure)) for figure in figures),
-            recognised=recognised(drawn, gallery, owners, mine),
+            metrics=judge(found, truth, self.auxiliary(what), self.seed(what), own),
+            rank1=rank1(found, gallery, owners, mine),
             chance=float((owners[:, None] == mine[None]).mean()),
             seconds=seconds,
             staged=staged,
         )
 
-    def examples(self, what: What, truth: Truth, drawn: np.ndarray, own: np.ndarray | None) -> dict[str, np.ndarray]:
+    def examples(self, what: What, truth: Truth, found: np.ndarray, own: np.ndarray | None) -> dict[str, np.ndarray]:
         """Best, median and worst of the slices that show some heart, for the report of a simulation."""
-        score = ssim(drawn.mean(axis=1), truth.pictures.mean(axis=1))
+        score = ssim(found.mean(axis=1), truth.pictures.mean(axis=1))
         shown = np.flatnonzero(truth.masks.any(axis=(1, 2)))
         order = shown[np.argsort(score[shown], kind="stable")][::-1]
         chosen = order[[0, len(order) // 2, -1]]
-        arrays = {"truth": truth.pictures[chosen], "drawn": drawn[chosen]}
+        arrays = {"truth": truth.pictures[chosen], "drawn": found[chosen]}
         arrays |= {} if own is None else {"own": own[chosen].astype(np.float32)}
-        return {f"{self.site}.{what}.{name}": value for name, value in arrays.items()}
+        return {f"{self.victim}.{what}.{name}": value for name, value in arrays.items()}
 
     def _gallery(self, what: What, side: Side, own: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(pictures of every site's subjects of that side, whose they are, whose the attacked ones are)."""
         pictures, owners, first, mine = [], [], 0, own
-        for name in sorted(self.benches):
-            known = self.benches[name].known(side)
+        for name in sorted(self.sites):
+            known = self.sites[name].known(side)
             pictures.append(pictures_of(known, what))
             owners.append(known.subjects + first)
-            if name == self.site:
+            if name == self.victim:
                 mine = own + first
             first += len(known.people)
         return np.concatenate(pictures), np.concatenate(owners), mine
