@@ -14,11 +14,10 @@ from fedprivseg.cli.options import AsJson, Reason, Run, Site, Who
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.writers import writer
 from fedprivseg.core.errors import FolderError, RequestError
-from fedprivseg.core.runfolder import SiteFolder
+from fedprivseg.core.runfolder import RunFolder, SiteFolder
 
 if TYPE_CHECKING:
-    from fedprivseg.core.runfolder import SiteFolder
-    from fedprivseg.governance.access.requests import Event, RequestFile
+    from fedprivseg.governance.access.requests import Event, Requests
     from fedprivseg.governance.access.roles import Staff
 
 app = typer.Typer(help="Access to a site's data: requests and their review, who may have what.", no_args_is_help=True)
@@ -35,7 +34,7 @@ def request(
     from fedprivseg.governance.access.application import Application
 
     stated = _stated(Application, application)
-    _done(_file(run_folder, site).submit(_member(run_folder, site, who), stated, _now()))
+    _done(_requests(run_folder, site).submit(_member(run_folder, site, who), stated, _now()))
 
 
 @app.command()
@@ -55,9 +54,9 @@ def review(
 
     reviewer = _member(run_folder, site, who)
     if approve is None:
-        _done(_file(run_folder, site).reject(number, reviewer, reasons, _now()))
+        _done(_requests(run_folder, site).reject(number, reviewer, reasons, _now()))
         return
-    _done(_file(run_folder, site).approve(number, reviewer, _stated(Approval, approve), reasons, _now()))
+    _done(_requests(run_folder, site).approve(number, reviewer, _stated(Approval, approve), reasons, _now()))
 
 
 @app.command()
@@ -66,14 +65,14 @@ def revoke(
     run_folder: Run, site: Site, number: Annotated[str, typer.Argument(metavar="REQUEST")], who: Who, reasons: Reason
 ) -> None:
     """End an approval before its term."""
-    _done(_file(run_folder, site).revoke(number, _member(run_folder, site, who), reasons, _now()))
+    _done(_requests(run_folder, site).revoke(number, _member(run_folder, site, who), reasons, _now()))
 
 
 @app.command("list")
 def list_(run_folder: Run, site: Site, as_json: AsJson = False) -> None:
     """All requests of a site, and where they stand today."""
     now = _now()
-    cases = _file(run_folder, site).cases().values()
+    cases = _requests(run_folder, site).cases().values()
     if as_json:
         content = [
             {
@@ -98,10 +97,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _file(run_folder: Path, site: str) -> RequestFile:
-    from fedprivseg.governance.access.request_book import open_requests
+def _requests(run_folder: Path, site: str) -> Requests:
+    from fedprivseg.governance.access.requests import Requests
 
-    return open_requests(_home(run_folder, site).path)
+    return Requests(_home(run_folder, site).path)
 
 
 def _member(run_folder: Path, site: str, name: str) -> Staff:
@@ -116,8 +115,6 @@ def _member(run_folder: Path, site: str, name: str) -> Staff:
 
 def _home(run_folder: Path, site: str) -> SiteFolder:
     """The site's folder. Raises FolderError if nobody is known to work there."""
-    from fedprivseg.core.runfolder import RunFolder
-
     home = RunFolder(run_folder).site(site)
     if not home.staff.exists():
         raise FolderError(f"{home.path} is no site's folder: it holds no staff.toml; give RUN and SITE")

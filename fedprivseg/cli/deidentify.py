@@ -10,7 +10,7 @@ import typer
 
 from fedprivseg.cli.options import AsJson
 from fedprivseg.core.techniques import Technique
-from fedprivseg.governance.policy.technique_table import Grade, Technique, advice
+from fedprivseg.governance.policy.technique_table import Grade, advice
 
 
 def deidentify(

@@ -14,30 +14,6 @@ from fedprivseg.cli.terminal import print_table
 from fedprivseg.core.errors import FolderError
 
 
-def methods(as_json: AsJson = False) -> None:
-    """List the methods with their variants and what leaves a site."""
-    from fedprivseg.methods import METHODS
-
-    rows = [
-        {
-            "name": method.name,
-            "title": method.title,
-            "variants": list(method.variants),
-            "exports": sorted(method.exports),
-            "paper": method.paper,
-        }
-        for method in METHODS
-    ]
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    print_table(
-        "methods",
-        ["name", "variants", "leaves the site", "paper"],
-        [[m.name, ", ".join(m.variants), ", ".join(sorted(m.exports)), m.paper] for m in METHODS],
-    )
-
-
 def sites(
     folder: Annotated[Path, typer.Argument(help="Folder of sites.")] = Path("sites"), as_json: AsJson = False
 ) -> None:

@@ -48,9 +48,7 @@ def protections(as_json: AsJson = False) -> None:
     """List the protections, their parameters, and the package that each comes from."""
     from fedprivseg.protections import PROTECTIONS
 
-    _print(
-        PROTECTIONS, {each.name: {"parameters": [*each.parameters_type.model_fields]} for each in PROTECTIONS}, as_json
-    )
+    _print(PROTECTIONS, {each.name: {"parameters": [*each.model_fields]} for each in PROTECTIONS}, as_json)
 
 
 def new(

@@ -167,14 +167,14 @@ def _print_leakage(run_folder: Path, found: Leakage) -> None:
 
     rows = [
         [one.site, one.what, one.title, one.setting + ", staged" * one.staged,
-         f"{one.measures[0].measure} {one.measures[0].value:.2f}",
-         f"{one.measures[0].floor:.2f}", f"{one.leakage:.2f}", f"{one.recognised:.0%}", f"{one.chance:.0%}"]
-        for one in found.redrawn
+         f"{one.metrics[0].metric} {one.metrics[0].value:.2f}",
+         f"{one.metrics[0].lower_baseline:.2f}", f"{one.leakage:.2f}", f"{one.rank1:.0%}", f"{one.chance:.0%}"]
+        for one in found.reconstructions
     ]  # fmt: skip
-    print_table("", ["site", "of", "attack", "", "reaches", "floor", "leakage", "patient found", "chance"], rows)
+    print_table("", ["site", "of", "attack", "", "reaches", "baseline", "leakage", "patient found", "chance"], rows)
     rows = [
-        [one.site, one.title, one.measure, f"{one.value:.2f}", f"{one.chance:.2f}", _two_digits(one.raw)]
-        for one in found.inferred
+        [one.site, one.title, one.metric, f"{one.value:.2f}", f"{one.chance:.2f}", _two_digits(one.raw)]
+        for one in found.inferences
     ]
     if rows:
         print_table("", ["site", "attack", "", "reaches", "chance", "on raw images"], rows)

@@ -21,14 +21,18 @@ from fedprivseg.protections.channels import Channels
 from fedprivseg.protections.intensities import Clipping, NumericTransform, Perturbation, Randomisation
 from fedprivseg.protections.keyed import Keyed
 from fedprivseg.protections.noise import Noise
-from fedprivseg.protections.operation import ArrayOperation, Key, SeedKey
+from fedprivseg.protections.operation import ArrayOperation, Key, Operation, SeedKey
 from fedprivseg.protections.precision import Precision
 
-PROTECTIONS: tuple[type[ArrayOperation], ...] = (
-    *(Precision, Channels, Noise, Keyed),
-    *(Occlusion, Masking, NullInsertion),
-    *(Clipping, Perturbation, NumericTransform, Randomisation),
-    *(Rearrangement, Permutation, DataTransformation),
+PROTECTIONS: Registry[type[ArrayOperation]] = Registry(
+    "protection",
+    Operation,
+    (
+        *(Precision, Channels, Noise, Keyed),
+        *(Occlusion, Masking, NullInsertion),
+        *(Clipping, Perturbation, NumericTransform, Randomisation),
+        *(Rearrangement, Permutation, DataTransformation),
+    ),
 )
 
 __all__ = ["PROTECTIONS", "Shield", "protected", "resolve"]
@@ -36,14 +40,7 @@ __all__ = ["PROTECTIONS", "Shield", "protected", "resolve"]
 
 def resolve(config: ProtectionConfig) -> ArrayOperation:
     """The operation that `config` names. Raises ScenarioError for an unknown one or a wrong parameter."""
-    known = {protection.name: protection for protection in PROTECTIONS}
-    if config.name not in known:
-        near = difflib.get_close_matches(config.name, known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ScenarioError(
-            f"unknown protection {config.name!r}{hint}; the protections are: {', '.join(sorted(known))}"
-        )
-    return validated(known[config.name], config.parameters, f"protections.parameters of {config.name}")
+    return validated(PROTECTIONS.find(config.name), config.parameters, f"protections.parameters of {config.name}")
 
 
 def protected(configs: Sequence[ProtectionConfig], expected: Expected) -> Expected:

@@ -19,6 +19,7 @@ class Channels(ArrayOperation):
     """
 
     name = "channels"
+    paper = "Srivastava et al., JMLR 15:1929, 2014 (dropout)"
     techniques: ClassVar = (Technique.NULL_INSERTION,)
     guarantee = "none: the channels that stay say what they said"
     reversal = "nobody: what was in the other channels is gone"

@@ -25,6 +25,7 @@ class Keyed(ArrayOperation):
     """
 
     name = "keyed"
+    paper = "the keyed latent transform of Bello et al. 2026 (arXiv 2603.05541), with the key at the site alone"
     guarantee = "none: a secret linear map, which a few known pairs give away"
     reversal = "key holder: up to rounding; and anybody with a few known pairs"
 

@@ -20,6 +20,7 @@ class Noise(ArrayOperation):
     """
 
     name = "noise"
+    paper = "Balle and Wang, ICML 2018, theorem 8 (analytic Gaussian mechanism)"
     techniques: ClassVar = (Technique.RANDOM_PERTURBATION,)
     guarantee = "formal: (epsilon, delta)-differential privacy of each released slice, as large as the history says"
     reversal = "nobody: but the mean of many noisy releases of one slice comes close to it"

@@ -71,11 +71,13 @@ class Operation(Frozen, ABC, Generic[Given, Made]):
 
     Attributes:
         name: by which a scenario names it.
+        paper: where it comes from.
         guarantee: one line that begins with 'formal:', 'computational:' or 'none:'.
         reversal: who can undo it, one line that begins with 'nobody:', 'key holder:' or 'anybody:'.
     """
 
     name: ClassVar[str]
+    paper: ClassVar[str] = "T/SCGS 313008-2024, clause 5.2, table 2"
     guarantee: ClassVar[str]
     reversal: ClassVar[str]
 

@@ -19,6 +19,7 @@ class Precision(ArrayOperation):
     """
 
     name = "precision"
+    paper = "uniform quantisation"
     techniques: ClassVar = (Technique.TRUNCATION,)
     guarantee = "none: at most so many bits a value leave, and nothing says which"
     reversal = "nobody: what lies below a level is gone"

@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fakes import FakeFederation, FakeSite, blocks
-from protection_examples import example
 
 from fedprivseg.core.config import MethodConfig
-from fedprivseg.core.expected import LONGEST, MOST_WEIGHT, Array, Expected
-from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, METRIC
-from fedprivseg.core.records import Grid, Order, Payload
+from fedprivseg.core.expected import LONGEST, MOST_WEIGHT
+from fedprivseg.core.kinds import METRIC
+from fedprivseg.core.records import Grid, Order
 from fedprivseg.governance.policy.declaration import departure
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.training import NET, TrainingParameters, outline, travelling
@@ -117,28 +116,3 @@ def test_an_outline_has_the_arrays_of_the_net(net, norm):
     assert all(form.least == (0 if name.endswith("running_var") else -MOST_WEIGHT) for name, form in forms.items())
     assert all(form.most == MOST_WEIGHT for form in forms.values())
     assert all(value.dtype == np.float32 for value in real.values())
-
-
-@pytest.mark.parametrize("kind", PROTECTIONS, ids=lambda kind: kind.name)
-def test_a_protection_declares_the_history_that_it_leaves(kind):
-    config = example(kind.name)
-    expected = Expected(IMAGE_CODE, "train", {"codes": Array("float16", (None, 6, 4, 4))}, ("float16",), views=1)
-    codes = np.random.default_rng(0).standard_normal((2, 6, 4, 4)).astype(np.float16)
-    done, history = Shield((config,), 0, "centre1").apply(IMAGE_CODE, codes, ("a", 0))
-    sent = Payload(IMAGE_CODE, "centre1", "train", {"codes": done}, history=("float16", *history))
-    assert departure(sent, protected((config,), expected), 0) is None
-    assert departure(replace(sent, history=("float16",)), protected((config,), expected), 0) is not None
-    assert departure(sent, expected, 0) is not None, "a protection that is not in the scenario"
-    assert protected((config,), replace(expected, kind=MASK_CODE)).history == ("float16",)
-
-
-@pytest.mark.parametrize("kind", PROTECTIONS, ids=lambda kind: kind.name)
-def test_a_protection_may_change_neither_shape_nor_type(kind):
-    config = example(kind.name)
-    expected = Expected(IMAGE_CODE, "train", {"codes": Array("float16", (None, 6, 4, 4))}, views=1)
-    history = protected((config,), expected).history
-    for codes, rule in [(np.zeros((2, 6, 4, 5), np.float16), "shape"), (np.zeros((2, 6, 4, 4), np.float32), "dtype")]:
-        sent = Payload(IMAGE_CODE, "centre1", "train", {"codes": codes}, history=history)
-        decision = departure(sent, protected((config,), expected), 0)
-        assert decision is not None
-        assert decision.rule == f"undeclared.{rule}"

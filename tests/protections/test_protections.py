@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from protection_examples import example
+from protection_examples import EXAMPLES
 from scipy.stats import norm
 
 from fedprivseg.core.config import ProtectionConfig
 from fedprivseg.core.errors import ScenarioError
-from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE
+from fedprivseg.core.kinds import MASK_CODE
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.protections import PROTECTIONS, Shield, resolve
 from fedprivseg.protections.noise import gaussian_epsilon
 from fedprivseg.protections.operation import SeedKey
+from fedprivseg.testing import ProtectionContract
 
 KEY = SeedKey(0, ("centre1", "test"))
 
@@ -34,38 +35,9 @@ def _protection(name, **parameters):
     return resolve(ProtectionConfig(name=name, parameters=parameters))
 
 
-@pytest.mark.parametrize("kind", PROTECTIONS, ids=lambda kind: kind.name)
-class TestContract:
-    def test_shape_type_and_finite(self, kind):
-        codes = _codes()
-        found = resolve(example(kind.name)).apply(codes, _of("a", 0))
-        assert found.shape == codes.shape
-        assert found.dtype == np.float32
-        assert np.isfinite(found).all()
-
-    def test_the_same_payload_again_is_protected_the_same(self, kind):
-        first, again = (resolve(example(kind.name)).apply(_codes(), _of("a", 0)) for _ in range(2))
-        np.testing.assert_array_equal(first, again)
-
-    def test_it_changes_something_and_says_so(self, kind):
-        protection, codes = resolve(example(kind.name)), _codes()
-        assert (protection.apply(codes, _of("a", 0)) != codes).any()
-        assert protection.history(codes.shape[1:])
-
-    def test_a_payload_under_it_says_so_and_keeps_its_shape_and_type(self, kind):
-        shield, codes = Shield((example(kind.name),), 0, "centre1"), _codes().astype(np.float16)
-        found, history = shield.apply(IMAGE_CODE, codes, ("a", 0))
-        assert (found.shape, found.dtype) == (codes.shape, codes.dtype)
-        assert history == (resolve(example(kind.name)).history(codes.shape[1:]),)
-
-    def test_no_slices_are_no_fault(self, kind):
-        assert resolve(example(kind.name)).apply(_codes(0), _of("a", 0)).shape == (0, 6, 4, 4)
-
-    def test_what_it_was_given_stays(self, kind):
-        codes = _codes()
-        before = codes.copy()
-        resolve(example(kind.name)).apply(codes, _of("a", 0))
-        np.testing.assert_array_equal(codes, before)
+class TestContract(ProtectionContract):
+    parts = PROTECTIONS
+    examples = EXAMPLES
 
 
 @given(bits=st.integers(1, 10), seed=st.integers(0, 50))

@@ -223,7 +223,7 @@ def test_a_file_is_encrypted_and_opened_again(place, cipher):
         (("in.csv", "out.csv", "occlusion"), "is not for such a file; what is: generalisation"),
         (("in.nii.gz", "out.nii", "truncation"), "take Crop: columns, rows; Clipping: high, low; Precision: bits"),
         (("in.nii.gz", "out.nii", "truncation", "--set", "bitz=3"), "given: bitz"),
-        (("in.nii.gz", "out.nii", "truncation", "--set", "rows=3", "--set", "columns=4"), "rows: Input should be a valid tuple"),
+        (("in.nii.gz", "out.nii", "truncation", "--set", "rows=3", "--set", "columns=4"), "rows: Input should be a valid"),
         (("in.nii.gz", "out.csv", "truncation", "--set", "bits=3"), "must end in .nii or .nii.gz"),
         (("in.nii.gz", "out.nii", "truncation", "--set", "bits=3", "--undo"), "cannot be undone here"),
         (("in.nii.gz", "out.nii", "permutation", "--set", "block=4"), "name its key file"),

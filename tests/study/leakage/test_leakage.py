@@ -8,7 +8,6 @@ import json
 import numpy as np
 import pytest
 from conftest import BRIEF, tiny_settings
-from fedprivseg.study.leakage.part import Drafts
 from safetensors.numpy import load_file
 
 from fedprivseg.attacks import ATTACKS
