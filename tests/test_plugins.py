@@ -22,7 +22,7 @@ from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.methods import Method
 from fedprivseg.methods.averaging import FedAvg
-from fedprivseg.protections import Protection
+from fedprivseg.protections.operation import Operation
 from fedprivseg.protections.precision import Precision
 
 PARTS = {"method": "ours", "attack": "linear", "protection": "steps"}
@@ -32,13 +32,13 @@ import sys
 from pathlib import Path
 from fedprivseg.attacks.base import Effort
 from fedprivseg.study import leakage
-from fedprivseg.study.report.report_page import write_report
+from fedprivseg.study import pipeline
 from fedprivseg.study.run import load_scenario, simulate
 leakage.SMALL = Effort(3, 3)
 for folder, attacks, settings in json.loads(sys.argv[2]):
     simulate(load_scenario(Path(sys.argv[1]), settings), Path(folder))
     leakage.attack_run(Path(folder), attacks=attacks)
-    write_report(Path(folder))
+    pipeline.report(Path(folder))
 """
 
 
@@ -183,7 +183,7 @@ def test_an_unknown_name_is_answered_with_those_there_are(tmp_path, monkeypatch)
 
 
 def test_without_plug_ins_there_are_ours_and_a_run_names_no_package():
-    registry = Registry("protection", Protection, (Precision,))
+    registry = Registry("protection", Operation, (Precision,))
     assert list(registry) == [Precision]
     assert registry.packages(["precision"]) == {}
     assert registry.origin("precision").package == "fedprivseg"
