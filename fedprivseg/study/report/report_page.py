@@ -31,7 +31,7 @@ from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.audit import read_identities
 from fedprivseg.study.leakage.admission import admitted
 from fedprivseg.study.report.charts import COLOURS, curve_chart, dice_chart
-from fedprivseg.study.report.formats import FILTERS, joined, score
+from fedprivseg.study.report.formats import FILTERS, joined, score, why_it_left
 from fedprivseg.study.report.site_images import CASES, SiteImages, images_allowed
 from fedprivseg.study.report.site_ledgers import LedgerSummary, summarise_ledger
 from fedprivseg.study.report.slices import LINES, case_svg, code_svg, image_svg
@@ -197,7 +197,9 @@ def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, 
     found += [("note", "Data", note) for note in result.notes if note not in failures]
     for hospital in hospitals:
         if hospital.result.status != "ok":
-            found.append(("bad", hospital.label, f"did not take part to the end: {hospital.result.status}"))
+            found.append(
+                ("bad", hospital.label, f"did not take part to the end: {why_it_left(hospital.result.status)}")
+            )
         if hospital.ledger is not None and hospital.ledger.fault:
             found.append(("bad", hospital.label, f"its ledger does not verify: {hospital.ledger.fault}"))
         if hospital.images is not None and hospital.images.unreadable:
