@@ -15,13 +15,13 @@ def stages(monkeypatch, tmp_path):
     """The stages that were entered, in order; none of them does anything. ``(tmp_path / "result.json")`` is there."""
     entered = []
     for name, stage in {
-        "simulate": "run",
-        "write_compliance": "assess",
-        "attack_run": "attack",
-        "images_of": "images",
-        "write_report": "page",
+        "study.run.simulate": "run",
+        "study.pipeline.write_compliance": "assess",
+        "study.leakage.attack_run": "attack",
+        "study.report.site_images.images_of": "images",
+        "study.report.report_page.write_report": "page",
     }.items():
-        monkeypatch.setattr(pipeline, name, lambda *_, stage=stage, **__: entered.append(stage))
+        monkeypatch.setattr(f"fedprivseg.{name}", lambda *_, stage=stage, **__: entered.append(stage))
     monkeypatch.setattr(pipeline, "read_result", lambda folder: None)
     (tmp_path / "result.json").touch()
     return entered
@@ -47,7 +47,7 @@ def test_a_run_without_quorum_is_assessed_and_not_reported(stages, tmp_path, mon
     def fails(*_, **__):
         raise QuorumError("2 sites left.")
 
-    monkeypatch.setattr(pipeline, "simulate", fails)
+    monkeypatch.setattr("fedprivseg.study.run.simulate", fails)
     with pytest.raises(QuorumError, match=r"2 sites left\. Which rules were kept until then: .*compliance\.json"):
         pipeline.run(None, tmp_path)
     assert stages == ["assess"]
