@@ -37,32 +37,31 @@ def read_toml(path: Path) -> dict[str, Any]:
     return parse_toml(text, str(path))
 
 
-def read_with_base(path: Path) -> dict[str, Any]:
+def read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The tables of a scenario file, laid over those of the file that its ``base`` names, if it names one.
 
     ``base`` is a path relative to the file that states it; a base may have a base. Tables merge key by key, and the file's own
     keys win; a list replaces the base's. Another ``method.name`` takes the base's variant and parameters away, as in
     `apply_settings`.
 
+    Args:
+        path: the file.
+        above: the files, resolved, that have this one as their base.
+
     Raises:
         ScenarioError: as `read_toml`; naming both files if the base cannot be read or leads back to the file.
     """
-    return _with_base(path, ())
-
-
-def _with_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """above: the files, resolved, that have this one as their base."""
     own = read_toml(path)
-    if "base" not in own:
+    base = own.pop("base", None)
+    if base is None:
         return own
-    base = own.pop("base")
     if not isinstance(base, str):
         raise ScenarioError(f'{path}: base must be the path of a scenario file, such as "fedavg.toml"; given {base!r}')
     place = path.parent / base
     if place.resolve() in (seen := (*above, path.resolve())):
         raise ScenarioError(f"{path}: its base {place} leads back to it; take one `base` out")
     try:
-        below = _with_base(place, seen)
+        below = read_with_base(place, seen)
     except ScenarioError as fault:
         raise ScenarioError(f"{path}: its base cannot be used: {fault}") from None
     mine, theirs = own.get("method"), below.get("method")

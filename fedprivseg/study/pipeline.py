@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fedprivseg.attacks.base import Progress
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import QuorumError
 from fedprivseg.core.files import require_writable
@@ -24,11 +24,12 @@ from fedprivseg.core.leakage_result import Budget, Leakage
 from fedprivseg.core.results import Result, read_result
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.compliance import Finding, write_compliance
-from fedprivseg.runtime.engines import Engine
-from fedprivseg.study.leakage import attack_run
-from fedprivseg.study.report.report_page import write_report
-from fedprivseg.study.report.site_images import images_of
-from fedprivseg.study.run import simulate
+
+if TYPE_CHECKING:
+    from fedprivseg.attacks.base import Progress
+    from fedprivseg.runtime.engines import Engine
+
+# A stage imports what it needs itself: a run that is only read waits for neither attacks nor figures.
 
 
 def run(
@@ -50,6 +51,8 @@ def run(
         QuorumError: too few sites stayed; the run was assessed all the same.
         FedprivsegError: as `simulate`.
     """
+    from fedprivseg.study.run import simulate
+
     paths = RunFolder(folder)
     finished = paths.result.exists()
     try:
@@ -70,6 +73,8 @@ def assess(folder: Path) -> tuple[Finding, ...]:
 
 def attack(folder: Path, budget: Budget, attacks: Sequence[str], sites: Sequence[str], progress: Progress) -> Leakage:
     """Attack what a finished run released, and report what leaks (`attack_run`)."""
+    from fedprivseg.study.leakage import attack_run
+
     found = attack_run(folder, budget, attacks, sites, progress)
     report(folder)
     return found
@@ -81,6 +86,9 @@ def report(folder: Path) -> Path:
     Raises:
         FolderError: the run has no result, or its folder cannot be written.
     """
+    from fedprivseg.study.report.report_page import write_report
+    from fedprivseg.study.report.site_images import images_of
+
     read_result(folder)
     require_writable(folder)
     assess(folder)

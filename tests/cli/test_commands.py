@@ -307,7 +307,7 @@ def data_of(monkeypatch):
         asked.append(scenario.data.source)
         raise _EnoughError
 
-    monkeypatch.setattr("fedprivseg.study.pipeline.simulate", stop)
+    monkeypatch.setattr("fedprivseg.study.run.simulate", stop)
     for module in ("cli.studies", "study.benchmark"):  # the folder need hold no release
         monkeypatch.setattr(f"fedprivseg.{module}._look_ahead", lambda *_, **__: None)
 

@@ -8,7 +8,7 @@ not what somebody called it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,7 @@ class Named:
     scenario: Mapping[str, Any]
     folder: Path
     place: int
-    name: str = ""
-
-    def with_name(self, name: str) -> Named:
-        """The same, called `name`."""
-        return Named(self.scenario, self.folder, self.place, name)
+    name: str
 
 
 def names_of(runs: Sequence[tuple[Mapping[str, Any], Path]]) -> list[str]:
@@ -55,42 +51,38 @@ def names_of(runs: Sequence[tuple[Mapping[str, Any], Path]]) -> list[str]:
         Named(scenario, folder, place, str(scenario["method"]["name"])) for place, (scenario, folder) in enumerate(runs)
     ]
     for refine in (_by_variant, _by_protections, _by_settings, _by_scenario, _by_folder):
-        called = [each for alike in _alike(called) for each in (refine(alike) if len(alike) > 1 else alike)]
+        called = _refined(called, refine)
     return [each.name for each in sorted(called, key=lambda each: each.place)]
 
 
-def _alike(runs: Sequence[Named]) -> list[list[Named]]:
-    """The runs by their name."""
-    found: dict[str, list[Named]] = {}
+def _refined(runs: Sequence[Named], refine: Callable[[list[Named]], list[Named]]) -> list[Named]:
+    """The runs, with `refine` applied to each lot of those that share a name."""
+    lots: dict[str, list[Named]] = {}
     for run in runs:
-        found.setdefault(run.name, []).append(run)
-    return list(found.values())
+        lots.setdefault(run.name, []).append(run)
+    return [each for lot in lots.values() for each in (refine(lot) if len(lot) > 1 else lot)]
 
 
-def _by(runs: Sequence[Named], words: Callable[[Named], str], separator: str = ", ") -> list[Named]:
-    """The runs with `words` of each after the name, unless all have the same; "" adds nothing."""
-    said = [words(run) for run in runs]
-    if len(set(said)) == 1:
+def _with(runs: Sequence[Named], words: Sequence[str], separator: str = ", ") -> list[Named]:
+    """The runs with the word of each after its name, unless all have the same; "" adds nothing."""
+    if len(set(words)) == 1:
         return list(runs)
     return [
-        run.with_name(f"{run.name}{separator}{word}" if word else run.name)
-        for run, word in zip(runs, said, strict=True)
+        replace(run, name=f"{run.name}{separator}{word}") if word else run
+        for run, word in zip(runs, words, strict=True)
     ]
 
 
-def _by_variant(runs: Sequence[Named]) -> list[Named]:
-    def variant(run: Named) -> str:
-        word = str(run.scenario["method"].get("variant", ""))
-        return "" if word == "default" else word
-
-    return _by(runs, variant, " ")
+def _by_variant(runs: list[Named]) -> list[Named]:
+    variants = [str(run.scenario["method"].get("variant", "")) for run in runs]
+    return _with(runs, ["" if variant == "default" else variant for variant in variants], " ")
 
 
-def _by_protections(runs: Sequence[Named]) -> list[Named]:
-    return _by(runs, lambda run: " + ".join(str(one["name"]) for one in run.scenario.get("protections", ())))
+def _by_protections(runs: list[Named]) -> list[Named]:
+    return _with(runs, [" + ".join(str(one["name"]) for one in run.scenario.get("protections", ())) for run in runs])
 
 
-def _by_settings(runs: Sequence[Named], left: int = _SETTINGS) -> list[Named]:
+def _by_settings(runs: list[Named], left: int = _SETTINGS) -> list[Named]:
     """Told apart by the most telling setting that differs, and those that still share a name by another one."""
     settings = [settings_of(run.scenario) for run in runs]
     differing = [
@@ -99,13 +91,13 @@ def _by_settings(runs: Sequence[Named], left: int = _SETTINGS) -> list[Named]:
         if len({own.get(key, "") for own in settings}) > 1 and all(len(own.get(key, "")) <= _WORD for own in settings)
     ]
     if not differing or not left:
-        return list(runs)
+        return runs
     chosen = min(differing, key=lambda key: _telling(key, settings))
     word = chosen.split(".")[-1].replace("_", " ")
-    values = {run.place: own.get(chosen, "") for run, own in zip(runs, settings, strict=True)}
-    told = _by(runs, lambda run: f"{word} {values[run.place]}" if values[run.place] else "")
-    again = [each for alike in _alike(told) for each in (_by_settings(alike, left - 1) if len(alike) > 1 else alike)]
-    return list(runs) if any(len(each.name) > LONGEST for each in again) else again
+    values = [own.get(chosen, "") for own in settings]
+    told = _with(runs, [f"{word} {value}" if value else "" for value in values])
+    again = _refined(told, lambda alike: _by_settings(alike, left - 1))
+    return runs if any(len(each.name) > LONGEST for each in again) else again
 
 
 def _telling(key: str, settings: Sequence[Mapping[str, str]]) -> tuple[bool, bool, int, str]:
@@ -124,18 +116,18 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _by_scenario(runs: Sequence[Named]) -> list[Named]:
-    return _by(runs, lambda run: f"“{run.scenario['name']}”", " ")
+def _by_scenario(runs: list[Named]) -> list[Named]:
+    return _with(runs, [f"“{run.scenario['name']}”" for run in runs], " ")
 
 
-def _by_folder(runs: Sequence[Named]) -> list[Named]:
+def _by_folder(runs: list[Named]) -> list[Named]:
     """By the fewest last parts of their folders' paths that tell all apart."""
     paths = [run.folder.resolve().parts for run in runs]
     for count in range(1, max(map(len, paths)) + 1):
         tails = ["/".join(parts[-count:]) for parts in paths]
         if len(set(tails)) == len(tails):
             break
-    return [run.with_name(f"{run.name} in {tail}") for run, tail in zip(runs, tails, strict=True)]
+    return _with(runs, tails, " in ")
 
 
 def settings_of(scenario: Mapping[str, Any]) -> dict[str, str]:

@@ -1,8 +1,17 @@
-"""How the report writes numbers: the filters of its template."""
+"""How the report writes numbers, and the words of a run's programs, for people."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+
+_BLOCKED = re.compile(r"(?:withheld by its gate|blocked by site policy) in '[^']*' \([^)]*\): (.*)", re.DOTALL)
+
+
+def why_it_left(status: str) -> str:
+    """The status of a site that left, without names of orders and rules: the ledger has those."""
+    found = _BLOCKED.fullmatch(status)
+    return f"blocked by site policy: {found[1]}" if found else status
 
 
 def score(value: float | None) -> str:

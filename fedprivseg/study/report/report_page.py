@@ -6,7 +6,6 @@ Slices and codes are shown only where the scenario's ``report.images`` is true.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomli_w
 from markupsafe import Markup
 
 from fedprivseg.core.arrays import load_arrays
@@ -32,7 +32,7 @@ from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.audit import read_identities
 from fedprivseg.study.leakage.admission import admitted
 from fedprivseg.study.report.charts import COLOURS, curve_chart, dice_chart
-from fedprivseg.study.report.formats import FILTERS, joined, score
+from fedprivseg.study.report.formats import FILTERS, joined, score, why_it_left
 from fedprivseg.study.report.site_images import CASES, SiteImages, images_allowed
 from fedprivseg.study.report.site_ledgers import LedgerSummary, summarise_ledger
 from fedprivseg.study.report.slices import LINES, case_svg, code_svg, image_svg
@@ -104,7 +104,7 @@ def write_report(folder: Path, kept: Mapping[str, SiteImages]) -> Path:
         reconstructed=_reconstructed(folder, leakage) if leakage and images else {},
         undefined=sum(row.dice is None for row in result.metrics),
         drawings=_drawings(hospitals),
-        settings=_settings(result.scenario),
+        settings=tomli_w.dumps(_stated(result.scenario)),
         simulated=result.engine in ("ray", "inline"),
         structures=STRUCTURES,
         phases=PHASES,
@@ -198,7 +198,9 @@ def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, 
     found += [("note", "Data", note) for note in result.notes if note not in failures]
     for hospital in hospitals:
         if hospital.result.status != "ok":
-            found.append(("bad", hospital.label, f"did not take part to the end: {hospital.result.status}"))
+            found.append(
+                ("bad", hospital.label, f"did not take part to the end: {why_it_left(hospital.result.status)}")
+            )
         if hospital.ledger is not None and hospital.ledger.fault:
             found.append(("bad", hospital.label, f"its ledger does not verify: {hospital.ledger.fault}"))
         if hospital.images is not None and hospital.images.unreadable:
@@ -223,19 +225,11 @@ def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, 
     return found
 
 
-def _settings(scenario: Mapping[str, Any], place: str = "") -> str:
-    """The scenario as a listing in TOML's manner: plain values first, then tables, then arrays of tables."""
-    lines = []
-    tables = []
-    for key, value in scenario.items():
-        name = f"{place}.{key}".lstrip(".")
-        if isinstance(value, Mapping):
-            tables.append(f"\n[{name}]\n{_settings(value, name)}")
-        elif isinstance(value, Sequence) and value and all(isinstance(item, Mapping) for item in value):
-            tables += [f"\n[[{name}]]\n{_settings(item, name)}" for item in value]
-        else:
-            lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
-    return "".join(lines + tables)
+def _stated(value: Any) -> Any:
+    """A setting without what is not set: TOML knows no null."""
+    if isinstance(value, Mapping):
+        return {key: _stated(inner) for key, inner in value.items() if inner is not None}
+    return [_stated(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
