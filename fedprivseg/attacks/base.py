@@ -2,7 +2,7 @@
 
 Three kinds: a `Reconstruction` of images or masks from codes, an `Inference` about patients, and an `UpdateAttack` that
 reconstructs images from an update of weights. An attack is given a view, in which everything that its adversary does not claim
-to know is absent: asking for it is an error. The ground truth is not in the view; `metrics.judge` has it.
+to know is absent: asking for it is an error. The ground truth is not in the view; `metrics.evaluate` has it.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class UpdateView:
 
 @dataclass(frozen=True)
 class Population:
-    """A site's subjects as the judge knows them, and what was released of them.
+    """A site's subjects as whoever evaluates an attack knows them, and what was released of them.
 
     Attributes:
         images: (N, H, W) float32, all of the site's slices.

@@ -38,22 +38,21 @@ class DataFree(Reconstruction):
         wanted = torch.from_numpy(view.codes).float().to(where)
         scale = wanted.var().clamp_min(1e-6)
         pictures = torch.full((len(wanted), *view.shape), 0.5, device=where, requires_grad=True)
-        artist = torch.optim.Adam([pictures], 0.02)
+        of_pictures = torch.optim.Adam([pictures], 0.02)
         weights = [weight for weight in copy.parameters() if weight.requires_grad]
-        forger = torch.optim.Adam(weights, 1e-3) if weights else None
+        of_copy = torch.optim.Adam([{"params": weights}], 1e-3)
         each = max(1, view.effort.inner // (2 * TURNS))
         for turn in range(TURNS):
             for _ in range(each):
-                artist.zero_grad(set_to_none=True)
+                of_pictures.zero_grad(set_to_none=True)
                 _distance(copy, pictures, wanted, scale, smooth=True).backward()
-                artist.step()
+                of_pictures.step()
                 with torch.no_grad():
                     pictures.clamp_(0, 1)
-            for _ in range(each if forger is not None else 0):
-                assert forger is not None
-                forger.zero_grad(set_to_none=True)
+            for _ in range(each if weights else 0):
+                of_copy.zero_grad(set_to_none=True)
                 _distance(copy, pictures.detach(), wanted, scale, smooth=False).backward()
-                forger.step()
+                of_copy.step()
             view.progress(self.name, turn + 1, TURNS)
         return {"": pictures.detach().cpu().numpy()}
 

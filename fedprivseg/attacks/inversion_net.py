@@ -21,7 +21,7 @@ from fedprivseg.nets.descent import arithmetic, shuffled
 WIDTH, WIDEST = 16, 96
 BATCH, RATE = 16, 2e-3
 CHECKS = 5
-"""How often a training is looked at on the attacker's own held-out data; the best state is kept."""
+"""How often a training is validated on the attacker's own held-out data; the best state is kept."""
 
 WARP = Augmentation(gamma=0.2, contrast=0.2, brightness=0.05, noise=0.0, blur=0.0, bias=0.0)
 """How an attacker multiplies pictures before it queries: spatially like a site does, in intensity less."""
@@ -78,8 +78,7 @@ class _InversionNet(nn.Module):
 
 
 def similarity(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Mean SSIM of two batches (N, K, H, W) in 0..1, differentiable; a 7 x 7 box window at every other pixel (the judge's is
-    Gaussian, and at every pixel)."""
+    """Mean SSIM of two batches (N, K, H, W) in 0..1, differentiable; a 7 x 7 box window at every other pixel."""
 
     def mean(values: torch.Tensor) -> torch.Tensor:
         return functional.avg_pool2d(values, 7, stride=2)
@@ -120,8 +119,7 @@ def inverted(
         codes: theirs, (M, C, h, w).
         steps: of the optimiser.
         seed: of every draw, with `names`.
-        held_out: pictures and codes on which the training is looked at `CHECKS` times; the best state is used. Without, the
-            last.
+        held_out: pictures and codes that validate the training `CHECKS` times; the best state is used. Without, the last.
     """
     where = torch.device(device)
     truth, given = torch.from_numpy(pictures).to(where), torch.from_numpy(codes).to(where)

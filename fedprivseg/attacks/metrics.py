@@ -51,7 +51,7 @@ class Truth:
     masks: np.ndarray
 
 
-def judge(
+def evaluate(
     found: np.ndarray, truth: Truth, auxiliary: np.ndarray, seed: int, own: np.ndarray | None = None
 ) -> tuple[Metric, ...]:
     """Every metric of a reconstruction.

@@ -28,7 +28,7 @@ SPREADS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 class _Surrogate(nn.Module):
-    """Pictures -> codes: folded pixels through two ways, one of them linear. Another architecture than any site's."""
+    """Pictures -> codes: space-to-depth, then two branches, one of them linear. Another architecture than any site's."""
 
     def __init__(self, kinds: int, ratio: int, channels: int, width: int) -> None:
         super().__init__()
@@ -41,8 +41,8 @@ class _Surrogate(nn.Module):
         )  # fmt: skip
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        folded = self.fold(pictures)
-        codes: torch.Tensor = self.straight(folded) + self.blocks(folded)
+        deep = self.fold(pictures)
+        codes: torch.Tensor = self.straight(deep) + self.blocks(deep)
         return codes
 
 
@@ -70,23 +70,25 @@ class Surrogate(Reconstruction):
         width = min(64, 16 * ratio)  # a fine grid has many cells, and little to find out in each
         with building(view.seed, self.name):
             encoder = _Surrogate(view.shape[0], ratio, channels, width).to(where)
-            judge = nn.Sequential(
+            discriminator = nn.Sequential(
                 nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(width, width, 3, padding=1),
                 nn.LeakyReLU(0.2), nn.Conv2d(width, 1, 1),
             ).to(where)  # fmt: skip
         draws = torch_generator(view.seed, self.name, "order")
         ours, theirs = shuffled(len(pictures), BATCH, draws), shuffled(len(real), BATCH, draws)
-        forger = torch.optim.Adam(encoder.parameters(), 1e-3, betas=(0.5, 0.9))
-        critic = torch.optim.Adam(judge.parameters(), 1e-3, betas=(0.5, 0.9))
+        of_encoder = torch.optim.Adam(encoder.parameters(), 1e-3, betas=(0.5, 0.9))
+        of_discriminator = torch.optim.Adam(discriminator.parameters(), 1e-3, betas=(0.5, 0.9))
         for step in range(view.effort.steps):
             fake, truth = encoder(pictures[next(ours).to(where)]), real[next(theirs).to(where)]
-            critic.zero_grad(set_to_none=True)
-            _least_squares(judge, truth, fake.detach()).backward()
-            critic.step()
-            forger.zero_grad(set_to_none=True)
-            loss = discrepancy(_cells(fake, draws), _cells(truth, draws)) + 0.1 * (judge(fake) - 1).square().mean()
+            of_discriminator.zero_grad(set_to_none=True)
+            _least_squares(discriminator, truth, fake.detach()).backward()
+            of_discriminator.step()
+            of_encoder.zero_grad(set_to_none=True)
+            loss = (
+                discrepancy(_cells(fake, draws), _cells(truth, draws)) + 0.1 * (discriminator(fake) - 1).square().mean()
+            )
             loss.backward()
-            forger.step()
+            of_encoder.step()
             view.progress(self.name, step + 1, view.effort.steps)
         with torch.no_grad():
             encoder.eval()
@@ -111,8 +113,8 @@ def discrepancy(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()
 
 
-def _least_squares(judge: nn.Module, truth: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    loss: torch.Tensor = (judge(truth) - 1).square().mean() + judge(fake).square().mean()
+def _least_squares(discriminator: nn.Module, truth: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    loss: torch.Tensor = (discriminator(truth) - 1).square().mean() + discriminator(fake).square().mean()
     return loss
 
 

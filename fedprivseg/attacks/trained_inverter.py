@@ -16,7 +16,7 @@ COPIES = 3
 """Warped copies of each auxiliary picture that are queried besides."""
 
 HELD_OUT = 0.15
-"""Share of the auxiliary pictures, the last ones, on which the training is looked at."""
+"""Share of the auxiliary pictures, the last ones, that validate the training."""
 
 
 @final

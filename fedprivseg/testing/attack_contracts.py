@@ -17,7 +17,7 @@ from torch import nn
 
 from fedprivseg.attacks import ATTACKS
 from fedprivseg.attacks.base import Effort, Inference, Population, Reconstruction, UpdateAttack, UpdateView, View
-from fedprivseg.attacks.metrics import Truth, judge
+from fedprivseg.attacks.metrics import Truth, evaluate
 from fedprivseg.core.compute import threads
 from fedprivseg.core.config import AdmissionConfig, DataConfig, SiteConfig
 from fedprivseg.core.records import Grid, Slices
@@ -186,7 +186,7 @@ def _leakages(
 
 def _leakage(found: np.ndarray, victims: Slices, elsewhere: Slices, metric: str) -> float:
     truth = Truth(victims.images[:, None], victims.subjects, victims.masks)
-    metrics = judge(found, truth, elsewhere.images[:, None], 0)
+    metrics = evaluate(found, truth, elsewhere.images[:, None], 0)
     return next(each.leakage for each in metrics if each.metric == metric and each.leakage is not None)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from fedprivseg.attacks.base import Effort, UpdateView
 from fedprivseg.attacks.gradient_inversion import GradientInversion
-from fedprivseg.attacks.metrics import Truth, judge
+from fedprivseg.attacks.metrics import Truth, evaluate
 from fedprivseg.core.compute import threads
 from fedprivseg.core.seeds import building, numpy_generator
 from fedprivseg.nets.baseline import build_net, weights_of
@@ -39,7 +39,7 @@ def _leak(slices, build, update):
     with threads(1):
         found = GradientInversion().carry_out(view)
     truth = Truth(slices.images[:1, None], slices.subjects[:1], slices.masks[:1])
-    metrics = judge(found, truth, slices.images[4:, None], 0)
+    metrics = evaluate(found, truth, slices.images[4:, None], 0)
     return next(each.leakage for each in metrics if each.metric == "squared error")
 
 

@@ -9,7 +9,7 @@ from fakes import blocks
 
 from fedprivseg.attacks.base import Effort
 from fedprivseg.attacks.learned_inversion import KEPT, Sketch, learn
-from fedprivseg.attacks.metrics import Truth, judge
+from fedprivseg.attacks.metrics import Truth, evaluate
 from fedprivseg.core.compute import threads
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.nets.baseline import build_net
@@ -52,7 +52,7 @@ def inverse(slices, net):
 
 def _leakage(slices, found):
     truth = Truth(slices.images[:1, None], slices.subjects[:1], slices.masks[:1])
-    return {each.metric: each.leakage for each in judge(found, truth, slices.images[4:, None], 0)}
+    return {each.metric: each.leakage for each in evaluate(found, truth, slices.images[4:, None], 0)}
 
 
 def test_the_update_of_one_slice_gives_more_than_the_floor(slices, net, inverse):

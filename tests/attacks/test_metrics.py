@@ -1,4 +1,4 @@
-"""The judge: references, normalisation, and measures against independent implementations."""
+"""How reconstructions are evaluated: references, normalisation, and measures against independent implementations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from fakes import blocks
 
-from fedprivseg.attacks.metrics import Truth, crops, judge, multiscale_ssim, per_subject, perceptual, rank1
+from fedprivseg.attacks.metrics import Truth, crops, evaluate, multiscale_ssim, per_subject, perceptual, rank1
 from fedprivseg.core.seeds import numpy_generator
 
 SIDE = 48
@@ -25,7 +25,7 @@ def auxiliary():
 
 
 def _by_name(found, truth, auxiliary, **more):
-    return {each.metric: each for each in judge(found, truth, auxiliary, 0, **more)}
+    return {each.metric: each for each in evaluate(found, truth, auxiliary, 0, **more)}
 
 
 def test_the_picture_is_everything_and_the_mean_is_nothing(truth, auxiliary):
@@ -61,12 +61,12 @@ def test_own_decoder_and_nearest_neighbour_stand_beside(truth, auxiliary):
     assert _by_name(truth.pictures, truth, auxiliary)["SSIM"].own_decoder is None
 
 
-def test_masks_are_judged_by_dice(truth):
+def test_masks_are_evaluated_by_dice(truth):
     pictures = (truth.masks[:, None] == np.array([1, 2, 3])[:, None, None]).astype(np.float32)
     masks = Truth(pictures, truth.subjects, truth.masks)
-    (metric,) = judge(pictures, masks, pictures, 0)
+    (metric,) = evaluate(pictures, masks, pictures, 0)
     assert (metric.metric, metric.value) == ("Dice", 1.0)
-    (nothing,) = judge(np.zeros_like(pictures), masks, pictures, 0)
+    (nothing,) = evaluate(np.zeros_like(pictures), masks, pictures, 0)
     assert nothing.value == 0
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from fedprivseg.attacks.base import SMALL
 from fedprivseg.attacks.inversion_net import WARP, inverted
-from fedprivseg.attacks.metrics import Truth, judge
+from fedprivseg.attacks.metrics import Truth, evaluate
 from fedprivseg.attacks.trained_inverter import COPIES, HELD_OUT
 from fedprivseg.core.compute import threads
 from fedprivseg.core.measures import LABELS
@@ -71,7 +71,7 @@ def _row(side: int, images: np.ndarray, masks: np.ndarray, truth: Truth, seed: i
     given = np.concatenate(pictures), np.concatenate(codes)
     rest = images[cut:, None], _coarse(masks[cut:], side)
     output = inverted(_coarse(truth.masks, side), *given, SMALL.steps, seed, ("mask bound",), held_out=rest).clip(0, 1)
-    found = {each.metric: each.leakage for each in judge(output, truth, images[:, None], seed)}
+    found = {each.metric: each.leakage for each in evaluate(output, truth, images[:, None], seed)}
     return f"| {side} x {side} | {' | '.join(f'{found[name]:.2f}' for name in MEASURES)} |"
 
 

@@ -1,6 +1,6 @@
 """What a finished run gave away: all attacks on what its sites' ledgers show as released.
 
-This is a measurement by whoever simulates, who holds every site's images and can therefore be the judge. An attack itself is
+This is a measurement by whoever simulates, who holds every site's images and can therefore evaluate. An attack itself is
 given the released payloads and what its adversary is declared to know, and nothing else (`attacks.base.View`).
 """
 

@@ -1,4 +1,4 @@
-"""One site under attack, with everything that its judge knows: what was released, the ground truth, and what attackers hold."""
+"""One site under attack, with all that the evaluation knows: what was released, the ground truth, what attackers hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from fedprivseg.attacks.base import Attack, Effort, Progress
-from fedprivseg.attacks.metrics import Truth, judge, rank1
+from fedprivseg.attacks.metrics import Truth, evaluate, rank1
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, KindSpec
 from fedprivseg.core.leakage_result import ReconstructionResult
@@ -107,7 +107,7 @@ class AttackSession:
             what=what,
             slices=len(found),
             subjects=len(np.unique(truth.subjects)),
-            metrics=judge(found, truth, self.auxiliary(what), self.seed(what), own),
+            metrics=evaluate(found, truth, self.auxiliary(what), self.seed(what), own),
             rank1=rank1(found, gallery, owners, mine),
             chance=float((owners[:, None] == mine[None]).mean()),
             seconds=seconds,

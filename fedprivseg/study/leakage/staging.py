@@ -6,11 +6,10 @@ the attack is at its best; they are no control, for there an attack should fail.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import final
 
 import numpy as np
-from torch import nn
 
 from fedprivseg.core.seeds import derive, numpy_generator
 from fedprivseg.methods.client_update import Trained, mechanism_of
@@ -28,20 +27,18 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 @final
-@dataclass(frozen=True)
 class Stage:
-    """A site before its first round. net: is trained again and again, always from `before`."""
+    """A site before its first round.
 
-    method: Rounds
-    site: SiteRuntime
-    net: nn.Module
-    before: Weights
+    Attributes:
+        before: the weights from which every update begins.
+        net: a network of the method, which is trained again and again.
+    """
 
-    @classmethod
-    def of(cls, method: Rounds, site: SiteRuntime) -> Stage:
-        """The stage of the site with that runtime."""
-        net = build(method.parameters, site)
-        return cls(method, site, net, weights_of(net))
+    def __init__(self, method: Rounds, site: SiteRuntime) -> None:
+        self.method, self.site = method, site
+        self.net = build(method.parameters, site)
+        self.before: Weights = weights_of(self.net)
 
     def update(self, slices: Pair, steps: int = 1) -> dict[str, np.ndarray]:
         """Weights before minus after `steps` steps on all of `slices`, without augmentation or noise."""
@@ -53,8 +50,12 @@ class Stage:
     def defended(self, slices: Pair, peers: list[Pair], seed: int) -> dict[str, Weights]:
         """The update of one step as the run's defences let it out, by what they do to it; empty for a run without.
 
-        peers: as many slices of each other site, which is on the same step. seed: of noise and masks, which no attack is given.
         DP-SGD is given these slices alone, so that all the others of the batch can be thought known to the adversary.
+
+        Args:
+            slices: the site's own.
+            peers: as many of each other site, which is on the same step.
+            seed: of noise and masks, which no attack is given.
         """
         p = self.method.parameters
         found: dict[str, Weights] = {}

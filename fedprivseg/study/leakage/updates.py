@@ -70,7 +70,7 @@ def _attacked(session: AttackSession, prepared: Callable[[], list[_Case]], attac
 
 def _cases(session: AttackSession, method: Rounds) -> Iterator[_Case]:
     """The release, if there is one, and what is staged."""
-    stage, known = Stage.of(method, session.site), session.site.known("train")
+    stage, known = Stage(method, session.site), session.site.known("train")
     released, chosen = _released(session, stage.before), _fullest(known)
     auxiliary = session.auxiliary("images")[:, 0]
     # Running statistics have no gradient.

@@ -14,7 +14,7 @@ from fedprivseg.study.leakage.staging import Stage
 @pytest.fixture
 def stage(tmp_path):
     def of(**parameters):
-        return Stage.of(
+        return Stage(
             resolve(MethodConfig(name="fedavg", parameters=parameters)), FakeSite("centre1", blocks(), tmp_path)
         )
 
@@ -58,6 +58,6 @@ def test_under_dp_the_noise_is_what_the_run_puts_on_it(stage):
     dp = {"epsilon": 8.0, "delta": 1e-2}
     own = stage(dp=dp, momentum=0.0, decay=0.0, rate=0.1, rounds=1, local_steps=1, batch=4)
     (update,) = own.defended(_slice(0), [], 0).values()
-    noise = float(own.bench.vault.load("privacy-noise")["noise"][0])
+    noise = float(own.site.vault.load("privacy-noise")["noise"][0])
     # One step of rate 0.1 on a gradient of length at most 1, with noise of that deviation on each value.
     assert np.std(_vector(update, own.net)) == pytest.approx(0.1 * noise, rel=0.05)
