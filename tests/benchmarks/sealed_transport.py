@@ -31,7 +31,7 @@ from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate, slot
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger
-from fedprivseg.governance.policy.context import PolicyContext
+from fedprivseg.governance.policy.context import PolicyContext, Transfer
 from fedprivseg.governance.policy.gate import Gate, Released
 from fedprivseg.governance.policy.profile import read_profile
 from fedprivseg.runtime.server.intake import Intake
@@ -76,7 +76,8 @@ def _row(size: float, times: int) -> str:
         for number in range(times):
             for name, threshold in (("plain", "never"), ("encrypted", 1)):
                 policy = read_profile("open-research").model_copy(update={"encrypt_from": threshold})
-                standing = PolicyContext(policy, date(2026, 1, 1), site.public_hex, server.public_hex, card=card)
+                parties = Transfer(site.public_hex, server.public_hex, card=card)
+                standing = PolicyContext(policy, date(2026, 1, 1), parties)
                 gate, action = Gate(frozenset(KINDS), SITE, standing), f"send-{name}"
                 payload = Payload(
                     IMAGE_CODE, SITE, "train", {"codes": codes}, shard=number, shards=times, history=(name,)

@@ -26,7 +26,7 @@ from fedprivseg.crypto.hpke import OVERHEAD, EncryptionKey, KeyCertificate, key_
 from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import PolicyContext
+from fedprivseg.governance.policy.context import PolicyContext, Transfer
 from fedprivseg.governance.policy.gate import Gate, Refused, Released
 from fedprivseg.governance.policy.profile import SitePolicy
 from fedprivseg.runtime.server.intake import Intake
@@ -58,7 +58,7 @@ CLOSED = SitePolicy(
 
 
 def gate_of(card: KeyCertificate | None = CARD, server_key: str | None = SERVER.public_hex, **changes: Any) -> Gate:
-    standing = PolicyContext(CLOSED.model_copy(update=changes), TODAY, KEY.public_hex, server_key, card=card)
+    standing = PolicyContext(CLOSED.model_copy(update=changes), TODAY, Transfer(KEY.public_hex, server_key, card=card))
     return Gate(frozenset(KINDS), SITE, standing)
 
 
@@ -285,7 +285,7 @@ def test_under_an_agreement_the_server_is_who_signed_it(tmp_path: Path) -> None:
     agreement = Agreement(terms=terms).signed("site", KEY).signed("server", SERVER)
     policy = CLOSED.model_copy(update={"agreement": "required"})
     for card, rule in ((CARD, "kind.declared"), (KeyCertificate.issue(STRANGER, OPENER), "transport.key")):
-        standing = PolicyContext(policy, TODAY, KEY.public_hex, None, agreement, card=card)
+        standing = PolicyContext(policy, TODAY, Transfer(KEY.public_hex, None, agreement, card=card))
         assert Gate(frozenset(KINDS), SITE, standing).decide(CODES).rule == rule
 
 
@@ -313,7 +313,7 @@ HALVES = {
 def test_a_kind_passes_where_the_policy_lists_it_and_unknown_domains_are_others(
     site: str, server: str, kind: KindSpec, rule: str | None
 ) -> None:
-    standing = PolicyContext(CLOSED.model_copy(update=HALVES), TODAY, domain=site, server_domain=server)
+    standing = PolicyContext(CLOSED.model_copy(update=HALVES), TODAY, Transfer(domain=site, server_domain=server))
     decision = standing.objection(kind, "train")
     assert (decision.rule if decision else None) == rule
     if decision:
@@ -336,7 +336,7 @@ def test_across_domains_everything_is_closed_if_the_policy_says_so(
     server: str, across: str, level: int, closed: bool
 ) -> None:
     policy = CLOSED.model_copy(update={"encrypt_across": across})
-    assert PolicyContext(policy, TODAY, domain="north", server_domain=server).encrypts(level) is closed
+    assert PolicyContext(policy, TODAY, Transfer(domain="north", server_domain=server)).encrypts(level) is closed
 
 
 def test_without_a_policy_everything_would_be_closed() -> None:

@@ -27,13 +27,13 @@ from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.ledger.ledger import verify as verify_ledger
 from fedprivseg.governance.policy import gate as module
-from fedprivseg.governance.policy.context import PolicyContext
+from fedprivseg.governance.policy.context import Enrolled, PolicyContext
 from fedprivseg.governance.policy.gate import DTYPES, LEVELS, RULES, Gate, Refused, Released
 from fedprivseg.governance.policy.profile import SitePolicy
 
 SITE = "centre1"
 KEY = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
-EXPORTS = frozenset({IMAGE_CODE, MASK_CODE, METRIC, STATUS, Kind.KEY})
+EXPORTS = frozenset({IMAGE_CODE, MASK_CODE, METRIC, STATUS})
 PURPOSES = ("train", "infer", "measure")
 OPEN = SitePolicy(
     profile="open-research",
@@ -116,7 +116,6 @@ REFUSED = {
     "no purpose": (replace(CODES, purpose=""), "purpose.unknown"),
     **{f"level {level}": (replace(CODES, level=level), "level.above") for level in (-1, 0, 4, 5, 6)},
     **{f"level {level}": (replace(CODES, level=level), "level.understated") for level in (1, 2)},
-    "a declared key": (replace(CODES, kind=Kind.KEY, level=4), "level.above"),
     "level true": (replace(CODES, level=True), "level.above"),
     "level 2.0": (replace(CODES, level=2.0), "level.above"),  # type: ignore[arg-type]
     **{
@@ -163,9 +162,9 @@ def test_every_rule_is_tried_above() -> None:
     assert set(ids) - {"transport.key"} <= {rule for _, rule in REFUSED.values()}
 
 
-@pytest.mark.parametrize("kind", KindSpec)
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_empty_list_of_exports_lets_nothing_out(kind: KindSpec) -> None:
-    expected = {RAW: "kind.raw", Kind.KEY: "kind.key"}.get(kind, "kind.undeclared")
+    expected = {RAW: "kind.raw"}.get(kind, "kind.undeclared")
     assert GATE.decide(replace(CODES, kind=IMAGE_CODE)).allowed
     decision = gate_of(frozenset()).decide(replace(CODES, kind=kind))
     assert (decision.allowed, decision.rule) == (False, expected)
@@ -210,14 +209,8 @@ def test_purposes_are_those_given() -> None:
 
 
 def test_a_gate_that_exports_what_is_no_kind_is_not_built() -> None:
-    with pytest.raises(RequestError, match="kinds are: image-code, key, mask-code"):
+    with pytest.raises(RequestError, match="kinds are: image-code, mask-code"):
         gate_of(frozenset({"codes"}))  # type: ignore[arg-type]
-
-
-def test_a_declared_key_leaves_a_site_that_lets_level_4_out() -> None:
-    key = replace(CODES, kind=Kind.KEY, level=4)
-    assert gate_of(EXPORTS, max_level=4).decide(key).allowed
-    assert gate_of(EXPORTS - {Kind.KEY}, max_level=4).decide(key).rule == "kind.key"
 
 
 def test_without_a_policy_nothing_leaves() -> None:
@@ -237,7 +230,7 @@ def test_without_a_policy_nothing_leaves() -> None:
 )
 def test_nothing_leaves_after_the_term_of_retention(days: int | None, today: date, rule: str) -> None:
     policy = OPEN.model_copy(update={"retention_days": days})
-    decision = Gate(EXPORTS, SITE, PolicyContext(policy, today, since=date(2026, 1, 1))).decide(CODES)
+    decision = Gate(EXPORTS, SITE, PolicyContext(policy, today, enrolled=Enrolled(since=date(2026, 1, 1)))).decide(CODES)
     assert decision.rule == rule
     if rule == "retention.ended":
         assert decision.clause == "5.8-b"
@@ -246,7 +239,7 @@ def test_nothing_leaves_after_the_term_of_retention(days: int | None, today: dat
 
 
 def test_nothing_leaves_a_site_once_its_destruction_was_begun() -> None:
-    decision = Gate(EXPORTS, SITE, PolicyContext(OPEN, date(2026, 1, 1), destroyed=True)).decide(CODES)
+    decision = Gate(EXPORTS, SITE, PolicyContext(OPEN, date(2026, 1, 1), enrolled=Enrolled(destroyed=True))).decide(CODES)
     assert (decision.rule, decision.clause) == ("destruction.begun", "5.8-a")
 
 
