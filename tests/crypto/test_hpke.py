@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from fakes import as_it_is
+from fakes import accepted, as_it_is
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -188,19 +188,19 @@ def test_a_payload_at_the_threshold_leaves_closed_and_the_server_opens_the_same_
     assert facts["bytes"] == len(released.body) == len(CODES.encode()) + OVERHEAD
     sent = Sent(released.body, released.signature, KEY.public_hex, "", 0.0, 0.0, released.encrypted_to)
     intake, order = Intake("run1", {SITE: KEY.public_hex}, OPENER), Order("send", 3)
-    assert intake.opened(SITE, order, EXPECTED, sent) == CODES.encode()
-    assert intake.accept(SITE, order, EXPECTED, sent).encode() == CODES.encode()
+    assert intake.opened(SITE, order, EXPECTED, sent, digest(sent.body)) == CODES.encode()
+    assert accepted(intake, SITE, order, EXPECTED, sent).encode() == CODES.encode()
     for wrong, why in [
         (Intake("run1", {SITE: KEY.public_hex}), "another key"),
         (Intake("run1", {SITE: KEY.public_hex}, EncryptionKey(X25519PrivateKey.generate())), "another key"),
         (Intake("run2", {SITE: KEY.public_hex}, OPENER), "bad signature"),
     ]:
         with pytest.raises(PayloadError, match=why):
-            wrong.accept(SITE, order, EXPECTED, sent)
+            accepted(wrong, SITE, order, EXPECTED, sent)
     with pytest.raises(PayloadError, match="no payload"):
-        intake.accept(SITE, order, EXPECTED, replace(sent, encrypted_to=""))
+        accepted(intake, SITE, order, EXPECTED, replace(sent, encrypted_to=""))
     with pytest.raises(PayloadError, match="cannot be opened"):
-        intake.accept(SITE, order, replace(EXPECTED, kind=MASK_CODE), sent)
+        accepted(intake, SITE, order, replace(EXPECTED, kind=MASK_CODE), sent)
 
 
 def test_the_same_payload_encrypted_anew_for_another_order_is_a_replay(tmp_path: Path) -> None:
@@ -211,9 +211,9 @@ def test_the_same_payload_encrypted_anew_for_another_order_is_a_replay(tmp_path:
         sent = Sent(body, signature, KEY.public_hex, "", 0.0, 0.0, CARD.key_id)
         if again:
             with pytest.raises(PayloadError, match="replayed"):
-                intake.accept(SITE, Order("send", number), EXPECTED, sent)
+                accepted(intake, SITE, Order("send", number), EXPECTED, sent)
         else:
-            intake.accept(SITE, Order("send", number), EXPECTED, sent)
+            accepted(intake, SITE, Order("send", number), EXPECTED, sent)
 
 
 @pytest.mark.parametrize("threshold", [1, 2, 3, 4, 5, "never"])

@@ -16,7 +16,7 @@ from conftest import BRIEF, ROOT, STRICT, tiny_settings
 from fedprivseg.core.compute import arithmetic_name
 from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.errors import DataError, FedprivsegError, FolderError, QuorumError, RunError
-from fedprivseg.core.records import Payload
+from fedprivseg.core.records import Payload, digest
 from fedprivseg.core.results import check_files, read_result
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.crypto.sealed_files import SealingKey
@@ -25,7 +25,7 @@ from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.imaging.mnms import read_release
 from fedprivseg.imaging.splits import cohort
 from fedprivseg.methods.privacy_sf import PrivacySF
-from fedprivseg.runtime.server.store import Store
+from fedprivseg.runtime.server.store import Arrival, Store
 from fedprivseg.study.run import _scores, _warned, _withdrawn, load_scenario, simulate
 
 AT_THE_SITE = "The details stay at the site"
@@ -329,7 +329,8 @@ def test_a_shard_that_was_exchanged_with_its_note_is_not_what_the_ledger_tells(t
     shutil.copytree(interrupted, folder)
     payload = Payload.decode((folder / SHARD).read_bytes())
     other = replace(payload, arrays={name: value + 1 for name, value in payload.arrays.items()})
-    Store(folder / "server" / "codes").put("send_image_codes", other, other.encode())
+    body = other.encode()
+    Store(folder / "server" / "codes").put("send_image_codes", Arrival(other, body, digest(body)))
     with pytest.raises(FolderError, match="it is not what centre1 sent"):
         simulate(scenario, folder)
     (folder / SHARD).unlink()
@@ -429,17 +430,17 @@ def test_a_site_that_sends_the_wrong_shape_leaves_and_the_others_go_on(tmp_path,
 
     _misbehave(monkeypatch, "send_image_codes", cut)
     result = simulate(scenario, tmp_path / "run")
-    assert "withheld by its gate in 'send_image_codes' (undeclared.shape)" in result.sites["centre2"].status
+    assert "blocked by site policy in 'send_image_codes' (undeclared.shape)" in result.sites["centre2"].status
     assert result.sites["centre2"].dice.mean is None
     assert {name for name, site in result.sites.items() if site.status == "ok"} == {"centre1", "centre3"}
 
 
 def test_a_site_whose_gate_refuses_leaves_and_the_others_go_on(tmp_path, scenario, monkeypatch):
-    from fedprivseg.core.records import Kind
+    from fedprivseg.core.kinds import RAW
 
-    _misbehave(monkeypatch, "send_image_codes", lambda payload: replace(payload, kind=Kind.RAW))
+    _misbehave(monkeypatch, "send_image_codes", lambda payload: replace(payload, kind=RAW))
     result = simulate(scenario, tmp_path / "run")
-    assert "withheld by its gate" in result.sites["centre2"].status
+    assert "blocked by site policy" in result.sites["centre2"].status
     assert "kind.raw" in result.sites["centre2"].status
 
 

@@ -1,8 +1,8 @@
 """The policy context of a site on one day in one study: its policy, and what the policy asks for, as the gate finds it.
 
 `PolicyContext.objection` is everything that a policy has against a payload before anybody looks into its arrays: whether its
-kind may leave, under which agreement, with which protections, and on whose consent. The same function answers before anything runs
-(``fedprivseg policy check``) and at the gate. Nothing here reads a file.
+kind may leave, under which agreement, with which protections, and on whose consent. The same function answers before anything
+runs (``fedprivseg policy check``) and at the gate. Nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import get_args
 
 from fedprivseg.core.config import ProtectionConfig
 from fedprivseg.core.kinds import KindSpec
@@ -251,7 +251,9 @@ class PolicyContext:
 
     def judged(self, kind: KindSpec) -> tuple[Judged, ...]:
         """What Table 2 says of a payload of `kind`, under each grading that the policy has for it (clause 5.2)."""
-        return judge(() if self.policy is None else self.policy.strategy, kind, self.safeguards.techniques.get(kind, ()))
+        return judge(
+            () if self.policy is None else self.policy.strategy, kind, self.safeguards.techniques.get(kind, ())
+        )
 
     def _unadvised(self, kind: KindSpec) -> Decision | None:
         for each in self.judged(kind):
@@ -277,7 +279,9 @@ class PolicyContext:
 
 
 def _shut(rule: str, what: str, clause: str) -> Decision:
-    return Decision(False, f"{rule}.unreadable", f"{what} cannot be read, and what cannot be read allows nothing.", clause)
+    return Decision(
+        False, f"{rule}.unreadable", f"{what} cannot be read, and what cannot be read allows nothing.", clause
+    )
 
 
 def _kind(policy: SitePolicy, kind: KindSpec) -> Decision | None:

@@ -7,9 +7,11 @@ exception (`methods.masking`): its masks hide who sent what.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,7 @@ from fedprivseg.governance.policy.context import LAPSED
 from fedprivseg.methods.method import Codes
 from fedprivseg.protections import protected
 from fedprivseg.runtime.server.intake import Intake
-from fedprivseg.runtime.server.store import Store
+from fedprivseg.runtime.server.store import Arrival, Store
 from fedprivseg.runtime.wire import (
     MESSAGE_TYPE,
     UNKNOWN,
@@ -87,7 +89,8 @@ class GridFederation:
         self._seen: dict[str, int] = {}
         self._grid = grid
         self._scenario = scenario
-        self._scenario_json = scenario.model_dump_json()
+        self._scenario_text = scenario.model_dump_json()
+        self._scenario_sha256 = hashlib.sha256(self._scenario_text.encode()).hexdigest()
         self._run_id = run_id
         self._nodes = self._meet()
 
@@ -123,11 +126,11 @@ class GridFederation:
                 account = self.accounts[site]
                 account.seconds += reply.seconds
                 account.peak_rss_mb = max(account.peak_rss_mb, reply.peak_rss_mb)
-            if (payload := self._receive(site, orders[site], expected, reply)) is None:
+            if (arrival := self._receive(site, orders[site], expected, reply)) is None:
                 continue
             if expected.kind.stored == "always" or (expected.kind.stored == "first" and number == 1):
-                self.store.put(action, payload, payload.encode())
-            accepted[site] = payload
+                self.store.put(action, arrival)
+            accepted[site] = arrival.payload
         self._save()
         self._enough()
         return {site: accepted[site] for site in sorted(accepted)}
@@ -219,9 +222,7 @@ class GridFederation:
         found: dict[str, tuple[int, Reply]] = {}
         for site in self.sites:
             heard = claims.get(site, [])
-            genuine = (
-                heard if len(heard) < 2 else [each for each in heard if known.signed(site, Order(DESCRIBE), each[1])]
-            )
+            genuine = heard if len(heard) < 2 else [each for each in heard if _speaks_for(site, each[1], known)]
             if len(genuine) == 1:
                 (found[site],) = genuine
             elif heard:
@@ -233,15 +234,15 @@ class GridFederation:
         keys = {site: reply.public_key for site, (_, reply) in found.items() if isinstance(reply, Released)}
         self._intake = Intake(self._run_id, self._identities(keys), self._key)
         for site, (_, reply) in sorted(found.items()):
-            if (payload := self._receive(site, Order(DESCRIBE), DESCRIPTION, reply)) is not None:
-                self._take_counts(site, {key: int(value[0]) for key, value in payload.arrays.items()})
+            if (arrival := self._receive(site, Order(DESCRIBE), DESCRIPTION, reply)) is not None:
+                self._take_counts(site, {key: int(value[0]) for key, value in arrival.payload.arrays.items()})
         self._save()
         self._enough()
         return {site: node for site, (node, _) in found.items()}
 
     def _roll_call(self, nodes: Sequence[int]) -> tuple[dict[str, list[tuple[int, Reply]]], list[str]]:
         """What came of every node, by the site that it says it is; and in words what came of those that do not say."""
-        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json, self._ledger.head(), self._card)
+        envelope = replace(self._envelope(Order(DESCRIBE), self._ledger.head()), scenario_text=self._scenario_text)
         messages = [Message(write_order(envelope), node, MESSAGE_TYPE) for node in nodes]
         claims: dict[str, list[tuple[int, Reply]]] = {}
         unnamed = []
@@ -282,13 +283,16 @@ class GridFederation:
         write_identities(self.folder, merged)
         return merged
 
+    def _envelope(self, order: Order, head: str) -> Envelope:
+        return Envelope(order, self._run_id, self._scenario_sha256, head, self._card)
+
     def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
         site_of = {self._nodes[site]: site for site in orders}
         messages, head = [], self._ledger.head()
         for site, order in orders.items():
-            envelope = Envelope(order, self._run_id, self._scenario_json, head, self._card)
-            self._sent[site] = 0 if order.answer is None else len(order.answer.encode())
-            messages.append(Message(write_order(envelope), self._nodes[site], MESSAGE_TYPE))
+            content = write_order(self._envelope(order, head))
+            self._sent[site] = len(content.config_records["answer"]["body"]) if "answer" in content else 0  # type: ignore[arg-type]
+            messages.append(Message(content, self._nodes[site], MESSAGE_TYPE))
         replies: dict[str, Reply] = {}
         for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
             site = site_of.pop(message.metadata.src_node_id, "")
@@ -312,7 +316,7 @@ class GridFederation:
             self._lost(site, orders[site], f"gave no answer to {orders[site].action!r} {within}")
         return {site: replies[site] for site in sorted(replies)}
 
-    def _receive(self, site: str, order: Order, expected: Expected, reply: Reply) -> Payload | None:
+    def _receive(self, site: str, order: Order, expected: Expected, reply: Reply) -> Arrival | None:
         """The checked payload of `reply`, or None, and then `site` has left the run and its account says why. What came is
         written into the server's ledger, with the head of the site's own, before it is used."""
         facts: dict[str, Fact] = {"action": order.action, "number": order.number, "site": site}
@@ -335,21 +339,24 @@ class GridFederation:
             self._note({**facts, "rule": reply.rule})
             if reply.rule == LAPSED and "head" in facts:  # without a signed head anybody may have said so
                 self._forget(site)
-            self._leave(site, f"withheld by its gate in {order.action!r} ({reply.rule}): {reply.reason}")
+            self._leave(site, f"blocked by site policy in {order.action!r} ({reply.rule}): {reply.reason}")
             return None
-        facts |= {"bytes": len(reply.body)} | ({"sealed": digest(reply.body)} if reply.encrypted_to else {})
+        sent = digest(reply.body)
+        facts |= {"bytes": len(reply.body)} | ({"sealed": sent} if reply.encrypted_to else {})
         try:
-            body = self._intake.opened(site, order, expected, reply)
+            body = self._intake.opened(site, order, expected, reply, sent)
         except PayloadError as fault:
-            self._note({**facts, "digest": digest(reply.body)})
+            self._note({**facts, "digest": sent})
             self._turn_away(site, order.action, fault)
             return None
-        self._note({**facts, "digest": digest(body)})
+        name = digest(body) if reply.encrypted_to else sent
+        self._note({**facts, "digest": name})
         try:
-            return self._intake.checked(site, order, expected, body, self.accounts[site].facts)
+            payload = self._intake.checked(site, order, expected, body, name, self.accounts[site].facts)
         except PayloadError as fault:
             self._turn_away(site, order.action, fault)
             return None
+        return Arrival(payload, body, name)
 
     def _note(self, facts: Mapping[str, Fact]) -> None:
         """Write the receipt into the server's ledger, and count it."""
@@ -383,13 +390,13 @@ class GridFederation:
         return head.noted()
 
     def _forget(self, site: str) -> None:
-        """Delete what `site` sent, since consent to it does not stand any more, and mark what has been made of it."""
+        """Delete what `site` sent, since consent to it was revoked or has expired, and mark what has been made of it."""
         gone = len(self.store.forget(site))
         made = [path.name for path in self._models.paths()]
         marked = (
-            f"; made with it: {', '.join(made)}, to be trained anew" if made else "; nothing had been trained on it"
+            f"; made with it: {', '.join(made)}, to be trained again" if made else "; nothing had been trained on it"
         )
-        self.note(site, f"consent lapsed: {gone} of its shards deleted at the server{marked}")
+        self.note(site, f"consent revoked or expired: {gone} of its shards deleted at the server{marked}")
 
     def _leave(self, site: str, why: str) -> None:
         """Let `site` take no part any more. All that a site says of itself and that is shown passes here."""
@@ -416,3 +423,8 @@ class GridFederation:
 
     def _save(self) -> None:
         self._accounts.save(self.folder)
+
+
+def _speaks_for(site: str, reply: Reply, known: Intake) -> bool:
+    """Whether what came in the roll call is signed with the key by which `site` is known."""
+    return isinstance(reply, Released) and known.signed(site, Order(DESCRIBE), reply, digest(reply.body))

@@ -24,6 +24,7 @@ from fedprivseg.core.results import check_files, read_result, read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.methods import resolve
+from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.leakage.codes import attack_codes
 from fedprivseg.study.leakage.part import Drafts, Part
@@ -64,7 +65,7 @@ def _attack(run: Path, budget: Budget, attacks: Sequence[str], sites: Sequence[s
     victims = list(sites) or (names if budget == "full" else names[:1])
     method = resolve(scenario.method)
     benches = {
-        name: SiteRuntime(SiteConfiguration.read(RunFolder(run).site(name).path / "station.json"), scenario)
+        name: SiteRuntime(SiteContext(SiteConfiguration.read(RunFolder(run).site(name).configuration), scenario))
         for name in names
     }
     stamp = digest(

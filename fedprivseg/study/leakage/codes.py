@@ -15,7 +15,8 @@ from fedprivseg.attacks.metrics import Truth
 from fedprivseg.core.measures import LABELS
 from fedprivseg.core.method_card import What
 from fedprivseg.methods.method import CodedMethod
-from fedprivseg.runtime.site.site_runtime import Known, SiteRuntime
+from fedprivseg.runtime.site.site_runtime import SiteRuntime
+from fedprivseg.study.ground_truth import GroundTruth, ground_truth
 from fedprivseg.study.leakage.part import Part, Piece, without
 from fedprivseg.study.leakage.scene import CODE_KIND, AttackSession, pictures_of
 
@@ -70,8 +71,8 @@ class _Battle:
         return Part(tuple(found.values()), shown=scene.examples(what, truth, drawings[worst], own))
 
     @cached_property
-    def _known(self) -> Known:
-        return self._scene.bench.known(self._victims.side)
+    def _known(self) -> GroundTruth:
+        return ground_truth(self._scene.bench, self._victims.side)
 
     @cached_property
     def _chosen(self) -> np.ndarray:
@@ -106,7 +107,7 @@ class _Battle:
         """Training pictures of the site with their released codes, but of those who are attacked."""
         if self._trained is None:
             return None
-        home = self._scene.bench.known("train")
+        home = ground_truth(self._scene.bench, "train")
         rest = home.subjects >= (0 if self._victims.side == "test" else _victims(home))
         if not rest.any():
             return None
@@ -140,7 +141,7 @@ def _both(drawings: Mapping[str, np.ndarray], method: CodedMethod, views: int) -
     return found
 
 
-def _victims(known: Known) -> int:
+def _victims(known: GroundTruth) -> int:
     """How many of a site's training subjects are attacked: the first so many."""
     return max(1, min(MASK_VICTIMS, len(known.people) // 2))
 

@@ -13,7 +13,8 @@ from fedprivseg.attacks.people import Inference, Population
 from fedprivseg.core.leakage_result import InferenceSummary
 from fedprivseg.core.models import ModelStore
 from fedprivseg.methods.method import CodedMethod
-from fedprivseg.runtime.site.site_runtime import Known, attributes_of
+from fedprivseg.runtime.site.site_runtime import attributes_of
+from fedprivseg.study.ground_truth import GroundTruth, ground_truth
 from fedprivseg.study.leakage.part import Part, Piece
 from fedprivseg.study.leakage.scene import AttackSession
 
@@ -43,9 +44,9 @@ def _infer(scene: AttackSession, crowd: Callable[[], Population], attack: Infere
 
 
 def _crowd(scene: AttackSession) -> Population:
-    train, test = scene.bench.known("train"), scene.bench.known("test")
+    train, test = ground_truth(scene.bench, "train"), ground_truth(scene.bench, "test")
     people = (*train.people, *test.people)
-    elsewhere = [other.known("train") for other in scene.others]
+    elsewhere = [ground_truth(other, "train") for other in scene.others]
     return Population(
         images=np.concatenate([train.images, test.images]),
         masks=np.concatenate([train.masks, test.masks]),
@@ -67,7 +68,7 @@ def _crowd(scene: AttackSession) -> Population:
     )
 
 
-def _codes(scene: AttackSession, train: Known, test: Known) -> np.ndarray | None:
+def _codes(scene: AttackSession, train: GroundTruth, test: GroundTruth) -> np.ndarray | None:
     """The released image codes of all of the site's slices, in their order; None if there are none of one side."""
     if not isinstance(scene.method, CodedMethod):
         return None

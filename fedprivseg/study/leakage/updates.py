@@ -19,7 +19,7 @@ from fedprivseg.methods.masking import mean_of
 from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import NET, build, under
 from fedprivseg.nets.baseline import Weights
-from fedprivseg.runtime.site.site_runtime import Known
+from fedprivseg.study.ground_truth import GroundTruth, ground_truth
 from fedprivseg.study.leakage.part import Part, Piece, without
 from fedprivseg.study.leakage.scene import AttackSession
 from fedprivseg.study.leakage.staging import Pair, Stage
@@ -76,11 +76,11 @@ class _Battle:
 
     @cached_property
     def _cases(self) -> list[_Case]:
-        return _cases(self._scene, self._stage, self._scene.bench.known("train"), self._released)
+        return _cases(self._scene, self._stage, ground_truth(self._scene.bench, "train"), self._released)
 
     def carry_out(self, attack: type[UpdateAttack]) -> Part:
         """The verdict on what `attack` draws in each case."""
-        scene, known = self._scene, self._scene.bench.known("train")
+        scene, known = self._scene, ground_truth(self._scene.bench, "train")
         inverts = attack is GradientInversion
         invert = _sought(scene, self._method, known) if inverts else _learned(scene, self._stage, known, self._released)
         found: list[ReconstructionResult] = []
@@ -101,7 +101,7 @@ class _Battle:
         return Part(tuple(found), left_out=lacking, shown=shown)
 
 
-def _cases(scene: AttackSession, stage: Stage, known: Known, released: Weights | None) -> list[_Case]:
+def _cases(scene: AttackSession, stage: Stage, known: GroundTruth, released: Weights | None) -> list[_Case]:
     """The release, if there is one, and what is staged."""
     chosen = _fullest(known)
     cases = [] if released is None else [_Case("released in round 1", ((released, chosen),), staged=False)]
@@ -111,7 +111,7 @@ def _cases(scene: AttackSession, stage: Stage, known: Known, released: Weights |
         setting = f"{slices} slice{'s'[: slices > 1]}, {steps} step{'s'[: steps > 1]}"
         groups = np.split(chosen, len(chosen)) if slices == 1 else [chosen[:slices]]
         cases.append(_Case(setting, tuple((stage.update(_of(known, group), steps), group) for group in groups)))
-    others = [other.known("train") for other in scene.others]
+    others = [ground_truth(other, "train") for other in scene.others]
     defended: dict[str, list[tuple[Weights, np.ndarray]]] = {}
     for place, group in enumerate(np.split(chosen, len(chosen))):
         peers = [_of(other, np.roll(_fullest(other), -place)[:1]) for other in others]
@@ -121,7 +121,7 @@ def _cases(scene: AttackSession, stage: Stage, known: Known, released: Weights |
     return cases
 
 
-def _sought(scene: AttackSession, method: Rounds, known: Known) -> Invert:
+def _sought(scene: AttackSession, method: Rounds, known: GroundTruth) -> Invert:
     """By optimisation; of updates that are attacked alike the first alone, since it works long on each."""
 
     def invert(case: _Case) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +140,7 @@ def _sought(scene: AttackSession, method: Rounds, known: Known) -> Invert:
     return invert
 
 
-def _learned(scene: AttackSession, stage: Stage, known: Known, released: Weights | None) -> Invert:
+def _learned(scene: AttackSession, stage: Stage, known: GroundTruth, released: Weights | None) -> Invert:
     """By maps, one for each set of outlines, which are learned for one step and serve for more."""
     maps: dict[tuple[int, ...], Inverse] = {}
     own = scene.auxiliary("images")[:, 0]
@@ -165,11 +165,11 @@ def _learned(scene: AttackSession, stage: Stage, known: Known, released: Weights
     return invert
 
 
-def _of(known: Known, chosen: np.ndarray) -> Pair:
+def _of(known: GroundTruth, chosen: np.ndarray) -> Pair:
     return known.images[chosen], known.masks[chosen]
 
 
-def _fullest(known: Known) -> np.ndarray:
+def _fullest(known: GroundTruth) -> np.ndarray:
     """For each of the first subjects the index of the slice that shows most of the heart."""
     size = (known.masks > 0).sum(axis=(1, 2))
     people = range(min(MOST, len(known.people)))

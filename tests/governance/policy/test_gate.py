@@ -230,7 +230,9 @@ def test_without_a_policy_nothing_leaves() -> None:
 )
 def test_nothing_leaves_after_the_term_of_retention(days: int | None, today: date, rule: str) -> None:
     policy = OPEN.model_copy(update={"retention_days": days})
-    decision = Gate(EXPORTS, SITE, PolicyContext(policy, today, enrolled=Enrolled(since=date(2026, 1, 1)))).decide(CODES)
+    decision = Gate(EXPORTS, SITE, PolicyContext(policy, today, enrolled=Enrolled(since=date(2026, 1, 1)))).decide(
+        CODES
+    )
     assert decision.rule == rule
     if rule == "retention.ended":
         assert decision.clause == "5.8-b"
@@ -239,7 +241,9 @@ def test_nothing_leaves_after_the_term_of_retention(days: int | None, today: dat
 
 
 def test_nothing_leaves_a_site_once_its_destruction_was_begun() -> None:
-    decision = Gate(EXPORTS, SITE, PolicyContext(OPEN, date(2026, 1, 1), enrolled=Enrolled(destroyed=True))).decide(CODES)
+    decision = Gate(EXPORTS, SITE, PolicyContext(OPEN, date(2026, 1, 1), enrolled=Enrolled(destroyed=True))).decide(
+        CODES
+    )
     assert (decision.rule, decision.clause) == ("destruction.begun", "5.8-a")
 
 

@@ -100,7 +100,7 @@ class Situation:
     server_key: str | None = SERVER.public_hex
     today: date = date(2026, 3, 1)
     protections: tuple[ProtectionConfig, ...] = ()
-    enrolled: Enrolled = Enrolled(10, 0)
+    enrolled: Enrolled = field(default_factory=lambda: Enrolled(10, 0))
     site: str = "centre1"
     purpose: str = "train"
     level: int | None = None
@@ -199,7 +199,10 @@ STATES = (
     State(
         "protection",
         "noise demanded, too little",
-        {"policy": {"demands": (NOISE,)}, "protections": (ProtectionConfig(name="noise", parameters={"multiplier": 0.5}),)},
+        {
+            "policy": {"demands": (NOISE,)},
+            "protections": (ProtectionConfig(name="noise", parameters={"multiplier": 0.5}),),
+        },
         of([IMAGE_CODE], "protection.missing", "5.3.2-b"),
     ),
     State("consent", "no register", {"enrolled": Enrolled(10)}, of(KINDS, "consent.register", "5.1.2-b")),
@@ -217,7 +220,9 @@ STATES = (
 """In the order in which the gate asks."""
 
 HARMLESS = (
-    State("consent", "the licence stands for consent", {"policy": {"consent": "release"}, "enrolled": Enrolled(10)}, {}),
+    State(
+        "consent", "the licence stands for consent", {"policy": {"consent": "release"}, "enrolled": Enrolled(10)}, {}
+    ),
     State("agreement", "none is asked for", {"policy": {"agreement": "none"}, "agreement": None}, {}),
     State("agreement", "on its first day", {"today": date(2026, 1, 1)}, {}),
     State("agreement", "on its last day", {"today": date(2026, 6, 30)}, {}),
@@ -226,7 +231,10 @@ HARMLESS = (
     State(
         "protection",
         "the noise that is demanded",
-        {"policy": {"demands": (NOISE,)}, "protections": (ProtectionConfig(name="noise", parameters={"multiplier": 2.0}),)},
+        {
+            "policy": {"demands": (NOISE,)},
+            "protections": (ProtectionConfig(name="noise", parameters={"multiplier": 2.0}),),
+        },
         {},
     ),
     State("disease", "a thousand patients", {"enrolled": Enrolled(1_000, 0)}, {}),

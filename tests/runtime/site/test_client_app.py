@@ -37,7 +37,8 @@ def _ask(station, scenario, action="describe", inner=None):
     InlineGrid(site_app.app, [])  # sets the identity of the task that builds messages
     server = station.parents[1] / "server"
     head = ledger.Ledger(server / "ledger.jsonl", SiteKey.load(server / "key.pem"), "server").head()
-    envelope = Envelope(Order(action), "run", scenario.model_dump_json(), head)
+    text = scenario.model_dump_json()
+    envelope = Envelope(Order(action), "run", digest(text.encode()), head, scenario_text=text)
     message = Message(write_order(envelope), 2, MESSAGE_TYPE)
     context = Context(1, 2, {"station": str(station / "station.json")}, RecordDict(), {})
     if inner is None:

@@ -8,13 +8,15 @@ from conftest import ROOT
 from fedprivseg.core.config import ProtectionConfig
 from fedprivseg.core.kinds import IMAGE_CODE, KINDS, MASK_CODE, MASKED_WEIGHTS, RAW, WEIGHTS
 from fedprivseg.governance.policy.technique_table import Technique
+from fedprivseg.methods import resolve as resolve_method
 from fedprivseg.protections import PROTECTIONS, resolve
-from fedprivseg.runtime.site.techniques import MADE_BY, techniques_of
+from fedprivseg.runtime.site.techniques import techniques_of
 from fedprivseg.study.run import load_scenario
 
 
 def of(*settings):
-    return techniques_of(load_scenario(ROOT / "simulations/policy-open.toml", settings))
+    scenario = load_scenario(ROOT / "simulations/policy-open.toml", settings)
+    return techniques_of(resolve_method(scenario.method), scenario.protections)
 
 
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda each: each.name)
@@ -25,7 +27,7 @@ def test_a_protection_speaks_the_words_of_the_table(protection):
 
 
 def test_every_kind_has_its_place():
-    assert set(MADE_BY) == set(KINDS)
+    assert set(of()) == set(KINDS)
     assert of()[RAW] == ()
     assert of()[MASKED_WEIGHTS] == (Technique.SYMMETRIC_ENCRYPTION,)
 

@@ -379,7 +379,7 @@ def test_a_site_without_measurements_is_shown_as_such(tmp_path: Path) -> None:
 
 def test_only_subjects_that_were_measured_are_counted(tmp_path: Path) -> None:
     """A site that left before it measured has test subjects, and none of them is behind the means."""
-    run = write_run(tmp_path / "run", statuses={"centre2": "withheld by its gate"}, without_pictures=["centre2"])
+    run = write_run(tmp_path / "run", statuses={"centre2": "blocked by site policy"}, without_pictures=["centre2"])
     unmeasured(run, "centre2")
     text = " ".join(Page(written(run)).text.split())
     assert f"Test subjects {2 * SUBJECTS} " in text
