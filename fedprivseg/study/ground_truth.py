@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 
 from fedprivseg.core.records import Subject
-from fedprivseg.imaging.volumes import gridded
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 
 
@@ -35,15 +34,11 @@ class GroundTruth:
 
 def ground_truth(site: SiteRuntime, side: Literal["train", "test"]) -> GroundTruth:
     """The truth of `site.training()`'s or `site.testing()`'s slices, in their order."""
-    people = site.train if side == "train" else site.test
-    images, masks, subjects, phases, places = [], [], [], [], []
+    people, slices = site.train if side == "train" else site.test, site.slices(side)
+    phases, places = np.empty(len(slices.images), np.uint8), np.empty(len(slices.images), np.float32)
     for number, subject in enumerate(people):
-        for phase, (image, mask) in enumerate(gridded(subject, site.grid, site.cache).values()):
-            assert mask is not None  # both sides are labelled
-            images.append(image)
-            masks.append(mask)
-            subjects.append(np.full(len(image), number, np.int32))
-            phases.append(np.full(len(image), phase, np.uint8))
-            places.append(np.linspace(0, 1, len(image), dtype=np.float32))
-    joined = [np.concatenate(part) for part in (images, masks, subjects, phases, places)]
-    return GroundTruth(joined[0], joined[1], joined[2], joined[3], joined[4], people)
+        own = np.flatnonzero(slices.subjects == number)
+        # ED stands before ES; there is one phase where both are one frame.
+        for phase, part in enumerate(np.split(own, 1 if subject.ed == subject.es else 2)):
+            phases[part], places[part] = phase, np.linspace(0, 1, len(part), dtype=np.float32)
+    return GroundTruth(slices.images, slices.masks, slices.subjects, phases, places, people)

@@ -19,7 +19,6 @@ from fedprivseg.imaging.mnms import load_phases
 from fedprivseg.imaging.nifti import opened, read_geometry
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.server.store import Store
-from fedprivseg.runtime.site.attribution import owners_name
 from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 
@@ -69,10 +68,10 @@ def _code(site: SiteContext, store: Store, row: int, place: int) -> dict[str, np
     sends = site.method.sends if isinstance(site.method, CodedMethod) else ()
     for action in (sent.action for sent in sends if sent.what == "images" and sent.side == "test"):
         runtime = SiteRuntime(site)
-        images = runtime.testing()
-        index = int(np.flatnonzero(runtime.vault.load(owners_name("test"))["owners"] == row)[place])
+        slices = runtime.slices("test")
+        index = int(np.flatnonzero(slices.subjects == row)[place])
         code = store.table(site.name, action, "codes").rows(np.array([index]))[0]  # codes come view by view
-        return {"code.slice": images[index], "code.code": code.astype(np.float32)}
+        return {"code.slice": slices.images[index], "code.code": code.astype(np.float32)}
     return {}
 
 

@@ -13,17 +13,14 @@ from fedprivseg.core.measures import dice
 from fedprivseg.core.progress import ProgressFile
 from fedprivseg.core.records import Payload, Slices, Subject, Volume
 from fedprivseg.imaging.nifti import read_geometry
-from fedprivseg.imaging.volumes import gridded, gridded_slices
+from fedprivseg.imaging.volumes import gridded_slices
 from fedprivseg.nets.adversaries import UNKNOWN
 from fedprivseg.protections import Shield
 from fedprivseg.runtime.site.attribution import owners_name
 from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.enrolment import Side
 from fedprivseg.runtime.site.likeness import PROFILE, numbers, ranges
 from fedprivseg.runtime.site.measure import labels_of, measured
-
-_TRAINING, _TESTING = "training-slices", "testing-slices"
-"""A site reads its slices once a run: every order is a call of its own, and finding them in the cache takes hashing all
-of the site's files."""
 
 
 @final
@@ -70,18 +67,7 @@ class SiteRuntime:
 
     def training(self) -> Slices:
         """All slices (ED and ES) of the training subjects."""
-        if not all(self.vault.has(name) for name in (_TRAINING, owners_name("train"), PROFILE)):
-            slices = gridded_slices(self.train, self.grid, self.cache)
-            self.vault.save(owners_name("train"), {"owners": slices.subjects})
-            self.vault.save(
-                PROFILE,
-                ranges(
-                    numbers(read_geometry(one.image), slices.images[slices.subjects == position])
-                    for position, one in enumerate(self.train)
-                ),
-            )
-            self.vault.save(_TRAINING, vars(slices))
-        return Slices(**self.vault.load(_TRAINING))
+        return self.slices("train")
 
     def attributes(self) -> dict[str, np.ndarray]:
         """See `methods.method.Site`."""
@@ -95,28 +81,28 @@ class SiteRuntime:
 
     def testing(self) -> np.ndarray:
         """Slices (N, H, W) float32 in 0..1 of the test subjects: subject by subject, ED before ES."""
-        return self._testing()["images"]
+        return self.slices("test").images
 
-    def _testing(self) -> dict[str, np.ndarray]:
-        if not (self.vault.has(_TESTING) and self.vault.has(owners_name("test"))):
+    def slices(self, side: Side) -> Slices:
+        """All slices of a side. A site reads them once a run: every order is a call of its own, and finding them in the cache
+        takes hashing all of the site's files."""
+        people, name, owners = self.train if side == "train" else self.test, f"{side}ing-slices", owners_name(side)
+        if not all(self.vault.has(each) for each in (name, owners, *([PROFILE] if side == "train" else []))):
             size = self.grid.height, self.grid.width
-            images, masks = [np.empty((0, *size), np.float32)], [np.empty((0, *size), np.uint8)]
-            owners = [np.empty(0, np.int32)]
-            for position, subject in enumerate(self.test):
-                for image, mask in gridded(subject, self.grid, self.cache).values():
-                    assert mask is not None  # test subjects are labelled
-                    images.append(image)
-                    masks.append(mask)
-                    owners.append(np.full(len(image), position, np.int32))
-            self.vault.save(owners_name("test"), {"owners": np.concatenate(owners)})
-            self.vault.save(_TESTING, {"images": np.concatenate(images), "masks": np.concatenate(masks)})
-        return self.vault.load(_TESTING)
+            found = Slices(np.empty((0, *size), np.float32), np.empty((0, *size), np.uint8), np.empty(0, np.int32))
+            if people or side == "train":
+                found = gridded_slices(people, self.grid, self.cache)
+            self.vault.save(owners, {"owners": found.subjects})
+            if side == "train":
+                each = ((read_geometry(one.image), found.images[found.subjects == n]) for n, one in enumerate(people))
+                self.vault.save(PROFILE, ranges(numbers(*one) for one in each))
+            self.vault.save(name, vars(found))
+        kept = self.vault.load(name)
+        return Slices(kept["images"], kept["masks"], self.vault.load(owners)["owners"])
 
     def glance(self, scores: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for `testing()`'s slices -> Dice (3,) float64 on the grid, all slices pooled."""
-        labels = scores.argmax(axis=1)
-        masks = self._testing()["masks"]
-        return dice(np.moveaxis(labels, 0, -1), np.moveaxis(masks, 0, -1))
+        return dice(np.moveaxis(scores.argmax(axis=1), 0, -1), np.moveaxis(self.slices("test").masks, 0, -1))
 
     def measure(self, scores: np.ndarray, *, keep: bool = True) -> Payload:
         """Class scores (N, 4, H, W) for `testing()`'s slices -> a METRIC payload; predictions stay here."""
