@@ -27,7 +27,7 @@ from fedprivseg.governance.lifecycle.response_plan import default_plan
 from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.governance.policy.consent import Consent, Duo, write_register
 from fedprivseg.governance.policy.preview import Parties, draw_up, effective
-from fedprivseg.governance.sitefolder.configuration import ConfigurationFile, SiteConfiguration
+from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.vault import PASSPHRASE, seals
 from fedprivseg.imaging.splits import Cohort
 from fedprivseg.study.synthetic_people import people
@@ -68,7 +68,8 @@ def provision_sites(
         home.path.mkdir(parents=True, exist_ok=True)
         home.path.chmod(0o700)  # the hospital's own lists of patients lie in it as they are
         _write_files(home, scenario, site, exports, server_key, cohorts[site.name])
-        content = ConfigurationFile(
+        content = SiteConfiguration(
+            folder=home.path,
             site=site.model_copy(update={"policy": {}, "cedar": {}}),
             data=scenario.data,
             release=release,

@@ -105,13 +105,13 @@ def test_a_kill_while_a_shard_is_stored_loses_no_bytes_and_counts_none_twice(
 ):
     put, calls = Store.put, []
 
-    def killed(store, action, payload, body):
+    def killed(store, action, arrival):
         calls.append(action)
         if len(calls) < 8:
-            put(store, action, payload, body)
+            put(store, action, arrival)
             return
         if after:
-            put(store, action, payload, body)
+            put(store, action, arrival)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Store, "put", killed)
@@ -164,12 +164,12 @@ class _Reached(Exception):
     """Set-up is over, and the engine would begin."""
 
 
-def _no_engine(folder, scenario):
+def _no_engine(folder, scenario, site_app):
     raise _Reached
 
 
 def _papers(folder):
-    """What set-up writes, but for what is drawn anew each time: keys, the run's id and what is signed with them."""
+    """What set-up writes, but for what is drawn again each time: keys, the run's id and what is signed with them."""
     names = (
         "policy.toml",
         "staff.toml",
@@ -184,7 +184,7 @@ def _papers(folder):
 
 @pytest.fixture(scope="module")
 def strict(phantom):
-    """A scenario whose hospitals have every paper that there is: keys, agreements, registers, sealing keys."""
+    """A scenario whose hospitals have every file that there is: keys, agreements, registers, sealing keys."""
     path = ROOT / "simulations" / "policy-open.toml"
     return load_scenario(path, [*tiny_settings(phantom), *BRIEF, *STRICT])
 
@@ -221,7 +221,7 @@ def test_a_kill_at_any_write_of_set_up_is_resumed_by_the_same_command(tmp_path, 
             SealingKey.load(home / "sealing.key")
             assert read_agreement(home / "agreement.json") is not None
         shutil.rmtree(folder)
-    assert number > 3 * 8, "each of three hospitals has eight papers at least"
+    assert number > 3 * 8, "each of three hospitals has eight files at least"
 
 
 def test_a_second_run_in_a_folder_is_told_that_it_is_in_use_and_the_first_is_whole(

@@ -7,14 +7,14 @@ inherit.
 
 from __future__ import annotations
 
+import json
 import os
 from codecs import BOM_UTF8
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.documents import content_of, damaged
@@ -27,55 +27,41 @@ STATIONS = "FEDPRIVSEG_STATIONS"
 """Environment variable: the folder that holds ``<site>/station.json`` of every simulated site."""
 
 
-class ConfigurationFile(Frozen):
-    """A site's own settings, written by the hospital, or by the simulation for its simulated hospitals."""
-
-    site: SiteConfig
-    data: DataConfig
-    release: Path
-    cache: Path
-    today: date | None = None
-    intake: date | None = None
-    server_key: str | None = None
-    server_domain: str = ""
-    withdraws: str = Field(default="", exclude=True, description="in run folders of earlier releases; nothing reads it")
-
-
-@dataclass(frozen=True)
-class SiteConfiguration:
-    """A site's settings and where they lie. What the hospital lets out stands in files of its own beside them.
+class SiteConfiguration(Frozen):
+    """A site's settings, written by the hospital, or by the simulation for its simulated hospitals. What the hospital lets out
+    stands in files of its own beside them.
 
     Attributes:
+        folder: where they lie: the site's own.
         site: its public description.
         data: how its subjects are split.
-        folder: the site's own.
         release: the folder of its images.
         cache: the folder of its images on the network grid.
         today: the day by which it counts; None for the calendar's.
         intake: the day on which subjects were enrolled; None for the day on which the program enrols them.
         server_key: the public key (hex) of the server that it deals with; None if any will do.
         server_domain: the security domain of that server, empty if the hospital does not know it.
+        withdraws: in run folders of earlier releases; nothing reads it.
     """
 
+    folder: Path = Field(exclude=True)
     site: SiteConfig
     data: DataConfig
-    folder: Path
     release: Path
     cache: Path
     today: date | None = None
     intake: date | None = None
     server_key: str | None = None
     server_domain: str = ""
+    withdraws: str = Field(default="", exclude=True)
 
     @classmethod
     def read(cls, path: Path) -> SiteConfiguration:
         """The configuration in a ``station.json``. Raises FolderError if it is gone or damaged."""
         try:
-            content = ConfigurationFile.model_validate_json(content_of(path).removeprefix(BOM_UTF8))
-        except ValidationError:
+            return cls.model_validate({**json.loads(content_of(path).removeprefix(BOM_UTF8)), "folder": path.parent})
+        except (TypeError, ValueError):
             raise damaged(path, "was changed, or is cut short: it describes no site") from None
-        fields = {name: value for name, value in content if name != "withdraws"}
-        return cls(folder=path.parent, **fields)
 
     @classmethod
     def find(cls, context: Context) -> SiteConfiguration:
