@@ -19,6 +19,7 @@ from fedprivseg.crypto.identity import SiteKey, statement
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy.declaration import departure
 from fedprivseg.governance.sitefolder.vault import Vault
+from fedprivseg.runtime.server.intake import Intake
 from fedprivseg.runtime.wire import Released, read_order, write_reply
 
 SIDE = 32
@@ -45,6 +46,13 @@ def as_it_is(payload: Payload) -> Expected:
     return Expected(
         payload.kind, payload.purpose, forms, payload.history, views=int(stream), shards=payload.shards * stream
     )
+
+
+def accepted(intake: Intake, site: str, order: Order, expected: Expected, release: Released) -> Payload:
+    """The payload of a release as the server takes it: opened, then checked."""
+    sent = digest(release.body)
+    body = intake.opened(site, order, expected, release, sent)
+    return intake.checked(site, order, expected, body, digest(body))
 
 
 class FakeSite:
@@ -76,7 +84,7 @@ class FakeSite:
     def glance(self, scores: np.ndarray) -> np.ndarray:
         return dice(np.moveaxis(scores.argmax(axis=1), 0, -1), np.moveaxis(self._slices.masks[:4], 0, -1))
 
-    def measure(self, scores, example=None, *, keep=True) -> Payload:
+    def measure(self, scores, *, keep=True) -> Payload:
         self.seen.append(scores)
         cells = {name: np.zeros((1, 2, 3)) for name in MEASURES}
         cells["dice"] += self.glance(scores)

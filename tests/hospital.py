@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from fedprivseg.core.records import Subject
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.study.synthetic_people import people
 
@@ -25,11 +26,10 @@ def hospital(run: Path, name: str = "centre1", subjects: int = 12) -> Path:
         "cache": "cache",
         "today": TODAY.isoformat(),
         "server_key": None,
-        "withdraws": "",
     }
     (home / "station.json").write_text(json.dumps(station))
     folk = [Subject(f"P{n:02}", 1, "S", "train", True, 0, 1, Path("image"), None) for n in range(subjects)]
-    people(home, folk, "cine-mri", (), TODAY, 0)
+    people(SiteFolder(home), folk, "cine-mri", (), TODAY, 0)
     return home
 
 

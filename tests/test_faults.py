@@ -12,7 +12,7 @@ from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy import gate as gate_module
 from fedprivseg.runtime.site import client_app as site_app
-from fedprivseg.runtime.site.rules import Rules
+from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.study.run import load_scenario, simulate
 
 SITES = ("centre1", "centre2")
@@ -46,10 +46,10 @@ def _in_training(damage):
     def install(monkeypatch):
         carry_out = site_app._carry_out
 
-        def carried_out(bench, scenario, order):
-            payload = carry_out(bench, scenario, order)
-            if bench.name == "centre1" and order.action == "train":
-                damage(bench._folder)
+        def carried_out(site, order):
+            payload = carry_out(site, order)
+            if site.name == "centre1" and order.action == "train":
+                damage(site.folder.path)
             return payload
 
         monkeypatch.setattr(site_app, "_carry_out", carried_out)
@@ -97,14 +97,14 @@ def _linger(clock):
 def _engine(monkeypatch):
     training: list[str] = []
     _in_training(lambda home: training.append(home.name))(monkeypatch)
-    standing = Rules.standing
+    policy_context = SiteContext.policy_context
 
-    def failing(rules, site_key, card=""):
-        if site_key and rules._folder.name in training:
+    def failing(site, card=""):
+        if site.name in training:
             raise RecursionError(SECRET)
-        return standing(rules, site_key, card)
+        return policy_context(site, card)
 
-    monkeypatch.setattr(Rules, "standing", failing)
+    monkeypatch.setattr(SiteContext, "policy_context", failing)
 
 
 def _full(monkeypatch):
@@ -127,7 +127,7 @@ FAULTS = {
     "the policy is garbage": (_in_training(lambda home: (home / "policy.toml").write_bytes(b"\xff\x00=")), "policy.absent"),
     "the agreement is garbage": (_in_training(lambda home: (home / "agreement.json").write_text("{")), "agreement.unreadable"),
     "the agreement is gone": (_in_training(lambda home: (home / "agreement.json").unlink()), "agreement.absent"),
-    "who was taken in is garbage": (_in_training(lambda home: (home / "intake.json").write_text("[")), "records.unreadable"),
+    "the enrolment is garbage": (_in_training(lambda home: (home / "intake.json").write_text("[")), "records.unreadable"),
     "the ledger cannot be opened": (_in_training(lambda home: _replaced(home / "ledger.jsonl")), "ledger.unwritable"),
     "the ledger was cut": (_in_training(lambda home: (home / "ledger.jsonl").write_bytes(b"")), "ledger.unwritable"),
     "the ledger cannot be written": (_full, "ledger.unwritable"),
@@ -135,13 +135,11 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("install", "rule"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_at_one_site_withholds_that_site_alone_and_releases_nothing(
-    install, rule, phantom, tmp_path, monkeypatch
-):
+def test_a_fault_at_one_site_blocks_that_site_alone_and_releases_nothing(install, rule, phantom, tmp_path, monkeypatch):
     install(monkeypatch)
     folder = tmp_path / "run"
     statuses = run(phantom, folder)
-    assert statuses["centre1"].startswith(f"withheld by its gate in 'train' ({rule})")
+    assert statuses["centre1"].startswith(f"blocked by site policy in 'train' ({rule})")
     assert not any(word in statuses["centre1"] for word in ("A1B2C3", "1234", str(tmp_path)))
     assert statuses["centre2"] == "ok"
     for site in SITES:
@@ -164,7 +162,7 @@ def test_a_rule_that_is_slow_but_in_time_decides(phantom, tmp_path, monkeypatch)
     assert set(run(phantom, tmp_path / "run").values()) == {"ok"}
 
 
-def test_an_agreement_that_cannot_be_read_from_the_start_withholds_its_site(phantom, tmp_path, monkeypatch):
+def test_an_agreement_that_cannot_be_read_from_the_start_blocks_its_site(phantom, tmp_path, monkeypatch):
     from fedprivseg.study import run as module
 
     provision_sites = module.provision_sites

@@ -58,7 +58,8 @@ def check(
     # Agreements of another scenario say nothing about this one.
     ours = RunFolder(folder).scenario.exists() and read_scenario(folder).sha256 == asked.sha256
     parties = parties_in(folder, asked) if ours else {}
-    found = preview_policy(asked, resolve(asked.method).declared, techniques_of(asked), parties)
+    method = resolve(asked.method)
+    found = preview_policy(asked, method.declared, techniques_of(method, asked.protections), parties)
     refused = [each for each in found if not each.decision.allowed]
     blocked = sorted({each.site for each in refused})
     remain = len(asked.sites) - len(blocked)
@@ -190,13 +191,13 @@ def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: Sit
     from fedprivseg.study.scenarios import load_scenario
 
     asked = load_scenario(scenario, settings)
-    exports = resolve(asked.method).declared
+    method = resolve(asked.method)
     verdicts = []
     for policy in (before, after):
         content = policy.model_dump(mode="json", exclude_none=True)
         site = asked.sites[0].model_copy(update={"policy": content})
         alone = asked.model_copy(update={"sites": (site,), "policy": asked.policy.model_copy(update={"restrict": {}})})
-        foreseen = preview_policy(alone, exports, techniques_of(alone))
+        foreseen = preview_policy(alone, method.declared, techniques_of(method, alone.protections))
         verdicts.append({(each.kind, each.purpose): each.decision for each in foreseen})
     sentences: dict[str, list[str]] = {}
     for (kind, purpose), now in verdicts[1].items():

@@ -38,6 +38,11 @@ class SiteFolder:
         return self.path / "station.json"
 
     @property
+    def scenario(self) -> Path:
+        """What the site takes part in, as it first came; it answers no order under another."""
+        return self.path / "scenario.json"
+
+    @property
     def policy(self) -> Path:
         """What may leave the site, for what and under which protections."""
         return self.path / "policy.toml"

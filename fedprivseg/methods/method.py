@@ -100,13 +100,10 @@ class Site(Protocol):
     def testing(self) -> np.ndarray:
         """Slices of the site's test subjects, (N, H, W) float32 in 0..1; their masks are for `measure` alone."""
 
-    def measure(
-        self, scores: np.ndarray, example: tuple[int, np.ndarray] | None = None, *, keep: bool = True
-    ) -> Payload:
+    def measure(self, scores: np.ndarray, *, keep: bool = True) -> Payload:
         """Class scores (N, 4, H, W) of `testing()`'s slices -> a METRIC payload, measured in 3-D on the original grid.
 
-        Predictions are written as NIfTI at the site, unless `keep` is false. `example`: the index of a test slice and its
-        released code (C, h, w), kept at the site for the report's picture of what left.
+        Predictions are kept at the site, unless `keep` is false.
         """
 
     def glance(self, scores: np.ndarray) -> np.ndarray:

@@ -241,7 +241,6 @@ def decode(method: PrivacySF, site: Site, order: Order) -> Payload:
 
 def measure(method: PrivacySF, site: Site, order: Order) -> Payload:
     """Average the views and measure against the site's masks, at the site."""
-    from fedprivseg.nets.fitting import encode
     from fedprivseg.nets.test_time import together
 
     images = site.testing()
@@ -250,10 +249,7 @@ def measure(method: PrivacySF, site: Site, order: Order) -> Payload:
     parts: list[np.ndarray] = []
     while site.vault.has(f"scores-{len(parts):05d}"):
         parts.append(site.vault.load(f"scores-{len(parts):05d}")["scores"])
-    mean = together(np.concatenate(parts), method.parameters.test_views)
-    shown = int(mean[:, 1:].sum(axis=(1, 2, 3)).argmax())
-    code = encode(_image_encoder(method, site), images[shown : shown + 1, None], site.device, method.parameters.half)
-    return site.measure(mean, (shown, site.guarded(IMAGE_CODE, code)[0]))
+    return site.measure(together(np.concatenate(parts), method.parameters.test_views))
 
 
 @final

@@ -1,6 +1,7 @@
 """Orders and replies as Flower records: the one wire format of every engine.
 
-An order carries the action, its number, the run's id and the resolved scenario; a reply is one of `Released` (a signed
+An order carries the action, its number, the run's id and the digest of the resolved scenario; the roll call, with which every
+attempt of a run begins, brings the scenario itself. A reply is one of `Released` (a signed
 payload), `Refused` (the gate's decision) or `Failed` (an error's type and the id of the site's own log entry, nothing more).
 
 A server believes nothing of a reply: `read_reply` checks type, length and range of every field, so that no site can send a
@@ -34,7 +35,7 @@ MOST_MIB = float(2**26)
 
 
 MOST_HEAD = 1024
-"""Most characters of the head of a ledger: three times what one has (`policy.witness.Checkpoint`)."""
+"""Most characters of the signed checkpoint of a ledger: three times what one has."""
 
 MOST_REASON = 500
 """Characters of a gate's reason that are kept."""
@@ -66,21 +67,40 @@ _CONFIG = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True)
 class Envelope:
-    """An order with what a site needs to carry it out: the run's id, the resolved scenario as JSON, the signed head of the
-    server's ledger, and the card of its encryption key (`policy.transport.KeyCertificate`), empty if it has none."""
+    """An order with what a site needs to carry it out.
+
+    Attributes:
+        order: the order.
+        run_id: the run's id.
+        scenario: SHA-256 of the resolved scenario's JSON.
+        head: the signed checkpoint of the server's ledger.
+        card: the certificate of its encryption key, empty if it has none.
+        scenario_text: the scenario's JSON; empty in all orders but those of the roll call.
+    """
 
     order: Order
     run_id: str
     scenario: str
     head: str
     card: str = ""
+    scenario_text: str = ""
 
 
 @dataclass(frozen=True)
 class Released:
-    """A payload that the gate let out: its bytes, the signature over them, the signed head of the site's ledger, the effort it
-    took (s, MiB), the id of the key to which the bytes are encrypted, empty if they are not, and the site's name: a server that
-    has still to learn it cannot read it from encrypted bytes, and the signature shows whether it is true."""
+    """A payload that the gate let out.
+
+    Attributes:
+        body: its bytes.
+        signature: over them.
+        public_key: the site's (hex).
+        head: the signed checkpoint of the site's ledger.
+        seconds: the time it took.
+        peak_rss_mb: the memory it took, MiB.
+        encrypted_to: the id of the key to which the bytes are encrypted, empty if they are not.
+        site: the site's name: a server that has still to learn it cannot read it from encrypted bytes, and the signature shows
+            whether it is true.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
@@ -96,8 +116,8 @@ class Released:
 
 @dataclass(frozen=True)
 class Refused:
-    """A payload that the gate kept: the rule, the reason, and the signed head of the site's ledger, empty if that cannot be
-    opened."""
+    """A payload that the gate kept: the rule, the reason, and the signed checkpoint of the site's ledger, empty if that cannot
+    be opened."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
@@ -129,11 +149,15 @@ _REPLIES: MappingProxyType[str, TypeAdapter[Any]] = MappingProxyType(
 )
 
 
+_TEXTS = ("scenario", "head", "card", "scenario_text")
+"""The fields of an envelope that travel under their own names."""
+
+
 def write_order(envelope: Envelope) -> RecordDict:
     """The envelope as Flower content."""
     order = envelope.order
-    fields = {"action": order.action, "number": order.number, "run": envelope.run_id, "scenario": envelope.scenario}
-    fields |= {"head": envelope.head, "card": envelope.card}
+    fields = {"action": order.action, "number": order.number, "run": envelope.run_id}
+    fields |= {name: getattr(envelope, name) for name in _TEXTS}
     content = RecordDict({"order": ConfigRecord(fields)})  # type: ignore[arg-type]
     if order.answer is not None:
         content["answer"] = ConfigRecord({"body": order.answer.encode()})
@@ -147,7 +171,7 @@ def read_order(content: RecordDict) -> Envelope:
         answer = content.config_records["answer"]["body"] if "answer" in content.config_records else None
         payload = None if answer is None else Payload.decode(bytes(answer))  # type: ignore[arg-type]
         order = Order(str(fields["action"]), int(fields["number"]), payload)  # type: ignore[arg-type]
-        return Envelope(order, *(str(fields[name]) for name in ("run", "scenario", "head", "card")))
+        return Envelope(order, str(fields["run"]), *(str(fields[name]) for name in _TEXTS))
     except (KeyError, TypeError, ValueError) as fault:
         raise PayloadError(f"the message is no order of this format ({type(fault).__name__})") from None
 

@@ -19,6 +19,7 @@ from fedprivseg.imaging.geometry import FileFault, Geometry
 from fedprivseg.imaging.nifti import intensities, opened
 from fedprivseg.imaging.volumes import to_grid, write_mask
 from fedprivseg.methods import resolve
+from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.likeness import PROFILE, numbers, unlike
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 
@@ -70,7 +71,7 @@ def predict_image(run: Path, image: Path, site: str, out: Path) -> Prediction:
         raise RequestError(f"{out} is the image itself, which the mask would replace; choose another file with --out")
     frames, geometry, is_3d = _read(image)
     method = resolve(scenario.method)
-    bench = SiteRuntime(SiteConfiguration.read(RunFolder(run).site(site).path / "station.json"), scenario)
+    bench = SiteRuntime(SiteContext(SiteConfiguration.read(RunFolder(run).site(site).configuration), scenario))
     volumes = [Volume(frame, None, geometry.affine) for frame in frames]
     gridded = [to_grid(volume, bench.grid)[0] for volume in volumes]
     with threads(scenario.resources.cpus):

@@ -102,7 +102,7 @@ def examine(
     """
     method, resources = resolve(scenario.method), scenario.resources
     blocked: dict[str, list[Blocked]] = {site.name: [] for site in scenario.sites}
-    for each in preview_policy(scenario, method.declared, techniques_of(scenario), parties or {}):
+    for each in preview_policy(scenario, method.declared, techniques_of(method, scenario.protections), parties or {}):
         if not each.decision.allowed:
             found = Blocked(kind=each.kind, purpose=each.purpose, rule=each.decision.rule, reason=each.decision.reason)
             blocked[each.site].append(found)
@@ -132,7 +132,7 @@ def examine(
         quorum=scenario.quorum,
         gpus=resources.gpus,
         gpus_seen=gpus_seen() if resources.gpus else None,
-        disk_free=shutil.disk_usage(_standing(folder)).free,
+        disk_free=shutil.disk_usage(_existing(folder)).free,
         disk_needed=ROOM_BYTES + pixels * (_PIXEL_BYTES + _VIEW_PIXEL_BYTES * views),
         memory_available=_memory_available(),
         memory_needed=processes * _PROCESS_BYTES + 10 * pixels,
@@ -223,7 +223,7 @@ def _slices(subject: Subject, depths: Mapping[str, int]) -> int:
     return depths.get(subject.code, _SLICES) * len(PHASES)
 
 
-def _standing(folder: Path) -> Path:
+def _existing(folder: Path) -> Path:
     """`folder`, or the nearest folder above it that exists."""
     return next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path())
 

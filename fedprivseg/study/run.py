@@ -28,10 +28,8 @@ from fedprivseg.core.documents import damaged, read_document
 from fedprivseg.core.errors import DataError, FolderError, RequestError, RunError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.lock import LOCK, alone
-from fedprivseg.core.method_card import METHOD_CARD
 from fedprivseg.core.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
 from fedprivseg.core.results import (
-    RUN_ID,
     SCENARIO,
     Result,
     Row,
@@ -44,8 +42,8 @@ from fedprivseg.core.results import (
     write_scenario,
 )
 from fedprivseg.core.results import read_scenario as read_resolved
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
-from fedprivseg.governance.sitefolder.history import LEDGER
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.imaging.mnms import Fault, Release, read_release, warnings_of_masks
 from fedprivseg.imaging.phantom.consortium import CENTRES, announced, write_phantom
@@ -82,8 +80,9 @@ def simulate(
     folder = Path(out) if out is not None else scenario.folder
     resolve(scenario.method)
     check_folder(folder, scenario)
-    if (folder / "result.json").exists():
-        if not (folder / METHOD_CARD).exists():  # a run of an earlier release
+    run = RunFolder(folder)
+    if run.result.exists():
+        if not run.method_card.exists():  # a run of an earlier release
             resolve(scenario.method).card.write(folder)
         return read_result(folder)
     require_gpus(scenario.resources.gpus)
@@ -100,10 +99,8 @@ def simulate(
     except OSError as fault:
         raise FolderError(f"{folder} cannot be written ({fault.strerror}); choose another with --out") from None
     with alone(folder):
-        resumed = (
-            check_folder(folder, scenario) and (folder / RUN_ID).exists()
-        )  # somebody may have worked there until now
-        if (folder / "result.json").exists():
+        resumed = check_folder(folder, scenario) and run.run_id.exists()  # somebody may have worked there until now
+        if run.result.exists():
             return read_result(folder)
         try:
             _prepare(folder, scenario, release, cohorts)
@@ -127,7 +124,12 @@ def _carried_out(
     start = time.perf_counter()
     try:
         with display or nullcontext():
-            (carry_out or engine(scenario.engine))(folder, scenario)
+            # These load Flower and torch, while the engine begins.
+            from fedprivseg.study.simulated_client import app
+            from fedprivseg.study.simulated_images import keep_images
+
+            (carry_out or engine(scenario.engine))(folder, scenario, app)
+            keep_images(RunFolder(folder), scenario)
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise FolderError(
@@ -142,7 +144,7 @@ def _carried_out(
         (*notes, *_withdrawn(folder)),
         _fingerprint(folder, cohorts),
     )
-    result.write(folder, [folder / RUN_ID, *_participants(folder, scenario)])
+    result.write(folder, [RunFolder(folder).run_id, *_participants(folder, scenario)])
     return result
 
 
@@ -202,11 +204,11 @@ def _depths(release: Release) -> dict[str, int]:
 
 
 def _fingerprint(folder: Path, cohorts: dict[str, Cohort]) -> str:
-    """SHA-256 over which subjects train and which test at each site: those whom the site took in, or, of a site that was
-    withheld before it said so, those of the release."""
+    """SHA-256 over which subjects train and which test at each site: those whom the site enrolled, or, of a site that was
+    blocked before it said so, those of the release."""
     sides = {}
     for name, each in cohorts.items():
-        notes = Notes(folder / "sites" / name)
+        notes = Notes(RunFolder(folder).site(name).path)
         found = COHORT.validate_json(notes.read(PARTICIPANTS)) if notes.has(PARTICIPANTS) else each
         sides[name] = [[s.code for s in found.train], [s.code for s in found.test]]
     return hashlib.sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()
@@ -231,16 +233,17 @@ def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str,
 
     The scenario comes first: by it the same command knows its folder again, whenever it was killed.
     """
+    run = RunFolder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / SCENARIO).exists():
+        if not run.scenario.exists():
             write_scenario(folder, scenario)
-        if not (folder / METHOD_CARD).exists():
+        if not run.method_card.exists():
             resolve(scenario.method).card.write(folder)
-        if not (folder / RUN_ID).exists():
-            if (folder / "server" / LEDGER).exists():  # what was signed in this run was signed under its id
-                raise damaged(folder / RUN_ID, "is missing")
-            write_text(folder / RUN_ID, secrets.token_hex(8))
+        if not run.run_id.exists():
+            if run.server.ledger.exists():  # what was signed in this run was signed under its id
+                raise damaged(run.run_id, "is missing")
+            write_text(run.run_id, secrets.token_hex(8))
         read_run_id(folder)
         provision_sites(
             folder, scenario, resolve(scenario.method).declared, release, cache_folder().resolve() / "grid", cohorts
@@ -251,7 +254,7 @@ def _prepare(folder: Path, scenario: Scenario, release: Path, cohorts: dict[str,
 
 def _participants(folder: Path, scenario: Scenario) -> list[Path]:
     """Each site's own record of who takes part, where it has one."""
-    paths = [Notes(folder / "sites" / site.name).path(PARTICIPANTS) for site in scenario.sites]
+    paths = [Notes(RunFolder(folder).site(site.name).path).path(PARTICIPANTS) for site in scenario.sites]
     return [path for path in paths if path.exists()]
 
 
@@ -275,10 +278,10 @@ def _warned(release: Release, cohorts: dict[str, Cohort]) -> tuple[str, ...]:
 
 
 def _withdrawn(folder: Path) -> tuple[str, ...]:
-    """That the run was made anew without subjects who withdrew, in numbers."""
+    """That the run was made again without subjects who withdrew, in numbers."""
     counts = Counter(site for site, _ in {(each.site, each.pseudonym) for each in read_withdrawals(folder)})
     return tuple(
-        f"{site}: consent of {count} subject{'s' if count > 1 else ''} was withdrawn; trained anew without"
+        f"{site}: consent of {count} subject{'s' if count > 1 else ''} was withdrawn; trained again without"
         for site, count in sorted(counts.items())
     )
 

@@ -2,14 +2,13 @@
 
 All of them are made up; only the codes of the patients are the release's. They give a run something to ask for, so that the
 rules of annexes A.1 and A.2 have cases: two treatment groups and a department without, superiors and juniors, special and
-infectious diseases, findings that patients are not shown, guardians without papers. The records themselves have no content.
+infectious diseases, findings that patients are not shown, guardians without documents. The records themselves have no content.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -32,20 +31,28 @@ TRAITS = MappingProxyType({"special": 0.1, "infectious": 0.1, "local-ct": 0.3, "
 
 VERIFIED, LONGER, GUARDED, BOUND, AUTHORISED = 0.9, 0.15, 0.3, 0.85, 0.7
 """Shares of accounts with a proved identity, with a longer window, of patients with a guardian or child, and of these with
-papers and with the patient's authorisation."""
+documents and with the patient's authorisation."""
 
 OLDEST_DAYS = 200
 
 
-def people(home: Path, subjects: Sequence[Subject], data: str, special: Sequence[str], today: date, seed: int) -> None:
-    """Write the staff, accounts and records of the hospital whose folder is `home`, as far as they are not there. data: the
-    type of image that its patients have. special: pathologies that it treats as special diseases. today: the day on which the
-    newest report was written."""
-    folder = SiteFolder(home)
-    if not folder.staff.exists():
-        write_text(folder.staff, tomli_w.dumps({"staff": list(_staff())}))
+def people(
+    home: SiteFolder, subjects: Sequence[Subject], data: str, special: Sequence[str], today: date, seed: int
+) -> None:
+    """Write the staff, accounts and records of a hospital, as far as they are not there.
+
+    Args:
+        home: its folder.
+        subjects: its patients.
+        data: the type of image that they have.
+        special: pathologies that it treats as special diseases.
+        today: the day on which the newest report was written.
+        seed: of all draws.
+    """
+    if not home.staff.exists():
+        write_text(home.staff, tomli_w.dumps({"staff": list(_staff())}))
     chosen = sorted(subjects, key=lambda one: one.code)
-    if not folder.records.exists():
+    if not home.records.exists():
         draw = numpy_generator(seed, home.name, "records")
         traits = {name: _chosen(draw, len(chosen), share) for name, share in TRAITS.items()}
         entries: list[Entry] = []
@@ -53,12 +60,12 @@ def people(home: Path, subjects: Sequence[Subject], data: str, special: Sequence
             has = frozenset(name for name, places in traits.items() if place in places)
             has |= {"special"} if one.pathology in special else frozenset()
             entries += _entries(one, data, has, today, draw)
-        write_text(folder.records, written(entries))
-    if not folder.accounts.exists():
+        write_text(home.records, written(entries))
+    if not home.accounts.exists():
         draw = numpy_generator(seed, home.name, "accounts")
         cared = _chosen(draw, len(chosen), GUARDED, least=2)
         accounts = [each for place, one in enumerate(chosen) for each in _accounts(one.code, place, cared, draw)]
-        write_text(folder.accounts, written(accounts))
+        write_text(home.accounts, written(accounts))
 
 
 def _staff() -> Iterator[dict[str, Any]]:
@@ -147,5 +154,5 @@ def _accounts(code: str, place: int, cared: Sequence[int], draw: np.random.Gener
     yield Account.model_validate({**common, "id": f"patient-{number:03}", "kinship": SELF, "window_days": window})
     if place in cared:
         kinship = list(Kinship)[cared.index(place) % 2]
-        papers = {"bound": bound, "authorised": authorised}
-        yield Account.model_validate({**common, **papers, "id": f"{kinship}-{number:03}", "kinship": kinship.value})
+        cared_for = {"bound": bound, "authorised": authorised, "kinship": kinship.value}
+        yield Account.model_validate({**common, **cared_for, "id": f"{kinship}-{number:03}"})

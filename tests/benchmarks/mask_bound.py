@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from fedprivseg.study.leakage.scene import MOST_AUXILIARY
 
 from fedprivseg.attacks.base import SMALL
 from fedprivseg.attacks.inversion_net import WARP, inverted
@@ -25,7 +26,9 @@ from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.core.seeds import torch_generator
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.nets.augment import augment
+from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
+from fedprivseg.study.ground_truth import ground_truth
 from fedprivseg.study.leakage.session import MOST_AUXILIARY
 
 MEASURES = "SSIM", "MS-SSIM", "SSIM, heart"
@@ -41,15 +44,15 @@ def main() -> None:
     scenario = read_scenario(asked.run)
     benches = {
         site.name: SiteRuntime(
-            SiteConfiguration.read(RunFolder(asked.run).site(site.name).path / "station.json"), scenario
+            SiteContext(SiteConfiguration.read(RunFolder(asked.run).site(site.name).configuration), scenario)
         )
         for site in scenario.sites
     }
-    others = [bench.known("train") for name, bench in sorted(benches.items()) if name != asked.site]
+    others = [ground_truth(bench, "train") for name, bench in sorted(benches.items()) if name != asked.site]
     images, masks = (np.concatenate([getattr(other, what) for other in others]) for what in ("images", "masks"))
     spread = np.linspace(0, len(images) - 1, min(MOST_AUXILIARY, len(images))).round().astype(int)
     images, masks = images[spread], masks[spread]
-    victims = benches[asked.site].known("test")
+    victims = ground_truth(benches[asked.site], "test")
     truth = Truth(victims.images[:, None], victims.subjects, victims.masks)
     print(f"| cell | {' | '.join(MEASURES)} |\n| --- | {'--- | ' * len(MEASURES)}")
     with threads(scenario.resources.cpus):

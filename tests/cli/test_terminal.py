@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fedprivseg.cli import terminal
 
-MARKUP = "withheld by its gate [/red] [bold]x[/bold] :boom:"
+MARKUP = "blocked by site policy [/red] [bold]x[/bold] :boom:"
 
 
 def test_why_a_site_left_is_no_markup():

@@ -28,7 +28,9 @@ from fedprivseg.governance.sitefolder.notes import NOTES, PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.vault import PASSPHRASE, open_vault
 from fedprivseg.imaging.nifti import read_geometry
 from fedprivseg.imaging.splits import COHORT
+from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
+from fedprivseg.study.ground_truth import ground_truth
 from fedprivseg.study.run import simulate
 
 HOSPITALS_OWN = ("consent.csv", "records.jsonl", "accounts.jsonl")
@@ -52,6 +54,11 @@ def home(run):
 # ---------------------------------------------------------------------------------------------- sealed
 
 
+def _truth(home, scenario):
+    site = SiteContext(SiteConfiguration.read(home / "station.json"), scenario)
+    return ground_truth(SiteRuntime(site), "test")
+
+
 def test_no_code_of_a_patient_stands_in_any_file_of_a_sealed_site_but_the_register(strict_run):
     for site in ("centre1", "centre2", "centre3"):
         home = strict_run / "sites" / site
@@ -73,7 +80,7 @@ def test_a_lost_site_comes_back_byte_for_byte_and_the_run_goes_on_as_before(run,
     scenario = read_scenario(run)
     key, before = tmp_path / "kept.key", tree(home)
     shutil.copy(home / "sealing.key", key)
-    known = SiteRuntime(SiteConfiguration.read(home / "station.json"), scenario).known("test")
+    known = _truth(home, scenario)
     score = json.loads((run / "result.json").read_text())["mean_dice"]
     assert "verified; sealing.key is not in it" in call("vault", "backup", run, SITE, "-o", tmp_path / "b")
     assert last(home)[1]["what"] == "made and verified"
@@ -92,7 +99,7 @@ def test_a_lost_site_comes_back_byte_for_byte_and_the_run_goes_on_as_before(run,
     assert (event, facts["what"], facts["clause"]) == ("backup", "restored", "5.4.2-c")
     kept = [path for path in home.rglob("*") if path.name not in told]
     assert not [path.name for path in kept if stat.S_IMODE(path.stat().st_mode) & 0o077]
-    again = SiteRuntime(SiteConfiguration.read(home / "station.json"), scenario).known("test")
+    again = _truth(home, scenario)
     assert again.people == known.people
     np.testing.assert_array_equal(again.images, known.images)
     shutil.rmtree(run / "server/codes" / SITE)  # so that the site has to encode anew with its restored encoders

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from fakes import as_it_is
+from fakes import accepted, as_it_is
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +26,7 @@ from fedprivseg.crypto.hpke import OVERHEAD, EncryptionKey, KeyCertificate, key_
 from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import PolicyContext
+from fedprivseg.governance.policy.context import PolicyContext, Transfer
 from fedprivseg.governance.policy.gate import Gate, Refused, Released
 from fedprivseg.governance.policy.profile import SitePolicy
 from fedprivseg.runtime.server.intake import Intake
@@ -58,7 +58,7 @@ CLOSED = SitePolicy(
 
 
 def gate_of(card: KeyCertificate | None = CARD, server_key: str | None = SERVER.public_hex, **changes: Any) -> Gate:
-    standing = PolicyContext(CLOSED.model_copy(update=changes), TODAY, KEY.public_hex, server_key, card=card)
+    standing = PolicyContext(CLOSED.model_copy(update=changes), TODAY, Transfer(KEY.public_hex, server_key, card=card))
     return Gate(frozenset(KINDS), SITE, standing)
 
 
@@ -188,19 +188,19 @@ def test_a_payload_at_the_threshold_leaves_closed_and_the_server_opens_the_same_
     assert facts["bytes"] == len(released.body) == len(CODES.encode()) + OVERHEAD
     sent = Sent(released.body, released.signature, KEY.public_hex, "", 0.0, 0.0, released.encrypted_to)
     intake, order = Intake("run1", {SITE: KEY.public_hex}, OPENER), Order("send", 3)
-    assert intake.opened(SITE, order, EXPECTED, sent) == CODES.encode()
-    assert intake.accept(SITE, order, EXPECTED, sent).encode() == CODES.encode()
+    assert intake.opened(SITE, order, EXPECTED, sent, digest(sent.body)) == CODES.encode()
+    assert accepted(intake, SITE, order, EXPECTED, sent).encode() == CODES.encode()
     for wrong, why in [
         (Intake("run1", {SITE: KEY.public_hex}), "another key"),
         (Intake("run1", {SITE: KEY.public_hex}, EncryptionKey(X25519PrivateKey.generate())), "another key"),
         (Intake("run2", {SITE: KEY.public_hex}, OPENER), "bad signature"),
     ]:
         with pytest.raises(PayloadError, match=why):
-            wrong.accept(SITE, order, EXPECTED, sent)
+            accepted(wrong, SITE, order, EXPECTED, sent)
     with pytest.raises(PayloadError, match="no payload"):
-        intake.accept(SITE, order, EXPECTED, replace(sent, encrypted_to=""))
+        accepted(intake, SITE, order, EXPECTED, replace(sent, encrypted_to=""))
     with pytest.raises(PayloadError, match="cannot be opened"):
-        intake.accept(SITE, order, replace(EXPECTED, kind=MASK_CODE), sent)
+        accepted(intake, SITE, order, replace(EXPECTED, kind=MASK_CODE), sent)
 
 
 def test_the_same_payload_encrypted_anew_for_another_order_is_a_replay(tmp_path: Path) -> None:
@@ -211,9 +211,9 @@ def test_the_same_payload_encrypted_anew_for_another_order_is_a_replay(tmp_path:
         sent = Sent(body, signature, KEY.public_hex, "", 0.0, 0.0, CARD.key_id)
         if again:
             with pytest.raises(PayloadError, match="replayed"):
-                intake.accept(SITE, Order("send", number), EXPECTED, sent)
+                accepted(intake, SITE, Order("send", number), EXPECTED, sent)
         else:
-            intake.accept(SITE, Order("send", number), EXPECTED, sent)
+            accepted(intake, SITE, Order("send", number), EXPECTED, sent)
 
 
 @pytest.mark.parametrize("threshold", [1, 2, 3, 4, 5, "never"])
@@ -285,7 +285,7 @@ def test_under_an_agreement_the_server_is_who_signed_it(tmp_path: Path) -> None:
     agreement = Agreement(terms=terms).signed("site", KEY).signed("server", SERVER)
     policy = CLOSED.model_copy(update={"agreement": "required"})
     for card, rule in ((CARD, "kind.declared"), (KeyCertificate.issue(STRANGER, OPENER), "transport.key")):
-        standing = PolicyContext(policy, TODAY, KEY.public_hex, None, agreement, card=card)
+        standing = PolicyContext(policy, TODAY, Transfer(KEY.public_hex, None, agreement, card=card))
         assert Gate(frozenset(KINDS), SITE, standing).decide(CODES).rule == rule
 
 
@@ -313,7 +313,7 @@ HALVES = {
 def test_a_kind_passes_where_the_policy_lists_it_and_unknown_domains_are_others(
     site: str, server: str, kind: KindSpec, rule: str | None
 ) -> None:
-    standing = PolicyContext(CLOSED.model_copy(update=HALVES), TODAY, domain=site, server_domain=server)
+    standing = PolicyContext(CLOSED.model_copy(update=HALVES), TODAY, Transfer(domain=site, server_domain=server))
     decision = standing.objection(kind, "train")
     assert (decision.rule if decision else None) == rule
     if decision:
@@ -336,7 +336,7 @@ def test_across_domains_everything_is_closed_if_the_policy_says_so(
     server: str, across: str, level: int, closed: bool
 ) -> None:
     policy = CLOSED.model_copy(update={"encrypt_across": across})
-    assert PolicyContext(policy, TODAY, domain="north", server_domain=server).encrypts(level) is closed
+    assert PolicyContext(policy, TODAY, Transfer(domain="north", server_domain=server)).encrypts(level) is closed
 
 
 def test_without_a_policy_everything_would_be_closed() -> None:

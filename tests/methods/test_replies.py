@@ -14,6 +14,7 @@ from fedprivseg.core.config import MethodConfig
 from fedprivseg.core.errors import ServerError
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, MASK_SHARE, MASKED_WEIGHTS, RAW, STATUS, WEIGHTS
 from fedprivseg.core.records import Payload
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.rounds import NUMBERS
 from fedprivseg.runtime.server.federation import GridFederation
@@ -57,7 +58,7 @@ def run(scenario, folder, name, change, **parameters):
 
     sites = [FakeSite(site, blocks(), folder / "sites") for site in SITES]
     grid = FakeGrid(method, sites, folder / "sites", tamper=tamper)
-    federation = GridFederation(grid, scenario, folder / "server", "run", "cpu")
+    federation = GridFederation(grid, scenario, RunFolder(folder).server, "run", "cpu")
     measured = method.conduct(federation)
     return measured, {site: account.status for site, account in federation.accounts.items()}
 

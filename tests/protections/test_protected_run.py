@@ -13,6 +13,7 @@ from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.mnms import read_release
 from fedprivseg.methods import resolve
 from fedprivseg.nets.test_time import view
+from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.leakage import attack_run
 from fedprivseg.study.leakage.released import Released
@@ -32,7 +33,7 @@ def keyed(tmp_path_factory, phantom, quickstart):
 
 def test_what_left_is_keyed_and_says_so(keyed):
     folder, scenario = keyed
-    bench = SiteRuntime(SiteConfiguration.read(RunFolder(folder).site("centre1").path / "station.json"), scenario)
+    bench = SiteRuntime(SiteContext(SiteConfiguration.read(RunFolder(folder).site("centre1").configuration), scenario))
     method = resolve(scenario.method)
     own = method.encode_pictures(bench, "images", view(bench.testing(), 0)[:, None]).astype(np.float32)
     sent = Released(folder, "centre1").rows("send_test_codes", len(own)).astype(np.float32)

@@ -16,7 +16,7 @@ from conftest import BRIEF, ROOT, STRICT, tiny_settings
 from fedprivseg.core.compute import arithmetic_name
 from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.errors import DataError, FedprivsegError, FolderError, QuorumError, RunError
-from fedprivseg.core.records import Payload
+from fedprivseg.core.records import Payload, digest
 from fedprivseg.core.results import check_files, read_result
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.crypto.sealed_files import SealingKey
@@ -25,7 +25,7 @@ from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.imaging.mnms import read_release
 from fedprivseg.imaging.splits import cohort
 from fedprivseg.methods.privacy_sf import PrivacySF
-from fedprivseg.runtime.server.store import Store
+from fedprivseg.runtime.server.store import Arrival, Store
 from fedprivseg.study.run import _scores, _warned, _withdrawn, load_scenario, simulate
 
 AT_THE_SITE = "The details stay at the site"
@@ -105,13 +105,13 @@ def test_a_kill_while_a_shard_is_stored_loses_no_bytes_and_counts_none_twice(
 ):
     put, calls = Store.put, []
 
-    def killed(store, action, payload, body):
+    def killed(store, action, arrival):
         calls.append(action)
         if len(calls) < 8:
-            put(store, action, payload, body)
+            put(store, action, arrival)
             return
         if after:
-            put(store, action, payload, body)
+            put(store, action, arrival)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Store, "put", killed)
@@ -164,12 +164,12 @@ class _Reached(Exception):
     """Set-up is over, and the engine would begin."""
 
 
-def _no_engine(folder, scenario):
+def _no_engine(folder, scenario, site_app):
     raise _Reached
 
 
 def _papers(folder):
-    """What set-up writes, but for what is drawn anew each time: keys, the run's id and what is signed with them."""
+    """What set-up writes, but for what is drawn again each time: keys, the run's id and what is signed with them."""
     names = (
         "policy.toml",
         "staff.toml",
@@ -184,7 +184,7 @@ def _papers(folder):
 
 @pytest.fixture(scope="module")
 def strict(phantom):
-    """A scenario whose hospitals have every paper that there is: keys, agreements, registers, sealing keys."""
+    """A scenario whose hospitals have every file that there is: keys, agreements, registers, sealing keys."""
     path = ROOT / "simulations" / "policy-open.toml"
     return load_scenario(path, [*tiny_settings(phantom), *BRIEF, *STRICT])
 
@@ -221,7 +221,7 @@ def test_a_kill_at_any_write_of_set_up_is_resumed_by_the_same_command(tmp_path, 
             SealingKey.load(home / "sealing.key")
             assert read_agreement(home / "agreement.json") is not None
         shutil.rmtree(folder)
-    assert number > 3 * 8, "each of three hospitals has eight papers at least"
+    assert number > 3 * 8, "each of three hospitals has eight files at least"
 
 
 def test_a_second_run_in_a_folder_is_told_that_it_is_in_use_and_the_first_is_whole(
@@ -329,7 +329,8 @@ def test_a_shard_that_was_exchanged_with_its_note_is_not_what_the_ledger_tells(t
     shutil.copytree(interrupted, folder)
     payload = Payload.decode((folder / SHARD).read_bytes())
     other = replace(payload, arrays={name: value + 1 for name, value in payload.arrays.items()})
-    Store(folder / "server" / "codes").put("send_image_codes", other, other.encode())
+    body = other.encode()
+    Store(folder / "server" / "codes").put("send_image_codes", Arrival(other, body, digest(body)))
     with pytest.raises(FolderError, match="it is not what centre1 sent"):
         simulate(scenario, folder)
     (folder / SHARD).unlink()
@@ -429,7 +430,7 @@ def test_a_site_that_sends_the_wrong_shape_leaves_and_the_others_go_on(tmp_path,
 
     _misbehave(monkeypatch, "send_image_codes", cut)
     result = simulate(scenario, tmp_path / "run")
-    assert "withheld by its gate in 'send_image_codes' (undeclared.shape)" in result.sites["centre2"].status
+    assert "blocked by site policy in 'send_image_codes' (undeclared.shape)" in result.sites["centre2"].status
     assert result.sites["centre2"].dice.mean is None
     assert {name for name, site in result.sites.items() if site.status == "ok"} == {"centre1", "centre3"}
 
@@ -439,7 +440,7 @@ def test_a_site_whose_gate_refuses_leaves_and_the_others_go_on(tmp_path, scenari
 
     _misbehave(monkeypatch, "send_image_codes", lambda payload: replace(payload, kind=RAW))
     result = simulate(scenario, tmp_path / "run")
-    assert "withheld by its gate" in result.sites["centre2"].status
+    assert "blocked by site policy" in result.sites["centre2"].status
     assert "kind.raw" in result.sites["centre2"].status
 
 

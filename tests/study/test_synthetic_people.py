@@ -8,6 +8,7 @@ from pathlib import Path
 from hospital import TODAY, hospital
 
 from fedprivseg.core.records import Subject
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.governance.access.record_index import read_accounts, read_records
 from fedprivseg.governance.access.roles import Title
 from fedprivseg.governance.access.staff import read_staff
@@ -41,14 +42,21 @@ def test_what_a_hospital_has_written_itself_stays(tmp_path):
     home = hospital(tmp_path)
     (home / "staff.toml").write_text("# its own")
     (home / "records.jsonl").unlink()
-    people(home, [], "cine-mri", (), TODAY, 0)
+    people(SiteFolder(home), [], "cine-mri", (), TODAY, 0)
     assert (home / "staff.toml").read_text() == "# its own"
     assert (home / "records.jsonl").read_text() == ""
 
 
 def test_a_policys_special_diseases_are_special(tmp_path):
     folk = [Subject(f"P{n}", 1, "S", "train", True, 0, 1, Path("image"), None, pathology="DCM") for n in range(6)]
-    people(tmp_path, [*folk[:3], *(replace(one, pathology="NOR") for one in folk[3:])], "cine-mri", ("DCM",), TODAY, 0)
+    people(
+        SiteFolder(tmp_path),
+        [*folk[:3], *(replace(one, pathology="NOR") for one in folk[3:])],
+        "cine-mri",
+        ("DCM",),
+        TODAY,
+        0,
+    )
     index = read_records(tmp_path / "records.jsonl")
     assert all(index[f"P{n}", "images"].level == 5 for n in range(3))
     # One of six has a special disease by the hospital's own draw, 0.1 of them and at least one.

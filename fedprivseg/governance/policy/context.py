@@ -1,8 +1,8 @@
-"""Where a site stands on one day in one study: its policy, and what the policy asks for, as the gate finds it.
+"""The policy context of a site on one day in one study: its policy, and what the policy asks for, as the gate finds it.
 
 `PolicyContext.objection` is everything that a policy has against a payload before anybody looks into its arrays: whether its
 kind may leave, under which agreement, with which protections, and on whose consent. The same function answers before anything
-runs (``fedprivseg policy check``) and at the gate.
+runs (``fedprivseg policy check``) and at the gate. Nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import get_args
 
+from fedprivseg.core.config import ProtectionConfig
 from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.records import Decision
 from fedprivseg.crypto.hpke import KeyCertificate
@@ -30,55 +31,91 @@ LAPSED = "consent.lapsed"
 
 
 @dataclass(frozen=True)
-class InForce:
-    """A protection that every payload of kind `of` is under at this site, with its parameters."""
+class Transfer:
+    """Between whom a payload passes, and what they agreed on.
 
-    of: str
-    name: str
-    parameters: Mapping[str, Any]
+    Attributes:
+        site_key: the site's public key (hex).
+        server_key: the server's, None if the site knows none yet.
+        agreement: what was signed, None if nothing was.
+        unreadable: whether there is an agreement that cannot be read.
+        card: the server's encryption key, None if it showed none.
+        domain: the security domain of the site, empty if unknown.
+        server_domain: the same of the server, as the site knows it.
+    """
+
+    site_key: str = ""
+    server_key: str | None = None
+    agreement: Agreement | None = None
+    unreadable: bool = False
+    card: KeyCertificate | None = None
+    domain: str = ""
+    server_domain: str = ""
+
+    @property
+    def within(self) -> bool:
+        """Whether the server is in the site's own security domain (clause 5.3.2-c); what is unknown is not."""
+        return bool(self.domain) and self.domain == self.server_domain
 
 
 @dataclass(frozen=True)
 class Enrolled:
-    """Who was taken in under the register of consent: how many subjects, and of how many of these it stands no more."""
+    """Whose data a payload may be made of.
 
-    subjects: int
-    lapsed: int
+    Attributes:
+        subjects: how many subjects are enrolled.
+        revoked: of how many of them consent is not valid any more; None if no register of consent was asked.
+        special: whether any of them has a disease that the site treats as special.
+        identified: whether anybody's images identify directly.
+        since: the day of enrolment, from which the term of retention counts; None if nobody is enrolled.
+        unreadable: whether the site's record of enrolment cannot be read.
+        destroyed: whether destruction of what the site holds was begun.
+    """
+
+    subjects: int = 0
+    revoked: int | None = None
+    special: bool = False
+    identified: bool = False
+    since: date | None = None
+    unreadable: bool = False
+    destroyed: bool = False
+
+
+@dataclass(frozen=True)
+class Safeguards:
+    """What is done to payloads before they leave.
+
+    Attributes:
+        protections: those of the scenario, each with the kinds it is for.
+        techniques: of clause 5.2, under which a payload of each kind leaves.
+    """
+
+    protections: tuple[ProtectionConfig, ...] = ()
+    techniques: Mapping[KindSpec, tuple[Technique, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
 class PolicyContext:
-    """policy: the site's; None if it has none that can be read, and then nothing leaves. today: the day. site_key, server_key:
-    public keys (hex), the server's None if the site knows none yet. agreement: what was signed, None if nothing was.
-    protections: those in force. techniques: of clause 5.2, under which a payload of each kind leaves. taken: who was taken
-    in, None if no register was asked; under a policy that relies on a release it is asked for withdrawals, if there is one.
-    special: whether anybody taken in has a disease that the site treats as special. identified: whether anybody's images
-    identify directly. subjects: how many take part. since: the day on which subjects were taken in, from which the term of
-    retention counts; None if nobody was. destroyed: whether its destruction was begun. card: the server's encryption key,
-    None if it showed none. domain, server_domain: the security domains of the site and, as the site knows it, of the server;
-    empty: unknown. unreadable: which of the papers that the policy asks for is there and cannot be read, empty if all can."""
+    """What the gate holds a payload against.
+
+    Attributes:
+        policy: the site's; None if it has none that can be read, and then nothing leaves.
+        today: the day.
+        transfer: between whom the payload passes.
+        enrolled: whose data it is made of.
+        safeguards: what is done to it.
+    """
 
     policy: SitePolicy | None
     today: date
-    site_key: str = ""
-    server_key: str | None = None
-    agreement: Agreement | None = None
-    protections: tuple[InForce, ...] = ()
-    techniques: Mapping[KindSpec, tuple[Technique, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    taken: Enrolled | None = None
-    special: bool = False
-    identified: bool = False
-    subjects: int = 0
-    since: date | None = None
-    destroyed: bool = False
-    card: KeyCertificate | None = None
-    domain: str = ""
-    server_domain: str = ""
-    unreadable: str = ""
+    transfer: Transfer = Transfer()
+    enrolled: Enrolled = Enrolled()
+    safeguards: Safeguards = field(default_factory=Safeguards)
 
     def level(self, kind: KindSpec) -> Assigned:
         """The level of a payload of `kind` (clause 5.5)."""
-        return payload_level(kind, special=self.special, subjects=self.subjects, identified=self.identified)
+        who = self.enrolled
+        return payload_level(kind, special=who.special, subjects=who.subjects, identified=who.identified)
 
     @property
     def highest(self) -> int:
@@ -86,34 +123,31 @@ class PolicyContext:
         return 0 if self.policy is None else self.policy.max_level
 
     @property
-    def within(self) -> bool:
-        """Whether the server is in the site's own security domain (clause 5.3.2-c); what is unknown is not."""
-        return bool(self.domain) and self.domain == self.server_domain
-
-    @property
     def under(self) -> str:
         """The digest of the agreement without which nothing may leave, as a ledger line names it; empty if none is needed."""
         needed = self.policy is not None and self.policy.agreement == "required"
-        return self.agreement.terms.digest if needed and self.agreement is not None else ""
+        agreement = self.transfer.agreement
+        return agreement.terms.digest if needed and agreement is not None else ""
 
     def encrypts(self, level: int) -> bool:
         """Whether what leaves at `level` is encrypted to the server's key; without a policy everything would be."""
         policy = self.policy
-        if policy is None or (policy.encrypt_across == "always" and not self.within):
+        if policy is None or (policy.encrypt_across == "always" and not self.transfer.within):
             return True
         return policy.encrypt_from != "never" and level >= policy.encrypt_from
 
     def unencryptable(self, level: int) -> str | None:
         """Why what has to be encrypted at `level` cannot be; None if it can, or need not. The server is who stands in the
-        site's station, or, where none stands there, who signed the agreement with it."""
+        site's configuration, or, where none stands there, who signed the agreement with it."""
         if not self.encrypts(level):
             return None
-        if self.card is None:
+        transfer = self.transfer
+        if transfer.card is None:
             return "It has to be encrypted to the server's key, and the server showed none that can be read."
-        known = self.server_key
-        if known is None and self.agreement is not None and not self.agreement.lacks():
-            known = self.agreement.terms.server_key
-        return self.card.unfit(known)
+        known = transfer.server_key
+        if known is None and transfer.agreement is not None and not transfer.agreement.lacks():
+            known = transfer.agreement.terms.server_key
+        return transfer.card.unfit(known)
 
     def objection(self, kind: KindSpec, purpose: str) -> Decision | None:
         """Why no payload of `kind` for `purpose` may leave; None if the policy has nothing against it."""
@@ -123,7 +157,7 @@ class PolicyContext:
             return Decision(False, "policy.absent", reason, "5.6.2-b")
         return (
             self.expired
-            or self._papers()
+            or self._unreadable()
             or _kind(policy, kind)
             or self._transfer(policy, kind)
             or _purpose(policy, purpose)
@@ -138,48 +172,50 @@ class PolicyContext:
     def expired(self) -> Decision | None:
         """Why nothing at all may leave any more, whatever it is: what the site held was destroyed, or its term of retention has
         ended (clauses 5.8-a, 5.8-b); None if neither is so. It may be kept on the last day of the term."""
-        if self.destroyed:
+        if self.enrolled.destroyed:
             reason = (
                 "What this site held for this study was destroyed, or its destruction was begun: it takes no more part."
             )
             return Decision(False, "destruction.begun", reason, "5.8-a")
-        if self.policy is None or self.policy.retention_days is None or self.since is None:
+        since = self.enrolled.since
+        if self.policy is None or self.policy.retention_days is None or since is None:
             return None
-        last = Term(days=self.policy.retention_days).end(self.since)
+        last = Term(days=self.policy.retention_days).end(since)
         if self.today <= last:
             return None
         reason = (
             f"What was made of patients' data may be kept for {self.policy.retention_days} days at this site: they were "
-            f"taken in on {self.since}, the term ended on {last}, and it is {self.today}. It is to be destroyed."
+            f"enrolled on {since}, the term ended on {last}, and it is {self.today}. It is to be destroyed."
         )
         return Decision(False, "retention.ended", reason, "5.8-b")
 
-    def _papers(self) -> Decision | None:
-        if not self.unreadable:
-            return None
-        what, clause = _PAPERS.get(self.unreadable, ("One of the site's own records", "5.6.2-b"))
-        reason = f"{what} cannot be read, and what cannot be read allows nothing."
-        return Decision(False, f"{self.unreadable}.unreadable", reason, clause)
+    def _unreadable(self) -> Decision | None:
+        if self.enrolled.unreadable:
+            return _shut("records", "The site's record of enrolment", "5.1.2-b")
+        if self.transfer.unreadable:
+            return _shut("agreement", "The data-use agreement at this site", AGREEMENT_CLAUSE)
+        return None
 
     def _transfer(self, policy: SitePolicy, kind: KindSpec) -> Decision | None:
-        allowed = policy.within_domain if self.within else policy.across_domains
+        transfer = self.transfer
+        allowed = policy.within_domain if transfer.within else policy.across_domains
         if kind in allowed:
             return None
         listed = ", ".join(allowed) or "nothing"
-        if self.within:
+        if transfer.within:
             reason = (
                 f"Within its security domain this site's policy does not let '{kind}' pass; it lets pass: {listed}."
             )
             return Decision(False, "transfer.within", reason, "5.3.2-c")
         reason = (
             f"To another security domain this site's policy does not let '{kind}' pass; it lets pass: {listed}. The site is in "
-            f"{self.domain or 'none that is stated'}, the server in {self.server_domain or 'none that the site knows'}."
+            f"{transfer.domain or 'none that is stated'}, the server in {transfer.server_domain or 'none that the site knows'}."
         )
         return Decision(False, "transfer.across", reason, "5.3.2-c")
 
     def _level(self, policy: SitePolicy, kind: KindSpec) -> Decision | None:
         assigned = self.level(kind)
-        if kind.raw and self.identified:
+        if kind.raw and self.enrolled.identified:
             reason = f"Raw images of level {assigned.level} do not leave, whatever a policy allows: {assigned.reason}."
             return Decision(False, "level.above", reason, "5.5")
         if kind.raw or assigned.level <= policy.max_level:
@@ -194,9 +230,9 @@ class PolicyContext:
         if policy.agreement == "none":
             return None
         return objection(
-            self.agreement,
-            site_key=self.site_key,
-            server_key=self.server_key,
+            self.transfer.agreement,
+            site_key=self.transfer.site_key,
+            server_key=self.transfer.server_key,
             kind=kind,
             purpose=purpose,
             today=self.today,
@@ -205,8 +241,8 @@ class PolicyContext:
     def _demands(self, policy: SitePolicy, kind: KindSpec) -> Decision | None:
         for demand in policy.demands:
             met = any(
-                each.of == kind and each.name == demand.protection and demand.met_by(each.parameters)
-                for each in self.protections
+                kind in each.of and each.name == demand.protection and demand.met_by(each.parameters)
+                for each in self.safeguards.protections
             )
             if demand.of == kind and not met:
                 reason = f"This site's policy demands {demand.in_words()}, and the scenario has no such protection."
@@ -215,7 +251,9 @@ class PolicyContext:
 
     def judged(self, kind: KindSpec) -> tuple[Judged, ...]:
         """What Table 2 says of a payload of `kind`, under each grading that the policy has for it (clause 5.2)."""
-        return judge(() if self.policy is None else self.policy.strategy, kind, self.techniques.get(kind, ()))
+        return judge(
+            () if self.policy is None else self.policy.strategy, kind, self.safeguards.techniques.get(kind, ())
+        )
 
     def _unadvised(self, kind: KindSpec) -> Decision | None:
         for each in self.judged(kind):
@@ -225,34 +263,32 @@ class PolicyContext:
         return None
 
     def _consent(self, policy: SitePolicy) -> Decision | None:
-        if policy.consent == "release" and (self.taken is None or not self.taken.lapsed):
+        who = self.enrolled
+        if policy.consent == "release" and not who.revoked:
             return None
-        if self.taken is None:
-            reason = "This site's policy takes in only subjects whose consent is on file, and no register was asked."
+        if who.revoked is None:
+            reason = "This site's policy enrols only subjects whose consent is on file, and no register was asked."
             return Decision(False, "consent.register", reason, "5.1.2-b")
-        if self.taken.lapsed:
-            reason = "Consent of subjects that were taken in does not stand any more; take them out, then go on."
-            return Decision(False, "consent.lapsed", reason, "5.1.2-b")
-        if not self.taken.subjects:
+        if who.revoked:
+            reason = "Consent of enrolled subjects was revoked or has expired; take them out, then go on."
+            return Decision(False, LAPSED, reason, "5.1.2-b")
+        if not who.subjects:
             reason = "No subject's consent covers this study, so there is nobody whose data could be used."
             return Decision(False, "consent.nobody", reason, "5.1.2-b")
         return None
 
 
-_PAPERS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "agreement": ("The data-use agreement at this site", AGREEMENT_CLAUSE),
-        "records": ("The site's record of whom it took in", "5.1.2-b"),
-    }
-)
-"""What may be unreadable, in words, and the clause that asks for it."""
+def _shut(rule: str, what: str, clause: str) -> Decision:
+    return Decision(
+        False, f"{rule}.unreadable", f"{what} cannot be read, and what cannot be read allows nothing.", clause
+    )
 
 
 def _kind(policy: SitePolicy, kind: KindSpec) -> Decision | None:
     if kind in policy.kinds and (not kind.raw or policy.raw_sharing == "allowed"):
         return None
     if kind.raw:
-        reason = "Raw images and masks do not leave: this site's policy does not allow it in so many words."
+        reason = "Raw images and masks do not leave: this site's policy does not allow it explicitly."
         return Decision(False, "kind.raw", reason, "5.6.2-b")
     allowed = ", ".join(policy.kinds) or "nothing"
     reason = f"This site's policy does not let '{kind}' leave; it lets out: {allowed}."

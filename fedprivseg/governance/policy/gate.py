@@ -137,7 +137,7 @@ class Gate:
         """
         begun = time.monotonic()
         body = sent = bytes(body)
-        name = digest(body)
+        name = sealed = digest(body)
         payload: Payload | None = None
         signature, encrypted_to = b"", ""
         subjects: list[Fact] = []
@@ -155,11 +155,11 @@ class Gate:
                 decision = self._in_time(departs if decision.allowed and departs else decision, begun)
             if decision.allowed:
                 if self.standing.encrypts(payload.level):
-                    card = self.standing.card
+                    card = self.standing.transfer.card
                     assert card is not None  # or the rule about it had refused
                     sent = card.seal(slot(run_id, self.site, action, number, payload.kind), body)
-                    encrypted_to = card.key_id
-                signature = key.sign(statement(run_id, self.site, action, number, digest(sent)))
+                    encrypted_to, sealed = card.key_id, digest(sent)
+                signature = key.sign(statement(run_id, self.site, action, number, sealed))
         except PayloadError as fault:
             reason = f"What was to leave cannot be examined: {fault}."
             decision = Decision(False, "payload.malformed", reason, "5.1.2-c")
@@ -178,8 +178,8 @@ class Gate:
             **({} if shown is None else {"server_head": shown.noted()}),
             **({} if payload is None else {**_describe(payload, as_declared), **self._strategy(payload.kind)}),
             **({SUBJECTS: subjects} if subjects else {}),
-            **({"encrypted_to": encrypted_to, "sealed": digest(sent)} if decision.allowed and encrypted_to else {}),
-            **({"transfer": "within" if self.standing.within else "across"} if decision.allowed else {}),
+            **({"encrypted_to": encrypted_to, "sealed": sealed} if decision.allowed and encrypted_to else {}),
+            **({"transfer": "within" if self.standing.transfer.within else "across"} if decision.allowed else {}),
             **({"agreement": under} if decision.allowed and (under := self.standing.under) else {}),
         }
         try:

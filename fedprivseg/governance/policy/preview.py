@@ -16,7 +16,7 @@ from fedprivseg.core.records import Decision, Payload
 from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import Enrolled, InForce, PolicyContext
+from fedprivseg.governance.policy.context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.gate import Gate
 from fedprivseg.governance.policy.grading import Judged
 from fedprivseg.governance.policy.profile import SitePolicy, meet, parse_policy
@@ -107,22 +107,25 @@ def preview_policy(
         own, server = SiteKey.new(), SiteKey.new()
         there = parties.get(site.name) or Parties(own, server, draw_up(scenario, site.name, exports, own, server))
         policy = effective(scenario, site)
+        today = scenario.study.today or date.today()
         standing = PolicyContext(
             policy=policy,
-            today=scenario.study.today or date.today(),
-            site_key=there.site.public_hex,
-            server_key=there.server.public_hex,
-            agreement=there.agreement,
-            unreadable="agreement" if there.unreadable else "",
-            protections=tuple(
-                InForce(kind, config.name, config.parameters) for config in scenario.protections for kind in config.of
+            today=today,
+            transfer=Transfer(
+                site_key=there.site.public_hex,
+                server_key=there.server.public_hex,
+                agreement=there.agreement,
+                unreadable=there.unreadable,
+                card=KeyCertificate.issue(there.server, encryption),
+                domain=site.domain,
+                server_domain=scenario.server.domain,
             ),
-            techniques=techniques,
-            taken=Enrolled(1, 0) if scenario.study.consent is not None else None,
-            since=scenario.study.intake or scenario.study.today or date.today(),
-            card=KeyCertificate.issue(there.server, encryption),
-            domain=site.domain,
-            server_domain=scenario.server.domain,
+            enrolled=Enrolled(
+                subjects=1,
+                revoked=None if scenario.study.consent is None else 0,
+                since=scenario.study.intake or today,
+            ),
+            safeguards=Safeguards(scenario.protections, techniques),
         )
         gate = Gate(exports, site.name, standing)
         for kind in sorted(exports):

@@ -20,11 +20,10 @@ def read_identities(run: Path) -> dict[str, str]:
 
     Raises LedgerError if the server's record of them is gone or damaged.
     """
-    folder = run / SERVER
-    book = folder / "ledger.jsonl"
-    if not (folder / identities.IDENTITIES).exists() and not (book.exists() and _RECEIPT in book.read_bytes()):
+    server = RunFolder(run).server
+    if not server.identities.exists() and not (server.ledger.exists() and _RECEIPT in server.ledger.read_bytes()):
         return {}
-    return identities.read_identities(folder)
+    return identities.read_identities(server.path)
 
 
 def known_keys(run: Path) -> dict[str, str]:
@@ -33,7 +32,7 @@ def known_keys(run: Path) -> dict[str, str]:
     have different keys of the server on file."""
     known = read_identities(run)
     servers: set[str] = set()
-    for path in sorted((run / "sites").glob("*/station.json")):
+    for path in (site.configuration for site in RunFolder(run).sites if site.configuration.exists()):
         try:
             on_file = SiteConfiguration.read(path).server_key
         except (FolderError, OSError, ValueError):  # what is wrong in it may name a folder of the hospital
@@ -50,11 +49,11 @@ def site_ledger(run: Path, site: str) -> tuple[str, tuple[Line, ...]]:
     """The public key (hex) and the lines of a site's ledger. The key is the one that the server knows; if it knows none, that
     of the ledger's first line. Raises FolderError if there is no run, RequestError if there is no such site, LedgerError if
     the ledger does not hold."""
-    names = sorted(path.name for path in (run / "sites").glob("*") if path.is_dir())
+    names = [each.name for each in RunFolder(run).sites]
     if not names:
         raise FolderError(f"{run} holds no run (no sites)")
     if site not in names:
         raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
-    path = RunFolder(run).site(site).path / "ledger.jsonl"
+    path = RunFolder(run).site(site).ledger
     verified = ledger.verify(path, public_hex=known_keys(run).get(site))
     return verified.public_hex, tuple(ledger.read(path))

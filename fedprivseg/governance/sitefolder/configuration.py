@@ -1,19 +1,20 @@
-"""Where a site program finds itself: its public description, its data and its own folder.
+"""How a site's program is set up: its public description, its data, its own folder and whom it deals with.
 
-A deployed site names its station file in the node configuration (``station = "/path/station.json"``). A simulated site has
-only Flower's ``partition-id``; the simulation puts the stations' folder into the environment, which Ray's workers inherit.
+A deployed site names its configuration file in Flower's node configuration (``station = "/path/station.json"``). A simulated
+site has only Flower's ``partition-id``; the simulation puts the folder of all sites into the environment, which Ray's workers
+inherit.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from codecs import BOM_UTF8
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import Field
 
 from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.documents import content_of, damaged
@@ -22,73 +23,50 @@ from fedprivseg.core.model import Frozen
 if TYPE_CHECKING:  # who starts a simulation needs no Flower for the variable's name
     from flwr.app import Context
 
-STATION = "station.json"
-"""The file in a site's folder that says where its program finds itself."""
-
 STATIONS = "FEDPRIVSEG_STATIONS"
 """Environment variable: the folder that holds ``<site>/station.json`` of every simulated site."""
 
 
-class ConfigurationFile(Frozen):
-    """A site's own settings, written by the hospital (or by the simulation for its simulated hospitals)."""
+class SiteConfiguration(Frozen):
+    """A site's settings, written by the hospital, or by the simulation for its simulated hospitals. What the hospital lets out
+    stands in files of its own beside them.
 
-    site: SiteConfig
-    data: DataConfig
-    release: str
-    cache: str
-    today: date | None = None
-    intake: date | None = None
-    server_key: str | None = None
-    server_domain: str = ""
-    withdraws: str = ""
-
-
-@dataclass(frozen=True)
-class SiteConfiguration:
-    """``folder`` is the site's own; ``release`` the M&Ms release it reads; ``cache`` holds its images on the network grid.
-
-    ``today``: the simulated day, None for the calendar's. ``intake``: the simulated day on which subjects were taken in, None
-    for the day on which that happens. ``server_key``: the public key (hex) of the server that the hospital deals with, None if
-    any will do. ``server_domain``: the security domain in which that server is, empty if the hospital does not know.
-    ``withdraws``: in a simulation, the order at which a subject withdraws consent. What the hospital lets out stands in files
-    of its own beside this one (`rules`).
+    Attributes:
+        folder: where they lie: the site's own.
+        site: its public description.
+        data: how its subjects are split.
+        release: the folder of its images.
+        cache: the folder of its images on the network grid.
+        today: the day by which it counts; None for the calendar's.
+        intake: the day on which subjects were enrolled; None for the day on which the program enrols them.
+        server_key: the public key (hex) of the server that it deals with; None if any will do.
+        server_domain: the security domain of that server, empty if the hospital does not know it.
+        withdraws: in run folders of earlier releases; nothing reads it.
     """
 
+    folder: Path = Field(exclude=True)
     site: SiteConfig
     data: DataConfig
-    folder: Path
     release: Path
     cache: Path
     today: date | None = None
     intake: date | None = None
     server_key: str | None = None
-    withdraws: str = ""
     server_domain: str = ""
+    withdraws: str = Field(default="", exclude=True)
 
     @classmethod
     def read(cls, path: Path) -> SiteConfiguration:
-        """The station of a ``station.json``. Raises FolderError if it is gone or damaged."""
+        """The configuration in a ``station.json``. Raises FolderError if it is gone or damaged."""
         try:
-            content = ConfigurationFile.model_validate_json(content_of(path).removeprefix(BOM_UTF8))
-        except ValidationError:
+            return cls.model_validate({**json.loads(content_of(path).removeprefix(BOM_UTF8)), "folder": path.parent})
+        except (TypeError, ValueError):
             raise damaged(path, "was changed, or is cut short: it describes no site") from None
-        return cls(
-            content.site,
-            content.data,
-            path.parent,
-            Path(content.release),
-            Path(content.cache),
-            content.today,
-            content.intake,
-            content.server_key,
-            content.withdraws,
-            content.server_domain,
-        )
 
     @classmethod
     def find(cls, context: Context) -> SiteConfiguration:
-        """The station of the node on which the program runs."""
+        """The configuration of the node on which the program runs."""
         if "station" in context.node_config:
             return cls.read(Path(str(context.node_config["station"])))
-        stations = sorted(Path(os.environ[STATIONS]).glob("*/station.json"))
-        return cls.read(stations[int(context.node_config["partition-id"])])
+        files = sorted(Path(os.environ[STATIONS]).glob("*/station.json"))
+        return cls.read(files[int(context.node_config["partition-id"])])

@@ -1,4 +1,4 @@
-"""What a site's own ledger tells of before, which papers and records that were changed or lost since cannot undo."""
+"""What a site's own ledger tells of before, which files that were changed or lost since cannot undo."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import final
 
 from fedprivseg.core.errors import LedgerError
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Line, read
 
-LEDGER, KEY = "ledger.jsonl", "vault/key.pem"
 DESTRUCTION = "destruction"
-"""The event of a destruction's lines in the ledger, and how the names of its records begin (`policy.destruction`)."""
+"""The event of a destruction's lines in the ledger, and how the names of its records begin ."""
 CARRIED_OUT = "carried out"
 """What the last of these lines says, as its fact ``what``."""
 
@@ -23,7 +23,7 @@ class History:
     """The past of the site whose folder is `home`, unchecked: whoever appends to the ledger checks where it ends."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self._folder = SiteFolder(home)
 
     @property
     def unreadable(self) -> bool:
@@ -35,20 +35,22 @@ class History:
         told = {str(line.facts["subject"]): line.facts for line in self._of("withdrawal")}
         if not told:
             return None
-        facts = told.get(SiteKey.load(self._home / KEY).pseudonym(subject))
+        facts = told.get(SiteKey.load(self._folder.key).pseudonym(subject))
         return None if facts is None else date.fromisoformat(str(facts["day"]))
 
     @property
-    def intakes(self) -> list[date]:
-        """The days of earlier intakes."""
+    def enrolments(self) -> list[date]:
+        """The days of earlier enrolments."""
         return [date.fromisoformat(str(day)) for line in self._of("intake") if (day := line.facts.get("day"))]
 
     @property
     def destroyed(self) -> bool:
-        """Whether what the site held was destroyed (5.8)."""
+        """Whether what the site held was destroyed, or is being (5.8), by records of it, or by the ledger if these are gone."""
+        if disposed(self._folder.path):
+            return True
         try:
             # Asked for every order, so lines are looked at only where there may be such a one.
-            if DESTRUCTION.encode() not in (self._home / LEDGER).read_bytes():
+            if DESTRUCTION.encode() not in self._folder.ledger.read_bytes():
                 return False
         except OSError:
             return False  # a ledger that cannot be read takes no line either, and without a line nothing leaves
@@ -56,7 +58,7 @@ class History:
 
     @cached_property
     def _lines(self) -> tuple[Line, ...] | None:
-        path = self._home / LEDGER
+        path = self._folder.ledger
         try:
             return tuple(read(path)) if path.exists() else ()
         except LedgerError:

@@ -1,6 +1,6 @@
-"""What a site's program notes for itself beside its vault: who was taken in, who takes part, and its errors.
+"""What a site's program notes for itself beside its vault: who was enrolled, who takes part, and its errors.
 
-These files name patients. At a site whose policy asks for encryption at rest they are sealed as the vault is (T/SCGS
+These files name patients. At a site whose policy asks for encryption at rest they are encrypted as the vault is (T/SCGS
 313008-2024 clauses 5.4.1, 5.4.2-b); the register of consent is the hospital's own file, and stays as the hospital keeps it.
 """
 
@@ -20,7 +20,7 @@ from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.sitefolder.vault import is_sealed, sealing_key
 
 INTAKE, PARTICIPANTS, ERRORS = "intake.json", "cohort.json", "errors.log"
-"""Who was taken in, on which state of the register; the subjects that take part; the errors, whose ids alone leave the site."""
+"""Who was enrolled, on which state of the register; the subjects that take part; the errors, whose ids alone leave the site."""
 
 NOTES = (INTAKE, PARTICIPANTS, ERRORS)
 
@@ -28,11 +28,11 @@ NOTES = (INTAKE, PARTICIPANTS, ERRORS)
 @final
 class Notes:
     """The notes in the site's folder `home`, mode 0600: plain files, or ``<name>.sealed`` where the policy wants all of it
-    sealed. What is not added to is written in one step. Sealed notes take no notice of plain ones."""
+    encrypted. What is not added to is written in one step. Encrypted notes take no notice of plain ones."""
 
-    def __init__(self, home: Path, key: SealingKey | None = None) -> None:
-        """key: the sealing key, if it was opened already."""
-        self.sealed = is_sealed(home)
+    def __init__(self, home: Path, key: SealingKey | None = None, *, sealed: bool | None = None) -> None:
+        """key: the sealing key, if it was opened already. sealed: whether they are encrypted; None asks the site's policy."""
+        self.sealed = is_sealed(home) if sealed is None else sealed
         self._home = home
         self._given = key
 

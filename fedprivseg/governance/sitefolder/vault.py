@@ -1,4 +1,4 @@
-"""One site's disk: keys, encoders and state live here and nowhere else, sealed if the site's policy asks for it (5.4.2-b)."""
+"""One site's disk: keys, encoders and state live here and nowhere else, encrypted at rest if its policy says so (5.4.2-b)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from fedprivseg.core.arrays import load_arrays, save_arrays
 from fedprivseg.core.documents import content_of
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import write_durably
+from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.sealed_files import SealingKey, wants_passphrase
-from fedprivseg.governance.policy.profile import read_policy
+from fedprivseg.governance.policy.profile import SitePolicy, read_policy
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
@@ -27,8 +28,8 @@ ARCHIVES = "archives"
 """The folder of a site's archives in its own."""
 
 PASSPHRASE = "FEDPRIVSEG_PASSPHRASE"
-"""Environment variable: the passphrase of a site whose sealing key is sealed under one. It is tried anew for each order, which
-takes 0.4 s (`policy.passphrase`)."""
+"""Environment variable: the passphrase of a site whose sealing key is encrypted under one. It is tried for each order, which
+takes 0.4 s."""
 
 PICTURES = "pictures"
 """The name of what a vault holds for the report of a simulation."""
@@ -36,7 +37,7 @@ PICTURES = "pictures"
 
 class Vault:
     """Named sets of arrays under `folder`, each one file, written atomically with mode 0600: safetensors, or with `key` the
-    same sealed (`policy.sealing`). A sealed vault takes no notice of files that are not."""
+    same encrypted. An encrypted vault takes no notice of files that are not."""
 
     def __init__(self, folder: Path, key: SealingKey | None = None) -> None:
         self.folder = folder
@@ -82,31 +83,42 @@ def prediction_name(row: int, phase: str) -> str:
 
 
 def open_vault(home: Path) -> Vault:
-    """The vault of the site whose folder is `home`: sealed, unless the site's policy says that it may be plain. Raises
-    RequestError if it is to be sealed and there is no key."""
-    return Vault(home / "vault", sealing_key(home) if is_sealed(home) else None)
+    """The vault of the site whose folder is `home`: encrypted, unless the site's policy says that it may be plain. Raises
+    RequestError if it is to be encrypted and there is no key."""
+    return Vault(SiteFolder(home).vault, sealing_key(home) if is_sealed(home) else None)
+
+
+def policy_of(home: Path) -> SitePolicy | None:
+    """The policy of the site whose folder is `home`; None if it has none that can be read, and then nothing leaves."""
+    try:
+        return read_policy(SiteFolder(home).policy)
+    except RequestError:
+        return None
+
+
+def seals(policy: SitePolicy | None) -> bool:
+    """Whether a site under `policy` encrypts what it keeps: always, unless its policy can be read and says otherwise."""
+    return policy is None or policy.at_rest != "plain"
 
 
 def is_sealed(home: Path) -> bool:
-    """Whether what the site of that folder keeps is to be sealed: always, unless its policy can be read and says otherwise."""
-    try:
-        return read_policy(home / POLICY).at_rest != "plain"
-    except RequestError:
-        return True
+    """Whether the site of that folder encrypts what it keeps."""
+    return seals(policy_of(home))
 
 
 def sealing_key(home: Path, passphrase: str | None = None) -> SealingKey:
-    """The key under which the site of that folder seals. passphrase: for a key that is sealed under one; None takes it from
-    the environment (`PASSPHRASE`). Raises RequestError if there is no key or no passphrase, SealError for another one."""
-    path = home / SEALING_KEY
+    """The key under which the site of that folder encrypts what it keeps. passphrase: for a key that is encrypted under one;
+    None takes it from the environment (`PASSPHRASE`). Raises RequestError if there is no key or no passphrase, SealError for
+    another one."""
+    path = SiteFolder(home).sealing_key
     if not path.exists():
         raise RequestError(
-            f"what is to be sealed at the site needs its {SEALING_KEY}, and its folder has none; restore it, or make one with "
-            "`fedprivseg vault key RUN SITE`"
+            f"what is to be encrypted at the site needs its {SEALING_KEY}, and its folder has none; restore it, or make one "
+            "with `fedprivseg vault key RUN SITE`"
         )
     given = os.environ.get(PASSPHRASE) if passphrase is None else passphrase
     if given is None and wants_passphrase(path):
         raise RequestError(
-            f"the site's {SEALING_KEY} is sealed under a passphrase; give it in the environment variable {PASSPHRASE}"
+            f"the site's {SEALING_KEY} is encrypted under a passphrase; give it in the environment variable {PASSPHRASE}"
         )
     return SealingKey.load(path, given)

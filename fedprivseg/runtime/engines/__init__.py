@@ -6,15 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedprivseg.core.cache import require_cache
 from fedprivseg.core.compute import require_gpus
 from fedprivseg.core.config import Scenario
+from fedprivseg.core.runfolder import RunFolder
+
+if TYPE_CHECKING:  # Flower takes seconds
+    from flwr.clientapp import ClientApp
 
 ENGINES = ("inline", "ray")
 
-Engine = Callable[[Path, Scenario], None]
-"""``run(folder, scenario)``: carries out a scenario that was prepared in a run folder."""
+Engine = Callable[[Path, Scenario, "ClientApp"], None]
+"""``run(folder, scenario, site_app)``: carries out a scenario that was prepared in a run folder; every site runs `site_app`."""
 
 
 def engine(name: str) -> Engine:
@@ -28,18 +33,18 @@ def begun(scenario: Scenario, folder: Path) -> Iterator[Engine]:
     """The scenario's engine, with what takes it seconds under way in the background while the caller loads and checks the
     rest; gone at the end of the block, whether it was used or not. A finished run needs no engine, nor one without data. Raises
     RequestError before anything begins if an unfinished one lacks GPUs or a cache here."""
-    finished = (folder / "result.json").exists()
+    finished = RunFolder(folder).result.exists()
     if not finished:
         require_gpus(scenario.resources.gpus)
         require_cache()
     data = scenario.data.source == "phantom" or Path(scenario.data.source).is_dir()
     if scenario.engine != "ray" or not data or finished:
-        yield lambda folder, scenario: engine(scenario.engine)(folder, scenario)
+        yield lambda folder, scenario, site_app: engine(scenario.engine)(folder, scenario, site_app)
         return
     from fedprivseg.runtime.engines.ray_cluster import Cluster
 
     cluster = Cluster(folder, scenario)
     try:
-        yield lambda folder, scenario: import_module("fedprivseg.runtime.engines.ray").run(folder, scenario, cluster)
+        yield lambda *run: import_module("fedprivseg.runtime.engines.ray").run(*run, cluster)
     finally:
         cluster.end()

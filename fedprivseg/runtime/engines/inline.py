@@ -18,20 +18,21 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedprivseg.core.config import Scenario
+from fedprivseg.core.runfolder import RunFolder
 
 _RUN_ID = 1
 
 
 class InlineGrid(Grid):
-    """A grid whose nodes are calls of `app`, one for each of the `stations` (``station.json`` files), in order."""
+    """A grid whose nodes are calls of `app`, one for each of `sites` (their ``station.json`` files), in order."""
 
-    def __init__(self, app: ClientApp, stations: Iterable[Path]) -> None:
+    def __init__(self, app: ClientApp, sites: Iterable[Path]) -> None:
         self._app = app
         self._contexts = {
             node: Context(
                 run_id=_RUN_ID, node_id=node, node_config={"station": str(path)}, state=RecordDict(), run_config={}
             )
-            for node, path in enumerate(stations, start=2)
+            for node, path in enumerate(sites, start=2)
         }
         self._replies: dict[str, Message] = {}
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN_ID, 1, 1
@@ -74,14 +75,12 @@ class InlineGrid(Grid):
         return self.pull_messages(self.push_messages(messages))
 
 
-def run(folder: Path, scenario: Scenario) -> None:
-    """Run the scenario prepared in `folder` to its end in this process."""
+def run(folder: Path, scenario: Scenario, site_app: ClientApp) -> None:
+    """Run the scenario prepared in `folder` to its end in this process; every site runs `site_app`."""
     from fedprivseg.runtime.server.server_app import app as server_app
-    from fedprivseg.runtime.site.client_app import app as client_app
 
     logging.getLogger("flwr").setLevel(logging.CRITICAL)  # strategies tell every round; progress is shown elsewhere
-    stations = [folder / "sites" / site.name / "station.json" for site in scenario.sites]
-    grid = InlineGrid(client_app, stations)
+    grid = InlineGrid(site_app, [RunFolder(folder).site(site.name).configuration for site in scenario.sites])
     context = Context(
         run_id=_RUN_ID, node_id=1, node_config={}, state=RecordDict(), run_config={"run-folder": str(folder)}
     )

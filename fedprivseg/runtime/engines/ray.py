@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.server.superlink.linkstate.utils import generate_rand_int_from_bytes
 from flwr.simulation.run_simulation import _run_simulation
 from flwr.supercore.constant import NOOP_FEDERATION_ID
@@ -25,16 +26,17 @@ _SERVER_NODE = 1
 _ID_BYTES = 8
 
 
-def run(folder: Path, scenario: Scenario, cluster: Cluster | None = None) -> None:
-    """Run the scenario prepared in `folder` to its end. Raises what the server raised, or RunError if Ray itself failed.
+def run(folder: Path, scenario: Scenario, site_app: ClientApp, cluster: Cluster | None = None) -> None:
+    """Run the scenario prepared in `folder` to its end; every site runs `site_app`.
 
     cluster: Ray for this run if it was begun already; it is on its way out when this returns, for its owner to `end`. Without
     one, Ray is begun here, and gone when this returns.
+
+    Raises what the server raised, or RunError if Ray itself failed.
     """
     ray = cluster or Cluster(folder, scenario)
     try:
         from fedprivseg.runtime.server.server_app import app as server_app
-        from fedprivseg.runtime.site.client_app import app as client_app
 
         resources = scenario.resources
         run_id = generate_rand_int_from_bytes(_ID_BYTES)
@@ -51,7 +53,7 @@ def run(folder: Path, scenario: Scenario, cluster: Cluster | None = None) -> Non
         _run_simulation(
             num_supernodes=len(scenario.sites),
             exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
-            client_app=client_app,
+            client_app=site_app,
             server_app=server_app,
             backend_config={"client_resources": needs},  # type: ignore[dict-item]
             server_app_context=context,

@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedprivseg.core.accounts import OK, Account, Accounts, left
@@ -24,18 +24,19 @@ from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.models import ModelStore
 from fedprivseg.core.progress import ProgressFile
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Entry, Order, Payload, digest
+from fedprivseg.core.runfolder import ServerFolder
 from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, Checkpoint
-from fedprivseg.governance.ledger.identities import IDENTITIES, read_identities, write_identities
+from fedprivseg.governance.ledger.identities import read_identities, write_identities
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
 from fedprivseg.governance.ledger.receipts import SENT, Receipts
 from fedprivseg.governance.policy.context import LAPSED
 from fedprivseg.methods.method import Codes
 from fedprivseg.protections import protected
 from fedprivseg.runtime.server.intake import Intake
-from fedprivseg.runtime.server.store import Store
+from fedprivseg.runtime.server.store import Arrival, Store
 from fedprivseg.runtime.wire import (
     MESSAGE_TYPE,
     UNKNOWN,
@@ -65,30 +66,27 @@ _NAMES: dict[type[Entry], tuple[str, ...]] = {
 class GridFederation:
     """A `Federation` over any Flower `Grid`. It owns the server's folder: store, accounts, stage times."""
 
-    def __init__(self, grid: Grid, scenario: Scenario, folder: Path, run_id: str, device: str) -> None:
-        self.seed = scenario.seed
-        self.grid = scenario.grid.grid()
-        self.device = device
-        self.folder = folder
-        self._models = ModelStore(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.progress = ProgressFile(folder / "progress.json")
+    def __init__(self, grid: Grid, scenario: Scenario, folder: ServerFolder, run_id: str, device: str) -> None:
+        self.seed, self.grid, self.device = scenario.seed, scenario.grid.grid(), device
+        self.folder = folder.path
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.progress = ProgressFile(folder.progress)
+        self._models = ModelStore(self.folder)
         self._accounts = Accounts({site.name: Account() for site in scenario.sites})
-        key, opener = folder / "key.pem", folder / "encryption.pem"
-        identity = SiteKey.load(key) if key.exists() else SiteKey.create(key)
-        self._ledger = Ledger(folder / "ledger.jsonl", identity, SERVER)
-        ledger.verify(self._ledger.path, public_hex=identity.public_hex)
-        self._receipts = Receipts(ledger.read(self._ledger.path))
-        self._sent: dict[str, int] = {}
-        self.store = Store(folder / "codes", self._receipts.digests)
-        self._accounts.recall(folder, self._receipts)
+        identity = SiteKey.at(folder.key)
+        self._ledger = Ledger(folder.ledger, identity, SERVER)
+        ledger.verify(folder.ledger, public_hex=identity.public_hex)
+        self._receipts = Receipts(ledger.read(folder.ledger))
+        self._accounts.recall(self.folder, self._receipts)
+        self.store = Store(folder.codes, self._receipts.digests)
+        opener = folder.encryption_key
         self._key = EncryptionKey.load(opener) if opener.exists() else EncryptionKey.create(opener)
         self._card = KeyCertificate.issue(identity, self._key).text()
-        self._seen: dict[str, int] = {}
-        self._grid = grid
-        self._scenario = scenario
-        self._scenario_json = scenario.model_dump_json()
-        self._run_id = run_id
+        self._sent: dict[str, int] = {}
+        self._lines: dict[str, int] = {}
+        self._grid, self._scenario, self._run_id = grid, scenario, run_id
+        self._scenario_text = scenario.model_dump_json()
+        self._scenario_sha256 = digest(self._scenario_text.encode())
         self._nodes = self._meet()
 
     @property
@@ -123,11 +121,11 @@ class GridFederation:
                 account = self.accounts[site]
                 account.seconds += reply.seconds
                 account.peak_rss_mb = max(account.peak_rss_mb, reply.peak_rss_mb)
-            if (payload := self._receive(site, orders[site], expected, reply)) is None:
+            if (arrival := self._receive(site, orders[site], expected, reply)) is None:
                 continue
             if expected.kind.stored == "always" or (expected.kind.stored == "first" and number == 1):
-                self.store.put(action, payload, payload.encode())
-            accepted[site] = payload
+                self.store.put(action, arrival)
+            accepted[site] = arrival.payload
         self._save()
         self._enough()
         return {site: accepted[site] for site in sorted(accepted)}
@@ -147,7 +145,7 @@ class GridFederation:
             for site, payload in self.ask(action, expected, number=number, sites=lacking).items():
                 if announced[site] not in (0, payload.shards):
                     changed = PayloadError(f"{payload.shards} shards were announced, after {announced[site]}")
-                    self._turn_away(site, action, changed)
+                    self._exclude(site, action, changed)
                 announced[site] = payload.shards
             self._enough()
             number += 1
@@ -209,60 +207,51 @@ class GridFederation:
                     f"{len(nodes)} of {wanted} sites connected within {_NODES_DEADLINE_S:.0f} s; start the others"
                 )
             time.sleep(0.05)
-        claims, unnamed = self._roll_call(nodes)
-        names = {site.name for site in self._scenario.sites}
-        strangers = sorted(set(claims) - names)
-        unnamed += [
-            f"a node presents itself as {printable(name, 48)!r}, which is no site of this run" for name in strangers
-        ]
+        order = Order(DESCRIBE)
+        claims, unnamed = self._roll_call(nodes, order)
         known = Intake(self._run_id, self._identities({}))
         found: dict[str, tuple[int, Reply]] = {}
         for site in self.sites:
-            heard = claims.get(site, [])
-            genuine = (
-                heard if len(heard) < 2 else [each for each in heard if known.signed(site, Order(DESCRIBE), each[1])]
-            )
+            heard = claims.pop(site, [])
+            genuine = heard if len(heard) < 2 else [each for each in heard if _speaks_for(site, each[1], known)]
             if len(genuine) == 1:
                 (found[site],) = genuine
             elif heard:
                 why = PayloadError(f"{len(heard)} nodes present themselves as this site, and one can be it")
-                self._turn_away(site, DESCRIBE, why)
+                self._exclude(site, DESCRIBE, why)
             else:
                 within = f"within {self._scenario.deadline_s:.0f} s"
                 self._fail(site, "; ".join([f"did not present itself in {DESCRIBE!r} {within}", *unnamed]))
         keys = {site: reply.public_key for site, (_, reply) in found.items() if isinstance(reply, Released)}
         self._intake = Intake(self._run_id, self._identities(keys), self._key)
         for site, (_, reply) in sorted(found.items()):
-            if (payload := self._receive(site, Order(DESCRIBE), DESCRIPTION, reply)) is not None:
-                self._take_counts(site, {key: int(value[0]) for key, value in payload.arrays.items()})
+            if (arrival := self._receive(site, order, DESCRIPTION, reply)) is not None:
+                self._take_counts(site, {key: int(value[0]) for key, value in arrival.payload.arrays.items()})
         self._save()
         self._enough()
         return {site: node for site, (node, _) in found.items()}
 
-    def _roll_call(self, nodes: Sequence[int]) -> tuple[dict[str, list[tuple[int, Reply]]], list[str]]:
-        """What came of every node, by the site that it says it is; and in words what came of those that do not say."""
-        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json, self._ledger.head(), self._card)
-        messages = [Message(write_order(envelope), node, MESSAGE_TYPE) for node in nodes]
+    def _roll_call(self, nodes: Sequence[int], order: Order) -> tuple[dict[str, list[tuple[int, Reply]]], list[str]]:
+        """What came of every node, by the site that it says it is; and in words what came of those that are none."""
+        envelope = replace(self._envelope(order, self._ledger.head()), scenario_text=self._scenario_text)
         claims: dict[str, list[tuple[int, Reply]]] = {}
-        unnamed = []
-        waiting = set(nodes)
-        for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
-            node = message.metadata.src_node_id
-            if node not in waiting:
-                continue  # nobody who was asked, or who answered already
-            waiting.remove(node)
-            if message.has_error():
-                unnamed.append(f"a node could not start (Flower error code {message.error.code}); its own log says why")
-                continue
-            try:
-                reply = read_reply(message.content)
-            except PayloadError as fault:
-                unnamed.append(f"of a node: {fault}")
-                continue
-            if isinstance(reply, Failed) and reply.site == UNKNOWN:
+        unnamed, strangers = [], []
+        names = {site.name for site in self._scenario.sites}
+        for node, reply in self._send({node: write_order(envelope) for node in nodes}).items():
+            if isinstance(reply, int):
+                unnamed.append(f"a node could not start (Flower error code {reply}); its own log says why")
+            elif isinstance(reply, PayloadError):
+                unnamed.append(f"of a node: {reply}")
+            elif isinstance(reply, Failed) and reply.site == UNKNOWN:
                 unnamed.append(f"a node failed before it knew which site it is: {reply.error}, log id {reply.log_id}")
-                continue
-            claims.setdefault(reply.site, []).append((node, reply))
+            elif reply.site not in names:
+                strangers.append(reply.site)
+            else:
+                claims.setdefault(reply.site, []).append((node, reply))
+        unnamed += [
+            f"a node presents itself as {printable(name, 48)!r}, which is no site of this run"
+            for name in sorted(set(strangers))
+        ]
         return claims, unnamed
 
     def _take_counts(self, site: str, facts: dict[str, int]) -> None:
@@ -271,50 +260,63 @@ class GridFederation:
         before = self.accounts[site].facts
         if before not in ({}, facts) and self.store.holds(site):
             changed = PayloadError(f"its counts are {facts}; they were {before} when the run began")
-            self._turn_away(site, DESCRIBE, changed)
+            self._exclude(site, DESCRIBE, changed)
         else:
             self.accounts[site].facts = facts
 
     def _identities(self, presented: dict[str, str]) -> dict[str, str]:
         """The keys first presented in this run; a site that later presents another is caught by its signatures."""
-        spoken = self._receipts.orders or (self.folder / IDENTITIES).exists()
+        spoken = self._receipts.orders or ServerFolder(self.folder).identities.exists()
         merged = {**presented, **(read_identities(self.folder) if spoken else {})}
         write_identities(self.folder, merged)
         return merged
 
-    def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
-        site_of = {self._nodes[site]: site for site in orders}
-        messages, head = [], self._ledger.head()
-        for site, order in orders.items():
-            envelope = Envelope(order, self._run_id, self._scenario_json, head, self._card)
-            self._sent[site] = 0 if order.answer is None else len(order.answer.encode())
-            messages.append(Message(write_order(envelope), self._nodes[site], MESSAGE_TYPE))
-        replies: dict[str, Reply] = {}
+    def _envelope(self, order: Order, head: str) -> Envelope:
+        return Envelope(order, self._run_id, self._scenario_sha256, head, self._card)
+
+    def _send(self, contents: Mapping[int, RecordDict]) -> dict[int, Reply | PayloadError | int]:
+        """What came of each node that was asked: its reply, why that is none, or Flower's error code; nothing if it is silent.
+        Whoever was not asked, or has answered already, is not heard."""
+        messages = [Message(content, node, MESSAGE_TYPE) for node, content in contents.items()]
+        heard: dict[int, Reply | PayloadError | int] = {}
         for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
-            site = site_of.pop(message.metadata.src_node_id, "")
-            if not site:
-                continue  # nobody who was asked, or who answered already
-            if message.has_error():
-                self._lost(
-                    site, orders[site], f"died in {orders[site].action!r} (Flower error code {message.error.code})"
-                )
+            node = message.metadata.src_node_id
+            if node not in contents or node in heard:
                 continue
             try:
-                reply = read_reply(message.content)
-                if reply.site != site:
-                    raise PayloadError("its reply names another site")
-                replies[site] = reply
+                heard[node] = message.error.code if message.has_error() else read_reply(message.content)
             except PayloadError as fault:
-                self._note({"action": orders[site].action, "number": orders[site].number, "site": site})
-                self._turn_away(site, orders[site].action, fault)
-        for site in site_of.values():
-            within = f"within {self._scenario.deadline_s:.0f} s"
-            self._lost(site, orders[site], f"gave no answer to {orders[site].action!r} {within}")
-        return {site: replies[site] for site in sorted(replies)}
+                heard[node] = fault
+        return heard
 
-    def _receive(self, site: str, order: Order, expected: Expected, reply: Reply) -> Payload | None:
+    def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
+        """The replies to `orders`, by site. A site without one has left the run."""
+        head, contents = self._ledger.head(), {}
+        for site, order in orders.items():
+            content = contents[self._nodes[site]] = write_order(self._envelope(order, head))
+            answer = content.config_records.get("answer")
+            self._sent[site] = 0 if answer is None else len(answer["body"])  # type: ignore[arg-type]
+        heard = self._send(contents)
+        replies: dict[str, Reply] = {}
+        for site, order in sorted(orders.items()):
+            reply = heard.get(self._nodes[site])
+            if isinstance(reply, Released | Refused | Failed) and reply.site == site:
+                replies[site] = reply
+                continue
+            self._note({"action": order.action, "number": order.number, "site": site})  # what it was sent was sent
+            if reply is None:
+                within = f"within {self._scenario.deadline_s:.0f} s"
+                self._fail(site, f"gave no answer to {order.action!r} {within}")
+            elif isinstance(reply, int):
+                self._fail(site, f"died in {order.action!r} (Flower error code {reply})")
+            else:
+                foreign = PayloadError("its reply names another site")
+                self._exclude(site, order.action, reply if isinstance(reply, PayloadError) else foreign)
+        return replies
+
+    def _receive(self, site: str, order: Order, expected: Expected, reply: Reply) -> Arrival | None:
         """The checked payload of `reply`, or None, and then `site` has left the run and its account says why. What came is
-        written into the server's ledger, with the head of the site's own, before it is used."""
+        written into the server's ledger, with the checkpoint of the site's own, before it is used."""
         facts: dict[str, Fact] = {"action": order.action, "number": order.number, "site": site}
         if isinstance(reply, Failed):
             self._note({**facts, "error": reply.error, "log": reply.log_id})
@@ -325,31 +327,34 @@ class GridFederation:
             )
             return None
         try:
-            # A site that cannot open its ledger has no head to show; it sends no payload either.
+            # A site that cannot open its ledger has no checkpoint to show; it sends no payload either.
             if reply.head or isinstance(reply, Released):
-                facts["head"] = self._shown(site, reply.head)
+                facts["head"] = self._checkpoint(site, reply.head)
         except LedgerError as fault:
-            self._turn_away(site, order.action, fault)
+            self._exclude(site, order.action, fault)
             return None
         if isinstance(reply, Refused):
             self._note({**facts, "rule": reply.rule})
-            if reply.rule == LAPSED and "head" in facts:  # without a signed head anybody may have said so
+            if reply.rule == LAPSED and "head" in facts:  # without a signed checkpoint anybody may have said so
                 self._forget(site)
-            self._leave(site, f"withheld by its gate in {order.action!r} ({reply.rule}): {reply.reason}")
+            self._leave(site, f"blocked by site policy in {order.action!r} ({reply.rule}): {reply.reason}")
             return None
-        facts |= {"bytes": len(reply.body)} | ({"sealed": digest(reply.body)} if reply.encrypted_to else {})
+        sent = digest(reply.body)
+        facts |= {"bytes": len(reply.body)} | ({"sealed": sent} if reply.encrypted_to else {})
         try:
-            body = self._intake.opened(site, order, expected, reply)
+            body = self._intake.opened(site, order, expected, reply, sent)
         except PayloadError as fault:
-            self._note({**facts, "digest": digest(reply.body)})
-            self._turn_away(site, order.action, fault)
+            self._note({**facts, "digest": sent})
+            self._exclude(site, order.action, fault)
             return None
-        self._note({**facts, "digest": digest(body)})
+        name = digest(body) if reply.encrypted_to else sent
+        self._note({**facts, "digest": name})
         try:
-            return self._intake.checked(site, order, expected, body, self.accounts[site].facts)
+            payload = self._intake.checked(site, order, expected, body, name, self.accounts[site].facts)
         except PayloadError as fault:
-            self._turn_away(site, order.action, fault)
+            self._exclude(site, order.action, fault)
             return None
+        return Arrival(payload, body, name)
 
     def _note(self, facts: Mapping[str, Fact]) -> None:
         """Write the receipt into the server's ledger, and count it."""
@@ -358,38 +363,33 @@ class GridFederation:
         self._receipts.note(self._ledger.append("receipt", {**facts, **sent}))
         self._accounts.count(self._receipts)
 
-    def _turn_away(self, site: str, action: str, fault: Exception) -> None:
+    def _exclude(self, site: str, action: str, fault: Exception) -> None:
         self._leave(site, f"refused at the intake in {action!r}: {fault}")
-
-    def _lost(self, site: str, order: Order, why: str) -> None:
-        """Let a site go that gave no answer. What it was sent is noted: it was sent."""
-        self._note({"action": order.action, "number": order.number, "site": site})
-        self._fail(site, why)
 
     def _fail(self, site: str, why: str) -> None:
         self._leave(site, why)
         self.accounts[site].failed = True
 
-    def _shown(self, site: str, text: str) -> list[str | int]:
-        """The head of the ledger of `site` that came, to be noted. Raises LedgerError if it is not the site's, or tells of
+    def _checkpoint(self, site: str, text: str) -> list[str | int]:
+        """The checkpoint of the ledger of `site` that came, to be noted. Raises LedgerError if it is not its own, or tells of
         fewer lines than before."""
         head = Checkpoint.read(text, self._intake.identities.get(site))
-        before = self._seen.get(site, 0)
+        before = self._lines.get(site, 0)
         if head.site != site or head.lines < before:
             raise LedgerError(
                 f"the head of its ledger is that of {head.site[:60]!r} with {head.lines} lines, after {before}"
             )
-        self._seen[site] = head.lines
+        self._lines[site] = head.lines
         return head.noted()
 
     def _forget(self, site: str) -> None:
-        """Delete what `site` sent, since consent to it does not stand any more, and mark what has been made of it."""
+        """Delete what `site` sent, since consent to it was revoked or has expired, and mark what has been made of it."""
         gone = len(self.store.forget(site))
         made = [path.name for path in self._models.paths()]
         marked = (
-            f"; made with it: {', '.join(made)}, to be trained anew" if made else "; nothing had been trained on it"
+            f"; made with it: {', '.join(made)}, to be trained again" if made else "; nothing had been trained on it"
         )
-        self.note(site, f"consent lapsed: {gone} of its shards deleted at the server{marked}")
+        self.note(site, f"consent revoked or expired: {gone} of its shards deleted at the server{marked}")
 
     def _leave(self, site: str, why: str) -> None:
         """Let `site` take no part any more. All that a site says of itself and that is shown passes here."""
@@ -416,3 +416,8 @@ class GridFederation:
 
     def _save(self) -> None:
         self._accounts.save(self.folder)
+
+
+def _speaks_for(site: str, reply: Reply, known: Intake) -> bool:
+    """Whether what came in the roll call is signed with the key by which `site` is known."""
+    return isinstance(reply, Released) and known.signed(site, Order(DESCRIBE), reply, digest(reply.body))

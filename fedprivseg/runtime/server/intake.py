@@ -2,7 +2,7 @@
 
 Checks, in order: the signature (over run, site, action, number and the bytes' SHA-256, so that a payload fits one slot of one
 run), that what is encrypted is so to this server's key and for this slot, replay, format, maker, level, finite values, then
-all that the site's gate asks of the same declaration (`policy.declaration`), and what the method expects besides.
+all that the site's gate asks of the same declaration (`declaration`), and what the method expects besides.
 
 Whatever is wrong is a PayloadError about that one site: nothing that a site sends may raise anything else here or later.
 """
@@ -16,12 +16,12 @@ import numpy as np
 
 from fedprivseg.core.errors import PayloadError
 from fedprivseg.core.expected import Expected
-from fedprivseg.core.records import Order, Payload, digest
+from fedprivseg.core.records import Order, Payload
 from fedprivseg.crypto.hpke import EncryptionKey, key_id, slot
 from fedprivseg.crypto.identity import statement, verify
 from fedprivseg.governance.policy.declaration import departure
 from fedprivseg.governance.policy.gate import LEVELS
-from fedprivseg.runtime.wire import Released, Reply
+from fedprivseg.runtime.wire import Released
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 
@@ -36,23 +36,16 @@ class Intake:
         self._key = key
         self._taken: dict[tuple[str, str], tuple[str, int]] = {}
 
-    def accept(
-        self, site: str, order: Order, expected: Expected, release: Released, facts: Mapping[str, int] = _NOTHING
-    ) -> Payload:
-        """The payload of `release`, if it is what `order` asked of `site`. Raises PayloadError that says what is wrong."""
-        return self.checked(site, order, expected, self.opened(site, order, expected, release), facts)
+    def signed(self, site: str, order: Order, release: Released, sent: str) -> bool:
+        """Whether `site` signed `release`, whose body has the SHA-256 `sent`, for `order` with the key by which it is known."""
+        signed = statement(self.run_id, site, order.action, order.number, sent)
+        return site in self.identities and verify(self.identities[site], signed, release.signature)
 
-    def signed(self, site: str, order: Order, reply: Reply) -> bool:
-        """Whether `reply` is a release that `site` signed for `order`, with the key by which it is known."""
-        if site not in self.identities or not isinstance(reply, Released):
-            return False
-        signed = statement(self.run_id, site, order.action, order.number, digest(reply.body))
-        return verify(self.identities[site], signed, reply.signature)
-
-    def opened(self, site: str, order: Order, expected: Expected, release: Released) -> bytes:
-        """The bytes of the payload in `release`, which `site` signed for this order: decrypted if they are encrypted. Raises
-        PayloadError if the signature is not the site's, or they are not encrypted to this server for this order."""
-        if not self.signed(site, order, release):
+    def opened(self, site: str, order: Order, expected: Expected, release: Released, sent: str) -> bytes:
+        """The bytes of the payload in `release`, which `site` signed for this order: decrypted if they are encrypted. sent:
+        SHA-256 of the release's body. Raises PayloadError if the signature is not the site's, or they are not encrypted to
+        this server for this order."""
+        if not self.signed(site, order, release, sent):
             raise PayloadError("bad signature: the payload was not signed by this site for this run, action and shard")
         if not release.encrypted_to:
             return release.body
@@ -61,12 +54,12 @@ class Intake:
         return self._key.open(slot(self.run_id, site, order.action, order.number, expected.kind), release.body)
 
     def checked(
-        self, site: str, order: Order, expected: Expected, body: bytes, facts: Mapping[str, int] = _NOTHING
+        self, site: str, order: Order, expected: Expected, body: bytes, name: str, facts: Mapping[str, int] = _NOTHING
     ) -> Payload:
-        """The payload in `body`, which `opened` returned. facts: what the site said in the roll call. Raises PayloadError that
-        says what is wrong with it."""
+        """The payload in `body`, which `opened` returned and whose SHA-256 is `name`. facts: what the site said in the roll
+        call. Raises PayloadError that says what is wrong with it."""
         # By the payload itself: encrypted twice it is other bytes.
-        name, place = digest(body), (order.action, order.number)
+        place = order.action, order.number
         if self._taken.setdefault((site, name), place) != place:
             raise PayloadError(f"replayed payload: the same bytes already came for {self._taken[site, name]}")
         payload = Payload.decode(body)

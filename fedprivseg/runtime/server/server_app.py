@@ -14,6 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedprivseg.core.compute import device, threads
 from fedprivseg.core.files import whole
 from fedprivseg.core.results import read_run_id, read_scenario
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.methods import resolve
 from fedprivseg.runtime.server.federation import GridFederation
 
@@ -26,18 +27,14 @@ POLL_S = 0.02
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Conduct the scenario's method; each site's METRIC payload ends in ``server/metrics/<site>.safetensors``."""
-    folder = Path(str(context.run_config["run-folder"]))
-    scenario = read_scenario(folder)
-    method = resolve(scenario.method)
-    run_id = read_run_id(folder)
-    metrics = folder / "server" / "metrics"
-    metrics.mkdir(parents=True, exist_ok=True)
-    if hasattr(
-        grid, "pull_interval"
-    ):  # Flower's simulation asks for replies every 0.1 s, which is lost in every exchange
-        grid.pull_interval = POLL_S
+    run = RunFolder(Path(str(context.run_config["run-folder"])))
+    scenario, run_id = read_scenario(run.path), read_run_id(run.path)
+    if hasattr(grid, "pull_interval"):
+        grid.pull_interval = POLL_S  # Flower's simulation asks every 0.1 s, which is lost in every exchange
     with threads(scenario.resources.cpus):
-        federation = GridFederation(grid, scenario, folder / "server", run_id, device(scenario.resources.gpus))
-        for site, payload in method.conduct(federation).items():
-            with whole(metrics / f"{site}.safetensors") as draft:
+        federation = GridFederation(grid, scenario, run.server, run_id, device(scenario.resources.gpus))
+        for site, payload in resolve(scenario.method).conduct(federation).items():
+            path = run.server.metrics(site)
+            path.parent.mkdir(exist_ok=True)
+            with whole(path) as draft:
                 draft.write_bytes(payload.encode())

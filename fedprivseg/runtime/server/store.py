@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +22,15 @@ from fedprivseg.core.records import Payload, digest
 
 _AGAIN = "Delete it and run the same command again: it is asked for again"
 """What helps against a damaged shard, or a damaged note of one."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A payload that was checked, the bytes as which it came, and their SHA-256."""
+
+    payload: Payload
+    body: bytes
+    sha256: str
 
 
 class CodeTable:
@@ -74,16 +84,16 @@ class Store:
         self.folder = folder
         self._receipts = None if receipts is None else dict(receipts)
 
-    def put(self, action: str, payload: Payload, body: bytes) -> None:
+    def put(self, action: str, arrival: Arrival) -> None:
         """Keep the bytes of a verified shard. Writing the same shard twice changes nothing."""
-        path = self._path(payload.site, action, payload.shard)
+        payload = arrival.payload
+        path = self.folder / payload.site / action / f"{payload.shard:05d}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as draft:
-            draft.write_bytes(body)
-        name = digest(body)
-        write_text(path.with_suffix(".json"), json.dumps({"sha256": name, "shards": payload.shards}))
+            draft.write_bytes(arrival.body)
+        write_text(path.with_suffix(".json"), json.dumps({"sha256": arrival.sha256, "shards": payload.shards}))
         if self._receipts is not None:
-            self._receipts[payload.site, action, payload.shard] = name
+            self._receipts[payload.site, action, payload.shard] = arrival.sha256
 
     def shards(self, site: str, action: str) -> tuple[int, set[int]]:
         """How many shards the site announced (0 if none has come), and the numbers that are here and intact. Raises FolderError
@@ -125,6 +135,3 @@ class Store:
         for note in (self.folder / site).rglob("*.json"):
             note.unlink()
         return tuple(found)
-
-    def _path(self, site: str, action: str, number: int) -> Path:
-        return self.folder / site / action / f"{number:05d}.safetensors"

@@ -8,19 +8,14 @@ of all who were tested. The pseudonyms stay in the site's ledger; no payload car
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from fedprivseg.core.expected import Expected
 from fedprivseg.core.records import Order, Payload
-from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.governance.sitefolder.vault import Vault, open_vault
 from fedprivseg.methods.method import Method, part_of, shards_of
-from fedprivseg.runtime.site.rules import Rules
-
-Side = Literal["train", "test"]
+from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.enrolment import Side
 
 
 def owners_name(side: Side) -> str:
@@ -28,45 +23,39 @@ def owners_name(side: Side) -> str:
     return f"{side}ing-owners"
 
 
-def owners_of(payload: Payload, order: Order, method: Method, rules: Rules, home: Path, key: SiteKey) -> list[str]:
+def owners_of(payload: Payload, order: Order, site: SiteContext) -> list[str]:
     """The pseudonyms of those whose data `payload`, the answer to `order`, is made of; nobody for what is made of no images,
-    and where nothing is computed (`Rules.closed`). Of a shard they are those whose slices belong in it: the gate
-    lets out no shard of other rows (`counted`).
-
-    home: the site's folder.
-    """
-    if rules.closed:
+    and where nothing is computed (`SiteContext.closed`). Of a shard they are those whose slices belong in it: the gate
+    lets out no shard of other rows (`counted`)."""
+    if site.closed:
         return []
-    people = rules.enrolled()
-    made_of = payload.kind.derived_from
-    if made_of is None:
-        codes = []
-    elif made_of != "slices":
-        codes = people[made_of]
-    else:
-        side = next((sent.side for sent in method.sends if sent.action == order.action), None)
-        if side is None:  # of nobody knows whom: then of everybody
-            codes = [*people["train"], *people["test"]]
-        else:
-            owners = _of_slices(open_vault(home), side)
-            _, places, _ = part_of(order.number, len(owners), method.parameters.shard_slices)
-            codes = [people[side][position] for position in np.unique(owners[places])]
-    return [key.pseudonym(code) for code in codes]
+    people, made_of = site.enrolment.sides, payload.kind.derived_from
+    side = _side(site.method, order)
+    codes: list[str] = []
+    if made_of == "slices" and side is not None:
+        owners = _of_slices(site, side)
+        _, places, _ = part_of(order.number, len(owners), site.method.parameters.shard_slices)
+        codes = [people[side][position] for position in np.unique(owners[places])]
+    elif made_of == "slices":  # of nobody knows whom: then of everybody
+        codes = [*people["train"], *people["test"]]
+    elif made_of is not None:
+        codes = [*people[made_of]]
+    return [site.key.pseudonym(code) for code in codes]
 
 
-def counted(expected: Expected, order: Order, method: Method, rules: Rules, home: Path) -> Expected:
+def counted(expected: Expected, order: Order, site: SiteContext) -> Expected:
     """`expected` with the lengths that this site's own slices and subjects leave no choice of: the rows of a shard and how many
-    shards its stream has, and a row of a METRIC for each test subject. home: the site's folder."""
-    if rules.closed:
+    shards its stream has, and a row of a METRIC for each test subject."""
+    if site.closed:
         return expected
-    sent = next((sent for sent in method.sends if sent.action == order.action), None)
-    if sent is not None:
-        count, most = len(_of_slices(open_vault(home), sent.side)), method.parameters.shard_slices
+    side = _side(site.method, order)
+    if side is not None:
+        count, most = len(_of_slices(site, side)), site.method.parameters.shard_slices
         _, places, _ = part_of(order.number, count, most)
         rows = len(range(*places.indices(count)))
         expected = replace(expected, shards=shards_of(count, most, expected.views))
     elif expected.kind.derived_from == "test":
-        rows = len(rules.enrolled()["test"])
+        rows = len(site.enrolment.sides["test"])
     else:
         return expected
     forms = {
@@ -76,7 +65,12 @@ def counted(expected: Expected, order: Order, method: Method, rules: Rules, home
     return replace(expected, arrays=forms)
 
 
-def _of_slices(vault: Vault, side: Side) -> np.ndarray:
+def _side(method: Method, order: Order) -> Side | None:
+    """Of which side's slices the answer to `order` is a shard; None if of none."""
+    return next((sent.side for sent in method.sends if sent.action == order.action), None)
+
+
+def _of_slices(site: SiteContext, side: Side) -> np.ndarray:
     """Whose the slices of a side are."""
     name = owners_name(side)
-    return vault.load(name)["owners"] if vault.has(name) else np.empty(0, np.int32)
+    return site.vault.load(name)["owners"] if site.vault.has(name) else np.empty(0, np.int32)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from fedprivseg.core.config import Scenario
+from fedprivseg.core.config import ProtectionConfig
 from fedprivseg.core.kinds import KindSpec, known_kinds
 from fedprivseg.governance.policy.technique_table import Technique
-from fedprivseg.methods import resolve as resolve_method
-from fedprivseg.protections import resolve as resolve_protection
+from fedprivseg.methods.method import Method
+from fedprivseg.protections import resolve
 
 
-def techniques_of(scenario: Scenario) -> Mapping[KindSpec, tuple[Technique, ...]]:
+def techniques_of(method: Method, protections: Iterable[ProtectionConfig]) -> Mapping[KindSpec, tuple[Technique, ...]]:
     """The techniques of each kind of payload, in the order in which they are applied."""
-    found = {kind: [Technique(name) for name in kind.techniques] for kind in known_kinds()}
-    for kind, names in resolve_method(scenario.method).techniques.items():
-        found[kind] += [Technique(name) for name in names]
-    for config in scenario.protections:
-        for of in config.of:
-            found[of] += [Technique(name) for name in resolve_protection(config).techniques]
-    return MappingProxyType({kind: tuple(dict.fromkeys(names)) for kind, names in found.items()})
+    found = {kind: [*kind.techniques, *method.techniques.get(kind, ())] for kind in known_kinds()}
+    for config in protections:
+        for kind in config.of:
+            found[kind] += resolve(config).techniques
+    return MappingProxyType({kind: tuple(dict.fromkeys(map(Technique, names))) for kind, names in found.items()})

@@ -24,6 +24,7 @@ from fedprivseg.core.results import check_files, read_result, read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.methods import resolve
+from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.leakage.codes import reconstruct_from_codes
 from fedprivseg.study.leakage.partial import AttackTask, Drafts, PartialResult

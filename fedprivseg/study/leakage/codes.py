@@ -18,6 +18,7 @@ from fedprivseg.core.method_card import Sent, What
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.leakage.partial import AttackTask, PartialResult, impossible
+from fedprivseg.study.leakage.scene import CODE_KIND, AttackSession, pictures_of
 from fedprivseg.study.leakage.session import CODE_KIND, AttackSession, Side, pictures_of
 
 MASK_VICTIMS = 3

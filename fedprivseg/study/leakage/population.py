@@ -14,6 +14,7 @@ from fedprivseg.core.models import ModelStore
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import Known, attributes_of
 from fedprivseg.study.leakage.partial import AttackTask, PartialResult
+from fedprivseg.study.leakage.scene import AttackSession
 from fedprivseg.study.leakage.session import AttackSession
 
 

@@ -19,7 +19,8 @@ from fedprivseg.core.measures import LABELS, ssim
 from fedprivseg.core.method_card import What
 from fedprivseg.core.seeds import derive
 from fedprivseg.methods.method import Method
-from fedprivseg.runtime.site.site_runtime import Known, SiteRuntime
+from fedprivseg.runtime.site.site_runtime import SiteRuntime
+from fedprivseg.study.ground_truth import GroundTruth, ground_truth
 from fedprivseg.study.leakage.released import Released
 
 MOST_AUXILIARY = 240
@@ -69,7 +70,7 @@ class AttackSession:
 
     def auxiliary(self, what: What) -> np.ndarray:
         """What adversaries hold: pictures (M, K, H, W) of the other sites' training subjects."""
-        pictures = np.concatenate([pictures_of(other.known("train"), what) for other in self.others])
+        pictures = np.concatenate([pictures_of(ground_truth(other, "train"), what) for other in self.others])
         spread = np.linspace(0, len(pictures) - 1, min(MOST_AUXILIARY, len(pictures))).round().astype(int)
         return pictures[spread]
 
@@ -137,7 +138,7 @@ class AttackSession:
         return np.concatenate(pictures), np.concatenate(owners), mine
 
 
-def pictures_of(known: Known, what: What) -> np.ndarray:
+def pictures_of(known: GroundTruth, what: What) -> np.ndarray:
     """(N, 1, H, W) images, or (N, 3, H, W) masks with one channel a structure; float32."""
     if what == "images":
         return known.images[:, None]

@@ -15,8 +15,9 @@ from fedprivseg.methods.masking import mean_of
 from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import NET, build, under
 from fedprivseg.nets.baseline import Weights
-from fedprivseg.runtime.site.site_runtime import Known
+from fedprivseg.study.ground_truth import GroundTruth
 from fedprivseg.study.leakage.partial import AttackTask, PartialResult, impossible
+from fedprivseg.study.leakage.scene import AttackSession
 from fedprivseg.study.leakage.session import AttackSession
 from fedprivseg.study.leakage.staging import Pair, Stage
 
@@ -116,11 +117,11 @@ def _cases(session: AttackSession, method: Rounds) -> Iterator[_Case]:
         yield _Case(tuple(views), defence=defence)
 
 
-def _of(known: Known, chosen: np.ndarray) -> Pair:
+def _of(known: GroundTruth, chosen: np.ndarray) -> Pair:
     return known.images[chosen], known.masks[chosen]
 
 
-def _fullest(known: Known) -> np.ndarray:
+def _fullest(known: GroundTruth) -> np.ndarray:
     """For each of the first subjects the index of the slice that shows most of the heart."""
     size = (known.masks > 0).sum(axis=(1, 2))
     people = range(min(MOST, len(known.people)))

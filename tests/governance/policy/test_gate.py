@@ -27,7 +27,7 @@ from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.ledger.ledger import verify as verify_ledger
 from fedprivseg.governance.policy import gate as module
-from fedprivseg.governance.policy.context import PolicyContext
+from fedprivseg.governance.policy.context import Enrolled, PolicyContext
 from fedprivseg.governance.policy.gate import DTYPES, LEVELS, RULES, Gate, Refused, Released
 from fedprivseg.governance.policy.profile import SitePolicy
 
@@ -229,7 +229,9 @@ def test_without_a_policy_nothing_leaves() -> None:
 )
 def test_nothing_leaves_after_the_term_of_retention(days: int | None, today: date, rule: str) -> None:
     policy = OPEN.model_copy(update={"retention_days": days})
-    decision = Gate(EXPORTS, SITE, PolicyContext(policy, today, since=date(2026, 1, 1))).decide(CODES)
+    decision = Gate(EXPORTS, SITE, PolicyContext(policy, today, enrolled=Enrolled(since=date(2026, 1, 1)))).decide(
+        CODES
+    )
     assert decision.rule == rule
     if rule == "retention.ended":
         assert decision.clause == "5.8-b"
@@ -238,7 +240,9 @@ def test_nothing_leaves_after_the_term_of_retention(days: int | None, today: dat
 
 
 def test_nothing_leaves_a_site_once_its_destruction_was_begun() -> None:
-    decision = Gate(EXPORTS, SITE, PolicyContext(OPEN, date(2026, 1, 1), destroyed=True)).decide(CODES)
+    decision = Gate(EXPORTS, SITE, PolicyContext(OPEN, date(2026, 1, 1), enrolled=Enrolled(destroyed=True))).decide(
+        CODES
+    )
     assert (decision.rule, decision.clause) == ("destruction.begun", "5.8-a")
 
 

@@ -18,7 +18,7 @@ from fakes import as_it_is
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedprivseg.core.config import AdmissionConfig
+from fedprivseg.core.config import AdmissionConfig, ProtectionConfig
 from fedprivseg.core.kinds import IMAGE_CODE, KINDS, METRIC, RAW, STATUS, WEIGHTS, KindSpec
 from fedprivseg.core.records import Payload, digest
 from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate, slot
@@ -26,7 +26,7 @@ from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.ledger.ledger import verify as verify_ledger
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import Enrolled, InForce, PolicyContext
+from fedprivseg.governance.policy.context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.gate import Gate, Refused, Released
 from fedprivseg.governance.policy.profile import Demand, SitePolicy, meet
 
@@ -78,25 +78,35 @@ def agreed(end: date, kinds: tuple[KindSpec, ...], server: SiteKey) -> Agreement
 
 SOUND = agreed(date(2027, 1, 1), tuple(KINDS), SERVER)
 CARD = KeyCertificate.issue(SERVER, OPENER)
-standings = st.builds(
-    PolicyContext,
-    policy=st.none(),  # put in by each test
-    today=st.just(TODAY),
+transfers = st.builds(
+    Transfer,
     site_key=st.just(KEY.public_hex),
     server_key=often(None, STRANGER.public_hex, usual=SERVER.public_hex),
     agreement=often(
         None, SOUND.model_copy(update={"server_signature": ""}), agreed(date(2025, 6, 1), tuple(KINDS), SERVER),
         agreed(date(2027, 1, 1), (STATUS,), SERVER), agreed(date(2027, 1, 1), tuple(KINDS), STRANGER), usual=SOUND,
     ),
-    protections=st.sampled_from([(), (InForce("image-code", "noise", {"multiplier": 1.5}),)]),
-    taken=often(None, Enrolled(3, 1), Enrolled(0, 0), usual=Enrolled(3, 0)),
-    special=often(True, usual=False),
-    subjects=often(1_000, 10_000_000, usual=3),
+    unreadable=often(True, usual=False),
     card=often(None, KeyCertificate.issue(STRANGER, OPENER), replace(CARD, signature="00" * 64), usual=CARD),
     domain=st.sampled_from(["", "north", "south"]),
     server_domain=st.sampled_from(["", "north"]),
-    unreadable=often("agreement", "records", usual=""),
 )  # fmt: skip
+enrolments = st.builds(
+    Enrolled,
+    subjects=often(0, 1_000, 10_000_000, usual=3),
+    revoked=often(None, 1, usual=0),
+    special=often(True, usual=False),
+    unreadable=often(True, usual=False),
+)
+NOISE = ProtectionConfig(name="noise", parameters={"multiplier": 1.5})
+standings = st.builds(
+    PolicyContext,
+    policy=st.none(),  # put in by each test
+    today=st.just(TODAY),
+    transfer=transfers,
+    enrolled=enrolments,
+    safeguards=st.sampled_from([Safeguards(), Safeguards((NOISE,))]),
+)
 payloads = st.builds(
     Payload,
     kind=st.sampled_from(KINDS),
@@ -150,24 +160,25 @@ def test_no_payload_leaves_without_a_permit_line_of_exactly_its_digest(
 def _was_allowed(
     policy: SitePolicy, standing: PolicyContext, payload: Payload, declared: frozenset[KindSpec], closed: bool
 ) -> None:
-    """What a release has to satisfy, written out anew and not by the gate's own functions."""
-    within = standing.domain != "" and standing.domain == standing.server_domain
+    """What a release has to satisfy, written out again and not by the gate's own functions."""
+    transfer = standing.transfer
+    within = transfer.domain != "" and transfer.domain == transfer.server_domain
     assert payload.kind in declared
     assert payload.kind in policy.kinds
     assert payload.kind in (policy.within_domain if within else policy.across_domains)
     assert payload.purpose in policy.purposes
     assert payload.site == SITE
-    assert not standing.unreadable
+    assert not transfer.unreadable
+    assert not standing.enrolled.unreadable
     assert payload.level <= (4 if payload.kind is RAW else policy.max_level)
     assert payload.kind is not RAW or policy.raw_sharing == "allowed"
-    assert (
-        policy.agreement == "none" or standing.agreement == SOUND or standing.agreement.terms.kinds == (payload.kind,)
-    )
-    assert policy.consent == "release" or standing.taken == Enrolled(3, 0)
-    assert not policy.demands or payload.kind is not IMAGE_CODE or standing.protections
+    agreement = transfer.agreement
+    assert policy.agreement == "none" or agreement == SOUND or agreement.terms.kinds == (payload.kind,)
+    assert policy.consent == "release" or (standing.enrolled.subjects > 0 and standing.enrolled.revoked == 0)
+    assert not policy.demands or payload.kind is not IMAGE_CODE or standing.safeguards.protections
     due = policy.encrypt_from != "never" and payload.level >= policy.encrypt_from
     assert closed == (due or (policy.encrypt_across == "always" and not within))
-    assert not closed or standing.card == CARD or standing.card.server_key == standing.server_key == STRANGER.public_hex
+    assert not closed or transfer.card == CARD or transfer.card.server_key == transfer.server_key == STRANGER.public_hex
 
 
 @settings(max_examples=120, deadline=None)
@@ -197,13 +208,14 @@ def test_the_drawn_policies_let_something_out_and_keep_something() -> None:
         profile="open-research", says="A policy that lets everything out.", kinds=tuple(KINDS), purposes=PURPOSES, max_level=5,
         raw_sharing="allowed", consent="release", agreement="required", within_domain=tuple(KINDS), across_domains=tuple(KINDS),
     )  # fmt: skip
-    standing = PolicyContext(sound, TODAY, KEY.public_hex, SERVER.public_hex, SOUND, card=CARD)
+    standing = PolicyContext(sound, TODAY, Transfer(KEY.public_hex, SERVER.public_hex, SOUND, card=CARD))
     payload = Payload(WEIGHTS, SITE, "train", {"x": np.ones(2, np.float32)})
     assert Gate(frozenset(KINDS), SITE, standing).decide(payload).allowed
     for name, value in (
         ("card", None),
         ("agreement", None),
-        ("unreadable", "agreement"),
+        ("unreadable", True),
         ("server_key", STRANGER.public_hex),
     ):
-        assert not Gate(frozenset(KINDS), SITE, replace(standing, **{name: value})).decide(payload).allowed, name
+        other = replace(standing, transfer=replace(standing.transfer, **{name: value}))
+        assert not Gate(frozenset(KINDS), SITE, other).decide(payload).allowed, name

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedprivseg.core.config import ProtectionConfig
 from fedprivseg.core.kinds import (
     IMAGE_CODE,
     KINDS,
@@ -32,7 +33,7 @@ from fedprivseg.core.kinds import (
 from fedprivseg.core.records import Payload
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import Enrolled, InForce, PolicyContext
+from fedprivseg.governance.policy.context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.gate import Gate
 from fedprivseg.governance.policy.profile import Demand, SitePolicy
 
@@ -75,7 +76,6 @@ POLICY = SitePolicy(
     across_domains=tuple(KINDS),
     encrypt_across="by-level",
 )
-ALL_STAND = Enrolled(10, 0)
 NOISE = Demand(of="image-code", protection="noise", at_least={"multiplier": 1.0})
 
 # Clause 5.5 as the package assigns it: pictures, codes and weights could be told again, counts identify nobody.
@@ -99,10 +99,8 @@ class Situation:
     agreement: Agreement | None = SIGNED
     server_key: str | None = SERVER.public_hex
     today: date = date(2026, 3, 1)
-    protections: tuple[InForce, ...] = ()
-    taken: Enrolled | None = ALL_STAND
-    special: bool = False
-    subjects: int = 10
+    protections: tuple[ProtectionConfig, ...] = ()
+    enrolled: Enrolled = field(default_factory=lambda: Enrolled(10, 0))
     site: str = "centre1"
     purpose: str = "train"
     level: int | None = None
@@ -114,13 +112,9 @@ class Situation:
         standing = PolicyContext(
             policy=policy,
             today=self.today,
-            site_key=SITE.public_hex,
-            server_key=self.server_key,
-            agreement=self.agreement,
-            protections=self.protections,
-            taken=self.taken,
-            special=self.special,
-            subjects=self.subjects,
+            transfer=Transfer(SITE.public_hex, self.server_key, self.agreement),
+            enrolled=self.enrolled,
+            safeguards=Safeguards(self.protections),
         )
         exports = frozenset(KINDS) if self.declared else frozenset(KINDS) - {kind}
         level = standing.level(kind).level if self.level is None else self.level
@@ -176,7 +170,7 @@ STATES = (
     State(
         "disease",
         "ten thousand patients",
-        {"subjects": 10_000, "policy": {"max_level": 2}},
+        {"enrolled": Enrolled(10_000, 0), "policy": {"max_level": 2}},
         of(CODED, "level.above", "5.5"),
     ),
     agreed("no agreement", "absent", None),
@@ -204,7 +198,10 @@ STATES = (
     State(
         "protection",
         "noise demanded, too little",
-        {"policy": {"demands": (NOISE,)}, "protections": (InForce("image-code", "noise", {"multiplier": 0.5}),)},
+        {
+            "policy": {"demands": (NOISE,)},
+            "protections": (ProtectionConfig(name="noise", parameters={"multiplier": 0.5}),),
+        },
         of([IMAGE_CODE], "protection.missing", "5.3.2-b"),
     ),
     State("consent", "no register", {"taken": None}, of(KINDS, "consent.register", "5.1.2-b")),
@@ -222,7 +219,9 @@ STATES = (
 """In the order in which the gate asks."""
 
 HARMLESS = (
-    State("consent", "the licence stands for consent", {"policy": {"consent": "release"}, "taken": None}, {}),
+    State(
+        "consent", "the licence stands for consent", {"policy": {"consent": "release"}, "enrolled": Enrolled(10)}, {}
+    ),
     State("agreement", "none is asked for", {"policy": {"agreement": "none"}, "agreement": None}, {}),
     State("agreement", "on its first day", {"today": date(2026, 1, 1)}, {}),
     State("agreement", "on its last day", {"today": date(2026, 6, 30)}, {}),
@@ -231,10 +230,13 @@ HARMLESS = (
     State(
         "protection",
         "the noise that is demanded",
-        {"policy": {"demands": (NOISE,)}, "protections": (InForce("image-code", "noise", {"multiplier": 2.0}),)},
+        {
+            "policy": {"demands": (NOISE,)},
+            "protections": (ProtectionConfig(name="noise", parameters={"multiplier": 2.0}),),
+        },
         {},
     ),
-    State("disease", "a thousand patients", {"subjects": 1_000}, {}),
+    State("disease", "a thousand patients", {"enrolled": Enrolled(1_000, 0)}, {}),
 )
 
 
@@ -273,7 +275,7 @@ def test_the_table_is_large_and_has_both_answers() -> None:
     assert {state.about for state in STATES} >= {"policy", "purpose", "agreement", "consent", "level", "protection"}
     assert set(LEVEL) == set(KINDS)
     for kind, level in LEVEL.items():
-        assert PolicyContext(POLICY, date(2026, 3, 1), subjects=10).level(kind).level == level
+        assert PolicyContext(POLICY, date(2026, 3, 1), enrolled=Enrolled(10)).level(kind).level == level
 
 
 @pytest.mark.parametrize("kind", KINDS)

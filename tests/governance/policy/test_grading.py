@@ -15,7 +15,7 @@ from fedprivseg.core.kinds import IMAGE_CODE, METRIC
 from fedprivseg.core.records import Payload
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger, read
-from fedprivseg.governance.policy.context import PolicyContext
+from fedprivseg.governance.policy.context import PolicyContext, Safeguards
 from fedprivseg.governance.policy.gate import Gate, Refused, Released
 from fedprivseg.governance.policy.grading import Grading, judge
 from fedprivseg.governance.policy.profile import SitePolicy, differences, meet, read_profile
@@ -31,7 +31,7 @@ def grading(utility: str = "high", confidentiality: str = "low", unadvised: str 
 
 def gate(*strategy: Grading, techniques: tuple[Technique, ...] = (Technique.NUMERIC_TRANSFORM,)) -> Gate:
     policy = read_profile("open-research").model_copy(update={"strategy": strategy})
-    standing = PolicyContext(policy, date(2026, 1, 1), techniques={IMAGE_CODE: techniques})
+    standing = PolicyContext(policy, date(2026, 1, 1), safeguards=Safeguards(techniques={IMAGE_CODE: techniques}))
     return Gate(frozenset({IMAGE_CODE, METRIC}), "centre1", standing)
 
 
@@ -95,7 +95,7 @@ def test_a_meet_refuses_what_either_refuses() -> None:
     other = one.model_copy(update={"strategy": (grading("low", "high"),)})
 
     def leaves(policy: SitePolicy, technique: Technique) -> bool:
-        standing = PolicyContext(policy, date(2026, 1, 1), techniques={IMAGE_CODE: (technique,)})
+        standing = PolicyContext(policy, date(2026, 1, 1), safeguards=Safeguards(techniques={IMAGE_CODE: (technique,)}))
         return standing.objection(IMAGE_CODE, "train") is None
 
     for technique in Technique:

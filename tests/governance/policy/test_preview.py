@@ -12,6 +12,12 @@ from fedprivseg.methods import METHODS, resolve
 from fedprivseg.runtime.site.techniques import techniques_of
 from fedprivseg.study.run import load_scenario
 
+
+def _preview(scenario):
+    method = resolve(scenario.method)
+    return preview_policy(scenario, method.declared, techniques_of(method, scenario.protections))
+
+
 MASKING = {MASKED_WEIGHTS, MASK_SHARE}
 
 
@@ -30,14 +36,14 @@ def test_no_method_declares_more_than_it_can_export_and_none_both_ways_of_sendin
 def test_what_is_foreseen_follows_from_the_scenarios_parameters(summation, kinds):
     settings = ["method.name=fedavg", 'method.variant=""', f"method.parameters={{rounds=1, summation='{summation}'}}"]
     scenario = load_scenario(ROOT / "simulations/policy-open.toml", settings)
-    found = preview_policy(scenario, resolve(scenario.method).declared, techniques_of(scenario))
+    found = _preview(scenario)
     assert {each.kind for each in found} == kinds | {METRIC, STATUS}
     assert all(each.decision.allowed for each in found)
 
 
 def test_what_may_not_pass_to_another_domain_is_said_beforehand():
     scenario = load_scenario(ROOT / "simulations/policy-domains.toml")
-    found = preview_policy(scenario, resolve(scenario.method).declared, techniques_of(scenario))
+    found = _preview(scenario)
     refused = {
         (each.site, each.kind, each.decision.rule, each.decision.clause) for each in found if not each.decision.allowed
     }
@@ -45,6 +51,4 @@ def test_what_may_not_pass_to_another_domain_is_said_beforehand():
         ("centre2", kind, "transfer.across", "5.3.2-c") for kind in (IMAGE_CODE, MASK_CODE)
     }  # fmt: skip
     moved = load_scenario(ROOT / "simulations/policy-domains.toml", ["server.domain=centre2"])
-    assert all(
-        each.decision.allowed for each in preview_policy(moved, resolve(moved.method).declared, techniques_of(moved))
-    )
+    assert all(each.decision.allowed for each in _preview(moved))

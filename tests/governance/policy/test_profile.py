@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedprivseg.core.config import AdmissionConfig
+from fedprivseg.core.config import AdmissionConfig, ProtectionConfig
 from fedprivseg.core.errors import ScenarioError
-from fedprivseg.core.kinds import IMAGE_CODE, KINDS, WEIGHTS, KindSpec
-from fedprivseg.governance.policy.context import Enrolled, InForce, PolicyContext
+from fedprivseg.core.kinds import IMAGE_CODE, KINDS, MASK_CODE, WEIGHTS, KindSpec
+from fedprivseg.governance.policy.context import Enrolled, PolicyContext, Safeguards
 from fedprivseg.governance.policy.grading import Grading
 from fedprivseg.governance.policy.profile import (
     Demand,
@@ -74,14 +74,14 @@ ways = st.dictionaries(
 )
 forces = st.lists(
     st.builds(
-        InForce,
-        of=choices("image-code", "mask-code"),
+        ProtectionConfig,
+        of=choices(IMAGE_CODE, MASK_CODE).map(lambda kind: (kind,)),
         name=choices("noise", "precision"),
         parameters=st.fixed_dictionaries({}, optional={"multiplier": st.floats(0, 2), "bits": st.integers(1, 16)}),
     ),
     max_size=3,
 ).map(tuple)
-takings = st.none() | st.builds(Enrolled, subjects=st.integers(0, 3), lapsed=st.integers(0, 2))
+enrolments = st.builds(Enrolled, subjects=st.integers(0, 3), revoked=st.none() | st.integers(0, 2))
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -146,23 +146,23 @@ def test_a_file_that_is_not_there_is_no_policy(tmp_path: Path) -> None:
 
 def test_without_a_word_a_policy_allows_nothing() -> None:
     bare = SitePolicy(profile="no-sharing", says="Nothing is said beyond this sentence.")
-    standing = PolicyContext(bare, TODAY, taken=Enrolled(3, 0))
+    standing = PolicyContext(bare, TODAY, enrolled=Enrolled(3, 0))
     assert all(standing.objection(kind, purpose) is not None for kind in KINDS for purpose in PURPOSES)
     assert meet(read_profile("open-research"), bare).kinds == ()
 
 
 @settings(max_examples=300, deadline=None)
-@given(one=policies, other=policies, protections=forces, techniques=ways, taken=takings)
+@given(one=policies, other=policies, protections=forces, techniques=ways, enrolled=enrolments)
 def test_what_both_allow_is_all_that_their_meet_allows(
     one: SitePolicy,
     other: SitePolicy,
-    protections: tuple[InForce, ...],
+    protections: tuple[ProtectionConfig, ...],
     techniques: dict[KindSpec, tuple[Technique, ...]],
-    taken: Enrolled | None,
+    enrolled: Enrolled,
 ) -> None:
     # `special` stays false: the meet may raise a level by knowing more special diseases, which the site finds at intake.
     def allowed(policy: SitePolicy) -> set[tuple[KindSpec, str]]:
-        standing = PolicyContext(policy, TODAY, protections=protections, techniques=techniques, taken=taken)
+        standing = PolicyContext(policy, TODAY, enrolled=enrolled, safeguards=Safeguards(protections, techniques))
         return {(kind, purpose) for kind in KINDS for purpose in PURPOSES if standing.objection(kind, purpose) is None}
 
     both = meet(one, other)

@@ -23,6 +23,7 @@ from fedprivseg.core.errors import QuorumError, RunError, SiteError
 from fedprivseg.core.expected import MOST_CODE, Array, Expected
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, STATUS
 from fedprivseg.core.records import Payload
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.methods.method import MEASURED, in_parts
@@ -94,7 +95,7 @@ def run(scenario, folder, tamper=None, method=None):
     method = method or Toy()
     sites = [FakeSite(name, blocks(), folder / "sites") for name in SITES]
     grid = FakeGrid(method, sites, folder / "sites", tamper=tamper)
-    federation = GridFederation(grid, scenario, folder / "server", "run", "cpu")
+    federation = GridFederation(grid, scenario, RunFolder(folder).server, "run", "cpu")
     return method.conduct(federation), federation, grid
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fakes import accepted
 
 from fedprivseg.core.errors import PayloadError
 from fedprivseg.core.expected import Array, Expected
@@ -47,8 +48,8 @@ def _release(key, payload, *, run="run", site="a", action="send", number=1):
 def test_the_right_payload_is_accepted_again_and_again(key):
     intake = Intake("run", {"a": key.public_hex})
     for _ in range(2):  # a repeated answer to the same order is the same answer
-        accepted = intake.accept("a", Order("send", 1), EXPECTED, _release(key, _payload()))
-    np.testing.assert_array_equal(accepted.arrays["codes"], _codes())
+        taken = accepted(intake, "a", Order("send", 1), EXPECTED, _release(key, _payload()))
+    np.testing.assert_array_equal(taken.arrays["codes"], _codes())
 
 
 @pytest.mark.parametrize(
@@ -77,35 +78,35 @@ def test_the_right_payload_is_accepted_again_and_again(key):
 def test_a_wrong_payload_is_refused_with_its_reason(key, changes, reason):
     intake = Intake("run", {"a": key.public_hex})
     with pytest.raises(PayloadError, match=reason):
-        intake.accept("a", Order("send", 1), EXPECTED, _release(key, _payload(**changes)))
+        accepted(intake, "a", Order("send", 1), EXPECTED, _release(key, _payload(**changes)))
 
 
 @pytest.mark.parametrize("slot", [{"run": "other"}, {"site": "b"}, {"action": "other"}, {"number": 2}])
 def test_a_signature_fits_one_slot_of_one_run(key, slot):
     intake = Intake("run", {"a": key.public_hex})
     with pytest.raises(PayloadError, match="bad signature"):
-        intake.accept("a", Order("send", 1), EXPECTED, _release(key, _payload(), **slot))
+        accepted(intake, "a", Order("send", 1), EXPECTED, _release(key, _payload(), **slot))
 
 
 def test_another_key_or_changed_bytes_are_refused(key, tmp_path):
     intake = Intake("run", {"a": key.public_hex})
     stranger = SiteKey.create(tmp_path / "stranger.pem")
     with pytest.raises(PayloadError, match="bad signature"):
-        intake.accept("a", Order("send", 1), EXPECTED, _release(stranger, _payload()))
+        accepted(intake, "a", Order("send", 1), EXPECTED, _release(stranger, _payload()))
     good = _release(key, _payload())
     bad = Released(good.body[:-1] + b"\x01", good.signature, good.public_key, "", 0.0, 0.0)
     with pytest.raises(PayloadError, match="bad signature"):
-        intake.accept("a", Order("send", 1), EXPECTED, bad)
+        accepted(intake, "a", Order("send", 1), EXPECTED, bad)
 
 
 def test_a_replayed_shard_is_refused(key):
     intake = Intake("run", {"a": key.public_hex})
-    intake.accept("a", Order("send", 1), EXPECTED, _release(key, _payload()))
+    accepted(intake, "a", Order("send", 1), EXPECTED, _release(key, _payload()))
     with pytest.raises(PayloadError, match="replayed"):
-        intake.accept("a", Order("send", 2), EXPECTED, _release(key, _payload(), number=2))
+        accepted(intake, "a", Order("send", 2), EXPECTED, _release(key, _payload(), number=2))
 
 
 def test_bytes_that_are_no_payload_are_refused(key):
     intake = Intake("run", {"a": key.public_hex})
     with pytest.raises(PayloadError, match="no payload"):
-        intake.accept("a", Order("send", 1), EXPECTED, _release(key, b"rubbish"))
+        accepted(intake, "a", Order("send", 1), EXPECTED, _release(key, b"rubbish"))

@@ -9,8 +9,8 @@ import pytest
 
 from fedprivseg.core.errors import FolderError
 from fedprivseg.core.kinds import IMAGE_CODE
-from fedprivseg.core.records import Payload
-from fedprivseg.runtime.server.store import Store
+from fedprivseg.core.records import Payload, digest
+from fedprivseg.runtime.server.store import Arrival, Store
 
 
 def _fill(folder, counts, width=5):
@@ -18,7 +18,8 @@ def _fill(folder, counts, width=5):
     for number, count in enumerate(counts):
         codes = (np.arange(count * width).reshape(count, width) % 1000 + 1000 * (number % 60)).astype(np.float16)
         payload = Payload(IMAGE_CODE, "a", "train", {"codes": codes}, shard=number, shards=len(counts))
-        store.put("send", payload, payload.encode())
+        body = payload.encode()
+        store.put("send", Arrival(payload, body, digest(body)))
         rows.append(codes)
     return store, np.concatenate(rows)
 

@@ -32,17 +32,32 @@ def station(tmp_path, tiny_scenario, phantom):
     return tmp_path / "run" / "sites" / "centre1"
 
 
-def _ask(station, scenario, action="describe", inner=None):
-    """One order through the real gate; `inner` replaces what stands inside it."""
+def _ask(station, scenario, action="describe", inner=None, *, full=True):
+    """One order through the real gate; `inner` replaces what stands inside it. full: whether it brings the scenario itself."""
     InlineGrid(site_app.app, [])  # sets the identity of the task that builds messages
     server = station.parents[1] / "server"
     head = ledger.Ledger(server / "ledger.jsonl", SiteKey.load(server / "key.pem"), "server").head()
-    envelope = Envelope(Order(action), "run", scenario.model_dump_json(), head)
+    text = scenario.model_dump_json()
+    envelope = Envelope(Order(action), "run", digest(text.encode()), head, scenario_text=text if full else "")
     message = Message(write_order(envelope), 2, MESSAGE_TYPE)
     context = Context(1, 2, {"station": str(station / "station.json")}, RecordDict(), {})
     if inner is None:
         return site_app.app(message, context)
     return site_app.gate(message, context, inner)
+
+
+def test_a_site_keeps_its_scenario_and_answers_no_order_under_another(station, tiny_scenario):
+    other = tiny_scenario.model_copy(update={"seed": 7})
+    assert read_reply(_ask(station, tiny_scenario, full=False).content).error == "RequestError", "it knows none yet"
+    assert isinstance(read_reply(_ask(station, tiny_scenario).content), Released)
+    kept = (station / "scenario.json").read_text()
+    assert kept == tiny_scenario.model_dump_json()
+    assert isinstance(read_reply(_ask(station, tiny_scenario, full=False).content), Released)
+    for full in (True, False):
+        assert read_reply(_ask(station, other, full=full).content).error == "RequestError"
+    assert (station / "scenario.json").read_text() == kept
+    (station / "scenario.json").write_text(kept.replace('"seed":0', '"seed":1'))
+    assert read_reply(_ask(station, tiny_scenario).content).error == "RequestError", "what was changed is another"
 
 
 def _payload(**changes):

@@ -12,8 +12,10 @@ import SimpleITK
 
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.splits import Cohort
+from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.likeness import PROFILE
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
+from fedprivseg.study.ground_truth import ground_truth
 from fedprivseg.study.run import _prepare
 
 
@@ -28,13 +30,14 @@ def bench(tmp_path, tiny_scenario, phantom) -> SiteRuntime:
         nib.Nifti1Image(np.asarray(turned.dataobj), None, turned.header).to_filename(path)
     nobody = {site.name: Cohort((), ()) for site in tiny_scenario.sites}
     _prepare(tmp_path / "run", tiny_scenario, release, nobody)
-    return SiteRuntime(SiteConfiguration.read(tmp_path / "run/sites/centre1/station.json"), tiny_scenario)
+    configuration = SiteConfiguration.read(tmp_path / "run/sites/centre1/station.json")
+    return SiteRuntime(SiteContext(configuration, tiny_scenario))
 
 
 def test_a_prediction_has_its_images_order_of_axes_and_header(bench: SiteRuntime, tmp_path: Path) -> None:
-    people = bench.known("test").people
-    truth = bench.known("test").masks
-    scores = np.moveaxis(np.eye(4, dtype=np.float32)[truth], -1, 1)
+    truth = ground_truth(bench, "test")
+    people = truth.people
+    scores = np.moveaxis(np.eye(4, dtype=np.float32)[truth.masks], -1, 1)
     bench.measure(scores)
     for path in (tmp_path / "run/sites/centre1/predictions").glob("*_ED.nii.gz"):
         (one,) = (each for each in people if path.name.startswith(each.code))

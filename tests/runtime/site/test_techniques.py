@@ -8,13 +8,15 @@ from protection_examples import example
 
 from fedprivseg.core.kinds import IMAGE_CODE, KINDS, MASK_CODE, MASKED_WEIGHTS, RAW, WEIGHTS
 from fedprivseg.governance.policy.technique_table import Technique
+from fedprivseg.methods import resolve as resolve_method
 from fedprivseg.protections import PROTECTIONS, resolve
 from fedprivseg.runtime.site.techniques import techniques_of
 from fedprivseg.study.run import load_scenario
 
 
 def of(*settings):
-    return techniques_of(load_scenario(ROOT / "simulations/policy-open.toml", settings))
+    scenario = load_scenario(ROOT / "simulations/policy-open.toml", settings)
+    return techniques_of(resolve_method(scenario.method), scenario.protections)
 
 
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda each: each.name)

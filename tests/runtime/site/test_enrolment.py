@@ -1,4 +1,4 @@
-"""A site's own rules on its disk: who withdrew is not used on any basis, and what is lost of the records opens nothing."""
+"""Who is enrolled at a site: who withdrew is not used on any basis, and what is lost of the records opens nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedprivseg.governance.lifecycle.withdrawal import withdraw
 from fedprivseg.governance.policy.consent import Consent, Duo, write_register
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.splits import Cohort
-from fedprivseg.runtime.site.rules import Rules
+from fedprivseg.runtime.site.context import SiteContext
 
 AGREED = Consent(
     subject=SUBJECT,
@@ -36,21 +36,21 @@ TODAY = date(2026, 3, 1)
 
 @pytest.fixture
 def home(phantom, tmp_path):
-    """The folder of a site that relies on the licence of a release and took one subject in."""
+    """The folder of a site that relies on the licence of a release and enrolled one subject."""
     return small_run(tmp_path / "run", phantom, PLAIN) / "sites/centre1"
 
 
-def rules(home):
-    return Rules(SiteConfiguration.read(home / "station.json"), read_scenario(home.parents[1]))
+def site(home):
+    return SiteContext(SiteConfiguration.read(home / "station.json"), read_scenario(home.parents[1]))
 
 
 def admitted(home, disease=""):
     one = Subject(SUBJECT, 1, "S", "train", True, 0, 1, home / "image", None, pathology=disease)
-    return [each.code for each in rules(home).admit(Cohort((one,), ())).train]
+    return [each.code for each in site(home).admit(Cohort((one,), ())).train]
 
 
 def objection(home):
-    decision = rules(home).standing("").objection(STATUS, "describe")
+    decision = site(home).policy_context().objection(STATUS, "describe")
     return None if decision is None else decision.rule
 
 
@@ -79,7 +79,7 @@ def test_who_withdrew_stays_out_although_the_register_forgets_it_until_they_agre
     assert admitted(home) == [SUBJECT]
 
 
-def test_nobody_is_taken_in_under_a_ledger_that_cannot_be_read(home):
+def test_nobody_is_enrolled_under_a_ledger_that_cannot_be_read(home):
     path = home / "ledger.jsonl"
     path.write_bytes(path.read_bytes() + b"{}\n")
     assert admitted(home) == []
@@ -87,16 +87,16 @@ def test_nobody_is_taken_in_under_a_ledger_that_cannot_be_read(home):
     path.unlink()
     path.mkdir()
     assert admitted(home) == []
-    assert not rules(home).closed, "the gate itself refuses what it cannot record"
+    assert not site(home).closed, "the gate itself refuses what it cannot record"
 
 
-def test_a_withdrawal_does_not_begin_the_term_of_retention_anew(home):
+def test_a_withdrawal_does_not_begin_the_term_of_retention_again(home):
     """The ledger's first intake was on 1 January, the site is open to 1 January 2027 (365 days); the study is on 1 March."""
     write_register(SiteFolder(home).register, [AGREED])
     withdraw(home.parents[1], "centre1", SUBJECT)
     admitted(home)
     assert json.loads((home / "intake.json").read_text())["facts"]["day"] == "2026-01-01"
-    assert rules(home).standing("").since == INTAKE_DAY
+    assert site(home).policy_context().enrolled.since == INTAKE_DAY
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"no register"])
@@ -109,12 +109,12 @@ def test_a_register_that_cannot_be_read_may_hold_a_withdrawal(content, home):
 
 def test_a_record_of_the_intake_that_is_gone_closes_the_site(home):
     admitted(home)
-    assert not rules(home).closed
+    assert not site(home).closed
     (home / "intake.json").unlink()
-    assert rules(home).closed
+    assert site(home).closed
     assert objection(home) == "records.unreadable"
     (home / "cohort.json").unlink()
-    assert not rules(home).closed, "nobody takes part: whoever does is admitted anew"
+    assert not site(home).closed, "nobody takes part: whoever does is enrolled again"
 
 
 @pytest.mark.parametrize("spelled", ["HCM", "hcm", " Hcm "])
@@ -122,4 +122,4 @@ def test_a_disease_is_special_however_a_policy_spells_it(spelled, home):
     policy = home / "policy.toml"
     policy.write_text(policy.read_text().replace("special_diseases = []", f'special_diseases = ["{spelled}"]'))
     admitted(home, disease="HCM")
-    assert rules(home).standing("").special
+    assert site(home).policy_context().enrolled.special
