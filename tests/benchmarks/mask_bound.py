@@ -13,7 +13,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from fedprivseg.study.leakage.scene import MOST_AUXILIARY
 
 from fedprivseg.attacks.base import SMALL
 from fedprivseg.attacks.inversion_net import WARP, inverted

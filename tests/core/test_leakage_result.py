@@ -1,4 +1,4 @@
-"""attacks.json: format 1 is read as format 2 has it, and the admission table follows from what each attack says it counts for."""
+"""attacks.json: format 1 is read as format 2 has it, and each attack says what of the admission table it counts for."""
 
 from __future__ import annotations
 

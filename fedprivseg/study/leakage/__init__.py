@@ -76,7 +76,9 @@ def _attack(
     plugins = ATTACKS.packages(attack.name for attack in chosen)
     victims = list(sites) or (names if budget == "full" else names[:1])
     method = resolve(scenario.method)
-    runtimes = {name: SiteRuntime(SiteConfiguration.read(run.site(name).configuration), scenario) for name in names}
+    runtimes = {
+        name: SiteRuntime(SiteContext(SiteConfiguration.read(run.site(name).configuration), scenario)) for name in names
+    }
     stamp = f"format 2 {fedprivseg.__version__} {plugins} {budget} {scenario.sha256} {digest(run.result.read_bytes())}"
     drafts = Drafts(run.path, digest(stamp.encode()), pictures=scenario.report.images)
     found: list[PartialResult] = []

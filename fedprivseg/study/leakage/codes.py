@@ -17,8 +17,8 @@ from fedprivseg.core.measures import LABELS
 from fedprivseg.core.method_card import Sent, What
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
+from fedprivseg.study.ground_truth import ground_truth
 from fedprivseg.study.leakage.partial import AttackTask, PartialResult, impossible
-from fedprivseg.study.leakage.scene import CODE_KIND, AttackSession, pictures_of
 from fedprivseg.study.leakage.session import CODE_KIND, AttackSession, Side, pictures_of
 
 MASK_VICTIMS = 3
@@ -89,7 +89,7 @@ def _attacked(
 def _target(session: AttackSession, what: What, method: CodedMethod) -> _Target:
     site, streams = session.site, [sent for sent in method.sends if sent.what == what]
     victims, views = streams[0], method.views(streams[0])
-    known = site.known(victims.side)
+    known = ground_truth(site, victims.side)
     attacked = len(known.people) if victims.side == "test" else max(1, min(MASK_VICTIMS, len(known.people) // 2))
     chosen = known.subjects < attacked
     codes = session.released.rows(victims.action, views * len(known.images)).astype(np.float32)
@@ -115,7 +115,7 @@ def _target(session: AttackSession, what: What, method: CodedMethod) -> _Target:
 
 def _pairs(session: AttackSession, sent: Sent, after: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Training pictures of the site with their released codes, of the subjects from number `after` on: others are attacked."""
-    home = session.site.known("train")
+    home = ground_truth(session.site, "train")
     rest = home.subjects >= after
     codes = session.released.rows(sent.action, len(home.images)).astype(np.float32)
     return (pictures_of(home, sent.what)[rest], codes[rest]) if rest.any() else None

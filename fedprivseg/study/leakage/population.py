@@ -12,9 +12,9 @@ from fedprivseg.attacks.base import Inference, Population
 from fedprivseg.core.leakage_result import InferenceResult
 from fedprivseg.core.models import ModelStore
 from fedprivseg.methods.method import CodedMethod
-from fedprivseg.runtime.site.site_runtime import Known, attributes_of
+from fedprivseg.runtime.site.site_runtime import attributes_of
+from fedprivseg.study.ground_truth import GroundTruth, ground_truth
 from fedprivseg.study.leakage.partial import AttackTask, PartialResult
-from fedprivseg.study.leakage.scene import AttackSession
 from fedprivseg.study.leakage.session import AttackSession
 
 
@@ -37,9 +37,9 @@ def _infer(session: AttackSession, population: Callable[[], Population], attack:
 
 
 def _population(session: AttackSession) -> Population:
-    train, test = session.site.known("train"), session.site.known("test")
+    train, test = ground_truth(session.site, "train"), ground_truth(session.site, "test")
     people = (*train.people, *test.people)
-    elsewhere = [other.known("train") for other in session.others]
+    elsewhere = [ground_truth(other, "train") for other in session.others]
     return Population(
         images=np.concatenate([train.images, test.images]),
         masks=np.concatenate([train.masks, test.masks]),
@@ -61,7 +61,7 @@ def _population(session: AttackSession) -> Population:
     )
 
 
-def _codes(session: AttackSession, train: Known, test: Known) -> np.ndarray | None:
+def _codes(session: AttackSession, train: GroundTruth, test: GroundTruth) -> np.ndarray | None:
     """The released image codes of all of the site's slices, in their order; None if there are none of one side."""
     if not isinstance(session.method, CodedMethod):
         return None

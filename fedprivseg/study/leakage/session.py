@@ -129,7 +129,7 @@ class AttackSession:
         """(pictures of every site's subjects of that side, whose they are, whose the attacked ones are)."""
         pictures, owners, first, mine = [], [], 0, own
         for name in sorted(self.sites):
-            known = self.sites[name].known(side)
+            known = ground_truth(self.sites[name], side)
             pictures.append(pictures_of(known, what))
             owners.append(known.subjects + first)
             if name == self.victim:

@@ -15,9 +15,8 @@ from fedprivseg.methods.masking import mean_of
 from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import NET, build, under
 from fedprivseg.nets.baseline import Weights
-from fedprivseg.study.ground_truth import GroundTruth
+from fedprivseg.study.ground_truth import GroundTruth, ground_truth
 from fedprivseg.study.leakage.partial import AttackTask, PartialResult, impossible
-from fedprivseg.study.leakage.scene import AttackSession
 from fedprivseg.study.leakage.session import AttackSession
 from fedprivseg.study.leakage.staging import Pair, Stage
 
@@ -50,7 +49,7 @@ def reconstruct_from_updates(session: AttackSession, attacks: Sequence[type[Upda
 
 def _attacked(session: AttackSession, prepared: Callable[[], list[_Case]], attack: UpdateAttack) -> PartialResult:
     """What `attack` reconstructs in each case."""
-    known, results, shown = session.site.known("train"), [], {}
+    known, results, shown = ground_truth(session.site, "train"), [], {}
     for case in prepared():
         if case.defence and not attack.every_update:
             continue
@@ -71,7 +70,7 @@ def _attacked(session: AttackSession, prepared: Callable[[], list[_Case]], attac
 
 def _cases(session: AttackSession, method: Rounds) -> Iterator[_Case]:
     """The release, if there is one, and what is staged."""
-    stage, known = Stage(method, session.site), session.site.known("train")
+    stage, known = Stage(method, session.site), ground_truth(session.site, "train")
     released, chosen = _released(session, stage.before), _fullest(known)
     auxiliary = session.auxiliary("images")[:, 0]
     # Running statistics have no gradient.
@@ -107,7 +106,7 @@ def _cases(session: AttackSession, method: Rounds) -> Iterator[_Case]:
             setting = f"{slices} slice{'s'[: slices > 1]}, {steps} step{'s'[: steps > 1]}"
             groups = np.split(chosen, len(chosen)) if slices == 1 else [chosen[:slices]]
             yield _Case(tuple(view(setting, stage.update(_of(known, group), steps), group) for group in groups))
-    others = [other.known("train") for other in session.others]
+    others = [ground_truth(other, "train") for other in session.others]
     defended: dict[str, list[UpdateView]] = {}
     for place, group in enumerate(np.split(chosen, len(chosen))):
         peers = [_of(other, np.roll(_fullest(other), -place)[:1]) for other in others]
