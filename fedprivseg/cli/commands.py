@@ -118,11 +118,12 @@ def run(
         try:
             result = simulate(asked, folder, display=display, carry_out=carry_out)
         except QuorumError as fault:
-            from fedprivseg.governance.compliance import COMPLIANCE, write_compliance
+            from fedprivseg.core.runfolder import RunFolder
+            from fedprivseg.governance.compliance import assess
 
-            write_compliance(folder)
+            assess(folder)
             ended = str(fault).rstrip(".")
-            raise QuorumError(f"{ended}. Which rules were kept until then: {folder / COMPLIANCE}") from None
+            raise QuorumError(f"{ended}. Which rules were kept until then: {RunFolder(folder).compliance}") from None
         report = folder / "report.html"
         if not (finished and report.exists()):
             from fedprivseg.study.report.report_page import write_report  # while the engine takes its leave

@@ -26,7 +26,7 @@ from fedprivseg.core.leakage_result import AGAIN, Leakage, What, read_leakage
 from fedprivseg.core.pages.frame import render
 from fedprivseg.core.records import PHASES, STRUCTURES
 from fedprivseg.core.results import Result, SiteResult, read_result
-from fedprivseg.governance.compliance import write_compliance
+from fedprivseg.governance.compliance import assess
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.audit import read_identities
@@ -119,7 +119,7 @@ def write_report(folder: Path) -> Path:
         crossed={(cell.trained_at, cell.measured_at): cell.dice for cell in result.cross_site},
         leakage=leakage,
         admitted=admitted(folder, leakage) if leakage else (),
-        clauses=write_compliance(folder),
+        clauses=assess(folder),
         withdrawals=read_withdrawals(folder),
         redrawn=_redrawn(folder, leakage) if leakage and images else {},
         undefined=sum(row.dice is None for row in result.metrics),
