@@ -31,7 +31,7 @@ def create(
     who: Who = "",
 ) -> None:
     """Archive what a study made at a site: its vault, predictions and notes. The originals stay."""
-    from fedprivseg.governance.lifecycle.site_archives import create as make
+    from fedprivseg.governance.lifecycle.archive import create as make
 
     until: date | None = None if keep_until is None else keep_until.date()
     passphrase = passphrase_of(run_folder, site)
@@ -46,7 +46,7 @@ def create(
 @writer
 def list_(run_folder: Run, site: Site, who: Who = "", as_json: AsJson = False) -> None:
     """The archives of a site, and whose term has ended. Exit status 1 if one does not open."""
-    from fedprivseg.governance.lifecycle.site_archives import listed
+    from fedprivseg.governance.lifecycle.archive import listed
 
     found = listed(run_folder, site, who=who, passphrase=passphrase_of(run_folder, site))
     rows = []
@@ -78,7 +78,7 @@ def restore(
     who: Who = "",
 ) -> None:
     """Verify an archive and open its files into a folder of the hospital's. They are readable there."""
-    from fedprivseg.governance.lifecycle.site_archives import take_out
+    from fedprivseg.governance.lifecycle.archive import take_out
 
     made = take_out(run_folder, site, name, out, who=who, passphrase=passphrase_of(run_folder, site))
     typer.echo(f"{out}: {len(made.members)} files of archive {name}, verified and readable; for the hospital alone")

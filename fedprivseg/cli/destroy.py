@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fedprivseg.governance.lifecycle.destruction.order import Order
 
 app = typer.Typer(
-    help="Destroy what a site of a run holds of its subjects: order, approve, carry out, verify.", no_args_is_help=True
+    help="Destroy what a site of a run holds of its subjects: order, approve, execute, verify.", no_args_is_help=True
 )
 
 
@@ -29,17 +29,17 @@ def order(
     who: Who,
     reason: Reason,
     media: Annotated[
-        str, typer.Option(help="Who destroys the medium, and when; for what was never sealed, and for level 5.")
+        str, typer.Option(help="Who destroys the medium, and when; for what was never encrypted, and for level 5.")
     ] = "",
     models: Annotated[bool, typer.Option("--models", help="Also delete the server's models.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Order the destruction of the site's vault, predictions and cached images, and of its shards at the server. By a data
     manager; nothing is destroyed yet. A new order takes the place of one that was not begun."""
-    from fedprivseg.governance.lifecycle import destruction
-    from fedprivseg.governance.lifecycle.destruction.custody import open_session
+    from fedprivseg.governance.lifecycle.destruction import approval
+    from fedprivseg.governance.lifecycle.destruction.session import open_session
 
-    given = destruction.order(open_session(run_folder, site), who, reason, media=media, with_models=models)
+    given = approval.order(open_session(run_folder, site), who, reason, media=media, with_models=models)
     _say(given, as_json, "ordered")
     if not as_json:
         typer.echo(f"somebody else approves it: fedprivseg destroy approve {run_folder} {site} --as ID")
@@ -49,18 +49,18 @@ def order(
 @writer
 def approve(run_folder: Run, site: Site, who: Who, as_json: AsJson = False) -> None:
     """Approve the site's last order. By a data manager or a chief who did not give it."""
-    from fedprivseg.governance.lifecycle import destruction
-    from fedprivseg.governance.lifecycle.destruction.custody import open_session
+    from fedprivseg.governance.lifecycle.destruction import approval
+    from fedprivseg.governance.lifecycle.destruction.session import open_session
 
-    given = destruction.approve(open_session(run_folder, site), who)
+    given = approval.approve(open_session(run_folder, site), who)
     _say(given, as_json, "approved")
     if not as_json:
-        typer.echo(f"it is carried out by: fedprivseg destroy carry-out {run_folder} {site}")
+        typer.echo(f"it is executed by: fedprivseg destroy execute {run_folder} {site}")
 
 
-@app.command("carry-out")
+@app.command()
 @writer
-def carry_out(
+def execute(
     run_folder: Run,
     site: Site,
     yes: Annotated[
@@ -68,20 +68,20 @@ def carry_out(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Carry the approved order out, for good, and write the signed certificate. After an interruption the same command goes
+    """Execute the approved order, for good, and write the signed certificate. After an interruption the same command goes
     on."""
-    from fedprivseg.governance.lifecycle import destruction
-    from fedprivseg.governance.lifecycle.destruction.custody import open_session
+    from fedprivseg.governance.lifecycle.destruction import approval
+    from fedprivseg.governance.lifecycle.destruction.session import open_session
 
-    custody = open_session(run_folder, site)
-    given = destruction.pending(custody)
+    session = open_session(run_folder, site)
+    given = approval.pending(session)
     if not yes:
         if not _somebody_there():
             raise RequestError("a destruction cannot be undone; say --yes where nobody can be asked")
         _say(given, False, "to be destroyed")
         if typer.prompt(f"This cannot be undone. Type the name of the site to destroy it ({site})") != site:
             raise RequestError("another name was typed, and nothing was destroyed")
-    certificate = destruction.carry_out(custody)
+    certificate = approval.execute(session)
     if as_json:
         typer.echo(certificate.to_json())
         return
@@ -91,7 +91,7 @@ def carry_out(
     for sentence in (*certificate.checks, *(f"note: {limit}" for limit in certificate.limits)):
         typer.echo(sentence)
     for model in certificate.derived:
-        typer.echo(f"made of it, and stays: {model}")
+        typer.echo(f"derived from it, and stays: {model}")
 
 
 @app.command()

@@ -27,7 +27,7 @@ def retention(
     as_json: AsJson = False,
 ) -> None:
     """What a site of a run holds of its subjects, until when it may, and what is to be done."""
-    from fedprivseg.governance.lifecycle.destruction.expiry import review
+    from fedprivseg.governance.lifecycle.expiry import review
     from fedprivseg.governance.sitefolder.audit import site_ledger
 
     _, lines = site_ledger(run_folder, site)
@@ -38,18 +38,17 @@ def retention(
             "site": site,
             "today": found.today.isoformat(),
             "term": found.term,
-            "holds": [each.name for each in found.kept],
+            "holds": list(found.held),
             "duties": [{**asdict(duty), "day": duty.day.isoformat(), "due": duty.name in due} for duty in found.duties],
         }
         typer.echo(json.dumps(content))
         return
-    if not found.kept:
+    if not found.held:
         typer.echo(f"{site} holds nothing of its subjects for this study")
         return
     if found.term is None:
         typer.echo(
-            f"{site} holds, or is answerable for: {'; '.join(each.name for each in found.kept)}. Its policy states no term: "
-            "nothing is due."
+            f"{site} holds, or is answerable for: {'; '.join(found.held)}. Its policy states no term: nothing is due."
         )
         return
     rows = [
@@ -74,9 +73,9 @@ def drill(
     found: Annotated[str, typer.Option(metavar="TIME", help="When the leak was discovered; default now.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """If this had leaked: what went out, to whom, under which protections, and who is told by when. Sends nothing. One of
+    """If this had leaked: what went out, to whom, under which protections, and who is notified by when. Sends nothing. One of
     --payload, --subject, --key, or a period; times such as 2026-03-01 or 2026-03-01T08:00+00:00."""
-    from fedprivseg.governance.lifecycle.site_drill import rehearse
+    from fedprivseg.governance.lifecycle.breach_drill import rehearse
     from fedprivseg.governance.sitefolder.audit import site_ledger
 
     public_hex, lines = site_ledger(run_folder, site)
@@ -100,8 +99,7 @@ def _leak(
     until: datetime | None,
 ) -> Leak:
     """The one thing that is supposed to have leaked. A subject's code becomes a pseudonym here, and goes no further."""
-    from fedprivseg.governance.lifecycle.breach_drill import Leak
-    from fedprivseg.governance.lifecycle.site_drill import pseudonym
+    from fedprivseg.governance.lifecycle.breach_drill import Leak, pseudonym
 
     if sum([bool(payload), bool(subject), key]) > 1:
         raise RequestError("a drill is of one leak; give one of --payload, --subject and --key")
@@ -121,7 +119,7 @@ def _leak(
 
 
 def _tell(answer: Drill) -> None:
-    """A table of what went out, a table of who is told, and what there is to say about both."""
+    """A table of what went out, a table of who is notified, and what there is to say about both."""
     if answer.exposures:
         rows = [
             [
@@ -139,11 +137,11 @@ def _tell(answer: Drill) -> None:
         ]
         columns = ["line", "time", "kind", "for", "level", "bytes", "to", "under", "concerned"]
         print_table("what went out", columns, rows)
-    if answer.notices:
-        told = [[each.by.isoformat(timespec="minutes"), each.role, each.reach] for each in answer.notices]
-        print_table("who is told", ["by", "who", "reach"], told)
+    if answer.notifications:
+        told = [[each.by.isoformat(timespec="minutes"), each.role, each.reach] for each in answer.notifications]
+        print_table("who is notified", ["by", "who", "reach"], told)
     level = f"a leak of level {answer.level}" if answer.level else "no leak that the ledger shows"
-    typer.echo(f"In all {level}; {len(answer.exposures)} releases, {len(answer.notices)} offices to tell.")
+    typer.echo(f"In all {level}; {len(answer.exposures)} releases, {len(answer.notifications)} offices to notify.")
     for sentence in answer.findings:
         typer.echo(sentence)
 

@@ -26,17 +26,18 @@ def key(
     passphrase: Annotated[
         bool,
         typer.Option(
-            "--passphrase", help="Seal the key under a passphrase: FEDPRIVSEG_PASSPHRASE, or asked for on the terminal."
+            "--passphrase",
+            help="Encrypt the key under a passphrase: FEDPRIVSEG_PASSPHRASE, or asked for on the terminal.",
         ),
     ] = False,
 ) -> None:
     """Make a sealing key for a site that has none. Keep a copy of it, elsewhere: no backup holds it."""
     from fedprivseg.core.runfolder import RunFolder
-    from fedprivseg.governance.lifecycle.vault_care import make_key
+    from fedprivseg.governance.lifecycle.at_rest import make_key
 
     RunFolder(run_folder).site_named(site)  # before anybody is asked for a passphrase
     made = make_key(run_folder, site, new_passphrase() if passphrase else None)
-    typer.echo(f"{site}: sealing.key made, id {made.id}; keep a copy of it elsewhere, without it nothing sealed opens")
+    typer.echo(f"{site}: sealing.key made, id {made.id}; keep a copy elsewhere, without it nothing encrypted opens")
 
 
 @app.command()
@@ -44,9 +45,9 @@ def key(
 def backup(
     run_folder: Run, site: Site, out: Annotated[Path, typer.Option("-o", "--out", help="The backup, a new file.")]
 ) -> None:
-    """Write a sealed backup of a site's folder, without the key of its vault, and read it again. Nobody may work at the site
-    meanwhile."""
-    from fedprivseg.governance.lifecycle.vault_care import back_up
+    """Write an encrypted backup of a site's folder, without the key of its vault, and read it again. Nobody may work at the
+    site meanwhile."""
+    from fedprivseg.governance.lifecycle.backup import back_up
 
     made = back_up(run_folder, site, out, passphrase_of(run_folder, site))
     typer.echo(
@@ -65,7 +66,7 @@ def restore(
     """Verify a backup and bring a site's folder back from it, with its key. Restores over nothing, and no backup that is older
     than a withdrawal of consent."""
     from fedprivseg.core.runfolder import RunFolder
-    from fedprivseg.governance.lifecycle.vault_care import recover
+    from fedprivseg.governance.lifecycle.backup import recover
 
     RunFolder(run_folder).site_named(site)
     made = recover(source, run_folder, site, key_file, _passphrase_for(key_file))
@@ -75,8 +76,8 @@ def restore(
 @app.command()
 @writer
 def check(run_folder: Run, site: Site, as_json: AsJson = False) -> None:
-    """Open every sealed file of a site to its last byte, and name what does not open or lies open. Exit status 1 if any."""
-    from fedprivseg.governance.lifecycle.vault_care import check as check_site
+    """Decrypt every file of a site to its last byte; name what does not open or lies in plaintext. Exit status 1 if any."""
+    from fedprivseg.governance.lifecycle.at_rest import check as check_site
 
     found = check_site(run_folder, site, passphrase_of(run_folder, site))
     bad = [each for each in found if each.fault]
@@ -85,7 +86,7 @@ def check(run_folder: Run, site: Site, as_json: AsJson = False) -> None:
     else:
         if bad:
             print_table("", ["file", "fault"], [[each.name, each.fault] for each in bad])
-        typer.echo(f"{site}: {len(found) - len(bad)} of {len(found)} files are sealed and open")
+        typer.echo(f"{site}: {len(found) - len(bad)} of {len(found)} files are encrypted and open")
     if bad:
         raise typer.Exit(1)
 
@@ -98,8 +99,8 @@ def export(
     out: HospitalOut,
     who: Who = "",
 ) -> None:
-    """Open the predictions of a sealed site into a folder of the hospital's, as NIfTI named by patient."""
-    from fedprivseg.governance.lifecycle.vault_care import export as export_predictions
+    """Decrypt the predictions of a site into a folder of the hospital's, as NIfTI named by patient."""
+    from fedprivseg.governance.lifecycle.at_rest import export as export_predictions
 
     count = export_predictions(run_folder, site, out, passphrase_of(run_folder, site), who=who)
     typer.echo(f"{out}: {count} predictions of {site}, readable and named by patient; for the hospital alone")
@@ -113,8 +114,8 @@ def show(
     note: Annotated[str, typer.Argument(help="intake.json, cohort.json or errors.log.")],
     who: Who = "",
 ) -> None:
-    """Print a note of a site's program, opened: who was taken in, who takes part, its errors. For the hospital alone."""
-    from fedprivseg.governance.lifecycle.vault_care import show as opened
+    """Print a note of a site's program, opened: who was enrolled, who takes part, its errors. For the hospital alone."""
+    from fedprivseg.governance.lifecycle.at_rest import show as opened
 
     typer.echo(opened(run_folder, site, note, passphrase_of(run_folder, site), who=who).decode("utf-8"))
 
@@ -123,9 +124,8 @@ def passphrase_of(run_folder: Path, site: str) -> str | None:
     """The passphrase of a site's sealing key, if it is under one. Raises FolderError, RequestError for the wrong run or site,
     or if there is nobody to ask."""
     from fedprivseg.core.runfolder import RunFolder
-    from fedprivseg.governance.sitefolder.vault import SEALING_KEY
 
-    return _passphrase_for(RunFolder(run_folder).site_named(site).path / SEALING_KEY)
+    return _passphrase_for(RunFolder(run_folder).site_named(site).sealing_key)
 
 
 def new_passphrase() -> str:

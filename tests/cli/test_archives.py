@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from fedprivseg.cli import app
-from fedprivseg.governance.compliance import assess
+from fedprivseg.governance.compliance import judge
 from fedprivseg.governance.lifecycle.withdrawal import withdraw
 from fedprivseg.governance.sitefolder.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.vault import open_vault
@@ -45,7 +45,7 @@ def home(run):
 
 
 def states(run):
-    return {each.clause: each.state for each in assess(run) if each.clause.startswith("5.7")}
+    return {each.clause: each.state for each in judge(run) if each.clause.startswith("5.7")}
 
 
 def test_an_archive_is_compressed_sealed_and_comes_back_opened(run, home, tmp_path):

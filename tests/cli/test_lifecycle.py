@@ -13,10 +13,9 @@ from typer.testing import CliRunner
 from fedprivseg.cli import app
 from fedprivseg.core.errors import LedgerError, RequestError
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.lifecycle import destruction
-from fedprivseg.governance.lifecycle.breach_drill import ResponsePlan
-from fedprivseg.governance.lifecycle.destruction.custody import open_session
-from fedprivseg.governance.lifecycle.response_plan import breaks, default_plan
+from fedprivseg.governance.lifecycle.destruction import approval
+from fedprivseg.governance.lifecycle.destruction.session import open_session
+from fedprivseg.governance.lifecycle.response_plan import ResponsePlan, breaks, default_plan
 from fedprivseg.governance.policy.agreement import BreachPlan
 
 AGREED = "study.agreement={start=2026-01-01, end=2026-06-30}"
@@ -71,9 +70,9 @@ def test_the_sites_own_day_is_asked_if_no_other_is_given(made):
 
 def test_what_was_destroyed_has_no_term_any_more(run):
     custody = open_session(run, "centre1")
-    destruction.order(custody, "data-manager-1", "the term of retention has ended")
-    destruction.approve(open_session(run, "centre1"), "chief")
-    destruction.carry_out(open_session(run, "centre1"))
+    approval.order(custody, "data-manager-1", "the term of retention has ended")
+    approval.approve(open_session(run, "centre1"), "chief")
+    approval.execute(open_session(run, "centre1"))
     assert answer("retention", run, "centre1", "--today", "2030-01-01")["duties"] == []
     assert "holds nothing of its subjects" in call("retention", run, "centre1")
 
@@ -101,19 +100,19 @@ def test_a_payload_that_leaked_is_found_with_who_is_told(made):
     )
     assert found["level"] == 3
     # Level 3: the head of the study within 4 hours, the office that the agreement names within its 24.
-    assert [(each["role"], each["by"]) for each in found["notices"]] == [
+    assert [(each["role"], each["by"]) for each in found["notifications"]] == [
         ("head of the study", "2026-03-01T12:00:00+00:00"),
         ("data protection office of the site", "2026-03-02T08:00:00+00:00"),
     ]
     said = call("drill", made, "centre1", "--payload", line.facts["digest"])
-    assert "In all a leak of level 3; 1 releases, 2 offices to tell." in said
+    assert "In all a leak of level 3; 1 releases, 2 offices to notify." in said
     assert "the server of run small" in said
 
 
 def test_a_payload_that_no_ledger_knows_is_the_worst(made):
     found = answer("drill", made, "centre1", "--payload", "0" * 64)
     assert (found["level"], found["exposures"]) == (5, [])
-    assert "supervisory authority" in [each["role"] for each in found["notices"]]
+    assert "supervisory authority" in [each["role"] for each in found["notifications"]]
 
 
 def test_a_subject_is_asked_for_by_its_code_which_is_never_printed(made):
@@ -172,16 +171,18 @@ def test_a_plan_that_does_less_than_the_agreement_promises_is_told(run):
     ]
     path.write_text(path.read_text().replace("data protection office of the site", "porter"))
     findings = answer("drill", run, "centre1", "--until", "2001-01-01")["findings"]
-    assert any("promises to tell the data protection office of the site" in sentence for sentence in findings)
+    assert any("promises to notify the data protection office of the site" in sentence for sentence in findings)
 
 
 def test_the_default_plan_keeps_any_promise():
     breach = BreachPlan(contact="ward office", hours=2, steps=("stop",))
     assert breaks(default_plan("centre1", breach), breach) == ()
     late = default_plan("centre1", breach.model_copy(update={"hours": 3}))
-    assert breaks(late, breach) == ("The agreement promises to tell the ward office within 2 hours; the plan says 3.",)
+    assert breaks(late, breach) == (
+        "The agreement promises to notify the ward office within 2 hours; the plan says 3.",
+    )
     contacts = [each.model_dump() for each in default_plan("centre1", breach).contacts]
     contacts[1]["levels"] = (1, 2, 3)
     assert breaks(ResponsePlan.model_validate({"contacts": contacts}), breach) == (
-        "The agreement promises to tell the ward office of any leak; the plan leaves out level 4, 5.",
+        "The agreement promises to notify the ward office of any leak; the plan leaves out level 4, 5.",
     )

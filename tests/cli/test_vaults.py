@@ -21,7 +21,7 @@ from fedprivseg.core.results import read_scenario
 from fedprivseg.crypto import sealed_files as sealing_module
 from fedprivseg.crypto.passphrase import Cost
 from fedprivseg.crypto.sealed_files import SealingKey, wants_passphrase
-from fedprivseg.governance.compliance import assess
+from fedprivseg.governance.compliance import judge
 from fedprivseg.governance.lifecycle.withdrawal import withdraw
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import NOTES, PARTICIPANTS, Notes
@@ -214,12 +214,12 @@ def test_only_a_data_manager_opens_what_a_sealed_site_holds(words, run, home, tm
         assert "allowed: data-manager-1, data-manager-2" in said
     assert not (tmp_path / "out").exists()
     call("vault", name, run, SITE, *rest, *out, *MANAGER)
-    found = {each.clause: each.state for each in assess(run)}
+    found = {each.clause: each.state for each in judge(run)}
     assert found["5.4.2-d"] == "not applicable", "nobody asked the policies"
     (home / "staff.toml").unlink()
     call("vault", name, run, SITE, *rest, *(("-o", tmp_path / "again") if out else ()))
-    broken = {each.clause: each for each in assess(run)}["5.4.2-d"]
-    assert (broken.state, broken.mend != "") == ("broken", True)
+    broken = {each.clause: each for each in judge(run)}["5.4.2-d"]
+    assert (broken.state, broken.fix != "") == ("broken", True)
     assert f"{SITE} has no decision" in broken.why
 
 

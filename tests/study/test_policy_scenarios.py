@@ -212,7 +212,7 @@ def test_what_is_found_again_after_a_withdrawal_is_told(phantom, tmp_path):
     (folder / "sites/centre3/intake.json").write_bytes(intake)
     assert traces(folder, done) == (
         "server/copy.safetensors holds what was deleted",
-        "the subject is among those whom centre3 takes in",
+        "the subject is among those whom centre3 has enrolled",
     )
     with pytest.raises(RequestError, match="has no such subject"):
         withdraw(folder, "centre3", "nobody")

@@ -1,72 +1,46 @@
-"""The breach drill: if this had leaked, what went out, to whom, under which protections, and who is told by when.
+"""The breach drill: if this had leaked, what went out, to whom, under which protections, and who is notified by when.
 
 T/SCGS 313008-2024 clauses 5.3.2-a (an emergency plan for a leak), 5.6.2-d (audit). It answers from ledger lines and a response
 plan alone, sends nothing and opens no connection. Check the ledger first (`ledger.verify`): a drill believes its lines.
 
-When in doubt it counts as leaked: a release that does not say whose data is in it concerns every subject whom the site took
-in before it, or every subject if that is not known; a line that states no level is of the highest, and a payload that no
+When in doubt it counts as leaked: a release that does not say whose data is in it concerns every subject whom the site
+enrolled before it, or every subject if that is not known; a line that states no level is of the highest, and a payload that no
 ledger knows, or a leaked key, is treated as of the highest level.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
-
-from pydantic import Field, field_validator, model_validator
+from pathlib import Path
+from typing import Literal
 
 from fedprivseg.core.errors import RequestError
-from fedprivseg.core.model import Frozen
+from fedprivseg.core.runfolder import RunFolder
+from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import SIDES, SUBJECTS, Line
+from fedprivseg.governance.lifecycle.response_plan import HIGHEST, Contact, ResponsePlan, breaks, read_plan
+from fedprivseg.governance.policy.agreement import read_agreement
+from fedprivseg.governance.policy.consent import Register
 
-CLAUSE = "5.3.2-a"
-HIGHEST = 5
 RECIPIENT = "recipient"
 """The fact that names who got a payload. A line without it went to the server of its run."""
 
 
-class Contact(Frozen):
-    """Who is told of a leak. role: such as ``data protection officer``. reach: an office's number or address, no person's.
-    hours: within how many after discovery. levels: of which sensitivity (5.5)."""
-
-    role: str = Field(min_length=3)
-    reach: str = Field(min_length=3)
-    hours: Annotated[float, Field(gt=0, le=8760)]
-    levels: tuple[int, ...] = Field(min_length=1)
-
-    @field_validator("levels")
-    @classmethod
-    def _known(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
-        if not set(levels) <= {1, 2, 3, 4, 5}:
-            raise ValueError("levels are 1, 2, 3, 4 and 5")
-        return tuple(sorted(set(levels)))
-
-
-class ResponsePlan(Frozen):
-    """A site's plan for a leak: each role once, and somebody for the highest level, or it is no plan."""
-
-    contacts: tuple[Contact, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _complete(self) -> ResponsePlan:
-        roles = [contact.role for contact in self.contacts]
-        if len(set(roles)) < len(roles):
-            raise ValueError("a role stands twice in the plan; give its earliest deadline and all of its levels in one")
-        if not any(HIGHEST in contact.levels for contact in self.contacts):
-            raise ValueError(f"nobody in the plan is told of a leak of level {HIGHEST}")
-        return self
-
-
 @dataclass(frozen=True)
 class Leak:
-    """What is supposed to have leaked: one thing.
+    """What is supposed to have leaked: one thing. A key that leaked concerns what was signed while it may have been known.
 
-    what: ``payload`` (with its SHA-256), ``subject`` (a pseudonym), ``key`` (the site's public key, 64 hex digits: its private
-    half) or ``period`` (everything released in it). which: that thing, empty for a period. since, until: only lines of this
-    time concern the leak; None for no bound. A key that leaked concerns what was signed while it may have been known. Raises
-    RequestError if `what` and `which` do not go together, or the times have no time zone or are in the wrong order.
+    Attributes:
+        what: sort of thing.
+        which: a payload's SHA-256, a subject's pseudonym, the public key (64 hex digits) whose private half leaked, or nothing
+            for everything that was released in a period.
+        since: only lines of this time or later concern the leak; None for no bound.
+        until: only lines of this time or earlier do.
+
+    Raises:
+        RequestError: `what` and `which` do not go together, or the times have no time zone or are in the wrong order.
     """
 
     what: Literal["payload", "subject", "key", "period"]
@@ -89,7 +63,22 @@ class Leak:
 
 @dataclass(frozen=True)
 class Exposure:
-    """One release that the leak concerns. certain: whether the ledger says so, or cannot exclude it. says: a sentence."""
+    """One release that the leak concerns.
+
+    Attributes:
+        site: whose ledger has it.
+        index: of its line there.
+        time: of that line.
+        digest: SHA-256 of the payload.
+        kind: of the payload.
+        purpose: for which it was released.
+        level: of sensitivity.
+        size: in bytes.
+        recipient: who got it.
+        protections: what was done to it.
+        certain: whether the ledger says that it is concerned, or cannot exclude it.
+        says: the same in a sentence.
+    """
 
     site: str
     index: int
@@ -106,8 +95,8 @@ class Exposure:
 
 
 @dataclass(frozen=True)
-class Notice:
-    """Who is told, how, by when, and a sentence that says so."""
+class Notification:
+    """Who is notified, how, by when, and a sentence that says so."""
 
     role: str
     reach: str
@@ -117,51 +106,110 @@ class Notice:
 
 @dataclass(frozen=True)
 class Drill:
-    """What a leak would have meant. level: the highest concerned. exposures: in the order of the ledger. notices: the
-    earliest deadline first. findings: what the drill could not tell, and what the plan lacks, in sentences."""
+    """What a leak would have meant.
+
+    Attributes:
+        level: the highest concerned.
+        exposures: in the order of the ledger.
+        notifications: the earliest deadline first.
+        findings: what the drill could not tell, and what the plan lacks, in sentences.
+    """
 
     level: int
     exposures: tuple[Exposure, ...]
-    notices: tuple[Notice, ...]
+    notifications: tuple[Notification, ...]
     findings: tuple[str, ...]
 
 
 def drill(lines: Iterable[Line], plan: ResponsePlan, leak: Leak, found: datetime) -> Drill:
-    """Who would be told what by when if `leak` were found at the time `found`, which has a time zone.
+    """Who would be notified of what by when.
 
-    lines: those of one ledger or of several, each from its beginning, for its first line says which key signs it. Raises
-    RequestError if a line's time is none.
+    Args:
+        lines: of one ledger or of several, each from its beginning, for its first line says which key signs it.
+        plan: of the site.
+        leak: what is supposed to have leaked.
+        found: the time of its discovery, with a time zone.
+
+    Raises:
+        RequestError: the time of a line is none.
     """
     if found.tzinfo is None:
         raise RequestError("the time of discovery has a time zone, such as +00:00.")
     exposures: list[Exposure] = []
     keys: dict[str, str] = {}
-    taken: dict[str, list[object] | None] = {}
+    people: dict[str, list[object] | None] = {}
     known = False
     for line in lines:
         if line.event == "key":
             keys[line.site] = str(line.facts.get("public_key", ""))
             known = known or (leak.what == "key" and keys[line.site] == leak.which)
         if line.event == "intake":
-            taken[line.site] = _taken_in(line)
-        if line.event == "release" and (certain := _concerned(line, leak, keys, taken)) is not None:
+            people[line.site] = _enrolled(line)
+        if line.event == "release" and (certain := _concerned(line, leak, keys, people)) is not None:
             exposures.append(_exposure(line, certain))
     known = known or any(exposure.certain for exposure in exposures)
     unknown = not known and leak.what in ("payload", "key")
     level = max((exposure.level for exposure in exposures), default=0)
     if unknown or leak.what == "key":  # whoever has the key may have signed anything
         level = HIGHEST
-    notices = tuple(
-        sorted(
-            (_notice(contact, level, exposures, found) for contact in plan.contacts if level in contact.levels),
-            key=_order,
-        )
+    told = [_notification(contact, level, exposures, found) for contact in plan.contacts if level in contact.levels]
+    findings = _findings(leak, exposures, level, bool(told), unknown)
+    return Drill(
+        level=level,
+        exposures=tuple(exposures),
+        notifications=tuple(sorted(told, key=lambda each: (each.by, each.role))),
+        findings=tuple(findings),
     )
-    return Drill(level, tuple(exposures), notices, tuple(_findings(leak, exposures, level, bool(notices), unknown)))
+
+
+def rehearse(run: Path, site: str, lines: Sequence[Line], leak: Leak, found: datetime) -> Drill:
+    """A breach drill at one site: `drill` by its response plan. The findings say too where the plan does less than the data-use
+    agreement promises.
+
+    Args:
+        run: the run's folder.
+        site: its name.
+        lines: of its ledger, which verifies.
+        leak: what is supposed to have leaked.
+        found: the time of its discovery.
+
+    Raises:
+        RequestError: the site has no plan.
+    """
+    folder = RunFolder(run).site(site)
+    path = folder.response_plan
+    if not path.exists():
+        raise RequestError(
+            f"{site} has no plan for a leak: its folder holds no {path.name}. Write one: a [[contacts]] table an "
+            "office, with role, reach, hours and levels"
+        )
+    plan = read_plan(path)
+    answer = drill(lines, plan, leak, found)
+    agreement = read_agreement(folder.agreement)
+    less = () if agreement is None else breaks(plan, agreement.terms.breach)
+    return replace(answer, findings=(*answer.findings, *less))
+
+
+def pseudonym(run: Path, site: str, lines: Sequence[Line], code: str) -> str:
+    """What stands in the site's ledger, `lines`, for the subject `code`. Raises RequestError if the site has no key yet, or
+    knows no such subject: a code with a slip in it must not come out as a leak that concerns nobody."""
+    folder = RunFolder(run).site(site)
+    if not folder.key.exists():
+        raise RequestError(f"{site} has no key yet, so no line of its ledger names any subject")
+    name, register = SiteKey.load(folder.key).pseudonym(code), folder.register
+    # Lists alone: a line on access names whoever was asked for, known or not.
+    lists = (line.facts.get(fact) for line in lines for fact in (*SIDES, SUBJECTS))
+    enrolled = any(name in each for each in lists if isinstance(each, list))
+    if not enrolled and not (register.exists() and code in Register.read(register).consents):
+        raise RequestError(
+            f"{site} knows no such subject: neither its ledger nor a register of consent names the code. Give it as it stands "
+            "in the register or in the table of the release; `fedprivseg data check` reads the release."
+        )
+    return name
 
 
 def _concerned(
-    line: Line, leak: Leak, keys: Mapping[str, str], taken: Mapping[str, list[object] | None]
+    line: Line, leak: Leak, keys: Mapping[str, str], people: Mapping[str, list[object] | None]
 ) -> bool | None:
     """Whether a release is concerned: True if the line says so, False if it cannot be excluded, None if it is not."""
     if not _within(line, leak):
@@ -175,12 +223,12 @@ def _concerned(
         subjects = line.facts.get(SUBJECTS)
         if isinstance(subjects, list):
             return True if leak.which in subjects else None
-        people = taken.get(line.site)
-        return None if people is not None and leak.which not in people else False
+        listed = people.get(line.site)
+        return None if listed is not None and leak.which not in listed else False
     return True
 
 
-def _taken_in(line: Line) -> list[object] | None:
+def _enrolled(line: Line) -> list[object] | None:
     """Whom an intake line lists; None if it lists nobody, so that nobody can be excluded."""
     sides = [people for side in SIDES if isinstance(people := line.facts.get(side), list)]
     return [one for people in sides for one in people] if len(sides) == len(SIDES) else None
@@ -205,7 +253,7 @@ def _exposure(line: Line, certain: bool) -> Exposure:
     protections = tuple(str(step) for step in history) if isinstance(history, list) else ()
     under = ", ".join(protections) or "no protection that the ledger names"
     of = f"level {level}" if stated else f"a level that the ledger does not state (taken as {HIGHEST})"
-    doubt = "" if certain else " The ledger does not exclude that it is concerned."
+    uncertainty = "" if certain else " The ledger does not exclude that it is concerned."
     return Exposure(
         site=line.site,
         index=line.index,
@@ -219,11 +267,11 @@ def _exposure(line: Line, certain: bool) -> Exposure:
         protections=protections,
         certain=certain,
         says=f"{line.site} released {size} bytes of kind {kind} for {purpose}, of {of}, to {recipient} on {line.time}, under "
-        f"{under}.{doubt}",
+        f"{under}.{uncertainty}",
     )
 
 
-def _notice(contact: Contact, level: int, exposures: list[Exposure], found: datetime) -> Notice:
+def _notification(contact: Contact, level: int, exposures: list[Exposure], found: datetime) -> Notification:
     try:
         by = found + timedelta(hours=contact.hours)
     except OverflowError:
@@ -231,17 +279,13 @@ def _notice(contact: Contact, level: int, exposures: list[Exposure], found: date
             "the deadline of a contact lies beyond the calendar. Correct the time of discovery."
         ) from None
     sites = len({exposure.site for exposure in exposures})
-    return Notice(
+    return Notification(
         contact.role,
         contact.reach,
         by,
-        f"The {contact.role} is told by {by.isoformat(timespec='minutes')} ({contact.hours:g} hours after discovery) of a leak "
-        f"of level {level}: {_many(len(exposures), 'release')} of {_many(sites, 'site')}.",
+        f"The {contact.role} is notified by {by.isoformat(timespec='minutes')} ({contact.hours:g} hours after discovery) of a "
+        f"leak of level {level}: {_many(len(exposures), 'release')} of {_many(sites, 'site')}.",
     )
-
-
-def _order(notice: Notice) -> tuple[datetime, str]:
-    return notice.by, notice.role
 
 
 def _findings(leak: Leak, exposures: list[Exposure], level: int, told: bool, unknown: bool) -> Iterable[str]:
@@ -269,7 +313,7 @@ def _findings(leak: Leak, exposures: list[Exposure], level: int, told: bool, unk
     if bare:
         yield f"Of {_many(len(exposures), 'release')}, {bare} left under no protection that the ledger names."
     if level and not told:
-        yield f"The plan tells nobody of a leak of level {level}. Name a contact for it."
+        yield f"The plan notifies nobody of a leak of level {level}. Name a contact for it."
 
 
 def _many(count: int, noun: str) -> str:

@@ -1,10 +1,11 @@
-"""Bundles: a manifest and files, compressed and sealed, in one file; the format of archives and backups.
+"""Bundles: a manifest and files, compressed and encrypted, in one file; the format of archives and backups.
 
 T/SCGS 313008-2024 clauses 5.7-d (compressed and encrypted), 5.4.2-b (integrity), 5.4.2-c (recovery, verified).
 
-What is sealed (`sealing`) is the length of the manifest (8 bytes, big-endian), the manifest as canonical JSON, and each file as
-a zlib stream (RFC 1950), one after the other. Nothing lies in plaintext on the disk on the way. The whole is written in one
-step: the file is there and whole, or it is not there. A killed writer leaves a draft beside it, which is sealed too.
+What is encrypted (`crypto.sealed_files`) is the length of the manifest (8 bytes, big-endian), the manifest as canonical JSON,
+and each file as a zlib stream (RFC 1950), one after the other. Nothing lies in plaintext on the disk on the way. The whole is
+written in one step: the file is there and whole, or it is not there. A killed writer leaves a draft beside it, which is
+encrypted too.
 
 What restores is checked against the manifest and appears in one step as a new folder. Names come from a manifest and are
 never trusted as paths: what could lead out of the folder is refused before anything is written.
@@ -23,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.files import sync_folder, write_durably
@@ -40,8 +41,8 @@ _NAME_BYTES = 255
 _EVIDENCE = "Keep it as evidence and use another copy."
 
 Source = Path | Callable[[], Iterable[bytes]]
-"""Where the content of a file comes from: a file as it stands, or what yields the content anew at each call, such as that of a
-sealed file."""
+"""Where the content of a file comes from: a file as it stands, or what yields the content at each call, such as that of an
+encrypted file."""
 
 
 class ArchiveError(FedprivsegError):
@@ -50,7 +51,13 @@ class ArchiveError(FedprivsegError):
 
 @final
 class Member(Frozen):
-    """One file. name: its parts are joined by ``/``. size: in bytes. sha256: of its content, in hex."""
+    """One file.
+
+    Attributes:
+        name: its parts are joined by ``/``.
+        size: in bytes.
+        sha256: of its content, in hex.
+    """
 
     name: str
     size: int = Field(ge=0)
@@ -63,10 +70,14 @@ class Member(Frozen):
         return name
 
 
-class Record(BaseModel, ABC):
-    """What a bundle says of itself. made_by: a role or a pseudonym."""
+class Record(Frozen, ABC):
+    """What a bundle says of itself.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Attributes:
+        made: when.
+        made_by: a role or a pseudonym.
+        members: the files in it.
+    """
 
     made: AwareDatetime
     made_by: str = Field(min_length=1)
@@ -82,9 +93,18 @@ Contents = TypeVar("Contents", bound=Record)
 
 
 def write(target: Path, key: SealingKey, name: str, record: Record, sources: Sequence[Source]) -> None:
-    """Write the bundle of `record` and `sources`, in the order of its members, to the new file `target`, sealed as `name`.
+    """Write a bundle.
 
-    Raises RequestError if the file exists or the disk cannot be used, ArchiveError if a source changed since `examined`.
+    Args:
+        target: a new file.
+        key: it is encrypted under.
+        name: by which alone it opens.
+        record: its manifest.
+        sources: the contents of its members, in their order.
+
+    Raises:
+        RequestError: the file exists, or the disk cannot be used.
+        ArchiveError: a source changed since `examined`.
     """
     if target.exists() or target.is_symlink():
         raise RequestError(f"{target.name} exists already, and nothing is written over. Choose another name.")
@@ -195,7 +215,7 @@ def disk(what: str, verb: str) -> Iterator[None]:
 
 @final
 class _Reader:
-    """Reads the parts of an opened archive one after the other."""
+    """Reads the parts of an opened bundle one after the other."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts

@@ -1,4 +1,4 @@
-"""What a run's folder holds that was made of one site's subjects: at the site, at the server, and in what the study shows.
+"""What a run's folder holds that was derived from one site's subjects: at the site, at the server, and in what the study shows.
 
 Withdrawal and destruction delete it; both find it here. The patients' images themselves are in the hospital's own archive, and
 no part of a run.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.records import digest
-from fedprivseg.core.runfolder import KEY, RunFolder
+from fedprivseg.core.runfolder import RunFolder, ServerFolder, SiteFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import NOTES
 from fedprivseg.governance.sitefolder.vault import ARCHIVES
@@ -20,81 +20,76 @@ from fedprivseg.imaging.splits import own_subjects
 from fedprivseg.imaging.volumes import gridded_file
 
 SHOWN = ("report.html", "attacks*.safetensors")
-"""What a study shows of sites' images, in the run's folder; an interrupted battery of attacks leaves drafts. Patterns."""
+"""What a study shows of sites' images, in the run's folder; an interrupted attack battery leaves drafts. Patterns."""
 
-NUMBERS = ("result.json", "metrics.csv", "attacks*.json", "compliance.json")
+RESULTS = ("result.json", "metrics.csv", "attacks*.json", "compliance.json")
 """What a study came to, in the run's folder: counts and measures. Patterns."""
 
 
-def kept(home: Path) -> list[Path]:
-    """What a site's vault holds, sealed or not; keys are no such files."""
-    return sorted(path for path in (home / "vault").glob("*") if path.suffix in (".safetensors", ".sealed"))
+def vault_files(site: SiteFolder) -> list[Path]:
+    """What a site's vault holds, encrypted or not; keys are no such files."""
+    return sorted(path for path in site.vault.glob("*") if path.suffix in (".safetensors", ".sealed"))
 
 
-def everything(home: Path) -> list[Path]:
+def everything(site: SiteFolder) -> list[Path]:
     """All files of a site that hold its subjects' data: its vault with what a killed writer left there, its archives and
     predictions; without the site's key. `lists` are apart."""
-    vault = [path for path in (home / "vault").rglob("*") if path.is_file() and path.name != KEY]
-    return sorted([*vault, *archives(home), *predictions(home)])
+    vault = [path for path in site.vault.rglob("*") if path.is_file() and path != site.key]
+    return sorted([*vault, *archives(site), *predictions(site)])
 
 
-def predictions(home: Path) -> list[Path]:
-    """Masks that a site drew, as files of their own."""
-    return sorted((home / "predictions").glob("*"))
+def predictions(site: SiteFolder) -> list[Path]:
+    """Masks that a site predicted, as files of their own."""
+    return sorted(site.predictions.glob("*"))
 
 
-def archives(home: Path) -> list[Path]:
+def archives(site: SiteFolder) -> list[Path]:
     """A site's archives, which hold what its vault held."""
-    return sorted((home / ARCHIVES).glob("*.archive"))
+    return sorted((site.path / ARCHIVES).glob("*.archive"))
 
 
-def lists(home: Path, names: Iterable[str] = NOTES) -> list[Path]:
-    """Those of the notes `names` of a site that are there, sealed or not. They name subjects and hold no image."""
-    return [path for name in names for path in (home / name, home / f"{name}.sealed") if path.exists()]
+def lists(site: SiteFolder, names: Iterable[str] = NOTES) -> list[Path]:
+    """Those of the notes `names` of a site that are there, encrypted or not. They name subjects and hold no image."""
+    return [path for name in names for path in (site.path / name, site.path / f"{name}.sealed") if path.exists()]
 
 
-def cached(station: SiteConfiguration, scenario: Scenario, subject: str | None = None) -> list[Path]:
+def cached(configuration: SiteConfiguration, scenario: Scenario, subject: str | None = None) -> list[Path]:
     """The site's images on the network grid, which it keeps between runs: of `subject`, or of all. Raises DataError if there
     may be some and the release is gone."""
-    if not station.cache.is_dir():
+    if not configuration.cache.is_dir():
         return []
-    found = [
-        gridded_file(one, scenario.grid.grid(), station.cache)
-        for one in own_subjects(read_release(station.release).subjects, station.site)
+    found = {
+        gridded_file(one, scenario.grid.grid(), configuration.cache)
+        for one in own_subjects(read_release(configuration.release).subjects, configuration.site)
         if subject in (None, one.code)
-    ]
-    return sorted(path for path in set(found) if path.exists())
+    }
+    return sorted(path for path in found if path.exists())
 
 
-def shards(run: Path, site: str) -> list[Path]:
-    """What the server keeps of a site's codes, slices or weights."""
-    return sorted((run / "server" / "codes" / site).rglob("*.safetensors"))
-
-
-def metrics(run: Path, site: str) -> list[Path]:
+def metrics(server: ServerFolder, site: str) -> list[Path]:
     """What the server keeps of a site's measures."""
-    return sorted((run / "server" / "metrics").glob(f"{site}.safetensors"))
+    return [path for path in (server.metrics(site),) if path.exists()]
 
 
-def shown(run: Path) -> list[Path]:
+def shown(run: RunFolder) -> list[Path]:
     """Those of `SHOWN` that are there."""
-    return sorted(path for pattern in SHOWN for path in run.glob(pattern))
+    return sorted(path for pattern in SHOWN for path in run.path.glob(pattern))
 
 
-def forget_notes(run: Path, site: str) -> None:
+def forget_notes(server: ServerFolder, site: str) -> None:
     """Delete the notes that the server keeps beside a site's shards: without a shard they would ask for one."""
-    for note in sorted((run / "server" / "codes" / site).rglob("*.json")):
+    for note in sorted((server.codes / site).rglob("*.json")):
         note.unlink()
 
 
-def holding(run: Path, paths: Iterable[Path], digests: Collection[str]) -> Iterator[str]:
+def holding(run: RunFolder, paths: Iterable[Path], digests: Collection[str]) -> Iterator[str]:
     """Those of `paths` that hold exactly what one of `digests` (SHA-256) is of, in sentences. Empty files hold nothing."""
     for path in paths:
         if path.is_file() and path.stat().st_size and digest(path.read_bytes()) in digests:
-            yield f"{path.relative_to(run)} holds what was deleted"
+            yield f"{path.relative_to(run.path)} holds what was deleted"
 
 
-def within_reach(run: Path, site: str) -> list[Path]:
+def within_reach(run: RunFolder, site: str) -> list[Path]:
     """All files of a site, of the server, and of the run's folder itself; what the other sites hold is theirs."""
-    own = RunFolder(run).site(site).path.rglob("*")
-    return sorted(path for path in [*own, *(run / "server").rglob("*"), *run.glob("*")] if path.is_file())
+    places = (run.site(site).path.rglob("*"), run.server.path.rglob("*"), run.path.glob("*"))
+    return sorted(path for place in places for path in place if path.is_file())

@@ -9,7 +9,7 @@ from conftest import BRIEF, ROOT, tiny_settings
 from typer.testing import CliRunner
 
 from fedprivseg.cli import app
-from fedprivseg.governance.compliance import assess
+from fedprivseg.governance.compliance import judge
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.study.run import load_scenario, simulate
 
@@ -17,7 +17,7 @@ SCENARIO = ROOT / "simulations/policy-strategy.toml"
 
 
 def clause(run):
-    return next(each for each in assess(run) if each.clause == "5.2")
+    return next(each for each in judge(run) if each.clause == "5.2")
 
 
 def ran(phantom, folder, *settings):
@@ -54,7 +54,7 @@ def test_the_site_is_withheld_and_what_left_elsewhere_was_graded(withheld):
     lines = ledger.read(folder / "sites/centre2/ledger.jsonl")
     assert "image-code" not in {line.facts.get("kind") for line in lines if line.event == "release"}
     found = clause(folder)
-    assert (found.state, found.mend) == ("kept", "")
+    assert (found.state, found.fix) == ("kept", "")
     assert "image-code under data transformation, numeric transform" in found.why
     site, index = found.evidence[0].split(":")
     assert ledger.read(folder / "sites" / site / "ledger.jsonl")[int(index)].event == "release"
@@ -67,7 +67,7 @@ def test_what_is_noted_and_not_refused_breaks_the_clause(phantom, tmp_path):
     assert found.state == "broken"
     assert "advises against what left: image-code under data transformation, numeric transform" in found.why
     assert {where.split(":")[0] for where in found.evidence} == {"centre2"}
-    assert "refuse" in found.mend
+    assert "refuse" in found.fix
 
 
 def test_what_leaves_without_a_grade_breaks_the_clause(phantom, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ from fedprivseg.crypto.identity import canonical
 from fedprivseg.crypto.sealed_files import SealError, SealingKey
 from fedprivseg.governance.lifecycle import archive as module
 from fedprivseg.governance.lifecycle import bundle
-from fedprivseg.governance.lifecycle.archive import Manifest, archive, due, read_manifest, restore, verify_archive
+from fedprivseg.governance.lifecycle.archive import Manifest, archive, read_manifest, restore, verify_archive
 from fedprivseg.governance.lifecycle.backup import Backup, backup, restore_backup, verify_backup
 from fedprivseg.governance.lifecycle.bundle import ArchiveError, parts_of
 from fedprivseg.governance.policy.levels import DataClass
@@ -520,13 +520,6 @@ def test_a_backup_with_a_folder_that_leads_elsewhere_is_refused() -> None:
 def manifest(name: str, until: date) -> Manifest:
     member = {"name": "a", "size": 0, "sha256": "0" * 64}
     return Manifest.model_validate(STUDY | {"name": name, "keep_until": until, "members": (member,)})
-
-
-def test_an_archive_is_due_from_the_day_on_which_its_term_ends() -> None:
-    kept = [manifest("b", date(2030, 1, 2)), manifest("a", date(2030, 1, 2)), manifest("c", date(2029, 12, 31))]
-    names = [[found.name for found in due(kept, date(2030, 1, day))] for day in (1, 2, 3)]
-    assert names == [["c"], ["c", "a", "b"], ["c", "a", "b"]]
-    assert due(kept, date(2029, 12, 30)) == ()
 
 
 def test_what_the_ledger_is_told_holds_no_names_of_files() -> None:

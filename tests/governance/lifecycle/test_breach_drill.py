@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from fedprivseg.core.errors import RequestError
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Fact, Ledger, Line, read
-from fedprivseg.governance.lifecycle.breach_drill import Contact, Drill, Leak, ResponsePlan, drill
+from fedprivseg.governance.lifecycle.breach_drill import Drill, Leak, drill
+from fedprivseg.governance.lifecycle.response_plan import Contact, ResponsePlan
 
 KEY = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
 FOUND = datetime(2026, 5, 1, 8, 0, tzinfo=UTC)
@@ -62,7 +63,7 @@ def concerned(found: Drill) -> list[int]:
 
 
 def told(found: Drill) -> list[str]:
-    return [notice.role for notice in found.notices]
+    return [notice.role for notice in found.notifications]
 
 
 def test_a_payload_that_leaked_is_found_with_its_recipient_and_protections(lines: list[Line]) -> None:
@@ -87,13 +88,13 @@ def test_a_payload_that_leaked_is_found_with_its_recipient_and_protections(lines
 def test_those_who_care_about_the_level_are_told_by_their_deadlines(lines: list[Line]) -> None:
     """FOUND is 1 May 8:00; 4 hours later is 12:00, 72 hours later is 4 May 8:00. Level 3 is no matter for the authority."""
     found = drill(lines, PLAN, Leak("payload", digest(1)), FOUND)
-    assert [(notice.role, notice.reach, notice.by) for notice in found.notices] == [
+    assert [(notice.role, notice.reach, notice.by) for notice in found.notifications] == [
         ("head of the study", "study office", datetime(2026, 5, 1, 12, 0, tzinfo=UTC)),
         ("data protection officer", "dpo@centre", datetime(2026, 5, 4, 8, 0, tzinfo=UTC)),
     ]
-    assert found.notices[0].says == (
-        "The head of the study is told by 2026-05-01T12:00+00:00 (4 hours after discovery) of a leak of level 3: 1 release of "
-        "1 site."
+    assert found.notifications[0].says == (
+        "The head of the study is notified by 2026-05-01T12:00+00:00 (4 hours after discovery) of a leak of level 3: 1 release "
+        "of 1 site."
     )
 
 
@@ -102,7 +103,7 @@ def test_the_highest_level_decides_who_is_told(lines: list[Line]) -> None:
     assert concerned(found) == [1, 2, 3]  # not the key line, and not what was refused
     assert found.level == 4
     assert told(found) == ["supervisory authority", "head of the study", "data protection officer"]
-    assert found.notices[0].by == datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
+    assert found.notifications[0].by == datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
     assert "Of 3 releases, 1 left under no protection that the ledger names." in found.findings
 
 
@@ -168,7 +169,7 @@ def test_a_period_has_its_bounds_in_it(lines: list[Line]) -> None:
     assert concerned(drill(lines, PLAN, Leak("period", since=one + tick), FOUND)) == [2, 3]
     assert concerned(drill(lines, PLAN, Leak("period", until=three - tick), FOUND)) == [1, 2]
     empty = drill(lines, PLAN, Leak("period", until=one - tick), FOUND)
-    assert (empty.exposures, empty.notices, empty.level) == ((), (), 0)
+    assert (empty.exposures, empty.notifications, empty.level) == ((), (), 0)
     assert empty.findings == ("The ledgers show no release that this leak concerns.",)
 
 
@@ -183,8 +184,8 @@ def test_a_release_without_a_level_is_of_the_highest(lines: list[Line]) -> None:
 def test_a_level_that_the_plan_forgot_is_said(lines: list[Line]) -> None:
     plan = ResponsePlan(contacts=(Contact(role="authority", reach="hotline", hours=1, levels=(5,)),))
     found = drill(lines, plan, Leak("payload", digest(1)), FOUND)
-    assert found.notices == ()
-    assert "The plan tells nobody of a leak of level 3. Name a contact for it." in found.findings
+    assert found.notifications == ()
+    assert "The plan notifies nobody of a leak of level 3. Name a contact for it." in found.findings
 
 
 def test_ledgers_of_several_sites_are_counted_together(lines: list[Line], tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def test_ledgers_of_several_sites_are_counted_together(lines: list[Line], tmp_pa
     both = [*lines, *read(other.path)]
     found = drill(both, PLAN, Leak("payload", digest(1)), FOUND)
     assert [exposure.site for exposure in found.exposures] == ["centre1", "centre2"]
-    assert "2 releases of 2 sites" in found.notices[0].says
+    assert "2 releases of 2 sites" in found.notifications[0].says
     assert concerned(drill(both, PLAN, Leak("key", other.public_hex), FOUND)) == [1]
 
 
@@ -227,7 +228,7 @@ def test_discovery_has_a_time_zone(lines: list[Line]) -> None:
     ("contacts", "said"),
     [
         ([], "at least 1 item"),
-        ([{"levels": (1, 2, 3, 4)}], "nobody in the plan is told of a leak of level 5"),
+        ([{"levels": (1, 2, 3, 4)}], "nobody in the plan is notified of a leak of level 5"),
         ([{}, {}], "a role stands twice"),
         ([{"hours": 0}], "greater than 0"),
         ([{"levels": (5, 6)}], "levels are 1, 2, 3, 4 and 5"),

@@ -17,6 +17,7 @@ from fedprivseg.attacks.base import Effort, Reconstruction
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
 from fedprivseg.core.leakage_result import admission, read_leakage
+from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.study import leakage, pipeline
 from fedprivseg.study.leakage import attack_run
@@ -85,7 +86,7 @@ def test_an_interrupted_session_goes_on_with_the_same_numbers(run, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             attack_run(run, attacks=names)
     assert len(carried_out) == 2  # images and masks
-    assert sorted(path.name for path in inventory.shown(run) if "draft" in path.name) == [
+    assert sorted(path.name for path in inventory.shown(RunFolder(run)) if "draft" in path.name) == [
         f"attacks.draft-centre1.{what}.{name}.safetensors"
         for what in ("images", "masks")
         for name in ("alignment", "foreign-decoder")

@@ -10,13 +10,23 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+PROVES_NOTHING = "overwriting proves nothing"
+"""Ends the reason of a medium whose blocks overwriting may not reach."""
+
 IN_PLACE = frozenset({"ext2", "ext3", "ext4", "vfat"})
 """File systems that write a file's blocks where they are. Not xfs: blocks that files share are written elsewhere."""
 
 
 @dataclass(frozen=True)
 class Medium:
-    """What can be told of where a file lies. in_place: whether overwriting reaches its blocks, as far as can be told."""
+    """What can be told of where a file lies.
+
+    Attributes:
+        filesystem: its name, empty if it cannot be told.
+        rotating: whether it is a magnetic disk, None if it cannot be told.
+        in_place: whether overwriting reaches the file's blocks, as far as can be told.
+        reason: in words.
+    """
 
     filesystem: str
     rotating: bool | None
@@ -55,4 +65,4 @@ def judge_medium(mountinfo: str, device: str, rotational: str) -> Medium:
         return Medium(
             filesystem, True, True, f"{filesystem} on what says it is a rotating disk writes over the old blocks"
         )
-    return Medium(filesystem, rotating, False, f"{reason}: overwriting proves nothing")
+    return Medium(filesystem, rotating, False, f"{reason}: {PROVES_NOTHING}")

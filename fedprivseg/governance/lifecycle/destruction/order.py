@@ -20,13 +20,10 @@ from pydantic import Field
 
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.model import Frozen
-from fedprivseg.crypto.identity import SiteKey, canonical
-from fedprivseg.crypto.key_store import KeyFile
+from fedprivseg.crypto.identity import canonical
 from fedprivseg.governance.policy.levels import DataClass
 
-CLAUSES = ("5.8-a", "5.8-b", "5.8-c", "5.8-d", "5.8-e", "5.8-f")
 _TEXT = 500
-_READABLE = "It lets a copy stay readable; only what is sealed under a destroyed key may stay."
 
 
 class Method(StrEnum):
@@ -37,37 +34,41 @@ class Method(StrEnum):
     ERASE = "cryptographic erase"
 
 
+@final
 @dataclass(frozen=True)
 class Requirement:
-    """What a class and level asks for. methods: those that will do. media: those of them with which the destruction of the
-    medium must be arranged too. says: the same in a sentence."""
+    """What a class and level asks for.
+
+    Attributes:
+        methods: those that are strong enough.
+        media: those of them with which the destruction of the medium must be arranged too.
+        says: the same in a sentence.
+    """
 
     methods: tuple[Method, ...]
     media: tuple[Method, ...]
     says: str
 
 
+_STRONG = (Method.OVERWRITING, Method.ERASE)
+
 REQUIREMENTS: tuple[tuple[tuple[int, ...], Requirement], ...] = (
     ((1,), Requirement(tuple(Method), (), "Level 1 is public: deletion is enough.")),
-    (
-        (2,),
-        Requirement(
-            (Method.OVERWRITING, Method.ERASE), (), "Level 2 identifies nobody: overwriting or cryptographic erase."
-        ),
-    ),
+    ((2,), Requirement(_STRONG, (), "Level 2 identifies nobody: overwriting or cryptographic erase.")),
     (
         (3, 4),
         Requirement(
-            (Method.OVERWRITING, Method.ERASE),
+            _STRONG,
             (Method.OVERWRITING,),
-            "Levels 3 and 4 can identify: cryptographic erase; what was never sealed is overwritten and its medium destroyed.",
+            "Levels 3 and 4 can identify: cryptographic erase; what was never encrypted is overwritten and its medium "
+            "destroyed.",
         ),
     ),
     (
         (5,),
         Requirement(
-            (Method.OVERWRITING, Method.ERASE),
-            (Method.OVERWRITING, Method.ERASE),
+            _STRONG,
+            _STRONG,
             "Level 5 is strictly limited: cryptographic erase or overwriting, and the medium is destroyed in either case.",
         ),
     ),
@@ -84,25 +85,44 @@ def requirement(data_class: DataClass, level: int) -> Requirement:
     raise RequestError(f"the sensitivity level {level} does not exist; levels are 1, 2, 3, 4, 5.")
 
 
+@final
 class Copy(Frozen):
-    """One file. name: its logical name, if it is sealed. stays: it is not removed, but must be unreadable afterwards (a copy on
-    a medium that cannot be written). form: ``ordered``, what the order's method supposes; ``plain``, never sealed: overwritten,
-    and its medium counts, whatever the order's method; ``list``, who took part and no image: overwritten, and no matter for
-    the medium."""
+    """One file.
+
+    Attributes:
+        path: where it is.
+        name: the name under which it is encrypted, empty if it is not.
+        stays: always false; the digests of orders are over it.
+        form: ``ordered``, what the order's method supposes; ``plain``, never encrypted: overwritten, and its medium counts,
+            whatever the order's method; ``list``, who took part and no image: overwritten, and no matter for the medium.
+    """
 
     path: Path
     name: str = ""
-    stays: bool = False
+    stays: Literal[False] = False
     form: Literal["ordered", "plain", "list"] = "ordered"
 
 
+@final
 class Order(Frozen):
     """What is to be destroyed, and on whose word.
 
-    id: 1 to 64 of ``a-z 0-9 -``. object: what it is, by a pseudonym. copies: every file. keys: the names of keys that are
-    held, for cryptographic erase. shards: ids of what the server holds. derived: models made of the data that stay and are
-    marked. elsewhere: copies out of reach of the order, and who has to see to them. media: who destroys the medium, when,
-    under which reference. approved_by: somebody other than requested_by.
+    Attributes:
+        id: 1 to 64 of ``a-z 0-9 -``.
+        object: what it is, by a pseudonym.
+        data_class: the strictest of what is to go.
+        level: the highest of what is to go.
+        method: of destruction.
+        copies: every file.
+        keys: the names of keys that are destroyed, for cryptographic erase.
+        shards: SHA-256 of what the server holds.
+        derived: models made of the data that stay and are marked.
+        elsewhere: copies out of reach of the order, and who has to see to them.
+        media: who destroys the medium, when, under which reference.
+        reason: in a sentence.
+        requested_by: who orders it.
+        approved_by: somebody else.
+        approved_on: the day.
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
@@ -126,32 +146,20 @@ class Order(Frozen):
         """SHA-256 of the order in hex."""
         return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
 
-    def approve(self, by: str, on: date) -> Order:
-        """The same order, approved. Whether `by` may approve it is decided when it is carried out."""
+    def approve(self, by: str, on: date | None) -> Order:
+        """The same order, approved. Whether `by` may approve it is decided when it is executed."""
         return self.model_copy(update={"approved_by": by, "approved_on": on})
 
-
-@final
-@dataclass(frozen=True)
-class Means:
-    """What a site destroys with.
-
-    key: signs the certificate. records: the folder of records, which exists. approvers: who may approve. key_files: every
-    copy of the keys. delete_shards: asks the server to delete shards, and returns the
-    ids of those that it no longer has, which includes what it deleted for an earlier attempt. search: looks
-    for files that still hold what has one of these SHA-256, and says so in sentences.
-    """
-
-    site: str
-    key: SiteKey
-    records: Path
-    approvers: frozenset[str]
-    key_files: tuple[KeyFile, ...] = ()
-    delete_shards: Callable[[tuple[str, ...]], Collection[str]] | None = None
-    search: Callable[[Collection[str]], tuple[str, ...]] | None = None
+    @property
+    def unapproved(self) -> Order:
+        """The same order as it was before anybody approved it."""
+        return self.approve("", None)
 
 
-def _unapproved(order: Order, means: Means, today: date) -> str | None:
+Approvers = Collection[str]
+
+
+def _unapproved(order: Order, approvers: Approvers, today: date) -> str | None:
     if not order.approved_by.strip() or order.approved_on is None:
         return "Nobody has approved it."
     if order.approved_on > today:
@@ -159,22 +167,22 @@ def _unapproved(order: Order, means: Means, today: date) -> str | None:
     return None
 
 
-def _same_person(order: Order, means: Means, today: date) -> str | None:
+def _same_person(order: Order, approvers: Approvers, today: date) -> str | None:
     if _person(order.approved_by) == _person(order.requested_by):
         return "Who requested it has approved it; somebody else must."
-    if order.approved_by not in set(means.approvers):  # a set: a text given for it would agree to every part of itself
-        return f"Who approved it may not; at this site {len(means.approvers)} people or offices may."
+    if order.approved_by not in set(approvers):  # a set: a text given for it would agree to every part of itself
+        return f"Who approved it may not; at this site {len(approvers)} people or offices may."
     return None
 
 
-def _nothing(order: Order, means: Means, today: date) -> str | None:
+def _nothing(order: Order, approvers: Approvers, today: date) -> str | None:
     if not order.copies and not order.keys and not order.shards:
         return "It names no file, no key and no shard."
     twice = [len(set(names)) < len(names) for names in ([copy.path for copy in order.copies], order.keys, order.shards)]
     return "It names a file, a key or a shard twice." if any(twice) else None
 
 
-def _method(order: Order, means: Means, today: date) -> str | None:
+def _method(order: Order, approvers: Approvers, today: date) -> str | None:
     required = requirement(order.data_class, order.level)
     if order.method not in required.methods:
         return f"Its method is {order.method}. {required.says}"
@@ -184,43 +192,38 @@ def _method(order: Order, means: Means, today: date) -> str | None:
     return None
 
 
-def _keys(order: Order, means: Means, today: date) -> str | None:
-    if order.method != Method.ERASE:
-        if order.keys:
-            return f"It names keys, and its method is {order.method}; keys are for cryptographic erase."
-        if any(copy.stays for copy in order.copies):
-            return _READABLE
-        return None
-    if any(copy.stays and copy.form != "ordered" for copy in order.copies):
-        return _READABLE
-    if not order.keys:
+def _keys(order: Order, approvers: Approvers, today: date) -> str | None:
+    if order.keys and order.method != Method.ERASE:
+        return f"It names keys, and its method is {order.method}; keys are for cryptographic erase."
+    if order.method == Method.ERASE and not order.keys:
         return "It names no key, and cryptographic erase is the destruction of keys."
-    return None if means.key_files else "No key file was given, so no key can be destroyed."
-
-
-def _shards(order: Order, means: Means, today: date) -> str | None:
-    if order.shards and means.delete_shards is None:
-        return "It names shards at the server, and there is no way to have them deleted."
     return None
 
 
-RULES: tuple[tuple[str, str, Callable[[Order, Means, date], str | None]], ...] = (
+RULES: tuple[tuple[str, str, Callable[[Order, Approvers, date], str | None]], ...] = (
     ("order.unapproved", "5.8-b", _unapproved),
     ("order.approver", "5.8-b", _same_person),
     ("order.nothing", "5.8-b", _nothing),
     ("order.method", "5.8-c", _method),
     ("order.keys", "5.8-f", _keys),
-    ("order.shards", "5.8-d", _shards),
 )
-"""Each rule's id, its clause, and its objection: a sentence if the order must not be carried out, else None."""
+"""Each rule's id, its clause, and its objection: a sentence if the order must not be executed, else None."""
 
 
-def refuse(order: Order, means: Means, today: date, *, approval: bool = True) -> None:
-    """Raise RequestError that names the rule and clause that `order` breaks first, if it breaks one. approval: whether it has
-    to be approved by now."""
-    for rule, clause, objection in RULES:
-        reason = None if objection in (_unapproved, _same_person) and not approval else objection(order, means, today)
-        if reason is not None:
+def refuse(order: Order, approvers: Approvers, today: date, *, approval: bool = True) -> None:
+    """Raise if an order breaks a rule.
+
+    Args:
+        order: given, and perhaps approved.
+        approvers: who may approve.
+        today: the day.
+        approval: whether it has to be approved by now.
+
+    Raises:
+        RequestError: it names the rule and clause that the order breaks first.
+    """
+    for rule, clause, objection in RULES if approval else RULES[2:]:
+        if (reason := objection(order, approvers, today)) is not None:
             raise RequestError(f"the order is refused ({rule}, clause {clause}): {reason} Nothing was destroyed.")
 
 

@@ -1,31 +1,34 @@
-"""Whether what a site's records say of a destruction holds: signatures, approvals, ledger, and files (clause 5.8-f).
+"""Whether what a site's records say of a destruction is true: signatures, approvals, ledger, and files (clause 5.8-f).
 
 Reads what anybody may read who audits: it needs neither the site's private key nor its staff.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedprivseg.core.errors import FedprivsegError
-from fedprivseg.core.runfolder import RunFolder
+from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.sealed_files import wants_passphrase
 from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.lifecycle import inventory
-from fedprivseg.governance.lifecycle.destruction.certificates import Certificate, DestructionError
-from fedprivseg.governance.lifecycle.destruction.custody import APPROVED, DONE, ORDERED
+from fedprivseg.governance.lifecycle.destruction.certificate import Certificate, DestructionError
+from fedprivseg.governance.lifecycle.destruction.session import APPROVED, DONE, ORDERED
 from fedprivseg.governance.sitefolder.history import DESTRUCTION
-from fedprivseg.governance.sitefolder.vault import SEALING_KEY, sealing_key
-
-_UNREADABLE = "its certificate was changed, or is not the site's"
+from fedprivseg.governance.sitefolder.vault import sealing_key
 
 
 @dataclass(frozen=True)
 class Proof:
-    """One destruction. certificate: None if there is none that verifies. faults: what does not hold, in sentences."""
+    """One destruction.
+
+    Attributes:
+        id: of its order.
+        certificate: None if there is none that verifies.
+        faults: what is not true, in sentences.
+    """
 
     id: str
     certificate: Certificate | None
@@ -33,38 +36,46 @@ class Proof:
 
 
 def prove(run: Path, site: str, public_hex: str, lines: Sequence[Line]) -> tuple[Proof, ...]:
-    """Every destruction at `site` that was begun or done, by its id. public_hex: the key by which the site is known. lines: of
-    its ledger, which verifies."""
-    run = run.resolve()
-    home = RunFolder(run).site(site).path
-    own = [line for line in lines if line.event == "destruction"]
+    """Every destruction at a site that was begun or done, by its id.
+
+    Args:
+        run: the run's folder.
+        site: its name.
+        public_hex: the key by which the site is known.
+        lines: of its ledger, which verifies.
+    """
+    root = RunFolder(run.resolve())
+    folder = root.site(site)
+    own = [line for line in lines if line.event == DESTRUCTION]
     named = {str(line.facts["id"]) for line in own if line.facts.get("what") == DONE}
-    records = [*home.glob(f"{DESTRUCTION}-*.begun.json"), *home.glob(f"{DESTRUCTION}-*.certificate.json")]
+    records = [path for what in ("begun", "certificate") for path in folder.path.glob(f"{DESTRUCTION}-*.{what}.json")]
     found = []
     for name in sorted(named | {path.name.split(".")[0] for path in records}):
-        path = home / f"{name}.certificate.json"
+        certificate: Certificate | None = None
+        path = folder.path / f"{name}.certificate.json"
         if not path.exists():
-            lost = "its certificate is gone" if name in named else "it was begun and is not finished"
-            found.append(Proof(name, None, (f"{name}: {lost}.",)))
-            continue
-        raw = path.read_bytes()
-        try:
-            certificate = Certificate.from_json(raw)
-        except DestructionError:
-            found.append(Proof(name, None, (f"{name}: {_UNREADABLE}.",)))
-            continue
-        if not certificate.verify(public_hex) or certificate.site != site:
-            found.append(Proof(name, None, (f"{name}: {_UNREADABLE}.",)))
-            continue
-        faults = [*_unrecorded(certificate, hashlib.sha256(raw).hexdigest(), own), *_left(run, site, certificate)]
+            faults = ["its certificate is gone" if name in named else "it was begun and is not finished"]
+        elif (certificate := _read(path, public_hex, site)) is None:
+            faults = ["its certificate was changed, or is not the site's"]
+        else:
+            faults = [*_unrecorded(certificate, own), *_left(root, folder, certificate)]
         found.append(Proof(name, certificate, tuple(f"{name}: {fault}." for fault in faults)))
     return tuple(found)
 
 
-def _unrecorded(certificate: Certificate, sha256: str, lines: Sequence[Line]) -> Iterator[str]:
+def _read(path: Path, public_hex: str, site: str) -> Certificate | None:
+    """The certificate of this site, None for what is none or does not verify."""
+    try:
+        certificate = Certificate.from_json(path.read_bytes())
+    except DestructionError:
+        return None
+    return certificate if certificate.verify(public_hex) and certificate.site == site else None
+
+
+def _unrecorded(certificate: Certificate, lines: Sequence[Line]) -> Iterator[str]:
     """What the ledger does not say of a certificate."""
-    done = [line for line in lines if line.facts.get("what") == DONE and line.facts.get("certificate") == sha256]
-    if not done:
+    sha256 = certificate.facts["certificate"]
+    if not any(line.facts.get("what") == DONE and line.facts.get("certificate") == sha256 for line in lines):
         yield "no line of the site's ledger names its certificate"
     if not approved_by_another(certificate, lines):
         yield "the site's ledger does not show that somebody else approved it than who ordered it"
@@ -84,22 +95,21 @@ def approved_by_another(certificate: Certificate, lines: Sequence[Line]) -> bool
     return False
 
 
-def _left(run: Path, site: str, certificate: Certificate) -> Iterator[str]:
+def _left(run: RunFolder, folder: SiteFolder, certificate: Certificate) -> Iterator[str]:
     """What can still be read, or read again."""
     gone = {item.id for item in certificate.items if item.what != "key"}
     stay = {one for one in gone if any(one in text for text in certificate.derived)}
-    yield from inventory.holding(run, inventory.within_reach(run, site), gone - stay)
-    home = RunFolder(run).site(site).path
+    yield from inventory.holding(run, inventory.within_reach(run, folder.name), gone - stay)
     keys = {one for item in certificate.items if item.what == "key" for one in item.id.split()}
-    if (home / SEALING_KEY).exists() and _key_id(home) in keys:
+    if folder.sealing_key.exists() and _key_id(folder) in keys:
         yield "the key that was destroyed is back"
 
 
-def _key_id(home: Path) -> str:
+def _key_id(folder: SiteFolder) -> str:
     """The id of the site's sealing key; empty for a file that is no such key. Raises RequestError without its passphrase."""
     try:
-        return sealing_key(home).id
+        return sealing_key(folder.path).id
     except FedprivsegError:
-        if wants_passphrase(home / SEALING_KEY):
+        if wants_passphrase(folder.sealing_key):
             raise
         return ""

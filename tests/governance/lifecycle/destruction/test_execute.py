@@ -19,17 +19,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from fedprivseg.core.errors import RequestError
-from fedprivseg.core.files import write_secret
 from fedprivseg.core.lock import locked
 from fedprivseg.crypto.identity import SiteKey, verify
 from fedprivseg.crypto.key_store import KeyFile
 from fedprivseg.crypto.sealed_files import SealError, SealingKey
 from fedprivseg.governance.lifecycle.archive import archive
 from fedprivseg.governance.lifecycle.destruction import execute as module
-from fedprivseg.governance.lifecycle.destruction.certificates import Certificate, DestructionError
-from fedprivseg.governance.lifecycle.destruction.execute import destroy
+from fedprivseg.governance.lifecycle.destruction.certificate import CLAUSES, Certificate, DestructionError
+from fedprivseg.governance.lifecycle.destruction.execute import Means, destroy
 from fedprivseg.governance.lifecycle.destruction.medium import judge_medium
-from fedprivseg.governance.lifecycle.destruction.order import CLAUSES, RULES, Copy, Means, Method, Order, requirement
+from fedprivseg.governance.lifecycle.destruction.order import RULES, Copy, Method, Order, requirement
 from fedprivseg.governance.policy.levels import DataClass
 
 SITE = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
@@ -56,10 +55,10 @@ class Keys:
 
 @dataclass(frozen=True)
 class Site:
-    """A site with two sealed files of one subject and one of another, and an approved order to destroy the first's."""
+    """A site with two files that are encrypted under its key, and an approved order to destroy them."""
 
     folder: Path
-    keys: Keys
+    key: SealingKey
     means: Means
     order: Order
 
@@ -69,14 +68,18 @@ class Site:
 
     def untouched(self) -> bool:
         """Whether everything can still be read."""
-        opened = [self.keys.key("subject-1").open(copy.name, copy.path.read_bytes()) for copy in self.order.copies]
-        return opened == [CONTENT] * len(opened) and self.keys.names == ("subject-1", "subject-2")
+        opened = [self.key.open(copy.name, copy.path.read_bytes()) for copy in self.order.copies]
+        return opened == [CONTENT] * len(opened) and self.holds_key
+
+    @property
+    def holds_key(self) -> bool:
+        path = self.folder / "sealing.key"
+        return path.exists() and SealingKey.load(path).id == self.key.id
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    keys = Keys(tuple(KeyFile(tmp_path / f"{name}.key", name) for name in ("subject-1", "subject-2")))
-    key, other = (SealingKey.create(file.path) for file in keys.files)
+    key = SealingKey.create(tmp_path / "sealing.key")
     for name in ("vault", "backup", "records"):
         (tmp_path / name).mkdir()
     copies = []
@@ -84,7 +87,6 @@ def site(tmp_path: Path) -> Site:
         path = tmp_path / folder / f"PATIENT-{number}.sealed"
         path.write_bytes(key.seal(f"image-{number}", CONTENT))
         copies.append(Copy(path=path, name=f"image-{number}"))
-    (tmp_path / "vault" / "other.sealed").write_bytes(other.seal("image-1", CONTENT))
     order = Order(
         id="withdrawal-12",
         object="all images of pseudonym s-1",
@@ -92,20 +94,28 @@ def site(tmp_path: Path) -> Site:
         level=3,
         method=Method.ERASE,
         copies=tuple(copies),
-        keys=("subject-1",),
+        keys=("vault",),
         derived=("mapping-net of run 7",),
         reason="consent was withdrawn",
         requested_by="data manager",
     ).approve("privacy board", date(2026, 5, 30))
-    means = Means("centre1", SITE, tmp_path / "records", frozenset({"privacy board", "director"}), keys.files)
-    return Site(tmp_path, keys, means, order)
+    means = Means(
+        site="centre1",
+        key=SITE,
+        records=tmp_path / "records",
+        approvers=frozenset({"privacy board", "director"}),
+        key_file=KeyFile(tmp_path / "sealing.key", "vault"),
+        delete_shards=lambda shards: shards,
+        search=lambda digests: (),
+    )
+    return Site(tmp_path, key, means, order)
 
 
-def plain(site: Site, method: Method, **change: Any) -> Order:
-    """The order for the same files as if they had never been sealed: no keys."""
+def plain(site: Site, method: Method, **change: Any) -> tuple[Order, Means]:
+    """The order for the same files as if they had never been encrypted: no keys."""
     copies = tuple(Copy(path=path) for path in site.files)
     said = {"method": method, "keys": (), "copies": copies, "level": 1} | change
-    return Order.model_validate(site.order.model_dump() | said)
+    return Order.model_validate(site.order.model_dump() | said), replace(site.means, key_file=None)
 
 
 def full(*arguments: object, **words: object) -> None:
@@ -121,19 +131,17 @@ def records(site: Site) -> list[str]:
 
 def test_cryptographic_erase_makes_every_copy_unreadable_and_is_certified(site: Site) -> None:
     before = [path.read_bytes() for path in site.files]
-    key = site.keys.key("subject-1")
-    certificate = destroy(site.order, site.means, NOW)
-    assert [path.exists() for path in site.files] == [False, False]
-    assert site.keys.names == ("subject-2",)
-    for content in before:  # a copy that nobody knew of
-        with pytest.raises(SealError):
-            site.keys.key("subject-2").open("image-1", content)
-    assert site.keys.key("subject-2").open("image-1", (site.folder / "vault" / "other.sealed").read_bytes()) == CONTENT
+    with (site.folder / "sealing.key").open("rb") as held:
+        key = held.read()
+        certificate = destroy(site.order, site.means, NOW)
+        held.seek(0)
+        assert held.read() != key  # overwritten before it was removed
+    assert not any(path.exists() for path in (*site.files, site.folder / "sealing.key"))
     assert certificate.verify(SITE.public_hex)
     assert not certificate.verify(OTHER.public_hex)
     assert verify(SITE.public_hex, certificate.signed_bytes(), bytes.fromhex(certificate.signature))
     assert [(item.what, item.number, item.id, item.size) for item in certificate.items] == [
-        ("key", 1, key.id, 0),
+        ("key", 1, site.key.id, 0),
         *(("file", number, hashlib.sha256(body).hexdigest(), len(body)) for number, body in enumerate(before, 1)),
     ]
     assert (certificate.order, certificate.object, certificate.reason) == (
@@ -152,13 +160,13 @@ def test_cryptographic_erase_makes_every_copy_unreadable_and_is_certified(site: 
     assert (certificate.site, certificate.began, certificate.ended) == ("centre1", NOW, NOW)
     assert certificate.checks == (
         "2 of 2 paths lead to nothing.",
-        "1 of 1 keys are absent from 2 key files, read again.",
-        "2 sealed copies open under none of the 1 keys that are left.",
+        "The key's file is gone, looked for again.",
+        "2 copies were encrypted under that key alone.",
+        "No file within reach of the site and of the server holds, byte for byte, what was destroyed.",
     )
+    assert certificate.items[0].medium
     assert certificate.derived == ("mapping-net of run 7",)
-    assert any(
-        "Copies of the key other than the 2 given here were not looked at" in limit for limit in certificate.limits
-    )
+    assert "Copies of the key other than the site's key file were not looked at." in certificate.limits
     assert any("1 models made of the data stay" in limit for limit in certificate.limits)
 
 
@@ -172,22 +180,10 @@ def test_the_certificate_stands_in_the_records_and_names_no_file(site: Site) -> 
         assert str(site.folder) not in text
 
 
-def test_a_copy_that_stays_is_unreadable(site: Site) -> None:
-    copies = (site.order.copies[0], site.order.copies[1].model_copy(update={"stays": True}))
-    certificate = destroy(site.order.model_copy(update={"copies": copies}), site.means, NOW)
-    assert [path.exists() for path in site.files] == [False, True]
-    assert certificate.items[2].how == "stays where it is, sealed under a key that is gone"
-    assert certificate.checks[0] == "1 of 1 paths lead to nothing."
-    for name in site.keys.names:
-        with pytest.raises(SealError):
-            site.keys.key(name).open("image-2", site.files[1].read_bytes())
-
-
 def test_the_destruction_of_a_key_alone_is_enough_for_an_order(site: Site) -> None:
     certificate = destroy(site.order.model_copy(update={"copies": ()}), site.means, NOW)
     assert [item.what for item in certificate.items] == ["key"]
-    assert not site.keys.key("subject-2").opens("image-1", site.files[0].read_bytes())
-    assert site.keys.names == ("subject-2",)
+    assert not site.holds_key
 
 
 def test_an_archive_is_a_sealed_file_like_any_other(site: Site) -> None:
@@ -199,19 +195,10 @@ def test_an_archive_is_a_sealed_file_like_any_other(site: Site) -> None:
         "made": NOW,
         "made_by": "x",
     }
-    archive({"a": site.files[0]}, path, site.keys.key("subject-1"), name="s-1", **words)  # type: ignore[arg-type]
+    archive({"a": site.files[0]}, path, site.key, name="s-1", **words)  # type: ignore[arg-type]
     copy = Copy(path=path, name="fedprivseg archive 1: s-1")
     destroy(site.order.model_copy(update={"copies": (*site.order.copies, copy)}), site.means, NOW)
     assert not path.exists()
-
-
-def test_every_copy_of_the_key_is_destroyed(site: Site) -> None:
-    kept = site.folder / "backup" / "subject-1.key"
-    write_secret(kept, site.keys.files[0].path.read_bytes())
-    copied = KeyFile(kept, "subject-1")
-    certificate = destroy(site.order, replace(site.means, key_files=(*site.keys.files, copied)), NOW)
-    assert (site.keys.names, copied.names) == (("subject-2",), ())
-    assert certificate.items[0].how == "2 key files overwritten once with random bytes and removed"
 
 
 @pytest.mark.parametrize(("method", "survives"), [(Method.OVERWRITING, False), (Method.DELETION, True)])
@@ -219,19 +206,19 @@ def test_overwriting_reaches_the_content_and_deletion_only_the_name(site: Site, 
     """Whoever holds the file open sees what its blocks hold."""
     site.files[0].write_bytes(CONTENT)
     with site.files[0].open("rb") as held:
-        certificate = destroy(plain(site, method), site.means, NOW)
+        certificate = destroy(*plain(site, method), NOW)
         content = held.read()
     assert (content == CONTENT) == (b"PATIENT" in content) == survives
     assert len(content) == len(CONTENT)
     assert [path.exists() for path in site.files] == [False, False]
     assert any("the content stays on the medium" in limit for limit in certificate.limits) == survives
-    assert site.keys.names == ("subject-1", "subject-2")
+    assert site.holds_key
 
 
 def test_the_certificate_says_where_overwriting_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     flash = judge_medium("1 2 8:1 / / rw - ext4 /dev/sda1 rw", "8:1", "0")
     monkeypatch.setattr(module, "medium_of", lambda path: flash)
-    certificate = destroy(plain(site, Method.OVERWRITING), site.means, NOW)
+    certificate = destroy(*plain(site, Method.OVERWRITING), NOW)
     assert [item.medium for item in certificate.items] == ["the medium is flash memory: overwriting proves nothing"] * 2
     assert any("For 2 of 2 files overwriting proves nothing" in limit for limit in certificate.limits)
 
@@ -244,83 +231,38 @@ def test_two_names_of_one_file_go_together(site: Site) -> None:
     assert not link.exists()
 
 
-@pytest.fixture
-def vault(tmp_path: Path) -> Site:
-    """A site whose files are sealed under one key in a file of its own, with a list of who took part beside them."""
-    key = SealingKey.create(tmp_path / "sealing.key")
-    for name in ("vault", "records"):
-        (tmp_path / name).mkdir()
-    path, listed = tmp_path / "vault" / "slices.sealed", tmp_path / "cohort.json"
-    path.write_bytes(key.seal("slices.sealed", CONTENT))
+def test_a_list_of_subjects_and_copies_out_of_reach(site: Site) -> None:
+    listed = site.folder / "cohort.json"
     listed.write_text("PATIENT-1, PATIENT-2")
-    order = Order(
-        id="destruction-1",
-        object="the vault of centre1",
-        data_class=DataClass.STRUCTURAL,
-        level=3,
-        method=Method.ERASE,
-        copies=(Copy(path=path, name="slices.sealed"), Copy(path=listed, form="list")),
-        keys=("vault",),
-        elsewhere=("the backup of line 7",),
-        reason="the term has ended",
-        requested_by="data manager",
-    ).approve("privacy board", date(2026, 5, 30))
-    holder = KeyFile(tmp_path / "sealing.key", "vault")
-    means = Means("centre1", SITE, tmp_path / "records", frozenset({"privacy board"}), (holder,))
-    return Site(tmp_path, None, means, order)  # type: ignore[arg-type]
-
-
-def test_the_key_of_a_vault_goes_with_its_file_and_the_list_of_subjects_with_it(vault: Site) -> None:
-    sealed = vault.files[0].read_bytes()
-    key = SealingKey.load(vault.folder / "sealing.key")
-    with (vault.folder / "sealing.key").open("rb") as held:
-        before = held.read()
-        certificate = destroy(vault.order, vault.means, NOW)
-        held.seek(0)
-        assert held.read() != before  # overwritten before it was removed
-    assert not (vault.folder / "sealing.key").exists()
-    assert not any(path.exists() for path in vault.files)
-    assert key.opens("slices.sealed", sealed)  # the key that was taken away is the one that counts
-    assert (certificate.items[0].what, certificate.items[0].id) == ("key", key.id)
-    assert certificate.checks == (
-        "2 of 2 paths lead to nothing.",
-        "1 of 1 keys are absent from 1 key files, read again.",
-        "1 sealed copies open under none of the 0 keys that are left.",
-    )
+    copies = (*site.order.copies, Copy(path=listed, form="list"))
+    order = site.order.model_copy(update={"copies": copies, "elsewhere": ("the backup of line 7",)})
+    certificate = destroy(order, site.means, NOW)
+    assert not listed.exists()
+    assert certificate.checks[2] == "2 copies were encrypted under that key alone."
     assert "Out of reach of this order: the backup of line 7" in certificate.limits
-    assert "Copies of the key other than the 1 given here were not looked at." in certificate.limits
-    assert certificate.items[0].medium
 
 
-def test_a_key_file_that_was_overwritten_and_not_removed_is_no_key_and_is_removed_later(vault: Site) -> None:
+def test_a_key_file_that_was_overwritten_and_not_removed_is_no_key_and_is_removed_later(site: Site) -> None:
     """As a kill between the two leaves it."""
-    sealed = vault.files[0].read_bytes()
+    encrypted = site.files[0].read_bytes()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "unlink", full)
         with pytest.raises(DestructionError, match="key 1 of 1"):
-            destroy(vault.order, vault.means, NOW)
-    assert not SealingKey.load(vault.folder / "sealing.key").opens("slices.sealed", sealed)
-    assert destroy(vault.order, vault.means, LATER).verify(SITE.public_hex)
-    assert not (vault.folder / "sealing.key").exists()
+            destroy(site.order, site.means, NOW)
+    assert not SealingKey.load(site.folder / "sealing.key").opens("image-1", encrypted)
+    assert destroy(site.order, site.means, LATER).verify(SITE.public_hex)
+    assert not (site.folder / "sealing.key").exists()
 
 
-def test_a_file_that_was_never_sealed_asks_for_its_medium_under_any_method(vault: Site) -> None:
-    loose = vault.folder / "vault" / "loose"
+def test_a_file_that_was_never_encrypted_asks_for_its_medium_under_any_method(site: Site) -> None:
+    loose = site.folder / "vault" / "loose"
     loose.write_bytes(CONTENT)
-    order = vault.order.model_copy(update={"copies": (*vault.order.copies, Copy(path=loose, form="plain"))})
+    order = site.order.model_copy(update={"copies": (*site.order.copies, Copy(path=loose, form="plain"))})
     with pytest.raises(RequestError, match=r"order\.method"):
-        destroy(order, vault.means, NOW)
+        destroy(order, site.means, NOW)
     assert loose.read_bytes() == CONTENT
-    destroy(order.model_copy(update={"media": "shredded, ticket 12"}), vault.means, NOW)
+    destroy(order.model_copy(update={"media": "shredded, ticket 12"}), site.means, NOW)
     assert not loose.exists()
-
-
-@pytest.mark.parametrize("form", ["plain", "list"])
-def test_nothing_readable_stays_under_an_erase(vault: Site, form: str) -> None:
-    stays = Copy.model_validate({"path": vault.files[1], "form": form, "stays": True})
-    order = vault.order.model_copy(update={"copies": (vault.order.copies[0], stays), "media": "shredded, ticket 12"})
-    with pytest.raises(RequestError, match=r"order\.keys"):
-        destroy(order, vault.means, NOW)
 
 
 # ---------------------------------------------------------------------------------------------- what is refused
@@ -356,10 +298,10 @@ REFUSED: dict[str, tuple[str, Callable[[Site], tuple[Order, Means]]]] = {
         "order.nothing",
         lambda site: (site.order.model_copy(update={"copies": (site.order.copies[0],) * 2}), site.means),
     ),
-    "deletion at level 2": ("order.method", lambda site: (plain(site, Method.DELETION, level=2), site.means)),
+    "deletion at level 2": ("order.method", lambda site: plain(site, Method.DELETION, level=2)),
     "overwriting at level 3, medium kept": (
         "order.method",
-        lambda site: (plain(site, Method.OVERWRITING, level=3), site.means),
+        lambda site: plain(site, Method.OVERWRITING, level=3),
     ),
     "erase at level 5, medium kept": (
         "order.method",
@@ -367,25 +309,10 @@ REFUSED: dict[str, tuple[str, Callable[[Site], tuple[Order, Means]]]] = {
     ),
     "a face as if it were public": (
         "order.method",
-        lambda site: (plain(site, Method.DELETION, data_class=DataClass.BIOMETRIC), site.means),
+        lambda site: plain(site, Method.DELETION, data_class=DataClass.BIOMETRIC),
     ),
     "erase without a key": ("order.keys", lambda site: (site.order.model_copy(update={"keys": ()}), site.means)),
-    "erase without a key file": ("order.keys", lambda site: (site.order, replace(site.means, key_files=()))),
-    "keys for overwriting": (
-        "order.keys",
-        lambda site: (plain(site, Method.OVERWRITING, keys=("subject-1",)), site.means),
-    ),
-    "a readable copy that stays": (
-        "order.keys",
-        lambda site: (
-            plain(site, Method.OVERWRITING, copies=tuple(Copy(path=path, stays=True) for path in site.files)),
-            site.means,
-        ),
-    ),
-    "shards and no server": (
-        "order.shards",
-        lambda site: (site.order.model_copy(update={"shards": ("a",)}), site.means),
-    ),
+    "keys for overwriting": ("order.keys", lambda site: plain(site, Method.OVERWRITING, keys=("vault",))),
 }
 
 
@@ -427,7 +354,7 @@ def test_every_rule_is_tried_above() -> None:
 @pytest.mark.parametrize("level", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("data_class", DataClass)
 def test_what_each_class_and_level_asks_for(data_class: DataClass, level: int) -> None:
-    """Written out anew: deletion for what is public, never at a level that can identify; a medium at level 5 in any case."""
+    """Written out again: deletion for what is public, never at a level that can identify; a medium at level 5 in any case."""
     required = requirement(data_class, level)
     biometric = data_class == DataClass.BIOMETRIC
     assert (Method.DELETION in required.methods) == (level == 1 and not biometric)
@@ -474,15 +401,15 @@ def pipe(site: Site) -> None:
         (folder, "file 1 of 2 is a link, a folder or a device"),
         (pipe, "file 1 of 2 is a link, a folder or a device"),
         (lambda site: os.link(site.files[0], site.folder / "second"), "has 2 names on the disk, and the order lists 1"),
-        (lambda site: site.files[0].write_bytes(CONTENT), "file 1 of 2 is not sealed under a key of the order"),
-        (lambda site: site.files[0].write_bytes(b""), "file 1 of 2 is not sealed under a key of the order"),
+        (lambda site: site.files[0].write_bytes(CONTENT), "file 1 of 2 is not encrypted under the key of the order"),
+        (lambda site: site.files[0].write_bytes(b""), "file 1 of 2 is not encrypted under the key of the order"),
         (
-            lambda site: site.files[0].write_bytes(site.keys.key("subject-2").seal("image-1", CONTENT)),
-            "file 1 of 2 is not sealed under a key of the order",
+            lambda site: site.files[0].write_bytes(SealingKey(bytes(32)).seal("image-1", CONTENT)),
+            "file 1 of 2 is not encrypted under the key of the order",
         ),
         (
-            lambda site: site.files[0].write_bytes(site.keys.key("subject-1").seal("image-9", CONTENT)),
-            "file 1 of 2 is not sealed under a key of the order",
+            lambda site: site.files[0].write_bytes(site.key.seal("image-9", CONTENT)),
+            "file 1 of 2 is not encrypted under the key of the order",
         ),
     ],
 )
@@ -494,14 +421,18 @@ def test_what_is_not_as_the_order_says_stops_it_before_anything(
         destroy(site.order, site.means, NOW)
     assert "Nothing was destroyed" in str(caught.value)
     assert "PATIENT" not in str(caught.value)
-    assert site.keys.names == ("subject-1", "subject-2")
+    assert site.holds_key
     assert sum(path.exists() for path in site.files) >= 1
     assert records(site) == []
 
 
-def test_a_key_that_is_in_no_ring_stops_it(site: Site) -> None:
-    with pytest.raises(RequestError, match="key 2 of 2 is in none of the key files"):
-        destroy(site.order.model_copy(update={"keys": ("subject-1", "subject-9")}), site.means, NOW)
+def test_a_key_that_is_not_there_stops_it(site: Site) -> None:
+    for means in (
+        replace(site.means, key_file=None),
+        replace(site.means, key_file=KeyFile(site.folder / "no", "vault")),
+    ):
+        with pytest.raises(RequestError, match="is not in the site's key file"):
+            destroy(site.order, means, NOW)
     assert site.untouched()
 
 
@@ -553,7 +484,7 @@ def test_shards_that_stay_leave_no_certificate_until_they_are_gone(
     assert caught.value.left == left
     assert "patient" not in str(caught.value)
     assert records(site) == ["withdrawal-12.begun.json"]
-    assert site.keys.names == ("subject-2",)  # the rest of an approved order is done
+    assert not site.holds_key  # the rest of an approved order is done
     certificate = destroy(order, replace(means, delete_shards=lambda shards: shards), LATER)
     assert (certificate.began, certificate.ended) == (NOW, LATER)
 
@@ -580,12 +511,11 @@ def test_what_could_not_be_destroyed_is_said_and_taken_up_again(
     assert caught.value.left == left
     assert "PATIENT" not in str(caught.value)
     assert records(site) == ["withdrawal-12.begun.json"]
-    # The keys come first: nothing is readable whatever is left.
-    assert not any(site.keys.key(name).opens("image-1", bodies[0]) for name in site.keys.names)
+    assert not site.holds_key  # the key comes first: nothing is readable whatever is left
     certificate = destroy(site.order, site.means, LATER)
     assert [path.exists() for path in site.files] == [False, False]
     assert [item.id for item in certificate.items[1:]] == [hashlib.sha256(body).hexdigest() for body in bodies]
-    assert certificate.checks[2] == "2 sealed copies open under none of the 1 keys that are left."
+    assert certificate.checks[2] == "2 copies were encrypted under that key alone."
 
 
 def test_a_key_file_that_cannot_be_written_stays_and_there_is_no_certificate(
@@ -599,7 +529,7 @@ def test_a_key_file_that_cannot_be_written_stays_and_there_is_no_certificate(
         with pytest.raises(DestructionError, match="Read-only file system") as caught:
             destroy(site.order, site.means, NOW)
     # The files are gone, and what was sealed in them would still open, if there is another copy.
-    assert caught.value.left == ("key 1 of 1", "what is sealed as file 1 of 2", "what is sealed as file 2 of 2")
+    assert caught.value.left == ("key 1 of 1", "what is encrypted as file 1 of 2", "what is encrypted as file 2 of 2")
     assert records(site) == ["withdrawal-12.begun.json"]
     assert destroy(site.order, site.means, LATER).verify(SITE.public_hex)
 
@@ -611,17 +541,8 @@ def test_the_check_does_not_believe_the_act(site: Site, monkeypatch: pytest.Monk
         patch.setattr(module, "_remove", lambda *arguments, **words: None)
         with pytest.raises(DestructionError) as caught:
             destroy(site.order, site.means, NOW)
-    sealed = ("what is sealed as file 1 of 2", "what is sealed as file 2 of 2")
+    sealed = ("what is encrypted as file 1 of 2", "what is encrypted as file 2 of 2")
     assert caught.value.left == ("file 1 of 2", "file 2 of 2", "key 1 of 1", *sealed)
-
-
-def test_a_key_that_is_left_under_another_name_is_found(site: Site) -> None:
-    kept = site.folder / "alias.key"
-    write_secret(kept, site.keys.files[0].path.read_bytes())
-    with pytest.raises(DestructionError) as caught:
-        destroy(site.order, replace(site.means, key_files=(*site.keys.files, KeyFile(kept, "alias"))), NOW)
-    assert caught.value.left == ("what is sealed as file 1 of 2", "what is sealed as file 2 of 2")
-    assert records(site) == ["withdrawal-12.begun.json"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -664,13 +585,13 @@ def test_a_kill_at_any_step_is_taken_up_by_the_same_order(site: Site, moment: st
         "import os, sys; from datetime import *; from pathlib import Path\n"
         "from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey\n"
         "from fedprivseg.governance.lifecycle.destruction import execute as module\n"
-        "from fedprivseg.crypto.identity import SiteKey\n"
-        "from fedprivseg.governance.lifecycle.destruction.order import Means, Order\n"
-        "from fedprivseg.crypto.key_store import KeyFile\n"
+        "from fedprivseg.governance.lifecycle.destruction.order import Order\n"
+        "from fedprivseg.crypto.identity import SiteKey; from fedprivseg.crypto.key_store import KeyFile\n"
         f"{moment} = lambda *names, **words: os._exit(9)\n"
-        "home = Path(sys.argv[1]); files = [KeyFile(home / f'{name}.key', name) for name in ('subject-1', 'subject-2')]\n"
+        "home = Path(sys.argv[1]); file = KeyFile(home / 'sealing.key', 'vault')\n"
         "key = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))\n"
-        "means = Means('centre1', key, home / 'records', frozenset({'privacy board'}), tuple(files))\n"
+        "boards = frozenset({'privacy board'})\n"
+        "means = module.Means('centre1', key, home / 'records', boards, file, lambda shards: shards, lambda found: ())\n"
         "order = Order.model_validate_json((home / 'order.json').read_text())\n"
         "module.destroy(order, means, datetime(2026, 6, 1, 9, 0, tzinfo=UTC))"
     )
@@ -680,7 +601,7 @@ def test_a_kill_at_any_step_is_taken_up_by_the_same_order(site: Site, moment: st
     assert certificate.verify(SITE.public_hex)
     assert (certificate.began, certificate.ended) == (NOW, LATER)
     assert [path.exists() for path in site.files] == [False, False]
-    assert site.keys.names == ("subject-2",)
+    assert not site.holds_key
 
 
 def test_a_file_that_came_in_between_is_not_destroyed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -711,19 +632,6 @@ def test_the_certificate_counts_even_if_the_record_of_the_beginning_is_gone(site
     assert destroy(site.order, site.means, LATER) == certificate
 
 
-def test_a_copy_that_stays_is_looked_at_again_after_a_kill(site: Site) -> None:
-    """Between two attempts the copy that stays becomes one that a key which is left can open."""
-    copies = (site.order.copies[0], site.order.copies[1].model_copy(update={"stays": True}))
-    order, means = with_server(site, lambda shards: ())
-    order = order.model_copy(update={"copies": copies})
-    with pytest.raises(DestructionError):
-        destroy(order, means, NOW)
-    site.files[1].write_bytes(site.keys.key("subject-2").seal("image-2", CONTENT))
-    with pytest.raises(DestructionError) as caught:
-        destroy(order, replace(means, delete_shards=lambda shards: shards), LATER)
-    assert caught.value.left == ("what is sealed as file 2 of 2",)
-
-
 def test_an_id_stands_for_one_order(site: Site) -> None:
     other = site.order.model_copy(update={"reason": "the term has ended"})
     with pytest.raises(DestructionError):
@@ -731,18 +639,18 @@ def test_an_id_stands_for_one_order(site: Site) -> None:
     with pytest.raises(RequestError, match="another one that was begun"):
         destroy(other, site.means, NOW)
     destroy(*with_server(site, lambda shards: shards), NOW)
-    with pytest.raises(RequestError, match="another one that was carried out"):
+    with pytest.raises(RequestError, match="another one that was executed"):
         destroy(other, site.means, NOW)
 
 
-def test_two_processes_never_carry_out_the_same_order(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_never_execute_the_same_order(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(module, "_remove", full)
         with pytest.raises(DestructionError):
             destroy(site.order, site.means, NOW)
     with (
         locked(site.means.records / "withdrawal-12.begun.json"),
-        pytest.raises(RequestError, match="another process is carrying this order out"),
+        pytest.raises(RequestError, match="another process is executing this order"),
     ):
         destroy(site.order, site.means, NOW)
     assert destroy(site.order, site.means, NOW).verify(SITE.public_hex)

@@ -1,4 +1,4 @@
-"""What is left of a destruction: the record that it was begun, and the certificate that it is done, both signed by the site.
+"""What a destruction leaves: the record that it was begun, and the certificate that it is done, both signed by the site.
 
 T/SCGS 313008-2024 clauses 5.8-b, 5.8-f. Neither holds a path, and no content but digests.
 """
@@ -18,12 +18,16 @@ from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.model import Frozen
 from fedprivseg.crypto.identity import SiteKey, canonical, verify
 from fedprivseg.governance.ledger.ledger import Fact
-from fedprivseg.governance.lifecycle.destruction.order import Means, Method, Order
+from fedprivseg.governance.lifecycle.destruction.order import Method, Order
 from fedprivseg.governance.policy.levels import DataClass
 
 
 class DestructionError(FedprivsegError):
-    """A destruction that is not complete, or a certificate that is none. left: what remains, such as ``file 2 of 3``."""
+    """A destruction that is not complete, or a certificate that is none.
+
+    Attributes:
+        left: what remains, such as ``file 2 of 3``.
+    """
 
     def __init__(self, message: str, left: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -31,8 +35,16 @@ class DestructionError(FedprivsegError):
 
 
 class Item(Frozen):
-    """One thing that was destroyed. number: its place in the order. id: of a file the SHA-256 that it had, of a key its id in
-    the headers of sealed files, of a shard its id at the server. size: in bytes. medium: what could be told of a file's."""
+    """One thing that was destroyed.
+
+    Attributes:
+        what: sort of thing.
+        number: its place in the order, from 1.
+        id: of a file or shard the SHA-256 that it had, of a key its id in the headers of encrypted files.
+        size: in bytes.
+        how: in words.
+        medium: what could be told of a file's.
+    """
 
     what: Literal["file", "key", "shard"]
     number: int
@@ -42,8 +54,11 @@ class Item(Frozen):
     medium: str = ""
 
 
+CLAUSES = ("5.8-a", "5.8-b", "5.8-c", "5.8-d", "5.8-e", "5.8-f")
+
+
 class Certificate(Frozen):
-    """That an order was carried out, signed by the site. It holds no path, and no content but digests."""
+    """That an order was executed, signed by the site. Its fields are those of the order, and what was done and checked."""
 
     format: Literal["fedprivseg destruction 1"] = "fedprivseg destruction 1"
     id: str
@@ -53,7 +68,7 @@ class Certificate(Frozen):
     level: int
     method: Method
     required: str
-    clauses: tuple[str, ...]
+    clauses: tuple[str, ...] = CLAUSES
     reason: str
     requested_by: str
     approved_by: str
@@ -83,7 +98,7 @@ class Certificate(Frozen):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Certificate:
-        """The certificate in `text`. Raises DestructionError unless it is exactly what `to_json` writes; see `verify`."""
+        """The certificate in `text`, unchecked (see `verify`). Raises DestructionError unless `to_json` writes exactly this."""
         raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
         try:
             certificate = cls.model_validate_json(raw)
@@ -110,7 +125,15 @@ class Certificate(Frozen):
 
 
 class Begun(Frozen):
-    """What was found before anything was touched: enough to go on after a kill, and no path. headers: of sealed copies."""
+    """What was found before anything was touched: enough to resume after a kill.
+
+    Attributes:
+        order: its SHA-256.
+        began: the time.
+        items: what is to be destroyed.
+        inodes: of the order's copies.
+        headers: of its copies in hex, empty for those that are not encrypted under its key.
+    """
 
     format: Literal["fedprivseg destruction begun 1"] = "fedprivseg destruction begun 1"
     order: str
@@ -125,26 +148,36 @@ class Begun(Frozen):
         return canonical({**fields, "signature": key.sign(canonical(fields)).hex()})
 
 
-def certified(order: Order, means: Means) -> Certificate | None:
-    """The certificate of this order, if it was carried out. Raises if what stands under its id is something else."""
-    path = means.records / f"{order.id}.certificate.json"
+def certified(order: Order, records: Path, key: SiteKey) -> Certificate | None:
+    """The certificate of an order, if it was executed.
+
+    Args:
+        order: which.
+        records: the folder of records.
+        key: the site's.
+
+    Raises:
+        DestructionError: the certificate under the order's id was changed, or is another site's.
+        RequestError: the id stands for another order.
+    """
+    path = records / f"{order.id}.certificate.json"
     if not path.exists():
         return None
     certificate = Certificate.from_json(path.read_bytes())
-    if not certificate.verify(means.key.public_hex):
+    if not certificate.verify(key.public_hex):
         raise DestructionError("the certificate under this order's id was changed or is foreign. Keep it as evidence.")
     if certificate.order != order.digest:
-        raise RequestError("the id of this order stands for another one that was carried out. Choose another id.")
+        raise RequestError("the id of this order stands for another one that was executed. Choose another id.")
     return certificate
 
 
-def read_begun(path: Path, order: Order, means: Means) -> Begun:
+def read_begun(path: Path, order: Order, key: SiteKey) -> Begun:
     """What was found before this order was begun, perhaps by an earlier attempt. Raises as `certified`."""
     try:
         fields = json.loads(path.read_bytes())
         signature = bytes.fromhex(fields.pop("signature"))
         begun = Begun.model_validate_json(canonical(fields))
-        signed = verify(means.key.public_hex, canonical(fields), signature)
+        signed = verify(key.public_hex, canonical(fields), signature)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         signed = False
     if not signed:
