@@ -21,7 +21,7 @@ def run(tmp_path):
         home.mkdir(parents=True)
         book = Ledger(home / "ledger.jsonl", SiteKey.create(home / "key.pem"), site)
         book.append("release", {"kind": "image-code", "rule": "kind.declared", "number": 1})
-        book.append("refusal", {"kind": "weights", "rule": "policy.kind", "reason": "No."})
+        book.append("refusal", {"kind": "weights", "rule": "kind.not-allowed", "reason": "No."})
     return tmp_path / "run"
 
 
@@ -114,9 +114,9 @@ def test_verify_names_a_ledger_that_is_gone(run):
 @pytest.mark.parametrize(
     ("event", "facts", "said"),
     [
-        ("intake", {"subjects": 6, "refused": ["consent.sharing: 2", "consent.withdrawn: 1"]},
-         "6 subjects taken in; not taken in: consent.sharing: 2, consent.withdrawn: 1"),
-        ("intake", {"subjects": 9, "refused": []}, "9 subjects taken in"),
+        ("enrolment", {"subjects": 6, "refused": ["consent.sharing: 2", "consent.withdrawn: 1"]},
+         "6 subjects enrolled; not enrolled: consent.sharing: 2, consent.withdrawn: 1"),
+        ("enrolment", {"subjects": 9, "refused": []}, "9 subjects enrolled"),
         ("access", {"what": "decision", "decision": "deny", "item": "images", "subject": "e451", "reason": "No."},
          "images; denied; e451; No."),
         ("access", {"what": "decision", "decision": "permit", "action": "view"}, "view; allowed"),
@@ -124,7 +124,7 @@ def test_verify_names_a_ledger_that_is_gone(run):
         ("withdrawal", {"clause": "5.1.2-b", "subject": "127730cc"}, "5.1.2-b; 127730cc"),
     ],
 )  # fmt: skip
-def test_a_query_says_what_was_decided_who_was_taken_in_and_what_came(run, event, facts, said):
+def test_a_query_says_what_was_decided_who_was_enrolled_and_what_came(run, event, facts, said):
     home = run / "sites/centre1"
     Ledger(home / "ledger.jsonl", SiteKey.load(home / "key.pem"), "centre1").append(event, facts)
     assert call("query", run, "--event", event).splitlines()[1:][-1].split("\t")[-1] == said

@@ -93,7 +93,7 @@ def test_nothing_that_could_be_a_word_is_free(answers):
         ]:
             decision = departure(sent, expected, order.number)
             assert decision is not None, (order.action, rule)
-            assert decision.rule == f"undeclared.{rule}"
+            assert decision.rule == f"declaration.{rule}"
             assert CODE not in decision.reason
 
 
@@ -141,4 +141,4 @@ def test_a_protection_may_change_neither_shape_nor_type(kind):
         sent = Payload(IMAGE_CODE, "centre1", "train", {"codes": codes}, history=history)
         decision = departure(sent, protected((config,), expected), 0)
         assert decision is not None
-        assert decision.rule == f"undeclared.{rule}"
+        assert decision.rule == f"declaration.{rule}"

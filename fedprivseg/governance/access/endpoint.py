@@ -27,7 +27,8 @@ from fedprivseg.governance.access.record_index import ACCOUNTS, RECORDS, Entry, 
 from fedprivseg.governance.access.request_book import KEY, LEDGER, open_requests, recorded
 from fedprivseg.governance.access.roles import Action, Context, Principal, Project, Request, Staff
 from fedprivseg.governance.access.staff import STAFF, read_staff
-from fedprivseg.governance.ledger.ledger import Fact, Ledger
+from fedprivseg.governance.ledger.format import Fact
+from fedprivseg.governance.ledger.ledger import Ledger
 
 DECISION = "decision"
 """What a line of event ``access`` calls one of these decisions; the other lines of that event are of requests."""

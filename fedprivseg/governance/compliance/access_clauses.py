@@ -23,7 +23,7 @@ from fedprivseg.governance.access.requests import RequestFile, State
 from fedprivseg.governance.access.roles import Title
 from fedprivseg.governance.access.simulation import KEEPS, TRIAL
 from fedprivseg.governance.access.staff import OPENED
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 
 Verdict = tuple[Literal["kept", "broken", "not applicable", "outside software"], str, list[str], str]
 """(state, why, evidence, what would mend it)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedprivseg.governance.compliance.evidence import Evidence, Verdict, at, is_raw
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.sitefolder.vault import POLICY
 
 
@@ -21,12 +21,12 @@ def recorded(evidence: Evidence) -> Verdict:
 
 def _stated(evidence: Evidence, facts: tuple[str, ...], why: str) -> Verdict:
     """Whether every site that let something out recorded an intake, and each intake these facts."""
-    where = [at(site, line) for site, line in evidence.lines("intake")]
-    if lacking := [site.name for site in evidence.sites if site.of("release") and not site.of("intake")]:
+    where = [at(site, line) for site, line in evidence.lines("enrolment")]
+    if lacking := [site.name for site in evidence.sites if site.of("release") and not site.of("enrolment")]:
         return "broken", f"{', '.join(lacking)} recorded no intake.", where, "Run the scenario anew into a new folder."
     if not where:
         return "not applicable", "No site took anybody in.", [], ""
-    silent = [at(site, line) for site, line in evidence.lines("intake") if not all(map(line.facts.get, facts))]
+    silent = [at(site, line) for site, line in evidence.lines("enrolment") if not all(map(line.facts.get, facts))]
     if silent:
         return (
             "broken",
@@ -54,12 +54,12 @@ def rules_stated(evidence: Evidence) -> Verdict:
 def consent(evidence: Evidence) -> Verdict:
     """5.1.2-b: nobody without consent, and nothing left of who withdrew."""
     register = [site for site in evidence.sites if site.policy is not None and site.policy.consent == "register"]
-    where = [at(site, line) for site in register for line in site.of("intake")]
+    where = [at(site, line) for site in register for line in site.of("enrolment")]
     # What a policy says now is not what it said then: the intake's line tells on what basis people were taken in.
     relying = [
         site.name
         for site in evidence.sites
-        if site not in register or any(line.facts.get("basis") != "register" for line in site.of("intake"))
+        if site not in register or any(line.facts.get("basis") != "register" for line in site.of("enrolment"))
     ]
     if evidence.left_traces:
         return "broken", "; ".join(evidence.left_traces), where, "Carry the withdrawal out again: fedprivseg withdraw."
@@ -74,10 +74,10 @@ def consent(evidence: Evidence) -> Verdict:
 
 def chosen_types(evidence: Evidence) -> Verdict:
     """5.1.2-c: the intakes state one type of data."""
-    where = [at(site, line) for site, line in evidence.lines("intake") if line.facts.get("type")]
+    where = [at(site, line) for site, line in evidence.lines("enrolment") if line.facts.get("type")]
     if not where:
         return "not applicable", "No site took anybody in.", [], ""
-    types = sorted({str(line.facts["type"]) for _, line in evidence.lines("intake")})
+    types = sorted({str(line.facts["type"]) for _, line in evidence.lines("enrolment")})
     return "kept", f"Of type {', '.join(types)} alone, and of each subject the two annotated phases.", where, ""
 
 
@@ -97,8 +97,8 @@ def no_identity(evidence: Evidence) -> Verdict:
 
 def classified(evidence: Evidence) -> Verdict:
     """5.1.3: each type of data has a class in Table 1."""
-    where = [at(site, line) for site, line in evidence.lines("intake")]
-    classes = sorted({str(line.facts.get("class", "unknown")) for _, line in evidence.lines("intake")})
+    where = [at(site, line) for site, line in evidence.lines("enrolment")]
+    classes = sorted({str(line.facts.get("class", "unknown")) for _, line in evidence.lines("enrolment")})
     if not where:
         return "not applicable", "No site took anybody in.", [], ""
     if "unknown" in classes:

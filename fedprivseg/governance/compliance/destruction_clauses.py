@@ -16,7 +16,7 @@ from fedprivseg.governance.lifecycle.destruction.certificates import Certificate
 from fedprivseg.governance.lifecycle.destruction.expiry import review
 from fedprivseg.governance.lifecycle.destruction.order import requirement
 from fedprivseg.governance.lifecycle.destruction.proof import Proof, approved_by_another, prove
-from fedprivseg.governance.policy.context import LAPSED
+from fedprivseg.governance.policy.context import CONSENT_ENDED
 
 if TYPE_CHECKING:
     from fedprivseg.governance.compliance.evidence import Evidence
@@ -85,7 +85,7 @@ class Destructions:
             for line in site.lines:
                 if line.event == "withdrawal":
                     found.pop(site.name, None)
-                elif line.event == "refusal" and line.facts.get("rule") == LAPSED and site.name not in done:
+                elif line.event == "refusal" and line.facts.get("rule") == CONSENT_ENDED and site.name not in done:
                     found.setdefault(site.name, f"{site.name}:{line.index}")
         return list(found.values())
 

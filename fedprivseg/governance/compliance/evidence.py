@@ -15,7 +15,7 @@ from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.governance.compliance.destruction_clauses import Destructions
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, equivocations
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals, traces
 from fedprivseg.governance.policy.agreement import Agreement, read_agreement
 from fedprivseg.governance.policy.profile import SitePolicy, read_policy

@@ -19,9 +19,9 @@ from fedprivseg.governance.sitefolder.vault import ARCHIVES, POLICY, SEALING_KEY
 
 if TYPE_CHECKING:
     from fedprivseg.governance.compliance.evidence import Evidence, Papers, Verdict
-    from fedprivseg.governance.ledger.ledger import Line
+    from fedprivseg.governance.ledger.line import Line
 
-_DATA = ("intake", "release", "withdrawal")
+_DATA = ("enrolment", "release", "withdrawal")
 """Events after which a backup is not of what the site has."""
 
 
@@ -77,7 +77,7 @@ def integrity(evidence: Evidence) -> Verdict:
 
 def backed_up(evidence: Evidence) -> Verdict:
     """5.4.2-c: each site that holds data has a verified backup of it, no older than the data."""
-    holders = [site for site in evidence.sites if site.of("intake")]
+    holders = [site for site in evidence.sites if site.of("enrolment")]
     if not holders:
         return "not applicable", "No site took anybody in.", [], ""
     lacking, stale, where = [], [], []

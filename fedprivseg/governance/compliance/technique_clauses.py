@@ -21,10 +21,10 @@ def graded(evidence: Evidence) -> tuple[State, str, list[str], str]:
     kept: dict[tuple[str, str], str] = {}
     for site, line in evidence.lines("release"):
         kind, where = str(line.facts["kind"]), f"{site.name}:{line.index}"
-        said = line.facts.get("strategy")
+        said = line.facts.get("technique_advice")
         if not isinstance(said, list | tuple):
             bare.setdefault((kind, site.name), where)
-        elif any(str(each).endswith(f": {Verdict.UNADVISED}") for each in said):
+        elif any(str(each).endswith(f": {Verdict.NOT_RECOMMENDED}") for each in said):
             against.setdefault((kind, f"{_listed(line.facts.get('techniques'))} ({_listed(said)})"), where)
         else:
             kept.setdefault((kind, f"{_listed(line.facts.get('techniques'))} ({_listed(said)})"), where)

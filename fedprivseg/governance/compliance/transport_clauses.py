@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fedprivseg.core.errors import LedgerError
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 
 if TYPE_CHECKING:
     from fedprivseg.governance.compliance.evidence import Evidence, Papers, Verdict
@@ -90,7 +90,7 @@ def encrypted(evidence: Evidence) -> Verdict:
     closed = [(site, line) for site, line in released if _closed(line)]
     left_open = [line for _, line in released if _level(line) >= OPEN_BELOW and not _closed(line)]
     received = _received(evidence)
-    lost = [_at(site, line) for site, line in closed if line.facts.get("sealed") not in received]
+    lost = [_at(site, line) for site, line in closed if line.facts.get("encrypted_digest") not in received]
     if closed and lost:
         return "broken", "Encrypted payloads left that the server's ledger does not show.", lost, _COMPARE
     if closed and not left_open:
@@ -166,6 +166,6 @@ def _received(evidence: Evidence) -> frozenset[object]:
     path = evidence.run / "server" / "ledger.jsonl"
     try:
         ledger.verify(path)
-        return frozenset(line.facts.get("sealed") for line in ledger.read(path) if line.event == "receipt")
+        return frozenset(line.facts.get("encrypted_digest") for line in ledger.read(path) if line.event == "receipt")
     except (LedgerError, OSError):
         return frozenset()

@@ -20,7 +20,7 @@ from fedprivseg.core.config import validated
 from fedprivseg.core.errors import RequestError
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.crypto.sealed_files import SealingKey
-from fedprivseg.governance.ledger.ledger import Fact
+from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.lifecycle.bundle import (
     Record,
     Source,

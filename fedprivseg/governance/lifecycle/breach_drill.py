@@ -19,7 +19,8 @@ from pydantic import Field, field_validator, model_validator
 
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.model import Frozen
-from fedprivseg.governance.ledger.ledger import SIDES, SUBJECTS, Line
+from fedprivseg.governance.ledger.format import SIDES, SUBJECTS
+from fedprivseg.governance.ledger.line import Line
 
 CLAUSE = "5.3.2-a"
 HIGHEST = 5
@@ -142,7 +143,7 @@ def drill(lines: Iterable[Line], plan: ResponsePlan, leak: Leak, found: datetime
         if line.event == "key":
             keys[line.site] = str(line.facts.get("public_key", ""))
             known = known or (leak.what == "key" and keys[line.site] == leak.which)
-        if line.event == "intake":
+        if line.event == "enrolment":
             taken[line.site] = _taken_in(line)
         if line.event == "release" and (certain := _concerned(line, leak, keys, taken)) is not None:
             exposures.append(_exposure(line, certain))

@@ -24,7 +24,8 @@ from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import data_manager
-from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, enrolled, open_ledger, read
+from fedprivseg.governance.ledger.format import SUBJECTS, Fact
+from fedprivseg.governance.ledger.ledger import enrolled, open_ledger, read
 from fedprivseg.governance.lifecycle.archive import Manifest, archive, read_manifest, restore, verify_archive
 from fedprivseg.governance.lifecycle.bundle import Source, digest_of, pieces
 from fedprivseg.governance.policy.levels import CLASSES

@@ -10,7 +10,8 @@ from pathlib import Path
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.governance.ledger.ledger import SIDES, SUBJECTS, Line
+from fedprivseg.governance.ledger.format import SIDES, SUBJECTS
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle.breach_drill import Drill, Leak, drill
 from fedprivseg.governance.lifecycle.response_plan import RESPONSE, breaks, read_plan
 from fedprivseg.governance.policy.agreement import read_agreement

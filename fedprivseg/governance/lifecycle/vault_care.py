@@ -28,6 +28,7 @@ from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import OPENED, data_manager
 from fedprivseg.governance.ledger import ledger
+from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.ledger import open_ledger
 from fedprivseg.governance.lifecycle.archive import verify_archive
 from fedprivseg.governance.lifecycle.backup import Backup, backup, restore_backup, verify_backup
@@ -65,7 +66,7 @@ def make_key(run: Path, site: str, passphrase: str | None = None) -> SealingKey:
         raise RequestError(f"the folder of {site} is not there. Restore it from a backup: `fedprivseg vault restore`.")
     book = open_ledger(home, site)
     key = SealingKey.create(home / SEALING_KEY, passphrase)
-    facts: dict[str, ledger.Fact] = {"clause": "5.4.2-a", "key": key.id, "what": "sealing key made"}
+    facts: dict[str, Fact] = {"clause": "5.4.2-a", "key": key.id, "what": "sealing key made"}
     book.append("storage", {**facts, "protection": "mode 0600" if passphrase is None else "passphrase, mode 0600"})
     return key
 
@@ -139,7 +140,7 @@ def check(run: Path, site: str, passphrase: str | None = None) -> tuple[Checked,
     _refuse_plain(home, site)
     found = tuple(_checked(home, sealing_key(home, passphrase)))
     faults = sum(bool(each.fault) for each in found)
-    facts: dict[str, ledger.Fact] = {"clause": "5.4.2-b", "faults": faults, "files": len(found), "what": "checked"}
+    facts: dict[str, Fact] = {"clause": "5.4.2-b", "faults": faults, "files": len(found), "what": "checked"}
     open_ledger(home, site).append("storage", facts)
     return found
 
@@ -205,12 +206,12 @@ def show(run: Path, site: str, note: str, passphrase: str | None = None, *, who:
     return body
 
 
-def _opened(what: str, files: int, who: str, role: str) -> dict[str, ledger.Fact]:
+def _opened(what: str, files: int, who: str, role: str) -> dict[str, Fact]:
     """What a ledger line says of sealed files that were opened, and by whom."""
     return {"by": who, "clause": "5.4.2-d", "files": files, "object": what, "role": role, "what": OPENED}
 
 
-def _facts(record: Backup, path: Path) -> dict[str, ledger.Fact]:
+def _facts(record: Backup, path: Path) -> dict[str, Fact]:
     """What a ledger line says of a backup: no names of files."""
     return {
         "bytes": path.stat().st_size,

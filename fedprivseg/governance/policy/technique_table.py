@@ -54,8 +54,8 @@ class Grade(StrEnum):
 class Verdict(StrEnum):
     """What a cell of Table 2 says of a technique; open where it does not name it."""
 
-    ADVISED = "advised"
-    UNADVISED = "unadvised"
+    RECOMMENDED = "recommended"
+    NOT_RECOMMENDED = "not recommended"
     OPEN = "open"
 
 
@@ -165,11 +165,11 @@ def advice(technique: Technique, utility: Grade, confidentiality: Grade) -> Advi
     cell = TABLE_2[utility, confidentiality]
     data = f"data of {utility} utility and {confidentiality} confidentiality"
     if technique in cell.advised:
-        return Advice(Verdict.ADVISED, CLAUSE, f"Clause {CLAUSE} advises {technique} for {data}.")
+        return Advice(Verdict.RECOMMENDED, CLAUSE, f"Clause {CLAUSE} advises {technique} for {data}.")
     instead = ", ".join(sorted(cell.advised))
     if technique in cell.unadvised:
         sentence = f"Clause {CLAUSE} advises against {technique} for {data}; it advises {instead}."
-        return Advice(Verdict.UNADVISED, CLAUSE, sentence)
+        return Advice(Verdict.NOT_RECOMMENDED, CLAUSE, sentence)
     sentence = f"Clause {CLAUSE} leaves {technique} open for {data}; it advises {instead}."
     return Advice(Verdict.OPEN, CLAUSE, sentence)
 

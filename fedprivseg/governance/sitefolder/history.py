@@ -9,7 +9,8 @@ from typing import final
 
 from fedprivseg.core.errors import LedgerError
 from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.governance.ledger.ledger import Line, read
+from fedprivseg.governance.ledger.ledger import read
+from fedprivseg.governance.ledger.line import Line
 
 LEDGER, KEY = "ledger.jsonl", "vault/key.pem"
 DESTRUCTION = "destruction"
@@ -41,7 +42,7 @@ class History:
     @property
     def intakes(self) -> list[date]:
         """The days of earlier intakes."""
-        return [date.fromisoformat(str(day)) for line in self._of("intake") if (day := line.facts.get("day"))]
+        return [date.fromisoformat(str(day)) for line in self._of("enrolment") if (day := line.facts.get("day"))]
 
     @property
     def destroyed(self) -> bool:

@@ -13,7 +13,8 @@ from fedprivseg.core.runfolder import KEY, RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, Checkpoint
-from fedprivseg.governance.ledger.ledger import Fact, Ledger
+from fedprivseg.governance.ledger.format import Fact
+from fedprivseg.governance.ledger.ledger import Ledger
 
 
 def notify_server(run: Path, site: str, event: str, facts: Mapping[str, Fact]) -> None:
@@ -28,8 +29,8 @@ def notify_server(run: Path, site: str, event: str, facts: Mapping[str, Fact]) -
         return
     home = RunFolder(run).site_named(site).path
     key = SiteKey.load(SiteFolder(home).key)
-    head = Checkpoint.read(Ledger(home / "ledger.jsonl", key, site).head(), key.public_hex)
-    book.append(event, {**facts, "head": head.noted(), "site": site})
+    head = Checkpoint.read(Ledger(home / "ledger.jsonl", key, site).checkpoint(), key.public_hex)
+    book.append(event, {**facts, "checkpoint": head.as_fact(), "site": site})
 
 
 def told(run: Path, site: str, event: str) -> tuple[int, ...]:
@@ -37,7 +38,7 @@ def told(run: Path, site: str, event: str) -> tuple[int, ...]:
     path = run / SERVER / "ledger.jsonl"
     found = []
     for line in ledger.read(path) if path.exists() else ():
-        head = line.facts.get("head")
+        head = line.facts.get("checkpoint")
         if line.event == event and line.facts.get("site") == site and isinstance(head, list):
             found.append(int(head[0]))
     return tuple(found)

@@ -28,10 +28,11 @@ from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, Checkpoint
+from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.identities import IDENTITIES, read_identities, write_identities
-from fedprivseg.governance.ledger.ledger import Fact, Ledger
+from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.ledger.receipts import SENT, Receipts
-from fedprivseg.governance.policy.context import LAPSED
+from fedprivseg.governance.policy.context import CONSENT_ENDED
 from fedprivseg.methods.method import Codes
 from fedprivseg.protections import protected
 from fedprivseg.runtime.server.intake import Intake
@@ -241,7 +242,7 @@ class GridFederation:
 
     def _roll_call(self, nodes: Sequence[int]) -> tuple[dict[str, list[tuple[int, Reply]]], list[str]]:
         """What came of every node, by the site that it says it is; and in words what came of those that do not say."""
-        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json, self._ledger.head(), self._card)
+        envelope = Envelope(Order(DESCRIBE), self._run_id, self._scenario_json, self._ledger.checkpoint(), self._card)
         messages = [Message(write_order(envelope), node, MESSAGE_TYPE) for node in nodes]
         claims: dict[str, list[tuple[int, Reply]]] = {}
         unnamed = []
@@ -284,7 +285,7 @@ class GridFederation:
 
     def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
         site_of = {self._nodes[site]: site for site in orders}
-        messages, head = [], self._ledger.head()
+        messages, head = [], self._ledger.checkpoint()
         for site, order in orders.items():
             envelope = Envelope(order, self._run_id, self._scenario_json, head, self._card)
             self._sent[site] = 0 if order.answer is None else len(order.answer.encode())
@@ -327,17 +328,17 @@ class GridFederation:
         try:
             # A site that cannot open its ledger has no head to show; it sends no payload either.
             if reply.head or isinstance(reply, Released):
-                facts["head"] = self._shown(site, reply.head)
+                facts["checkpoint"] = self._shown(site, reply.head)
         except LedgerError as fault:
             self._turn_away(site, order.action, fault)
             return None
         if isinstance(reply, Refused):
             self._note({**facts, "rule": reply.rule})
-            if reply.rule == LAPSED and "head" in facts:  # without a signed head anybody may have said so
+            if reply.rule == CONSENT_ENDED and "checkpoint" in facts:  # without a signed head anybody may have said so
                 self._forget(site)
             self._leave(site, f"withheld by its gate in {order.action!r} ({reply.rule}): {reply.reason}")
             return None
-        facts |= {"bytes": len(reply.body)} | ({"sealed": digest(reply.body)} if reply.encrypted_to else {})
+        facts |= {"bytes": len(reply.body)} | ({"encrypted_digest": digest(reply.body)} if reply.encrypted_to else {})
         try:
             body = self._intake.opened(site, order, expected, reply)
         except PayloadError as fault:
@@ -380,7 +381,7 @@ class GridFederation:
                 f"the head of its ledger is that of {head.site[:60]!r} with {head.lines} lines, after {before}"
             )
         self._seen[site] = head.lines
-        return head.noted()
+        return head.as_fact()
 
     def _forget(self, site: str) -> None:
         """Delete what `site` sent, since consent to it does not stand any more, and mark what has been made of it."""

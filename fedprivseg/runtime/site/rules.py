@@ -19,7 +19,8 @@ from fedprivseg.core.records import PHASES, Decision, Subject
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.hpke import KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.governance.ledger.ledger import Fact, Ledger
+from fedprivseg.governance.ledger.format import Fact
+from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.governance.policy.consent import Duo, Register, Use, write_register
 from fedprivseg.governance.policy.context import Enrolled, InForce, PolicyContext
@@ -155,7 +156,7 @@ class Rules:
             facts: dict[str, Fact] = dict(content["facts"])
             for side, codes in self.enrolled().items():
                 facts[side] = [key.pseudonym(code) for code in codes]
-            ledger.append("intake", facts)
+            ledger.append("enrolment", facts)
             self._write_intake({**content, "recorded": True})
 
     def enrolled(self) -> dict[Literal["train", "test"], list[str]]:
@@ -284,16 +285,16 @@ class Rules:
         if self.policy is None:
             return Decision(False, "policy.absent", "This site has no policy that can be read.", "5.6.2-b")
         if self.policy.consent == "release" and not self._registers:
-            return Decision(True, "consent.release", LICENSED, "5.1.1")
+            return Decision(True, "consent.released-under-licence", LICENSED, "5.1.1")
         if register is None:
             return Decision(
-                False, "consent.register", "This site has no register of consent that can be read.", "5.1.2-b"
+                False, "consent.no-register", "This site has no register of consent that can be read.", "5.1.2-b"
             )
         if self.policy.consent == "release":
             # A licence stands for consent that was given, never for one that was taken back.
             paper = register.consents.get(subject)
             if paper is None or (withdrawn := paper.withdrawal(self.today)) is None:
-                return Decision(True, "consent.release", LICENSED, "5.1.1")
+                return Decision(True, "consent.released-under-licence", LICENSED, "5.1.1")
             return withdrawn
         study = self._scenario.study
         use = Use(Duo(study.purpose), frozenset(study.diseases), study.data, study.commercial, study.ethics)

@@ -19,7 +19,8 @@ from fedprivseg.governance.access.simulation import record, simulate
 from fedprivseg.governance.access.staff import read_staff
 from fedprivseg.governance.compliance import access_clauses as module
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.ledger import Ledger, Line
+from fedprivseg.governance.ledger.ledger import Ledger
+from fedprivseg.governance.ledger.line import Line
 
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 CARE = Context(NOW, NOW, Purpose.TREATMENT, encrypted=True, integrity=True, notified=True)

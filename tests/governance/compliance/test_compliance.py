@@ -188,8 +188,8 @@ def test_an_intake_that_does_not_state_a_fact_breaks_the_clause_that_asks_for_it
     shutil.copytree(strict, copy)
     home = copy / "sites/centre2"
     book = ledger.Ledger(home / "ledger.jsonl", SiteKey.load(home / "vault/key.pem"), "centre2")
-    (told,) = (line for line in ledger.read(home / "ledger.jsonl") if line.event == "intake")
-    line = book.append("intake", {name: value for name, value in told.facts.items() if name != fact})
+    (told,) = (line for line in ledger.read(home / "ledger.jsonl") if line.event == "enrolment")
+    line = book.append("enrolment", {name: value for name, value in told.facts.items() if name != fact})
     found = {each.clause: each for each in assess(copy)}
     assert (found[clause].state, found[clause].evidence) == ("broken", (f"centre2:{line.index}",))
     assert {found[each].state for each in ("5.1.1", "5.1.2-d") if each != clause} == {"kept"}
@@ -227,7 +227,7 @@ def test_consent_that_lapsed_breaks_5_8_until_the_withdrawal_is_carried_out(stri
     assert _states(copy)["5.8-a"] == "not applicable"
     book = Ledger(home / "ledger.jsonl", SiteKey.load(home / "vault/key.pem"), "centre2")
     line = book.append(
-        "refusal", {"action": "send_mask_codes", "kind": "mask-code", "rule": "consent.lapsed", "number": 0}
+        "refusal", {"action": "send_mask_codes", "kind": "mask-code", "rule": "consent.no-longer-valid", "number": 0}
     )
     found = {each.clause: each for each in assess(copy)}["5.8-a"]
     assert (found.state, found.evidence) == ("broken", (f"centre2:{line.index}",))

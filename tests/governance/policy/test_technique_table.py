@@ -39,9 +39,9 @@ def test_every_cell_says_what_the_standard_prints(technique: Technique, utility:
     advised, unadvised = map(printed, PRINTED[utility, confidentiality])
     verdict = "open"
     if CHINESE[technique] in advised:
-        verdict = "advised"
+        verdict = "recommended"
     elif CHINESE[technique] in unadvised:
-        verdict = "unadvised"
+        verdict = "not recommended"
     given = advice(technique, Grade(utility), Grade(confidentiality))
     assert (given.verdict, given.clause) == (verdict, "5.2")
 
@@ -70,12 +70,12 @@ def test_no_cell_advises_what_it_advises_against() -> None:
     [
         (
             Technique.HOMOMORPHIC_ENCRYPTION,
-            Verdict.ADVISED,
+            Verdict.RECOMMENDED,
             "Clause 5.2 advises homomorphic encryption for data of high utility and high confidentiality.",
         ),
         (
             Technique.OCCLUSION,
-            Verdict.UNADVISED,
+            Verdict.NOT_RECOMMENDED,
             "Clause 5.2 advises against occlusion for data of high utility and high confidentiality; "
             "it advises homomorphic encryption.",
         ),

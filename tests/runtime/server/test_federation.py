@@ -264,7 +264,7 @@ def test_a_site_that_fails_is_excluded_and_asked_again_when_the_run_goes_on(scen
 
 @pytest.mark.parametrize(
     "change",
-    [sends(write_reply(Refused(HOSTILE, "policy.kind", "The policy says no.\x07", ""))), filled(7)],
+    [sends(write_reply(Refused(HOSTILE, "kind.not-allowed", "The policy says no.\x07", ""))), filled(7)],
     ids=["blocked", "caught"],
 )
 def test_a_site_that_was_blocked_or_caught_is_not_asked_again_until_the_run_begins_again(scenario, tmp_path, change):

@@ -14,7 +14,9 @@ from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.access.roles import Staff, Title
 from fedprivseg.governance.access.staff import STAFF, read_staff
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.ledger import Fact, Ledger, Line
+from fedprivseg.governance.ledger.format import Fact
+from fedprivseg.governance.ledger.ledger import Ledger
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.history import CARRIED_OUT
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.policy.agreement import Agreement, read_agreement
 from fedprivseg.governance.policy.levels import DataClass
@@ -56,7 +56,7 @@ def review(run: Path, site: str, lines: Sequence[Line], today: date | None = Non
 def enrolled(lines: Iterable[Line]) -> date | None:
     """The first day on which a site took somebody in, as its ledger says; None if it never did. A line that states no day
     is of the day on which it was written."""
-    days = [_day(line, "day") for line in lines if line.event == "intake"]
+    days = [_day(line, "day") for line in lines if line.event == "enrolment"]
     return min(days, default=None)
 
 
@@ -92,7 +92,7 @@ def _kept(run: Path, site: str, lines: Sequence[Line], agreement: Agreement | No
 def sensitivity(lines: Iterable[Line]) -> tuple[DataClass, int]:
     """Class and level of what was taken in, the highest of all times. What has no class counts as of the strictest; images of
     patients are of level 3 at least (5.5)."""
-    taken = [line.facts for line in lines if line.event == "intake"]
+    taken = [line.facts for line in lines if line.event == "enrolment"]
     classes = {str(facts.get("class", "unknown")) for facts in taken}
     level = max((one for facts in taken if isinstance(one := facts.get("level"), int)), default=0)
     if len(classes) == 1 and (only := classes.pop()) in set(DataClass):

@@ -13,7 +13,7 @@ from pathlib import Path
 from fedprivseg.core.errors import FedprivsegError
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.sealed_files import wants_passphrase
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.lifecycle.destruction.certificates import Certificate, DestructionError
 from fedprivseg.governance.lifecycle.destruction.custody import APPROVED, DONE, ORDERED
