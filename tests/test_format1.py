@@ -84,7 +84,11 @@ def test_its_ledgers_tell_who_was_refused_and_why(run):
     [
         (("--event", "intake"), ("--event", "enrolment"), 3),
         (("--where", "rule=kind.declared"), ("--where", "rule=kind.declared"), 16),
-        (("--event", "refusal", "--where", "rule=strategy.unadvised"), ("--where", "rule=technique.not-recommended"), 0),
+        (
+            ("--event", "refusal", "--where", "rule=strategy.unadvised"),
+            ("--where", "rule=technique.not-recommended"),
+            0,
+        ),
     ],
 )
 def test_its_ledgers_are_asked_in_its_own_words_and_in_todays(run, old, new, found):

@@ -33,8 +33,8 @@ _SHORT = ("site", "action", "kind", "item", "rule", "clause", "what", "request",
 
 @app.command()
 def verify(run_folder: Run) -> None:
-    """Verify every ledger, and each against the checkpoints that the other side holds of it; name the first line that was changed,
-    removed or re-ordered, and a ledger that is gone. Exit status 1 if any was."""
+    """Verify every ledger, and each against the checkpoints that the other side holds of it; name the first line that was
+    changed, removed or re-ordered, and a ledger that is gone. Exit status 1 if any was."""
     from fedprivseg.governance.ledger.checkpoints import equivocations
     from fedprivseg.governance.ledger.ledger import read
 
@@ -75,7 +75,8 @@ def export(
     site: Site = "",
     where: Matching = None,
 ) -> None:
-    """Write whole lines of the ledgers as they were written, signatures and all, as JSON Lines: an auditor's copy. Exit status 1
+    """Write whole lines of the ledgers as they were written, signatures and all, as JSON Lines: an auditor's copy. Exit
+    status 1
     if a ledger does not hold."""
     found = _lines(run_folder, event, site, where or [])
     body = "".join(json.dumps({**json.loads(raw), "hash": line.hash}, sort_keys=True) + "\n" for line, raw in found)
@@ -151,8 +152,8 @@ def _ledgers(run_folder: Path) -> list[Path]:
 
 
 def _lines(run_folder: Path, event: str, site: str, where: list[str]) -> Iterator[tuple[Line, bytes]]:
-    """The lines that fit, site by site, each with its bytes in the file. Events, facts and rules may be named as format 1 called
-    them. Raises RequestError for an event, a site or a fact that does not exist."""
+    """The lines that fit, site by site, each with its bytes in the file. Events, facts and rules may be named as format 1
+    called them. Raises RequestError for an event, a site or a fact that does not exist."""
     from fedprivseg.governance.ledger.format import EVENTS, OLD_EVENTS, OLD_FACTS, OLD_RULES
     from fedprivseg.governance.ledger.ledger import read
     from fedprivseg.governance.ledger.line import raw_lines

@@ -1,9 +1,9 @@
 """Checkpoints of ledgers, and what they prove when another party holds them (cross-signing).
 
-With every order the server sends a signed checkpoint of its ledger, and with every reply a site sends one of its own; each writes
-the other's into its next line (T/SCGS 313008-2024 clause 5.6.2-d; a signed tree head as in Certificate Transparency, RFC 9162).
-Neither can then put back an earlier ledger, or rewrite one with the right key, without contradicting what the other holds
-(equivocation).
+With every order the server sends a signed checkpoint of its ledger, and with every reply a site sends one of its own; each
+writes the other's into its next line (T/SCGS 313008-2024 clause 5.6.2-d; a signed tree head as in Certificate Transparency,
+RFC 9162). Neither can then put back an earlier ledger, or rewrite one with the right key, without contradicting what the
+other holds (equivocation).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The words of a ledger, and what they were called in format 1.
 
-Each line states its format in the field ``format``; a line without it is of format 1. So a ledger that was begun in format 1 goes
-on in format 2, and every signature and hash stays over the bytes that were written. `line.parse` gives the lines of either format in
-today's words: nothing else in the package knows the old ones, but for questions that somebody asks in them.
+Each line states its format in the field ``format``; a line without it is of format 1. So a ledger that was begun in format
+1 goes on in format 2, and every signature and hash stays over the bytes that were written. `line.parse` gives the lines of
+either format in today's words: nothing else in the package knows the old ones, but for questions that somebody asks in them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ EVENTS = (
 """What a line can tell."""
 
 OWN_EVENTS = ("key", "recovery")
-"""The events that only a ledger itself writes: ``key``, its first line, and ``recovery``, an incomplete line that was moved aside."""
+"""The events that only a ledger itself writes: ``key``, its first line, and ``recovery``, an incomplete line that was moved
+aside."""
 
 SUBJECTS = "subjects"
 """The fact of a release or a refusal that lists the pseudonyms of those whose data the payload was made of."""

@@ -1,16 +1,16 @@
 """A site's ledger: one signed JSON line for everything that left or was refused, each chained to the line before.
 
 A line holds ``index`` (from 0), ``time`` (UTC, ISO 8601), ``site``, ``event``, ``facts``, ``format`` (`format`), ``previous``
-(SHA-256 of the bytes of the line before, without the newline; 64 zeros for the first) and ``signature`` (Ed25519, over the canonical
-JSON of the other fields). The first line carries the public key. Beside the ledger stands its signed checkpoint,
+(SHA-256 of the bytes of the line before, without the newline; 64 zeros for the first) and ``signature`` (Ed25519, over the
+canonical JSON of the other fields). The first line carries the public key. Beside the ledger stands its signed checkpoint,
 ``<ledger>.head``: how many lines there are and the hash of the last one. It shows lines removed at the end, which a
 chain alone cannot.
 
-A line and the checkpoint are two writes, so a process killed in between leaves a ledger one line ahead of its checkpoint. That, and
-a last line without its newline, are the only irregularities that are accepted; both are said, neither is silent.
+A line and the checkpoint are two writes, so a process killed in between leaves a ledger one line ahead of its checkpoint.
+That, and a last line without its newline, are the only irregularities that are accepted; both are said, neither is silent.
 
-A ledger cannot show by itself that it was put back to an earlier state together with its checkpoint, or was written again by the
-holder of the key. Whoever holds a checkpoint of it sees both: a site and the server hold each other's (`checkpoints`).
+A ledger cannot show by itself that it was put back to an earlier state together with its checkpoint, or was written again
+by the holder of the key. Whoever holds a checkpoint of it sees both: a site and the server hold each other's (`checkpoints`).
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def parse(raw: bytes) -> Line:
 
 
 def parse_signed(raw: bytes, public_hex: str) -> Line | None:
-    """The line in `raw` (no newline); None if its signature does not fit its bytes and the key. Raises ValueError as `parse`."""
+    """The line in `raw` (no newline); None if its signature does not fit its bytes and the key. Raises ValueError as
+    `parse`."""
     fields = _fields(raw)
     content = {name: value for name, value in fields.items() if name != "signature"}
     return _line(raw, fields) if verify(public_hex, canonical(content), bytes.fromhex(fields["signature"])) else None

@@ -31,8 +31,8 @@ LINES: list[tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]] = [
         ("refusal", {"rule": "consent.no-longer-valid", "server_checkpoint": [1, ZEROS], "reason": "Consent lapsed."}),
     ),
     (
-        ("release", {"sealed": "ab", "strategy": ["low utility, high confidentiality: unadvised", "x: open"]}),
-        ("release", {"encrypted_digest": "ab", "technique_advice": ["low utility, high confidentiality: not recommended", "x: open"]}),
+        ("release", {"sealed": "ab", "strategy": ["low, high: unadvised", "x: open"]}),
+        ("release", {"encrypted_digest": "ab", "technique_advice": ["low, high: not recommended", "x: open"]}),
     ),
     (("receipt", {"head": [3, ZEROS], "rule": "metric.size"}), ("receipt", {"checkpoint": [3, ZEROS], "rule": "metric.size"})),
 ]  # fmt: skip

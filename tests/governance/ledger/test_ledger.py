@@ -140,8 +140,8 @@ def test_only_the_events_of_a_site_can_be_appended(path: Path, key: SiteKey, eve
     ledger = Ledger(path, key, SITE)
     with pytest.raises(
         LedgerError,
-        match="allowed: access, archive, backup, close, destruction, enrolment, error, open, receipt, refusal, release, storage, "
-        "withdrawal",
+        match="allowed: access, archive, backup, close, destruction, enrolment, error, open, receipt, refusal, release, "
+        "storage, withdrawal",
     ):
         ledger.append(event, {})
     assert len(read(path)) == 1

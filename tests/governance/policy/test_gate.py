@@ -247,7 +247,8 @@ def test_no_value_of_an_array_is_in_a_reason_or_a_line(ledger: Ledger) -> None:
     for array in (np.array([secret, np.nan], np.float32), np.full((2, 2), secret), np.array([31337] * 70, np.uint16)):
         for kind in KINDS:
             release(replace(holding(array), kind=kind).encode(), ledger)
-    assert b"31337" not in ledger.path.read_bytes()
+    told = [str(fact) for line in read(ledger.path) for name, fact in line.facts.items() if name != "digest"]
+    assert not [fact for fact in told if "31337" in fact]  # hashes and signatures may hold any digits
     assert len(read(ledger.path)) == 1 + 3 * len(KINDS)
 
 

@@ -185,8 +185,8 @@ BAD = {
         "one record of",
     ),
     "head is huge": ("fit", fields(head="{" * 10_000), "field 'head'"),
-    "head tells of no lines": ("fit", headed(lines=-1), "head"),
-    "head's hash is a novel": ("fit", headed(hash="x" * 500), "head"),
+    "head tells of no lines": ("fit", headed(lines=-1), "checkpoint"),
+    "head's hash is a novel": ("fit", headed(hash="x" * 500), "checkpoint"),
     "history is long": ("fit", altered(history=("step",) * 33), "33 of them differ, are missing or are more"),
     "history has other words": (
         "send_masks",
