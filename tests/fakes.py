@@ -236,5 +236,5 @@ class FakeGrid:
         body = payload if isinstance(payload, bytes) else payload.encode()
         key = self.keys[name]
         signature = key.sign(statement(self.run_id, name, order.action, order.number, digest(body)))
-        right = {"head": self.ledgers[name].head(), "seconds": 0.5, "peak_rss_mb": 100.0, "site": name}
+        right = {"head": self.ledgers[name].checkpoint(), "seconds": 0.5, "peak_rss_mb": 100.0, "site": name}
         return Released(body, signature, key.public_hex, **{**right, **fields})

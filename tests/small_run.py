@@ -52,7 +52,7 @@ def small_run(folder: Path, phantom: Path, *settings: str) -> Path:
             (home / name).write_text(json.dumps({"subjects": [SUBJECT], "facts": facts, "recorded": True}))
         ledger = Ledger(home / "ledger.jsonl", key, site.name)
         ledger.append(
-            "intake",
+            "enrolment",
             {
                 "class": "clinical image, structural",
                 "day": str(INTAKE_DAY),

@@ -120,7 +120,7 @@ def _full(monkeypatch):
 
 FAULTS = {
     "a rule raises": (_rule(_raise), "gate.fault"),
-    "a rule takes too long": (_rule(_hang), "gate.late"),
+    "a rule takes too long": (_rule(_hang), "gate.timeout"),
     "the rules fail as a whole": (_engine, "policy.absent"),
     "the policy is gone": (_in_training(lambda home: (home / "policy.toml").unlink()), "policy.absent"),
     "the policy cannot be read": (_in_training(lambda home: _replaced(home / "policy.toml")), "policy.absent"),

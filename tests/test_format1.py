@@ -79,6 +79,31 @@ def test_its_ledgers_tell_who_was_refused_and_why(run):
     assert intake["refused"] == ["consent.sharing: 1", "consent.withdrawn: 1"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        (("--event", "intake"), ("--event", "enrolment"), 3),
+        (("--where", "rule=kind.declared"), ("--where", "rule=kind.declared"), 16),
+        (
+            ("--event", "refusal", "--where", "rule=strategy.unadvised"),
+            ("--where", "rule=technique.not-recommended"),
+            0,
+        ),
+    ],
+)
+def test_its_ledgers_are_asked_in_its_own_words_and_in_todays(run, old, new, found):
+    assert call("ledger", "query", run, *old) == call("ledger", "query", run, *new)
+    assert len(call("ledger", "query", run, *new).splitlines()) == 1 + found
+    assert "intake" not in call("ledger", "query", run)
+
+
+def test_an_export_of_its_ledgers_is_what_was_signed(run, tmp_path):
+    call("ledger", "export", run, "--site", "centre1", "-o", tmp_path / "copy.jsonl")
+    copied = [json.loads(line) for line in (tmp_path / "copy.jsonl").read_text().splitlines()]
+    written = [json.loads(line) for line in (run / "sites" / "centre1" / "ledger.jsonl").read_text().splitlines()]
+    assert [{name: fact for name, fact in line.items() if name != "hash"} for line in copied] == written
+
+
 def test_its_report_is_drawn(run):
     call("report", run)
     page = (run / "report.html").read_text()
@@ -99,7 +124,7 @@ def test_it_is_known_for_the_same_run_again(run, tmp_path):
     assert "the same run" in refused("compare", run, again, "--out", tmp_path / "compare.html")
 
 
-def test_its_compliance_is_stated_anew_as_it_was(run):
+def test_its_compliance_is_stated_again_as_it_was(run):
     def states():
         return {each["clause"]: each["state"] for each in json.loads((run / "compliance.json").read_text())}
 

@@ -16,7 +16,7 @@ from fedprivseg.cli.terminal import print_table
 from fedprivseg.core.errors import RequestError
 
 if TYPE_CHECKING:
-    from fedprivseg.governance.ledger.ledger import Line
+    from fedprivseg.governance.ledger.line import Line
     from fedprivseg.governance.lifecycle.breach_drill import Drill, Leak
 
 

@@ -1,4 +1,4 @@
-"""``fedprivseg policy``: what the rules of a scenario's sites come to, before anything runs."""
+"""``fedprivseg policy``: a preview of what the policies of a scenario's sites allow, before anything runs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ if TYPE_CHECKING:
     from fedprivseg.governance.policy.preview import PolicyPreview
     from fedprivseg.governance.policy.profile import SitePolicy
 
-app = typer.Typer(help="The sites' policies: what may leave, and what changes between two.", no_args_is_help=True)
+app = typer.Typer(
+    help="The sites' policies: what they allow to leave, and what changes between two.", no_args_is_help=True
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one scenario value; may be repeated.")
+]
 
 
 @app.command()
 def profiles(as_json: AsJson = False) -> None:
-    """The profiles that a policy can stand on, and what each covers. None is legal advice."""
+    """The profiles that a policy can be based on, and what each covers. None is legal advice."""
     from fedprivseg.governance.policy.profile import profile_names, read_profile
 
     found = [read_profile(name) for name in profile_names()]
@@ -32,7 +39,7 @@ def profiles(as_json: AsJson = False) -> None:
         typer.echo(json.dumps([profile.model_dump(mode="json") for profile in found]))
         return
     rows = [[each.profile, ", ".join(each.kinds) or "nothing", str(each.max_level), each.says] for each in found]
-    print_table("", ["profile", "may leave", "up to level", "covers"], rows)
+    print_table("", ["profile", "allows", "up to level", "covers"], rows)
 
 
 @app.command()
@@ -71,30 +78,21 @@ def check(
                 "kind": each.kind,
                 "purpose": each.purpose,
                 **vars(each.decision),
-                "strategy": [_told(one) for one in each.judged],
+                "technique_advice": [_advice(one) for one in each.judged],
             }
             for each in found
         ]
-        typer.echo(
-            json.dumps(
-                {"blocked": blocked, "remain": remain, "quorum": asked.quorum, "next": next_step, "decisions": entries}
-            )
-        )
+        answer = {"blocked": blocked, "remain": remain, "quorum": asked.quorum, "next": next_step, "decisions": entries}
+        typer.echo(json.dumps(answer))
     else:
         if refused:
             print_table("blocked by policy", ["site", "what", "rule", "clause", "reason"], _grouped(refused))
         if graded := _graded(found):
-            print_table(
-                "de-identification (clause 5.2)",
-                ["site", "what", "utility", "confidentiality", "techniques", "Table 2 says"],
-                graded,
-            )
-        console = open_console()
+            columns = ["site", "what", "utility", "confidentiality", "techniques", "Table 2 says"]
+            print_table("de-identification (clause 5.2)", columns, graded)
         names = ", ".join(blocked) or "no site"
-        console.print(
-            f"{asked.method.name}: {names} would be blocked by policy; {remain} of {len(asked.sites)} remain",
-            highlight=False,
-        )
+        outcome = f"{asked.method.name}: {names} would be blocked; {remain} of {len(asked.sites)} remain"
+        open_console().print(outcome, highlight=False)
     if remain < asked.quorum:
         ended = f"{remain} sites would remain, the quorum is {asked.quorum}"
         raise QuorumError("; ".join([ended, *next_step]))
@@ -106,8 +104,8 @@ def check(
 def diff(
     one: Annotated[str, typer.Argument(metavar="A", help="A policy.toml, or a profile's name.")],
     other: Annotated[str, typer.Argument(metavar="B", help="Another.")],
-    scenario: Annotated[Path | None, typer.Option(help="Say too what changes for this scenario's method.")] = None,
-    settings: Set = None,
+    scenario: Annotated[Path | None, typer.Option(help="Also say what changes for this scenario's method.")] = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """What changes from policy A to policy B, in plain words."""
@@ -125,7 +123,7 @@ def diff(
 
 
 def _next_step(rules: set[str], folder: Path) -> list[str]:
-    """Which command adds what an agreement lacks, if it is that."""
+    """Which command supplies what an agreement lacks, if that is the reason."""
     if "agreement.absent" in rules:
         return ["`fedprivseg agreement new SCENARIO` drafts the agreements; give it the same --set and --out"]
     if "agreement.unsigned" in rules:
@@ -134,19 +132,14 @@ def _next_step(rules: set[str], folder: Path) -> list[str]:
 
 
 def _grouped(refused: list[PolicyPreview]) -> list[list[str]]:
-    """One row for all payloads of a site that the same rule blocks for the same reason."""
-    groups: dict[tuple[str, Decision], list[str]] = {}
+    """One row for all payloads of a site that the same rule refuses for the same reason."""
+    groups: dict[tuple[str, Decision], dict[str, None]] = {}
     for each in refused:
-        what = groups.setdefault((each.site, each.decision), [])
-        if each.kind not in what:
-            what.append(each.kind)
-    return [
-        [site, ", ".join(what), decision.rule, decision.clause, decision.reason]
-        for (site, decision), what in groups.items()
-    ]
+        groups.setdefault((each.site, each.decision), {})[each.kind] = None
+    return [[site, ", ".join(what), said.rule, said.clause, said.reason] for (site, said), what in groups.items()]
 
 
-def _told(judged: Judged) -> dict[str, object]:
+def _advice(judged: Judged) -> dict[str, object]:
     return {
         **judged.grading.model_dump(mode="json", exclude={"of"}),
         "techniques": judged.techniques,
@@ -157,19 +150,11 @@ def _told(judged: Judged) -> dict[str, object]:
 
 def _graded(found: Sequence[PolicyPreview]) -> list[list[str]]:
     """One row for each way in which a kind is graded, with all sites that grade it so."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for each in found:
-        for judged in each.judged:
-            row = (
-                judged.kind,
-                judged.grading.utility,
-                judged.grading.confidentiality,
-                ", ".join(judged.techniques) or "none",
-                f"{judged.verdict}{' (blocked)' if judged.refused else ''}",
-            )
-            sites = groups.setdefault(row, [])
-            if each.site not in sites:
-                sites.append(each.site)
+    groups: dict[tuple[str, ...], dict[str, None]] = {}
+    for site, judged in ((each.site, one) for each in found for one in each.judged):
+        grades = judged.grading.utility, judged.grading.confidentiality
+        verdict = f"{judged.verdict}{' (refused)' if judged.refused else ''}"
+        groups.setdefault((judged.kind, *grades, ", ".join(judged.techniques) or "none", verdict), {})[site] = None
     return [[", ".join(sites), *row] for row, sites in groups.items()]
 
 
@@ -197,16 +182,17 @@ def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: Sit
         content = policy.model_dump(mode="json", exclude_none=True)
         site = asked.sites[0].model_copy(update={"policy": content})
         alone = asked.model_copy(update={"sites": (site,), "policy": asked.policy.model_copy(update={"restrict": {}})})
-        foreseen = preview_policy(alone, method.declared, techniques_of(method, alone.protections))
-        verdicts.append({(each.kind, each.purpose): each.decision for each in foreseen})
+        decided = preview_policy(alone, exports, techniques_of(alone))
+        verdicts.append({(each.kind, each.purpose): each.decision for each in decided})
     sentences: dict[str, list[str]] = {}
     for (kind, purpose), now in verdicts[1].items():
         was = verdicts[0][kind, purpose]
-        if was.allowed and not now.allowed:
-            sentences.setdefault(f"blocked now ({now.rule}): {now.reason}", []).append(f"{kind} for {purpose}")
-        elif now.allowed and not was.allowed:
-            sentences.setdefault(f"allowed now; before it was blocked ({was.rule}).", []).append(
-                f"{kind} for {purpose}"
+        if was.allowed != now.allowed:
+            outcome = (
+                f"allowed now; before it was refused ({was.rule})."
+                if now.allowed
+                else f"refused now ({now.rule}): {now.reason}"
             )
+            sentences.setdefault(outcome, []).append(f"{kind} for {purpose}")
     changes = [f"In {asked.name}, {', '.join(what)}: {words}" for words, what in sentences.items()]
     return changes or [f"Nothing changes for {asked.name}."]

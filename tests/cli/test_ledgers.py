@@ -21,7 +21,7 @@ def run(tmp_path):
         home.mkdir(parents=True)
         book = Ledger(home / "ledger.jsonl", SiteKey.create(home / "key.pem"), site)
         book.append("release", {"kind": "image-code", "rule": "kind.declared", "number": 1})
-        book.append("refusal", {"kind": "weights", "rule": "policy.kind", "reason": "No."})
+        book.append("refusal", {"kind": "weights", "rule": "kind.not-allowed", "reason": "No."})
     return tmp_path / "run"
 
 
@@ -124,7 +124,7 @@ def test_verify_names_a_ledger_that_is_gone(run):
         ("withdrawal", {"clause": "5.1.2-b", "subject": "127730cc"}, "5.1.2-b; 127730cc"),
     ],
 )  # fmt: skip
-def test_a_query_says_what_was_decided_who_was_taken_in_and_what_came(run, event, facts, said):
+def test_a_query_says_what_was_decided_who_was_enrolled_and_what_came(run, event, facts, said):
     home = run / "sites/centre1"
     Ledger(home / "ledger.jsonl", SiteKey.load(home / "key.pem"), "centre1").append(event, facts)
     assert call("query", run, "--event", event).splitlines()[1:][-1].split("\t")[-1] == said

@@ -151,7 +151,7 @@ def test_a_kind_of_another_package_goes_from_a_site_to_the_report(package, phant
 
     lines = ledger.read(run / "sites/centre1/ledger.jsonl")
     (sent,) = [line for line in lines if line.facts.get("kind") == "prototype"]
-    (intake,) = [line for line in lines if line.event == "intake"]
+    (intake,) = [line for line in lines if line.event == "enrolment"]
     assert (sent.event, sent.facts["rule"], sent.facts["level"]) == ("release", "kind.declared", 3)
     assert sent.facts["history"] == ["mean of each class", "keyed channels", "16 bits a value"]
     assert sent.facts["techniques"] == ["statistics", "numeric transform", "truncation"]
@@ -180,7 +180,7 @@ def test_a_kind_of_another_package_goes_from_a_site_to_the_report(package, phant
 def test_a_hospital_lets_out_no_new_kind_that_its_policy_does_not_list(package, phantom):
     scenario = scenario_of(phantom, kinds=("metric", "status"))
     told = preview_policy(scenario, Prototypes.exports, techniques_of(scenario))
-    assert {each.decision.rule for each in told if each.kind == package} == {"policy.kind"}
+    assert {each.decision.rule for each in told if each.kind == package} == {"kind.not-allowed"}
 
 
 def test_without_the_package_its_kind_is_unknown(package, phantom):

@@ -184,7 +184,7 @@ def test_a_payload_at_the_threshold_leaves_closed_and_the_server_opens_the_same_
     assert verify(KEY.public_hex, statement("run1", SITE, "send", 3, digest(released.body)), released.signature)
     facts = read(tmp_path / "ledger.jsonl")[-1].facts
     assert facts["encrypted_to"] == released.encrypted_to == CARD.key_id == key_id(OPENER.public_hex)
-    assert (facts["digest"], facts["sealed"]) == (digest(CODES.encode()), digest(released.body))
+    assert (facts["digest"], facts["encrypted_digest"]) == (digest(CODES.encode()), digest(released.body))
     assert facts["bytes"] == len(released.body) == len(CODES.encode()) + OVERHEAD
     sent = Sent(released.body, released.signature, KEY.public_hex, "", 0.0, 0.0, released.encrypted_to)
     intake, order = Intake("run1", {SITE: KEY.public_hex}, OPENER), Order("send", 3)
@@ -224,7 +224,11 @@ def test_the_level_decides_what_is_closed(threshold: Any, level: int, tmp_path: 
     assert isinstance(released, Released)
     assert (released.body != replace(CODES, level=level).encode()) == closed
     facts = read(tmp_path / "ledger.jsonl")[-1].facts
-    assert ("encrypted_to" in facts, "sealed" in facts, bool(released.encrypted_to)) == (closed, closed, closed)
+    assert ("encrypted_to" in facts, "encrypted_digest" in facts, bool(released.encrypted_to)) == (
+        closed,
+        closed,
+        closed,
+    )
     assert facts["transfer"] == "across"
 
 
@@ -249,7 +253,7 @@ def test_to_a_key_that_does_not_fit_nothing_leaves(
 ) -> None:
     refused = release(gate_of(card, known), tmp_path)
     assert isinstance(refused, Refused)
-    assert (refused.decision.rule, refused.decision.clause) == ("transport.key", "5.3.2-b")
+    assert (refused.decision.rule, refused.decision.clause) == ("encryption.no-valid-key", "5.3.2-b")
     assert why in refused.decision.reason
     assert [line.event for line in read(tmp_path / "ledger.jsonl")] == ["key", "refusal"]
     assert isinstance(release(gate_of(card, known, encrypt_from="never"), tmp_path), Released)
@@ -301,12 +305,12 @@ HALVES = {
     ("site", "server", "kind", "rule"),
     [
         ("north", "north", IMAGE_CODE, None),
-        ("north", "north", WEIGHTS, "transfer.within"),
-        ("north", "south", IMAGE_CODE, "transfer.across"),
+        ("north", "north", WEIGHTS, "transfer.within-domain"),
+        ("north", "south", IMAGE_CODE, "transfer.across-domains"),
         ("north", "south", METRIC, None),
-        ("north", "", IMAGE_CODE, "transfer.across"),
-        ("", "north", IMAGE_CODE, "transfer.across"),
-        ("", "", IMAGE_CODE, "transfer.across"),
+        ("north", "", IMAGE_CODE, "transfer.across-domains"),
+        ("", "north", IMAGE_CODE, "transfer.across-domains"),
+        ("", "", IMAGE_CODE, "transfer.across-domains"),
         ("", "", METRIC, None),
     ],
 )

@@ -92,7 +92,7 @@ def test_nothing_that_could_be_a_word_is_free(answers):
         ]:
             decision = departure(sent, expected, order.number)
             assert decision is not None, (order.action, rule)
-            assert decision.rule == f"undeclared.{rule}"
+            assert decision.rule == f"declaration.{rule}"
             assert CODE not in decision.reason
 
 

@@ -267,7 +267,7 @@ def run_with(phantom, tmp_path, text, *settings):
     intake = {}
     for site in result.sites:
         lines = ledger.read(tmp_path / "run/sites" / site / "ledger.jsonl")
-        (intake[site],) = [line.facts for line in lines if line.event == "intake"]
+        (intake[site],) = [line.facts for line in lines if line.event == "enrolment"]
     return {site: account.status for site, account in result.sites.items()}, intake
 
 
@@ -282,7 +282,7 @@ def written(phantom, record):
 def test_images_of_a_head_keep_the_codes_of_a_site_at_home(phantom, head, tmp_path):
     text, code = written(phantom, head["HEAD"])
     statuses, intake = run_with(phantom, tmp_path, text)
-    assert "(level.above)" in statuses["centre1"]
+    assert "(level.too-high)" in statuses["centre1"]
     assert (statuses["centre2"], statuses["centre3"]) == ("ok", "ok")
     assert (intake["centre1"]["level"], intake["centre1"]["imported"], intake["centre1"]["channel"]) == (
         4,
@@ -309,7 +309,7 @@ def test_raw_images_of_a_head_do_not_leave_even_where_raw_data_may(phantom, head
     (tmp_path / "release" / IMPORTED).write_text(written(phantom, head["HEAD"])[0], encoding="utf-8")
     scenario = load_scenario(ROOT / "simulations/policy-open.toml", [*tiny_settings(tmp_path / "release"), *pooled])
     result = simulate(scenario, tmp_path / "run")
-    assert "(level.above)" in result.sites["centre1"].status
+    assert "(level.too-high)" in result.sites["centre1"].status
     assert result.sites["centre2"].status == "ok"
 
 
@@ -329,7 +329,7 @@ def test_a_record_of_wild_text_is_refused(tmp_path, text):
 
 
 def test_a_record_that_cannot_be_read_counts_as_the_worst(phantom, tmp_path):
-    with pytest.raises(Exception, match="level.above"):
+    with pytest.raises(Exception, match="level.too-high"):
         run_with(phantom, tmp_path, '{"subjects": {"Weiming": 3}}')
     with pytest.raises(DataError, match="not what an import writes") as caught:
         read_imported(tmp_path / "release")

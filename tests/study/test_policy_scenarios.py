@@ -38,9 +38,9 @@ def run(name: str, phantom, folder, *settings: str):
     [
         ("open", [], {}),
         ("codes-only", [], {}),
-        ("codes-only", FEDAVG, {"centre2": "policy.kind"}),
-        ("opt-out", [], {"centre3": "policy.kind"}),
-        ("domains", [], {"centre2": "transfer.across"}),
+        ("codes-only", FEDAVG, {"centre2": "kind.not-allowed"}),
+        ("opt-out", [], {"centre3": "kind.not-allowed"}),
+        ("domains", [], {"centre2": "transfer.across-domains"}),
         ("expired-agreement", ["study.today=2026-03-01"], {}),
         ("retention", ["study.today=2027-01-01"], {}),  # 1 January 2026 and 365 days: the last day
         ("noise-demanded", [], {}),
@@ -85,7 +85,7 @@ def test_a_term_of_retention_that_ended_ends_a_study_before_anything_is_computed
         lines = ledger.read(home / "ledger.jsonl")
         assert {line.event for line in lines} == {"key", "refusal"}
         refusals = [line.facts for line in lines if line.event == "refusal"]
-        assert all((facts["rule"], facts["clause"]) == ("retention.ended", "5.8-b") for facts in refusals)
+        assert all((facts["rule"], facts["clause"]) == ("retention.expired", "5.8-b") for facts in refusals)
         assert "may be kept for 365 days" in refusals[0]["reason"]
         assert not list((home / "vault").glob("*slices*"))
         assert not (home / "intake.json").exists()
@@ -103,7 +103,7 @@ def test_who_did_not_consent_is_not_taken_in_and_the_ledger_says_how_many(phanto
     refused = {"centre1": ["consent.sharing: 1"], "centre2": ["consent.withdrawn: 1"], "centre3": []}
     for site in SITES:
         lines = ledger.read(tmp_path / "run/sites" / site / "ledger.jsonl")
-        (intake,) = [line.facts for line in lines if line.event == "intake"]
+        (intake,) = [line.facts for line in lines if line.event == "enrolment"]
         assert intake["day"] == "2026-03-01"
         assert intake["refused"] == refused[site]
         assert intake["subjects"] == seen[site]
@@ -119,10 +119,10 @@ def test_who_did_not_consent_is_not_taken_in_and_the_ledger_says_how_many(phanto
         (lambda home: (home / "policy.toml").write_text("profile = "), "policy.absent"),
         (lambda home: (home / "policy.toml").write_text('profile = "open"'), "policy.absent"),
         (lambda home: (home / "policy.toml").chmod(0) or _hide(home / "policy.toml"), "policy.absent"),
-        (lambda home: (home / "consent.csv").unlink(), "consent.register"),
-        (lambda home: (home / "consent.csv").write_text("subject\n"), "consent.register"),
-        (lambda home: write_register(home / "consent.csv", []), "consent.nobody"),
-        (lambda home: (home / "consent.csv").write_text("subject\nA\n"), "consent.register"),
+        (lambda home: (home / "consent.csv").unlink(), "consent.no-register"),
+        (lambda home: (home / "consent.csv").write_text("subject\n"), "consent.no-register"),
+        (lambda home: write_register(home / "consent.csv", []), "consent.no-subjects"),
+        (lambda home: (home / "consent.csv").write_text("subject\nA\n"), "consent.no-register"),
     ],
 )
 def test_a_site_whose_rules_cannot_be_read_releases_nothing(damage, rule, phantom, tmp_path, monkeypatch):
@@ -153,7 +153,7 @@ def test_consent_that_is_withdrawn_in_mid_study_closes_the_gate_and_can_be_carri
     folder = tmp_path / "run"
     first = [*method] if not method else [*method, 'study.consent.withdraws={centre1="glance"}']
     statuses, result = run("withdrawal", phantom, folder, *first)
-    assert "(consent.lapsed)" in statuses["centre1"]
+    assert "(consent.no-longer-valid)" in statuses["centre1"]
     assert (statuses["centre2"], statuses["centre3"]) == ("ok", "ok")
     assert any("shards deleted at the server" in note for note in result.sites["centre1"].notes)
     assert not list((folder / "server/codes").glob("centre1/**/*.safetensors"))
@@ -191,7 +191,7 @@ def test_consent_that_is_withdrawn_in_mid_study_closes_the_gate_and_can_be_carri
     assert traces(folder, done) == ()
     events = [line.event for line in ledger.read(folder / "sites/centre1/ledger.jsonl")]
     assert events.count("withdrawal") == 1
-    assert events.count("intake") == 2
+    assert events.count("enrolment") == 2
 
 
 def test_a_withdrawal_at_an_order_that_no_method_knows_is_refused(phantom):
@@ -272,7 +272,7 @@ def test_neither_side_can_put_its_ledger_back_without_the_other_showing_it(phant
     for site in SITES:
         released = {line.facts["digest"] for line in sites[site] if line.event == "release"}
         assert released == {facts["digest"] for facts in receipts if facts["site"] == site}
-        assert all("server_head" in line.facts for line in sites[site] if line.event == "release")
+        assert all("server_checkpoint" in line.facts for line in sites[site] if line.event == "release")
         shorter = {**sites, site: sites[site][:-1]}
         assert any(f"the ledger of {site} has" in sentence for sentence in equivocations(server, shorter))
     assert any("the ledger of server has" in sentence for sentence in equivocations(server[:5], sites))
@@ -311,7 +311,7 @@ def test_a_scenario_cannot_open_what_a_site_closes(phantom, tmp_path):
         simulate(scenario, tmp_path / "without")
     (tmp_path / "sites/centre1/policy.toml").write_text('profile = "weights-only"\n')
     scenario = load_scenario(tmp_path / "simulations/x.toml", settings)
-    with pytest.raises(QuorumError, match="policy.kind"):
+    with pytest.raises(QuorumError, match="kind.not-allowed"):
         simulate(scenario, tmp_path / "closed")
     (tmp_path / "sites/centre1/policy.toml").write_text('profile = "weights"\n')
     with pytest.raises(ScenarioError, match="a policy stands on one of"):

@@ -169,7 +169,7 @@ def test_what_a_gate_would_block_is_said_beforehand(phantom, tmp_path):
     blocked = {site.name: {each.kind for each in site.blocked} for site in ahead.sites}
     assert blocked == {"centre1": set(), "centre2": {"weights"}, "centre3": set()}
     assert len(ahead.warnings) == 1
-    assert ahead.warnings[0].startswith("the gate of centre2 would block weights (policy.kind): ")
+    assert ahead.warnings[0].startswith("the gate of centre2 would block weights (kind.not-allowed): ")
     assert ahead.remaining == 2
     strict = _scenario(phantom, 'policy.restrict.all={profile="scgs-313008"}')
     found = preflight(strict, tmp_path / "run")

@@ -28,6 +28,7 @@ from fedprivseg.governance.access.record_index import Entry, read_accounts, read
 from fedprivseg.governance.access.requests import Requests
 from fedprivseg.governance.access.roles import Action, Context, Principal, Request, Staff
 from fedprivseg.governance.access.staff import read_staff
+from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
 
 DECISION = "decision"

@@ -33,7 +33,9 @@ from fedprivseg.governance.access.endpoint import STUDY
 from fedprivseg.governance.access.record_index import Account, Entry, read_accounts, read_records
 from fedprivseg.governance.access.roles import Action, Context, Granularity, Project, Purpose, Request, Staff, Title
 from fedprivseg.governance.access.staff import read_staff
+from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.ledger import Fact, Ledger, Line
+from fedprivseg.governance.ledger.line import Line
 
 TRIAL = "simulation"
 """What a line of event ``access`` calls a trial."""

@@ -24,6 +24,7 @@ from fedprivseg.governance.access.staff import OPENED
 from fedprivseg.governance.compliance.evidence import Evidence, SiteEvidence
 from fedprivseg.governance.compliance.verdict import Verdict, broken, kept, not_applicable
 from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 
 DEFAULTS = frozenset({"access.no-permit", "access.fault", UNKNOWN_PERSON, NO_RECORD})
 """Rules that only refuse, and stand in no file."""

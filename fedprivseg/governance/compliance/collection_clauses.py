@@ -55,7 +55,7 @@ def consent(evidence: Evidence) -> Verdict:
     relying = [
         site.name
         for site in evidence.sites
-        if site not in register or any(line.facts.get("basis") != "register" for line in site.of("intake"))
+        if site not in register or any(line.facts.get("basis") != "register" for line in site.of("enrolment"))
     ]
     if relying:
         names = ", ".join(relying)

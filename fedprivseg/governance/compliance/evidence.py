@@ -14,6 +14,7 @@ from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, equivocations
 from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle.destruction.proof import Proof, prove
 from fedprivseg.governance.lifecycle.expiry import review
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals, traces

@@ -10,7 +10,7 @@ from fedprivseg.core.errors import LedgerError
 from fedprivseg.governance.compliance.evidence import Evidence, SiteEvidence, level_of
 from fedprivseg.governance.compliance.verdict import Verdict, broken, kept, not_applicable, outside_software
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 
 OPEN_BELOW = 3
 """Below this level data cannot identify a person, and may travel in plaintext."""
@@ -143,6 +143,6 @@ def _received(evidence: Evidence) -> frozenset[object]:
     path = evidence.run.server.ledger
     try:
         ledger.verify(path)
-        return frozenset(line.facts.get("sealed") for line in ledger.read(path) if line.event == "receipt")
+        return frozenset(line.facts.get("encrypted_digest") for line in ledger.read(path) if line.event == "receipt")
     except (LedgerError, OSError):
         return frozenset()

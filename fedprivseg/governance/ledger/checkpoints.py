@@ -1,9 +1,9 @@
-"""Heads of ledgers that others keep: two parties that note each other's head can neither of them rewrite its past alone.
+"""Checkpoints of ledgers, and what they prove when another party holds them (cross-signing).
 
-With every order the server sends the signed head of its ledger, and with every reply a site sends that of its own; each
-writes the other's into its next line (T/SCGS 313008-2024 clause 5.6.2-d; the idea of a checkpoint that is witnessed, as in
-Certificate Transparency, RFC 9162). Who puts back an earlier ledger, or writes it anew with the right key, contradicts what
-the other holds.
+With every order the server sends a signed checkpoint of its ledger, and with every reply a site sends one of its own; each
+writes the other's into its next line (T/SCGS 313008-2024 clause 5.6.2-d; a signed tree head as in Certificate Transparency,
+RFC 9162). Neither can then put back an earlier ledger, or rewrite one with the right key, without contradicting what the
+other holds (equivocation).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedprivseg.core.errors import LedgerError
-from fedprivseg.crypto.identity import canonical, verify
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.crypto.identity import SiteKey, canonical, verify
+from fedprivseg.governance.ledger.line import Line
 
 MOST_LINES = 2**53
 """Most lines of a ledger: a double still counts them."""
@@ -28,7 +28,7 @@ SERVER = "server"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """That the ledger of `site` had `lines` lines, the last of which hashed to `hash`."""
+    """The statement that the ledger of `site` has `lines` lines, of which the last hashes to `hash` (64 zeros for no line)."""
 
     site: str
     lines: int
@@ -36,54 +36,71 @@ class Checkpoint:
 
     @classmethod
     def read(cls, text: str, public_hex: str | None) -> Checkpoint:
-        """The head in `text`, as `Ledger.head` writes it. public_hex: the key it has to be signed with; None trusts any. Raises
-        LedgerError if it is none, or not of that key."""
+        """The checkpoint in `text`, as `signed` writes it, to the byte.
+
+        Args:
+            text: JSON with a signature.
+            public_hex: the key that it must be signed with; None trusts any.
+
+        Raises:
+            LedgerError: it is no checkpoint, or not of that key.
+        """
         try:
             fields = json.loads(text)
             signature = bytes.fromhex(fields.pop("signature"))
-            head = cls(**fields)
-            shaped = type(head.site) is str and type(head.lines) is int and 0 <= head.lines <= MOST_LINES
-            shaped = shaped and _HASH.fullmatch(head.hash) is not None
+            found = cls(**fields)
+            shaped = type(found.site) is str and type(found.lines) is int and 0 <= found.lines <= MOST_LINES
+            shaped = shaped and _HASH.fullmatch(found.hash) is not None
+            # Another spelling of the same values is not what was written.
+            shaped = shaped and canonical({**vars(found), "signature": signature.hex()}).decode("ascii") == text
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             shaped = False
         if not shaped:
-            raise LedgerError("what came as the head of a ledger is none")
-        if public_hex is not None and not verify(public_hex, canonical(vars(head)), signature):
-            raise LedgerError(f"the head of the ledger of {head.site[:60]!r} is not signed with the key that is known")
-        return head
+            raise LedgerError("it is no checkpoint of a ledger")
+        if public_hex is not None and not verify(public_hex, canonical(vars(found)), signature):
+            raise LedgerError(f"the checkpoint of the ledger of {found.site[:60]!r} is signed with a foreign key")
+        return found
 
-    def noted(self) -> list[str | int]:
-        """As a fact of a ledger line."""
+    def signed(self, key: SiteKey) -> str:
+        """As text with a signature, for others and for the file beside the ledger."""
+        return canonical({**vars(self), "signature": key.sign(canonical(vars(self))).hex()}).decode("ascii")
+
+    def as_fact(self) -> list[str | int]:
+        """As the fact ``checkpoint`` or ``server_checkpoint`` of a line."""
         return [self.lines, self.hash]
 
 
 def equivocations(server: Sequence[Line], sites: Mapping[str, Sequence[Line]]) -> tuple[str, ...]:
-    """Where a ledger is not what the other side was shown, in sentences. Each ledger is taken to verify by itself. sites: every
-    ledger that there is; one of which the server was shown heads, and which is not among them, is gone."""
+    """Where a ledger contradicts a checkpoint that the other side holds, in sentences.
+
+    Args:
+        server: the lines of the server's ledger, which verifies by itself.
+        sites: those of every site's ledger that is there. One that is not, and of which the server holds a checkpoint, is gone.
+    """
     found, gone = [], {}
     for line in server:
-        site, noted = str(line.facts.get("site", "")), line.facts.get("head")
-        if site in sites and isinstance(noted, list):
-            found += _differs(site, sites[site], noted, f"line {line.index} of the server's ledger")
-        elif isinstance(noted, list):
-            gone[site] = (
-                f"the ledger of {site} is gone; line {line.index} of the server's ledger was shown {noted[0]} lines"
-            )
+        site, held = str(line.facts.get("site", "")), line.facts.get("checkpoint")
+        if not isinstance(held, list):
+            continue
+        if site in sites:
+            found += _differs(site, sites[site], held, f"line {line.index} of the server's ledger")
+        else:
+            holds = f"line {line.index} of the server's ledger holds a checkpoint of {held[0]} lines"
+            gone[site] = f"the ledger of {site} is gone; {holds}"
     found += [gone[site] for site in sorted(gone)]
     for site, lines in sorted(sites.items()):
         for line in lines:
-            noted = line.facts.get("server_head")
-            if isinstance(noted, list):
-                found += _differs(SERVER, server, noted, f"line {line.index} of {site}'s ledger")
+            if isinstance(held := line.facts.get("server_checkpoint"), list):
+                found += _differs(SERVER, server, held, f"line {line.index} of {site}'s ledger")
     return tuple(found)
 
 
-def _differs(name: str, lines: Sequence[Line], noted: list[object], where: str) -> list[str]:
-    count, expected = noted
+def _differs(name: str, lines: Sequence[Line], held: list[object], where: str) -> list[str]:
+    count, expected = held
     if not isinstance(count, int) or count < 1:
         return []
     if count > len(lines):
-        return [f"the ledger of {name} has {len(lines)} lines; {where} was shown {count}"]
+        return [f"the ledger of {name} has {len(lines)} lines; {where} holds a checkpoint of {count}"]
     if lines[count - 1].hash != expected:
-        return [f"line {count - 1} of the ledger of {name} is not the one that {where} was shown"]
+        return [f"line {count - 1} of the ledger of {name} is not the one of the checkpoint in {where}"]
     return []

@@ -19,7 +19,9 @@ from typing import Literal
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.identity import SiteKey
+from fedprivseg.governance.ledger.format import SIDES, SUBJECTS
 from fedprivseg.governance.ledger.ledger import SIDES, SUBJECTS, Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle.response_plan import HIGHEST, Contact, ResponsePlan, breaks, read_plan
 from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.governance.policy.consent import Register

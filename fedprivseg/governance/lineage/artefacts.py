@@ -11,7 +11,8 @@ from typing import Literal
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.records import Subject
-from fedprivseg.governance.ledger.ledger import SUBJECTS, Line
+from fedprivseg.governance.ledger.format import SUBJECTS
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lineage.provenance import Artefact, Part, Reference
 from fedprivseg.governance.lineage.reading import level_of, texts
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
@@ -82,7 +83,7 @@ def concerns(line: Line, pseudonym: str) -> bool:
 
 def file_form(book: LineageContext) -> Artefact:
     """The hospital's own images: there before the study, and after it."""
-    intake = [line for line in book.own if line.event == "intake" and concerns(line, book.pseudonym)]
+    intake = [line for line in book.own if line.event == "enrolment" and concerns(line, book.pseudonym)]
     one = book.subject
     paths = [] if one is None else [one.image, *([one.mask] if one.mask else [])]
     code = "" if one is None else one.code

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedprivseg.core.kinds import find_kind
 from fedprivseg.core.records import PHASES
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle.withdrawal import OWN_SLICES
 from fedprivseg.governance.lineage.artefacts import LineageContext, concerns
 from fedprivseg.governance.lineage.provenance import Artefact, Part, Reference, Sort
@@ -44,7 +44,7 @@ class _Attempt:
         """The subject's slices on the network grid."""
         book = self.book
         told = [line for line in self.lines if line.facts.get("action") == "describe"]
-        intake = [line for line in self.lines if line.event == "intake"]
+        intake = [line for line in self.lines if line.event == "enrolment"]
         first = (told or intake or self.lines)[0]
         name = "training-slices" if book.side == "train" else "testing-slices"
         form = self._at_site(

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fedprivseg.core.model import Frozen
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 
 Lane = Literal["site", "gate", "server"]
 State = Literal["kept", "gone", "passed", "refused", "end"]

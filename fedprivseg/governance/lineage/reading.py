@@ -11,9 +11,9 @@ from fedprivseg.core.kinds import find_kind
 from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import digest
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lineage.provenance import Artefact, Part, Reference, Sort
-from fedprivseg.governance.policy.context import LAPSED
+from fedprivseg.governance.policy.context import CONSENT_ENDED
 
 RESEARCHER = "server (researcher)"
 """Who is responsible for what lies at the server (5.3.2-a)."""
@@ -73,7 +73,7 @@ def lapsed(server: Iterable[Line], site: str, after: int) -> Reference | None:
     """The first line of the server's ledger behind line `after` by which consent at `site` no longer stood: it then deleted
     what the site had sent."""
     for line in server:
-        if line.index > after and line.facts.get("site") == site and line.facts.get("rule") == LAPSED:
+        if line.index > after and line.facts.get("site") == site and line.facts.get("rule") == CONSENT_ENDED:
             return Reference.to(line)
     return None
 

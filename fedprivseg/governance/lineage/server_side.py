@@ -19,7 +19,7 @@ from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.kinds import find_kind
 from fedprivseg.core.method_card import MethodCard
 from fedprivseg.core.results import read_run_id, read_scenario
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lineage.provenance import Artefact, Part, Reference, Sort, Trace
 from fedprivseg.governance.lineage.reading import (
     PLAIN,
@@ -134,7 +134,7 @@ def _arrival(shard: _Shard) -> Iterator[Artefact]:
     sort = _sort(shard) if kind is None else kind.lineage
     level = header.get("level")
     done, protections = steps_of(header.get("history", ()), str(header.get("kind", "")), shard.scenario)
-    head = line.facts.get("head")
+    head = line.facts.get("checkpoint")
     seen = f"{shard.site}'s ledger then had {head[0]} lines" if isinstance(head, list) else ""
     yield Artefact(
         id="gate",

@@ -14,7 +14,8 @@ from fedprivseg.core.results import check_files, read_run_id, read_scenario
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.ledger import SUBJECTS, Line
+from fedprivseg.governance.ledger.format import SUBJECTS
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lineage.artefacts import LineageContext, concerns, file_form, put_away_form, withdrawn_form
 from fedprivseg.governance.lineage.attempt import attempt_forms
 from fedprivseg.governance.lineage.provenance import Artefact, Trace
@@ -143,7 +144,7 @@ def _role(own: Sequence[Line], pseudonym: str) -> tuple[Literal["train", "test",
     for line in reversed(own):
         for side in sides:
             people = line.facts.get(side)
-            if line.event == "intake" and isinstance(people, list) and pseudonym in people:
+            if line.event == "enrolment" and isinstance(people, list) and pseudonym in people:
                 return side, people.index(pseudonym)
     return "", 0
 

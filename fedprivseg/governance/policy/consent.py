@@ -96,7 +96,7 @@ class Consent:
             ("consent.withdrawn", self._withdrawn(today)),
             ("consent.term", self._term(today)),
             ("consent.sharing", None if self.sharing else "The subject has not agreed that anything be shared."),
-            ("consent.range", self._range(use)),
+            ("consent.data-type", self._range(use)),
             ("consent.purpose", self._purpose(use)),
         ):
             if objection is not None:

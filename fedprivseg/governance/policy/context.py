@@ -26,7 +26,7 @@ from fedprivseg.governance.policy.retention import Term
 from fedprivseg.governance.policy.technique_table import CLAUSE as STRATEGY_CLAUSE
 from fedprivseg.governance.policy.technique_table import Technique
 
-LAPSED = "consent.lapsed"
+CONSENT_ENDED = "consent.no-longer-valid"
 """The rule of a gate by which a server knows that it has to delete what the site sent before."""
 
 
@@ -187,7 +187,7 @@ class PolicyContext:
             f"What was made of patients' data may be kept for {self.policy.retention_days} days at this site: they were "
             f"enrolled on {since}, the term ended on {last}, and it is {self.today}. It is to be destroyed."
         )
-        return Decision(False, "retention.ended", reason, "5.8-b")
+        return Decision(False, "retention.expired", reason, "5.8-b")
 
     def _unreadable(self) -> Decision | None:
         if self.enrolled.unreadable:
@@ -206,25 +206,25 @@ class PolicyContext:
             reason = (
                 f"Within its security domain this site's policy does not let '{kind}' pass; it lets pass: {listed}."
             )
-            return Decision(False, "transfer.within", reason, "5.3.2-c")
+            return Decision(False, "transfer.within-domain", reason, "5.3.2-c")
         reason = (
             f"To another security domain this site's policy does not let '{kind}' pass; it lets pass: {listed}. The site is in "
             f"{transfer.domain or 'none that is stated'}, the server in {transfer.server_domain or 'none that the site knows'}."
         )
-        return Decision(False, "transfer.across", reason, "5.3.2-c")
+        return Decision(False, "transfer.across-domains", reason, "5.3.2-c")
 
     def _level(self, policy: SitePolicy, kind: KindSpec) -> Decision | None:
         assigned = self.level(kind)
         if kind.raw and self.enrolled.identified:
             reason = f"Raw images of level {assigned.level} do not leave, whatever a policy allows: {assigned.reason}."
-            return Decision(False, "level.above", reason, "5.5")
+            return Decision(False, "level.too-high", reason, "5.5")
         if kind.raw or assigned.level <= policy.max_level:
             return None
         reason = (
             f"A payload of kind '{kind}' is of level {assigned.level} ({assigned.reason}); from this site at most level "
             f"{policy.max_level} may leave."
         )
-        return Decision(False, "level.above", reason, "5.5")
+        return Decision(False, "level.too-high", reason, "5.5")
 
     def _agreement(self, policy: SitePolicy, kind: KindSpec, purpose: str) -> Decision | None:
         if policy.agreement == "none":
@@ -259,22 +259,22 @@ class PolicyContext:
         for each in self.judged(kind):
             if each.refused:
                 reason = f"{each.sentence} This site's policy refuses what the table advises against."
-                return Decision(False, "strategy.unadvised", reason, STRATEGY_CLAUSE)
+                return Decision(False, "technique.not-recommended", reason, STRATEGY_CLAUSE)
         return None
 
     def _consent(self, policy: SitePolicy) -> Decision | None:
         who = self.enrolled
         if policy.consent == "release" and not who.revoked:
             return None
-        if who.revoked is None:
-            reason = "This site's policy enrols only subjects whose consent is on file, and no register was asked."
-            return Decision(False, "consent.register", reason, "5.1.2-b")
-        if who.revoked:
-            reason = "Consent of enrolled subjects was revoked or has expired; take them out, then go on."
-            return Decision(False, LAPSED, reason, "5.1.2-b")
-        if not who.subjects:
+        if self.taken is None:
+            reason = "This site's policy takes in only subjects whose consent is on file, and no register was asked."
+            return Decision(False, "consent.no-register", reason, "5.1.2-b")
+        if self.taken.lapsed:
+            reason = "Consent of subjects that were taken in does not stand any more; take them out, then go on."
+            return Decision(False, "consent.no-longer-valid", reason, "5.1.2-b")
+        if not self.taken.subjects:
             reason = "No subject's consent covers this study, so there is nobody whose data could be used."
-            return Decision(False, "consent.nobody", reason, "5.1.2-b")
+            return Decision(False, "consent.no-subjects", reason, "5.1.2-b")
         return None
 
 
@@ -288,11 +288,11 @@ def _kind(policy: SitePolicy, kind: KindSpec) -> Decision | None:
     if kind in policy.kinds and (not kind.raw or policy.raw_sharing == "allowed"):
         return None
     if kind.raw:
-        reason = "Raw images and masks do not leave: this site's policy does not allow it explicitly."
-        return Decision(False, "kind.raw", reason, "5.6.2-b")
+        reason = "Raw images and masks do not leave: this site's policy does not allow it in so many words."
+        return Decision(False, "raw-data.not-allowed", reason, "5.6.2-b")
     allowed = ", ".join(policy.kinds) or "nothing"
     reason = f"This site's policy does not let '{kind}' leave; it lets out: {allowed}."
-    return Decision(False, "policy.kind", reason, "5.6.2-b")
+    return Decision(False, "kind.not-allowed", reason, "5.6.2-b")
 
 
 def _purpose(policy: SitePolicy, purpose: str) -> Decision | None:
@@ -302,4 +302,4 @@ def _purpose(policy: SitePolicy, purpose: str) -> Decision | None:
     # A reason leaves the site, and a payload's own words may hold anything.
     given = repr(purpose) if purpose in get_args(Purpose) else "that the payload states"
     reason = f"The purpose {given} is not agreed; agreed are: {agreed}."
-    return Decision(False, "purpose.unknown", reason, "5.1.1")
+    return Decision(False, "purpose.not-allowed", reason, "5.1.1")

@@ -28,7 +28,7 @@ def departure(payload: Payload, expected: Expected | None, number: int) -> Decis
         number: the order's number.
     """
     if expected is None:
-        return _refused("answer", "The method does not declare what may answer this order.")
+        return _refused("absent", "The method does not declare what may answer this order.")
     if payload.kind != expected.kind:
         return _refused("kind", f"The method declares that '{expected.kind}' answers this order, not '{payload.kind}'.")
     if payload.purpose != expected.purpose:
@@ -102,4 +102,4 @@ def _beyond(form: Array, found: np.ndarray) -> bool:
 
 
 def _refused(what: str, reason: str) -> Decision:
-    return Decision(False, f"undeclared.{what}", reason, CLAUSE)
+    return Decision(False, f"declaration.{what}", reason, CLAUSE)

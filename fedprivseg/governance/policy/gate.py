@@ -31,7 +31,9 @@ from fedprivseg.core.records import Decision, Payload, digest
 from fedprivseg.crypto.hpke import slot
 from fedprivseg.crypto.identity import SiteKey, statement
 from fedprivseg.governance.ledger.checkpoints import Checkpoint
-from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, Ledger, Line
+from fedprivseg.governance.ledger.format import SUBJECTS, Fact
+from fedprivseg.governance.ledger.ledger import Ledger
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.policy.context import PolicyContext
 from fedprivseg.governance.policy.declaration import departure
 from fedprivseg.governance.policy.profile import Purpose
@@ -107,7 +109,7 @@ class Gate:
                 if reason is not None:
                     return Decision(False, rule.format(kind=payload.kind), reason, clause)
             if payload.kind.raw:
-                return Decision(True, "kind.raw-allowed", "This site's policy allows raw data to leave.", "5.6.2-b")
+                return Decision(True, "raw-data.allowed", "This site's policy allows raw data to leave.", "5.6.2-b")
             reason = f"The method declares that '{payload.kind}' may leave a site."
             return Decision(True, "kind.declared", reason, "5.6.2-b")
         except Exception as fault:
@@ -149,7 +151,7 @@ class Gate:
             subjects = [*owners(payload)]
             if ledger.site != self.site or ledger.public_hex != key.public_hex:
                 reason = "The ledger or the signing key is not the one of this gate's site."
-                decision = Decision(False, "ledger.foreign", reason, "5.6.2-d")
+                decision = Decision(False, "ledger.mismatch", reason, "5.6.2-d")
             else:
                 decision = self.decide(payload)
                 decision = self._in_time(departs if decision.allowed and departs else decision, begun)
@@ -175,11 +177,15 @@ class Gate:
             "reason": decision.reason,
             "rule": decision.rule,
             "run": run_id,
-            **({} if shown is None else {"server_head": shown.noted()}),
+            **({} if shown is None else {"server_checkpoint": shown.as_fact()}),
             **({} if payload is None else {**_describe(payload, as_declared), **self._strategy(payload.kind)}),
             **({SUBJECTS: subjects} if subjects else {}),
-            **({"encrypted_to": encrypted_to, "sealed": sealed} if decision.allowed and encrypted_to else {}),
-            **({"transfer": "within" if self.standing.transfer.within else "across"} if decision.allowed else {}),
+            **(
+                {"encrypted_to": encrypted_to, "encrypted_digest": digest(sent)}
+                if decision.allowed and encrypted_to
+                else {}
+            ),
+            **({"transfer": "within" if self.standing.within else "across"} if decision.allowed else {}),
             **({"agreement": under} if decision.allowed and (under := self.standing.under) else {}),
         }
         try:
@@ -198,7 +204,7 @@ class Gate:
         reason = (
             f"The gate took longer than {self.patience_s:g} s to decide; a decision that comes late lets nothing out."
         )
-        return Decision(False, "gate.late", reason, "5.6.2-b")
+        return Decision(False, "gate.timeout", reason, "5.6.2-b")
 
     def _strategy(self, kind: KindSpec) -> dict[str, Fact]:
         """Under which techniques the payload leaves and what each grading says of them; nothing where it is not graded."""
@@ -207,7 +213,7 @@ class Gate:
             return {}
         return {
             "techniques": [technique.value for technique in judged[0].techniques],
-            "strategy": [
+            "technique_advice": [
                 f"{each.grading.utility} utility, {each.grading.confidentiality} confidentiality: {each.verdict}"
                 for each in judged
             ],
@@ -216,7 +222,10 @@ class Gate:
     def _undeclared(self, kind: KindSpec) -> Decision:
         if kind.raw:
             return Decision(
-                False, "kind.raw", "Raw images and masks do not leave: the method does not declare it.", "5.6.2-b"
+                False,
+                "raw-data.not-allowed",
+                "Raw images and masks do not leave: the method does not declare it.",
+                "5.6.2-b",
             )
         reason = f"The method does not declare that '{kind}' leaves a site; it declares: {_list(self.exports)}."
         return Decision(False, "kind.undeclared", reason, "5.6.2-b")
@@ -292,10 +301,10 @@ def _too_many_axes(gate: Gate, payload: Payload) -> str | None:
 
 
 RULES: tuple[tuple[str, str, Callable[[Gate, Payload], str | None]], ...] = (
-    ("site.foreign", "5.3.2-b", _foreign),
-    ("level.above", "5.5", _level),
-    ("level.understated", "5.5", _understated),
-    ("transport.key", "5.3.2-b", _unencryptable),
+    ("site.mismatch", "5.3.2-b", _foreign),
+    ("level.too-high", "5.5", _level),
+    ("level.under-classified", "5.5", _understated),
+    ("encryption.no-valid-key", "5.3.2-b", _unencryptable),
     ("arrays.dtype", "5.1.2-c", _dtype),
     ("arrays.non-finite", "5.1.2-c", _non_finite),
     ("{kind}.size", "5.1.2-c", _too_large),

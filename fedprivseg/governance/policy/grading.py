@@ -34,10 +34,10 @@ class Grading(Frozen):
     unadvised: Literal["refuse", "note"] = "note"
 
     def in_words(self) -> str:
-        """Such as ``image-code of low utility and high confidentiality, refused if unadvised``."""
+        """Such as ``image-code of low utility and high confidentiality, refused if not recommended``."""
         then = "refused" if self.unadvised == "refuse" else "noted"
         grades = f"{self.utility} utility and {self.confidentiality} confidentiality"
-        return f"{', '.join(self.of)} of {grades}, {then} if unadvised"
+        return f"{', '.join(self.of)} of {grades}, {then} if not recommended"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Judged:
     @property
     def refused(self) -> bool:
         """Whether the payload has to stay."""
-        return self.verdict == Verdict.UNADVISED and self.grading.unadvised == "refuse"
+        return self.verdict == Verdict.NOT_RECOMMENDED and self.grading.unadvised == "refuse"
 
 
 def judge(gradings: Iterable[Grading], kind: KindSpec, techniques: tuple[Technique, ...]) -> tuple[Judged, ...]:
@@ -65,9 +65,11 @@ def judge(gradings: Iterable[Grading], kind: KindSpec, techniques: tuple[Techniq
 def _judged(kind: KindSpec, grading: Grading, techniques: tuple[Technique, ...]) -> Judged:
     if not techniques:
         sentence = f"A payload of kind '{kind}' leaves under no technique of clause {CLAUSE}."
-        return Judged(kind, grading, (), Verdict.UNADVISED, sentence)
+        return Judged(kind, grading, (), Verdict.NOT_RECOMMENDED, sentence)
     found = [advice(technique, grading.utility, grading.confidentiality) for technique in techniques]
     by_verdict = {each.verdict: each for each in reversed(found)}
     # In this order: one technique that is advised against outweighs all others.
-    decisive = next(by_verdict[v] for v in (Verdict.UNADVISED, Verdict.ADVISED, Verdict.OPEN) if v in by_verdict)
+    decisive = next(
+        by_verdict[v] for v in (Verdict.NOT_RECOMMENDED, Verdict.RECOMMENDED, Verdict.OPEN) if v in by_verdict
+    )
     return Judged(kind, grading, techniques, decisive.verdict, decisive.sentence)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
+from typing import get_args
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -19,7 +20,7 @@ from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
 from fedprivseg.governance.policy.context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.gate import Gate
 from fedprivseg.governance.policy.grading import Judged
-from fedprivseg.governance.policy.profile import SitePolicy, meet, parse_policy
+from fedprivseg.governance.policy.profile import Purpose, SitePolicy, meet, parse_policy
 from fedprivseg.governance.policy.technique_table import Technique
 
 
@@ -71,7 +72,7 @@ def terms_of(
         server_key=keys.server.public_hex,
         study=scenario.question or scenario.name,
         kinds=config.kinds or tuple(sorted(exports)),
-        purposes=("describe", "infer", "measure", "train"),
+        purposes=tuple(sorted(get_args(Purpose))),
         start=config.start,
         end=config.end,
         protections=config.protections,

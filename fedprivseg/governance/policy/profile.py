@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -23,6 +23,7 @@ from fedprivseg.core.config import AdmissionConfig, Name, RawSharing, read_toml,
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.kinds import KindSpec, ProtectableKind
 from fedprivseg.core.model import Frozen
+from fedprivseg.governance.policy.field_rules import FieldRule, allowed, choice, demanded, limit, limits
 from fedprivseg.governance.policy.grading import Grading
 
 Purpose = Literal["describe", "train", "infer", "measure"]
@@ -36,7 +37,14 @@ EncryptFrom = Literal[1, 2, 3, 4, 5, "never"]
 
 
 class Demand(Frozen):
-    """A protection without which payloads of a kind stay. at_least, at_most: bounds on its parameters, by name."""
+    """A protection without which payloads of a kind do not leave.
+
+    Attributes:
+        of: the kind.
+        protection: its name.
+        at_least: lower bounds on its parameters, by name.
+        at_most: upper bounds.
+    """
 
     of: ProtectableKind
     protection: Name
@@ -59,36 +67,110 @@ class Demand(Frozen):
 class SitePolicy(Frozen):
     """What one site lets happen. The defaults allow nothing.
 
-    kinds: payload kinds that may leave. purposes: what for. max_level: the highest sensitivity of what leaves.
-    raw_sharing: whether raw images and masks may leave, in so many words. consent: ``register`` takes only subjects whose
-    consent is on file and covers the study; ``release`` relies on the licence under which a data set was released.
-    agreement: whether a signed, current data-use agreement is needed. demands: protections that codes must have. strategy: how
-    kinds of payloads are graded for clause 5.2, and whether what its table advises against is refused.
-    special_diseases: pathologies, as the site's table names them in any case, whose images are of level 5.
-    retention_days: how long what was made of patients' data may be kept, None for no term. at_rest: whether the site's
-    vault is encrypted. admission: how much a method may leak. encrypt_from: from which level on content is encrypted to the
-    server's key. within_domain, across_domains: kinds that may pass to a server in the site's own security domain, and to one
-    in another or an unknown one; encrypt_across: whether what goes to the latter is encrypted at any level.
+    A field is one entry here: its name, its type, the rule by which two policies meet in it and a change of it reads, with
+    the rule ids that enforce it, and its default.
     """
 
     profile: Name
     says: str = Field(min_length=20, description="what the policy covers, in a sentence or two")
-    kinds: tuple[KindSpec, ...] = ()
-    purposes: tuple[Purpose, ...] = ()
-    max_level: Level = 1
-    raw_sharing: RawSharing = "forbidden"
-    consent: Literal["register", "release"] = "register"
-    agreement: Literal["required", "none"] = "required"
-    demands: tuple[Demand, ...] = ()
-    strategy: tuple[Grading, ...] = ()
-    special_diseases: tuple[str, ...] = ()
-    retention_days: int | None = Field(default=None, ge=0, le=36_500)
-    at_rest: Literal["encrypted", "plain"] = "encrypted"
-    admission: AdmissionConfig = AdmissionConfig()
-    encrypt_from: EncryptFrom = 1
-    within_domain: tuple[KindSpec, ...] = ()
-    across_domains: tuple[KindSpec, ...] = ()
-    encrypt_across: Literal["always", "by-level"] = "always"
+    kinds: Annotated[tuple[KindSpec, ...], allowed("leave", "kind.not-allowed", "raw-data.not-allowed")] = ()
+    """Kinds of payload that may leave."""
+    purposes: Annotated[tuple[Purpose, ...], allowed("be served", "purpose.not-allowed")] = ()
+    max_level: Annotated[
+        Level, limit("The highest level that may leave goes from {before} to {after}.", "level.too-high")
+    ] = 1
+    raw_sharing: Annotated[
+        RawSharing,
+        choice(
+            "forbidden",
+            "Raw images and masks may no longer leave.",
+            "Raw images and masks may now leave.",
+            "raw-data.not-allowed",
+        ),
+    ] = "forbidden"
+    """Whether the policy explicitly allows raw images and masks to leave."""
+    consent: Annotated[
+        Literal["register", "release"],
+        choice(
+            "register",
+            "Only subjects whose consent is on file and covers the study are now enrolled.",
+            "The licence of the data's release now stands for consent.",
+            "consent.no-register",
+            "consent.no-subjects",
+        ),
+    ] = "register"
+    agreement: Annotated[
+        Literal["required", "none"],
+        choice(
+            "required",
+            "A signed and current data-use agreement is now needed.",
+            "No data-use agreement is needed any more.",
+            "agreement.absent",
+        ),
+    ] = "required"
+    demands: Annotated[
+        tuple[Demand, ...],
+        demanded("Now demanded", "No longer demanded", "protection.missing", show=Demand.in_words),
+    ] = ()
+    """Protections that codes must have."""
+    strategy: Annotated[
+        tuple[Grading, ...],
+        demanded("Now graded", "No longer graded", "technique.not-recommended", show=Grading.in_words),
+    ] = ()
+    """How kinds of payload are graded for clause 5.2, and whether a technique that its table does not recommend is refused."""
+    special_diseases: Annotated[
+        tuple[str, ...], demanded("Now a special disease", "No longer a special disease", "level.too-high")
+    ] = ()
+    """Pathologies, as the site's table names them in any case, whose images are of level 5."""
+    retention_days: Annotated[
+        int | None,
+        Field(ge=0, le=36_500),
+        limit(
+            "What was made of patients' data may be kept for {after}, before {before}.",
+            "retention.expired",
+            show=lambda days: "no term" if days is None else f"{days} days",
+        ),
+    ] = None
+    at_rest: Annotated[
+        Literal["encrypted", "plain"],
+        choice(
+            "encrypted",
+            "The site's vault must now be encrypted.",
+            "The site's vault may now be plain.",
+            "governance.sitefolder.vault",
+        ),
+    ] = "encrypted"
+    admission: Annotated[
+        AdmissionConfig,
+        limits("The admission threshold of {name} goes from {before} to {after}.", "study.leakage.admission"),
+    ] = AdmissionConfig()
+    """How much a method may leak."""
+    encrypt_from: Annotated[
+        EncryptFrom,
+        limit(
+            "What leaves is now encrypted to the server's key {after}, before {before}.",
+            "encryption.no-valid-key",
+            unlimited="never",
+            show=lambda level: "at no level" if level == "never" else f"from level {level} on",
+        ),
+    ] = 1
+    within_domain: Annotated[
+        tuple[KindSpec, ...], allowed("pass within the security domain", "transfer.within-domain")
+    ] = ()
+    """Kinds that may pass to a server in the site's own security domain."""
+    across_domains: Annotated[
+        tuple[KindSpec, ...], allowed("pass to another security domain", "transfer.across-domains")
+    ] = ()
+    """Kinds that may pass to a server in another or an unknown security domain."""
+    encrypt_across: Annotated[
+        Literal["always", "by-level"],
+        choice(
+            "always",
+            "What goes to another security domain is now encrypted at any level.",
+            "What goes to another security domain is now encrypted by its level alone.",
+            "encryption.no-valid-key",
+        ),
+    ] = "always"
 
     @field_validator("kinds", "purposes", "special_diseases", "within_domain", "across_domains")
     @classmethod
@@ -121,121 +203,23 @@ def parse_policy(content: Mapping[str, Any], where: str) -> SitePolicy:
     return validated(SitePolicy, {**base, **content}, where)
 
 
+def field_rules() -> dict[str, FieldRule]:
+    """The rule of each field of a policy that can be stricter, by its name."""
+    fields = SitePolicy.model_fields.items()
+    return {name: rule for name, field in fields for rule in field.metadata if isinstance(rule, FieldRule)}
+
+
 def meet(one: SitePolicy, other: SitePolicy) -> SitePolicy:
     """The policy that allows what both allow and demands what either demands. It is never more open than either."""
-    terms = [term for term in (one.retention_days, other.retention_days) if term is not None]
-    limits = {
-        name: min(getattr(one.admission, name), getattr(other.admission, name))
-        for name in type(one.admission).model_fields
-    }
-    return SitePolicy(
-        profile=one.profile,
-        says=one.says if one.says == other.says else f"{one.says} Narrowed by {other.profile}: {other.says}",
-        kinds=tuple(kind for kind in one.kinds if kind in other.kinds),
-        purposes=tuple(purpose for purpose in one.purposes if purpose in other.purposes),
-        max_level=min(one.max_level, other.max_level),
-        raw_sharing="allowed" if one.raw_sharing == other.raw_sharing == "allowed" else "forbidden",
-        consent="release" if one.consent == other.consent == "release" else "register",
-        agreement="none" if one.agreement == other.agreement == "none" else "required",
-        demands=one.demands + tuple(demand for demand in other.demands if demand not in one.demands),
-        strategy=one.strategy + tuple(grading for grading in other.strategy if grading not in one.strategy),
-        special_diseases=one.special_diseases + other.special_diseases,
-        retention_days=min(terms, default=None),
-        at_rest="plain" if one.at_rest == other.at_rest == "plain" else "encrypted",
-        admission=AdmissionConfig(**limits),
-        encrypt_from=min((one.encrypt_from, other.encrypt_from), key=_closed_from),
-        within_domain=tuple(kind for kind in one.within_domain if kind in other.within_domain),
-        across_domains=tuple(kind for kind in one.across_domains if kind in other.across_domains),
-        encrypt_across="by-level" if one.encrypt_across == other.encrypt_across == "by-level" else "always",
-    )
+    says = one.says if one.says == other.says else f"{one.says} Narrowed by {other.profile}: {other.says}"
+    fields = {name: rule.meet(getattr(one, name), getattr(other, name)) for name, rule in field_rules().items()}
+    return SitePolicy(profile=one.profile, says=says, **fields)
 
 
 def differences(one: SitePolicy, other: SitePolicy) -> tuple[str, ...]:
     """What changes from `one` to `other`, a sentence each; nothing for two policies that rule alike."""
-    found = []
-    for name, verb in (
-        ("kinds", "leave"),
-        ("purposes", "be served"),
-        ("within_domain", "pass within the security domain"),
-        ("across_domains", "pass to another security domain"),
-    ):
-        before, after = set(getattr(one, name)), set(getattr(other, name))
-        if gone := sorted(before - after):
-            found.append(f"No longer may {verb}: {', '.join(gone)}.")
-        if come := sorted(after - before):
-            found.append(f"Now may {verb}: {', '.join(come)}.")
-    if one.max_level != other.max_level:
-        found.append(f"The highest level that may leave goes from {one.max_level} to {other.max_level}.")
-    if one.encrypt_from != other.encrypt_from:
-        was, now = (
-            "at no level" if each == "never" else f"from level {each} on"
-            for each in (one.encrypt_from, other.encrypt_from)
-        )
-        found.append(f"What leaves is now encrypted to the server's key {now}, before {was}.")
-    for name, words in _CHOICES:
-        if getattr(one, name) != getattr(other, name):
-            found.append(words[getattr(other, name)])
-    found += [f"Now demanded: {demand.in_words()}." for demand in other.demands if demand not in one.demands]
-    found += [f"No longer demanded: {demand.in_words()}." for demand in one.demands if demand not in other.demands]
-    found += [f"Now graded: {each.in_words()}." for each in other.strategy if each not in one.strategy]
-    found += [f"No longer graded: {each.in_words()}." for each in one.strategy if each not in other.strategy]
-    if gone := sorted(set(one.special_diseases) - set(other.special_diseases)):
-        found.append(f"No longer special diseases: {', '.join(gone)}.")
-    if come := sorted(set(other.special_diseases) - set(one.special_diseases)):
-        found.append(f"Now special diseases: {', '.join(come)}.")
-    if one.retention_days != other.retention_days:
-        terms = [
-            f"{days} days" if days is not None else "no term" for days in (one.retention_days, other.retention_days)
-        ]
-        found.append(f"What was made of patients' data may be kept for {terms[1]}, before {terms[0]}.")
-    for name in type(one.admission).model_fields:
-        before, after = getattr(one.admission, name), getattr(other.admission, name)
-        if before != after:
-            found.append(f"The admission threshold of {name.replace('_', ' ')} goes from {before:g} to {after:g}.")
-    return tuple(found)
-
-
-_CHOICES: tuple[tuple[str, Mapping[str, str]], ...] = (
-    (
-        "raw_sharing",
-        {
-            "allowed": "Raw images and masks may now leave.",
-            "forbidden": "Raw images and masks may no longer leave.",
-        },
-    ),
-    (
-        "consent",
-        {
-            "register": "Only subjects whose consent is on file and covers the study are now taken.",
-            "release": "The licence of the data's release now stands for consent.",
-        },
-    ),
-    (
-        "agreement",
-        {
-            "required": "A signed and current data-use agreement is now needed.",
-            "none": "No data-use agreement is needed any more.",
-        },
-    ),
-    (
-        "at_rest",
-        {
-            "encrypted": "The site's vault must now be encrypted.",
-            "plain": "The site's vault may now be plain.",
-        },
-    ),
-    (
-        "encrypt_across",
-        {
-            "always": "What goes to another security domain is now encrypted at any level.",
-            "by-level": "What goes to another security domain is now encrypted by its level alone.",
-        },
-    ),
-)
-
-
-def _closed_from(level: EncryptFrom) -> int:
-    return max(get_args(Level)) + 1 if level == "never" else level
+    values = [(rule, getattr(one, name), getattr(other, name)) for name, rule in field_rules().items()]
+    return tuple(sentence for rule, old, new in values if old != new for sentence in rule.words(old, new))
 
 
 def _profiles() -> Any:

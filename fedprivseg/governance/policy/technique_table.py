@@ -5,7 +5,7 @@ distortion is low, and low where distortion is high. Confidentiality: low where 
 privacy or dignity, high where the consequences of a leak count as serious or very serious. What lies between the two is
 not in the table; whoever grades such data should grade it high.
 
-The table recommends ('宜使用', advisable, and '不宜使用', inadvisable); it neither commands nor forbids, and its note leaves
+The table recommends ('宜使用') and recommends against ('不宜使用'); it neither commands nor forbids, and its note leaves
 particular kinds of data to judgement. A technique that a cell does not name is therefore open, not refused.
 """
 
@@ -25,6 +25,35 @@ CLAUSE = "5.2"
 Member = TypeVar("Member", bound=StrEnum)
 
 
+class Technique(StrEnum):
+    """The techniques of Table 2. The values stand in history lines and in reports."""
+
+    chinese: str
+    """The word of the standard itself, for whoever compares a report with it."""
+
+    def __new__(cls, value: str, chinese: str) -> Technique:
+        """The member of that value."""
+        member = str.__new__(cls, value)
+        member._value_, member.chinese = value, chinese
+        return member
+
+    GENERALISATION = "generalisation", "泛化技术"
+    RANDOM_PERTURBATION = "random perturbation", "随机干扰"
+    REARRANGEMENT = "rearrangement", "重排"
+    PERMUTATION = "permutation", "置换"
+    MASKING = "masking", "屏蔽"
+    SUBSTITUTION = "substitution", "替代"
+    NUMERIC_TRANSFORM = "numeric transform", "数值变换"
+    NULL_INSERTION = "null insertion", "空值插入"
+    TRUNCATION = "truncation", "数据截断"
+    STATISTICS = "statistics", "统计技术"
+    RANDOMISATION = "randomisation", "随机化技术"
+    OCCLUSION = "occlusion", "遮挡"
+    DATA_TRANSFORMATION = "data transformation", "数据变换"
+    SYMMETRIC_ENCRYPTION = "symmetric encryption", "对称加密算法"
+    HOMOMORPHIC_ENCRYPTION = "homomorphic encryption", "同态加密"
+
+
 class Grade(StrEnum):
     """Either axis of Table 2 has these two grades."""
 
@@ -35,8 +64,8 @@ class Grade(StrEnum):
 class Verdict(StrEnum):
     """What a cell of Table 2 says of a technique; open where it does not name it."""
 
-    ADVISED = "advised"
-    UNADVISED = "unadvised"
+    RECOMMENDED = "recommended"
+    NOT_RECOMMENDED = "not recommended"
     OPEN = "open"
 
 
@@ -49,10 +78,10 @@ class Cipher(StrEnum):
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of Table 2: the techniques that it advises and those that it advises against."""
+    """One cell of Table 2: the techniques that it recommends and those that it recommends against."""
 
-    advised: frozenset[Technique]
-    unadvised: frozenset[Technique]
+    recommended: frozenset[Technique]
+    not_recommended: frozenset[Technique]
 
 
 @dataclass(frozen=True)
@@ -64,95 +93,48 @@ class Advice:
     sentence: str
 
 
+def _cell(recommended: str, against: str) -> Cell:
+    return Cell(*(frozenset(Technique(name) for name in half.split(", ")) for half in (recommended, against)))  # type: ignore[call-arg]
+
+
 TABLE_2: Mapping[tuple[Grade, Grade], Cell] = MappingProxyType(
     {
-        (Grade.HIGH, Grade.HIGH): Cell(
-            advised=frozenset({Technique.HOMOMORPHIC_ENCRYPTION}),
-            unadvised=frozenset({Technique.OCCLUSION, Technique.SUBSTITUTION}),
+        (Grade.HIGH, Grade.HIGH): _cell("homomorphic encryption", against="occlusion, substitution"),
+        (Grade.HIGH, Grade.LOW): _cell(
+            "generalisation, random perturbation, rearrangement, permutation, masking, substitution",
+            against="numeric transform, null insertion",
         ),
-        (Grade.HIGH, Grade.LOW): Cell(
-            advised=frozenset(
-                {
-                    Technique.GENERALISATION,
-                    Technique.RANDOM_PERTURBATION,
-                    Technique.REARRANGEMENT,
-                    Technique.PERMUTATION,
-                    Technique.MASKING,
-                    Technique.SUBSTITUTION,
-                }
-            ),
-            unadvised=frozenset({Technique.NUMERIC_TRANSFORM, Technique.NULL_INSERTION}),
+        (Grade.LOW, Grade.HIGH): _cell(
+            "symmetric encryption, substitution, null insertion, data transformation", against="occlusion"
         ),
-        (Grade.LOW, Grade.HIGH): Cell(
-            advised=frozenset(
-                {
-                    Technique.SYMMETRIC_ENCRYPTION,
-                    Technique.SUBSTITUTION,
-                    Technique.NULL_INSERTION,
-                    Technique.DATA_TRANSFORMATION,
-                }
-            ),
-            unadvised=frozenset({Technique.OCCLUSION}),
-        ),
-        (Grade.LOW, Grade.LOW): Cell(
-            advised=frozenset(
-                {
-                    Technique.STATISTICS,
-                    Technique.RANDOMISATION,
-                    Technique.GENERALISATION,
-                    Technique.TRUNCATION,
-                    Technique.NULL_INSERTION,
-                    Technique.OCCLUSION,
-                }
-            ),
+        (Grade.LOW, Grade.LOW): _cell(
+            "statistics, randomisation, generalisation, truncation, null insertion, occlusion",
             # The table says 'encryption' here without a kind, so both kinds are meant.
-            unadvised=frozenset({Technique.SYMMETRIC_ENCRYPTION, Technique.HOMOMORPHIC_ENCRYPTION}),
+            against="symmetric encryption, homomorphic encryption",
         ),
     }
 )
 """(utility, confidentiality) -> cell."""
-
-CHINESE: Mapping[Technique, str] = MappingProxyType(
-    {
-        Technique.GENERALISATION: "泛化技术",
-        Technique.RANDOM_PERTURBATION: "随机干扰",
-        Technique.REARRANGEMENT: "重排",
-        Technique.PERMUTATION: "置换",
-        Technique.MASKING: "屏蔽",
-        Technique.SUBSTITUTION: "替代",
-        Technique.NUMERIC_TRANSFORM: "数值变换",
-        Technique.NULL_INSERTION: "空值插入",
-        Technique.TRUNCATION: "数据截断",
-        Technique.STATISTICS: "统计技术",
-        Technique.RANDOMISATION: "随机化技术",
-        Technique.OCCLUSION: "遮挡",
-        Technique.DATA_TRANSFORMATION: "数据变换",
-        Technique.SYMMETRIC_ENCRYPTION: "对称加密算法",
-        Technique.HOMOMORPHIC_ENCRYPTION: "同态加密",
-    }
-)
-"""The words of the standard itself, for whoever compares a report with it."""
 
 
 def advice(technique: Technique, utility: Grade, confidentiality: Grade) -> Advice:
     """What Table 2 says of `technique` for data of this `utility` and `confidentiality`.
 
     Raises RequestError for a technique or a grade that the clause does not have; names such as ``"masking"`` and
-    ``"high"`` are taken as well.
+    ``"high"`` are read as well.
     """
     technique = _member(Technique, technique, "technique")
     utility = _member(Grade, utility, "grade of utility")
     confidentiality = _member(Grade, confidentiality, "grade of confidentiality")
     cell = TABLE_2[utility, confidentiality]
     data = f"data of {utility} utility and {confidentiality} confidentiality"
-    if technique in cell.advised:
-        return Advice(Verdict.ADVISED, CLAUSE, f"Clause {CLAUSE} advises {technique} for {data}.")
-    instead = ", ".join(sorted(cell.advised))
-    if technique in cell.unadvised:
-        sentence = f"Clause {CLAUSE} advises against {technique} for {data}; it advises {instead}."
-        return Advice(Verdict.UNADVISED, CLAUSE, sentence)
-    sentence = f"Clause {CLAUSE} leaves {technique} open for {data}; it advises {instead}."
-    return Advice(Verdict.OPEN, CLAUSE, sentence)
+    instead = f"it recommends {', '.join(sorted(cell.recommended))}"
+    if technique in cell.recommended:
+        return Advice(Verdict.RECOMMENDED, CLAUSE, f"Clause {CLAUSE} recommends {technique} for {data}.")
+    if technique in cell.not_recommended:
+        sentence = f"Clause {CLAUSE} recommends against {technique} for {data}; {instead}."
+        return Advice(Verdict.NOT_RECOMMENDED, CLAUSE, sentence)
+    return Advice(Verdict.OPEN, CLAUSE, f"Clause {CLAUSE} leaves {technique} open for {data}; {instead}.")
 
 
 def cipher(name: str) -> Cipher:

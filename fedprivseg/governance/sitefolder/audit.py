@@ -8,7 +8,7 @@ from fedprivseg.core.errors import FolderError, LedgerError, RequestError
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.ledger import identities, ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 
 _RECEIPT = b'"event":"receipt"'

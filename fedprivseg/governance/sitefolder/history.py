@@ -10,7 +10,8 @@ from typing import final
 from fedprivseg.core.errors import LedgerError
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.governance.ledger.ledger import Line, read
+from fedprivseg.governance.ledger.ledger import read
+from fedprivseg.governance.ledger.line import Line
 
 DESTRUCTION = "destruction"
 """The event of a destruction's lines in the ledger, and how the names of its records begin ."""

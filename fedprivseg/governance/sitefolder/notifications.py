@@ -13,7 +13,8 @@ from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, Checkpoint
-from fedprivseg.governance.ledger.ledger import Fact, Ledger
+from fedprivseg.governance.ledger.format import Fact
+from fedprivseg.governance.ledger.ledger import Ledger
 
 
 def notify_server(run: Path, site: str, event: str, facts: Mapping[str, Fact]) -> None:
@@ -37,7 +38,7 @@ def told(run: Path, site: str, event: str) -> tuple[int, ...]:
     path = RunFolder(run).server.ledger
     found = []
     for line in ledger.read(path) if path.exists() else ():
-        head = line.facts.get("head")
+        head = line.facts.get("checkpoint")
         if line.event == event and line.facts.get("site") == site and isinstance(head, list):
             found.append(int(head[0]))
     return tuple(found)

@@ -29,10 +29,10 @@ from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, Checkpoint
+from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.identities import read_identities, write_identities
 from fedprivseg.governance.ledger.ledger import Fact, Ledger
 from fedprivseg.governance.ledger.receipts import SENT, Receipts
-from fedprivseg.governance.policy.context import LAPSED
 from fedprivseg.methods.method import Codes
 from fedprivseg.protections import protected
 from fedprivseg.runtime.server.intake import Intake

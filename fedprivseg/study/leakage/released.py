@@ -12,7 +12,7 @@ from fedprivseg.core.errors import LedgerError
 from fedprivseg.core.records import Payload, digest
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 
 
 class Released:

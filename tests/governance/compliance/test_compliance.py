@@ -227,7 +227,7 @@ def test_consent_that_lapsed_breaks_5_8_until_the_withdrawal_is_carried_out(stri
     assert _states(copy)["5.8-a"] == "not applicable"
     book = Ledger(home / "ledger.jsonl", SiteKey.load(home / "vault/key.pem"), "centre2")
     line = book.append(
-        "refusal", {"action": "send_mask_codes", "kind": "mask-code", "rule": "consent.lapsed", "number": 0}
+        "refusal", {"action": "send_mask_codes", "kind": "mask-code", "rule": "consent.no-longer-valid", "number": 0}
     )
     found = {each.clause: each for each in judge(copy)}["5.8-a"]
     assert (found.state, found.evidence) == ("broken", (f"centre2:{line.index}",))

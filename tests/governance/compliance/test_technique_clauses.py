@@ -38,10 +38,10 @@ def test_the_check_says_before_the_run_what_the_table_says(phantom):
     assert (told["blocked"], told["remain"]) == (["centre2"], 2)
     refused = [each for each in told["decisions"] if not each["allowed"]]
     assert {(each["site"], each["kind"], each["rule"], each["clause"]) for each in refused} == {
-        ("centre2", "image-code", "strategy.unadvised", "5.2")
+        ("centre2", "image-code", "technique.not-recommended", "5.2")
     }
-    verdicts = [[one["verdict"] for one in each["strategy"]] for each in refused]
-    assert all(each == ["advised", "unadvised"] for each in verdicts)
+    verdicts = [[one["verdict"] for one in each["technique_advice"]] for each in refused]
+    assert all(each == ["recommended", "not recommended"] for each in verdicts)
     plain = CliRunner().invoke(app, ["policy", "check", str(SCENARIO), *words], catch_exceptions=False)
     row = "centre2\timage-code\thigh\tlow\tdata transformation, numeric transform\tunadvised (blocked)"
     assert row in plain.stdout.splitlines()
@@ -49,7 +49,7 @@ def test_the_check_says_before_the_run_what_the_table_says(phantom):
 
 def test_the_site_is_withheld_and_what_left_elsewhere_was_graded(withheld):
     folder, result = withheld
-    assert "(strategy.unadvised)" in result.sites["centre2"].status
+    assert "(technique.not-recommended)" in result.sites["centre2"].status
     assert result.sites["centre1"].status == result.sites["centre3"].status == "ok"
     lines = ledger.read(folder / "sites/centre2/ledger.jsonl")
     assert "image-code" not in {line.facts.get("kind") for line in lines if line.event == "release"}
@@ -87,6 +87,6 @@ def test_what_leaves_without_a_grade_breaks_the_clause(phantom, tmp_path, monkey
 
 
 def test_a_run_in_which_nothing_left_has_nothing_to_judge(phantom, tmp_path):
-    with pytest.raises(Exception, match="policy.kind|policy.absent|purpose"):
+    with pytest.raises(Exception, match="kind.not-allowed|policy.absent|purpose"):
         ran(phantom, tmp_path / "run", 'policy.restrict.all={profile="no-sharing"}')
     assert clause(tmp_path / "run").state == "not applicable"

@@ -81,7 +81,8 @@ def test_the_help_lists_the_techniques_and_says_what_sm1_is():
 
 
 @pytest.mark.parametrize(
-    ("grades", "verdict"), [(("high", "high"), "unadvised"), (("high", "low"), "open"), (("low", "low"), "advised")]
+    ("grades", "verdict"),
+    [(("high", "high"), "not recommended"), (("high", "low"), "open"), (("low", "low"), "recommended")],
 )
 def test_the_advice_for_the_declared_grades_stands_beside_what_was_done(place, grades, verdict):
     words = ("in.nii.gz", "out.nii", "occlusion", "--set", "rows=[0,4]", "--set", "columns=[0,6]")

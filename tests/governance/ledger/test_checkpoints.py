@@ -1,4 +1,4 @@
-"""Heads that others keep: neither side can rewrite its ledger without contradicting the other."""
+"""Checkpoints that others hold: neither side can rewrite its ledger without contradicting the other."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SITE, SERVER = (SiteKey(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) f
 
 
 def exchange(folder: Path, rounds: int, site_event: str = "release") -> tuple[Path, Path]:
-    """Ledgers of a site and a server that showed each other their heads so many times."""
+    """Ledgers of a site and a server that sent each other their checkpoints so many times."""
     folder.mkdir(exist_ok=True)
     site, server = Ledger(folder / "site.jsonl", SITE, "centre1"), Ledger(folder / "server.jsonl", SERVER, "server")
     for number in range(rounds):
-        shown = Checkpoint.read(server.head(), SERVER.public_hex)
-        site.append(site_event, {"number": number, "server_head": shown.noted()})
-        head = Checkpoint.read(site.head(), SITE.public_hex)
-        server.append("receipt", {"site": "centre1", "number": number, "head": head.noted()})
+        shown = Checkpoint.read(server.checkpoint(), SERVER.public_hex)
+        site.append(site_event, {"number": number, "server_checkpoint": shown.as_fact()})
+        head = Checkpoint.read(site.checkpoint(), SITE.public_hex)
+        server.append("receipt", {"site": "centre1", "number": number, "checkpoint": head.as_fact()})
     return site.path, server.path
 
 
@@ -38,30 +38,30 @@ def held(site: Path, server: Path) -> tuple[str, ...]:
     [{"lines": -1}, {"lines": 2**60}, {"lines": 1.0}, {"hash": "x" * 64}, {"hash": "a" * 65}, {"hash": 7}, {"more": 1}],
     ids=str,
 )
-def test_a_head_that_is_none_is_refused_whoever_signed_it(changes: dict[str, object]) -> None:
+def test_a_checkpoint_that_is_none_is_refused_whoever_signed_it(changes: dict[str, object]) -> None:
     head = {"site": "centre1", "lines": 3, "hash": "a" * 64}
     assert Checkpoint.read(_signed(head), SITE.public_hex).lines == 3
-    with pytest.raises(LedgerError, match="is none"):
+    with pytest.raises(LedgerError, match="is no checkpoint"):
         Checkpoint.read(_signed({**head, **changes}), SITE.public_hex)
 
 
 def _signed(head: dict[str, object]) -> str:
-    return json.dumps({**head, "signature": SITE.sign(canonical(head)).hex()})
+    return canonical({**head, "signature": SITE.sign(canonical(head)).hex()}).decode()
 
 
 def test_honest_ledgers_do_not_contradict_each_other(tmp_path: Path) -> None:
     assert held(*exchange(tmp_path / "a", 4)) == ()
 
 
-def test_a_site_that_writes_its_ledger_anew_with_its_own_key_is_contradicted(tmp_path: Path) -> None:
+def test_a_site_that_rewrites_its_ledger_with_its_own_key_is_contradicted(tmp_path: Path) -> None:
     _, server = exchange(tmp_path / "a", 4)
     forged, _ = exchange(tmp_path / "b", 4, site_event="refusal")
     verify(forged, public_hex=SITE.public_hex)  # by itself it holds
     found = held(forged, server)
-    assert "is not the one that line 1 of the server's ledger was shown" in found[0]
+    assert "is not the one of the checkpoint in line 1 of the server's ledger" in found[0]
 
 
-def test_a_server_that_writes_its_ledger_anew_is_contradicted(tmp_path: Path) -> None:
+def test_a_server_that_rewrites_its_ledger_is_contradicted(tmp_path: Path) -> None:
     site, _ = exchange(tmp_path / "a", 4)
     _, forged = exchange(tmp_path / "b", 4, site_event="refusal")
     verify(forged, public_hex=SERVER.public_hex)
@@ -71,10 +71,10 @@ def test_a_server_that_writes_its_ledger_anew_is_contradicted(tmp_path: Path) ->
     )
 
 
-def test_a_ledger_that_is_gone_is_contradicted_by_who_was_shown_its_head(tmp_path: Path) -> None:
+def test_a_ledger_that_is_gone_is_contradicted_by_who_holds_its_checkpoint(tmp_path: Path) -> None:
     _, server = exchange(tmp_path / "a", 2)
     assert equivocations(read(server), {}) == (
-        "the ledger of centre1 is gone; line 2 of the server's ledger was shown 3 lines",
+        "the ledger of centre1 is gone; line 2 of the server's ledger holds a checkpoint of 3 lines",
     )
 
 
@@ -85,30 +85,30 @@ def test_a_ledger_that_was_put_back_is_contradicted(tmp_path: Path) -> None:
     assert held(site, server) == ()
     found = held(tmp_path / "old/site.jsonl", server)
     assert found == (
-        "the ledger of centre1 has 3 lines; line 3 of the server's ledger was shown 4",
-        "the ledger of centre1 has 3 lines; line 4 of the server's ledger was shown 5",
+        "the ledger of centre1 has 3 lines; line 3 of the server's ledger holds a checkpoint of 4",
+        "the ledger of centre1 has 3 lines; line 4 of the server's ledger holds a checkpoint of 5",
     )
 
 
 @pytest.mark.parametrize("position", range(0, 200, 7))
-def test_a_head_with_a_changed_byte_is_none(position: int, tmp_path: Path) -> None:
+def test_a_checkpoint_with_a_changed_byte_is_none(position: int, tmp_path: Path) -> None:
     _, server = exchange(tmp_path / "a", 1)
-    raw = bytearray(Ledger(server, SERVER, "server").head().encode())
+    raw = bytearray(Ledger(server, SERVER, "server").checkpoint().encode())
     raw[position % len(raw)] ^= 1
     with pytest.raises(LedgerError):
         Checkpoint.read(raw.decode("latin-1"), SERVER.public_hex)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"site": 1, "lines": 2, "hash": "a", "signature": "00"}'])
-def test_what_is_no_head_is_refused(text: str) -> None:
-    with pytest.raises(LedgerError, match="is none"):
+def test_what_is_no_checkpoint_is_refused(text: str) -> None:
+    with pytest.raises(LedgerError, match="is no checkpoint"):
         Checkpoint.read(text, None)
 
 
-def test_a_head_of_another_key_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_key_is_refused(tmp_path: Path) -> None:
     _, server = exchange(tmp_path / "a", 1)
-    text = Ledger(server, SERVER, "server").head()
+    text = Ledger(server, SERVER, "server").checkpoint()
     assert Checkpoint.read(text, None).site == "server"
-    with pytest.raises(LedgerError, match="not signed with the key"):
+    with pytest.raises(LedgerError, match="foreign key"):
         Checkpoint.read(text, SITE.public_hex)
     assert json.loads(text)["lines"] == 2

@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from fedprivseg.core.errors import LedgerError
 from fedprivseg.crypto.identity import SiteKey, canonical
 from fedprivseg.governance.ledger import ledger as module
-from fedprivseg.governance.ledger.ledger import EVENTS, ZEROS, Ledger, Total, read, summary, verify
+from fedprivseg.governance.ledger.format import EVENTS
+from fedprivseg.governance.ledger.ledger import Ledger, Total, read, summary, verify
+from fedprivseg.governance.ledger.line import ZEROS
 
 SITE = "centre1"
 
@@ -84,7 +86,7 @@ def test_what_a_line_holds(path: Path, key: SiteKey) -> None:
     public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.public_hex))
     for index, raw in enumerate(path.read_bytes().splitlines()):
         fields = json.loads(raw)
-        assert sorted(fields) == ["event", "facts", "index", "previous", "signature", "site", "time"]
+        assert sorted(fields) == ["event", "facts", "format", "index", "previous", "signature", "site", "time"]
         assert (fields["index"], fields["site"], fields["previous"]) == (index, SITE, previous)
         assert datetime.fromisoformat(fields["time"]).utcoffset() == timedelta(0)
         signature = bytes.fromhex(fields.pop("signature"))
@@ -138,8 +140,8 @@ def test_only_the_events_of_a_site_can_be_appended(path: Path, key: SiteKey, eve
     ledger = Ledger(path, key, SITE)
     with pytest.raises(
         LedgerError,
-        match="allowed: access, archive, backup, close, destruction, error, intake, open, receipt, refusal, release, storage, "
-        "withdrawal",
+        match="allowed: access, archive, backup, close, destruction, enrolment, error, open, receipt, refusal, release, "
+        "storage, withdrawal",
     ):
         ledger.append(event, {})
     assert len(read(path)) == 1
@@ -192,7 +194,7 @@ def test_any_changed_byte_of_the_head_shows(path: Path, key: SiteKey, mask: int)
         changed = bytearray(whole)
         changed[position] ^= mask
         head_of(path).write_bytes(changed)
-        assert "the head file ledger.jsonl.head was changed" in fault(path, key.public_hex)
+        assert "the checkpoint ledger.jsonl.head was changed" in fault(path, key.public_hex)
 
 
 @pytest.mark.parametrize("line", range(1, 7))
@@ -231,7 +233,7 @@ def test_lines_cut_off_at_the_end_show(path: Path, key: SiteKey, kept: int) -> N
     path.write_bytes(b"".join(lines[:kept]))
     message = fault(path, key.public_hex)
     assert named(message) == kept + 1
-    assert f"is missing: the head counts 6 lines, the file holds {kept}" in message
+    assert f"is missing: the checkpoint counts 6 lines, the file holds {kept}" in message
 
 
 def test_a_cut_within_any_line_shows(path: Path, key: SiteKey) -> None:
@@ -323,7 +325,7 @@ def test_bytes_that_are_no_ledger_are_refused(path: Path, key: SiteKey, content:
     with pytest.raises(LedgerError, match="line 0 of"):
         read(path)
     head_of(path).write_bytes(content + b"\n")
-    with pytest.raises(LedgerError, match="was changed: it is no ledger head"):
+    with pytest.raises(LedgerError, match="was changed: it is no checkpoint"):
         Ledger(path, key, SITE)
 
 
@@ -377,7 +379,7 @@ def test_opening_refuses_a_shortened_ledger(path: Path, key: SiteKey, kept: int)
 def test_opening_refuses_a_ledger_that_is_gone(path: Path, key: SiteKey) -> None:
     write(path, key, 3)
     path.unlink()
-    with pytest.raises(LedgerError, match="the file is gone, and its head counts 3 lines"):
+    with pytest.raises(LedgerError, match="the file is gone, and its checkpoint counts 3 lines"):
         Ledger(path, key, SITE)
     assert not path.exists()
 
@@ -420,7 +422,7 @@ def test_a_line_ahead_of_the_head_is_a_note_and_opening_takes_it_up(path: Path, 
     head_of(path).write_bytes(old)
     verified = verify(path, public_hex=key.public_hex)
     assert verified.lines == 4
-    assert [note[:44] for note in verified.notes] == ["line 3 is one ahead of the head file: the wr"]
+    assert [note[:42] for note in verified.notes] == ["line 3 is one ahead of the checkpoint: the"]
     Ledger(path, key, SITE).append("release", facts(4))
     assert (verify(path).lines, verify(path).notes) == (5, ())
 

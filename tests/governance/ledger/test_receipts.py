@@ -24,7 +24,7 @@ def test_bytes_are_those_of_each_payload_once(book):
     receipt(book, number=1, bytes=20, digest="d2", sent=5)
     receipt(book, number=1, bytes=21, digest="d3", sent=5)  # asked for again after a kill
     receipt(book, site="b", bytes=7, digest="d4")
-    receipt(book, site="b", number=1, rule="consent.lapsed", sent=5)
+    receipt(book, site="b", number=1, rule="consent.no-longer-valid", sent=5)
     found = Receipts(read(book.path))
     assert found.size("a") == (10 + 21, 5)
     assert found.size("b") == (7, 5)

@@ -15,8 +15,10 @@ from pydantic import ValidationError
 
 from fedprivseg.core.errors import RequestError
 from fedprivseg.crypto.identity import SiteKey
+from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.ledger import Fact, Ledger, Line, read
-from fedprivseg.governance.lifecycle.breach_drill import Drill, Leak, drill
+from fedprivseg.governance.ledger.line import Line
+from fedprivseg.governance.lifecycle.breach_drill import Contact, Drill, Leak, ResponsePlan, drill
 from fedprivseg.governance.lifecycle.response_plan import Contact, ResponsePlan
 
 KEY = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
@@ -110,11 +112,11 @@ def test_the_highest_level_decides_who_is_told(lines: list[Line]) -> None:
 def test_who_was_not_taken_in_is_in_nothing_that_left_afterwards(tmp_path: Path) -> None:
     """Line 2 left before anybody was taken in that the ledger names, so it excludes nobody."""
     ledger = Ledger(tmp_path / "ledger.jsonl", KEY, "centre1")
-    ledger.append("intake", {"subjects": 2})
+    ledger.append("enrolment", {"subjects": 2})
     ledger.append("release", facts(1))
-    ledger.append("intake", {"subjects": 2, "train": ["s-1"], "test": ["s-2"]})
+    ledger.append("enrolment", {"subjects": 2, "train": ["s-1"], "test": ["s-2"]})
     ledger.append("release", facts(2))
-    ledger.append("intake", {"subjects": 1, "train": [], "test": ["s-2"]})  # s-1 has withdrawn
+    ledger.append("enrolment", {"subjects": 1, "train": [], "test": ["s-2"]})  # s-1 has withdrawn
     ledger.append("release", facts(3))
     told = read(ledger.path)
     assert {who: concerned(drill(told, PLAN, Leak("subject", who), FOUND)) for who in ("s-1", "s-2", "s-3")} == {

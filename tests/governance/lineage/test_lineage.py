@@ -103,7 +103,7 @@ def test_the_ledger_says_whose_slices_stand_in_each_shard(coded):
             elif kind == "metric":
                 expected = owners["test"]
             else:
-                assert line.event == "intake" or "subjects" not in line.facts
+                assert line.event == "enrolment" or "subjects" not in line.facts
                 continue
             assert line.facts["subjects"] == [key.pseudonym(code) for code in dict.fromkeys(expected)]
 
@@ -211,7 +211,7 @@ def test_a_withdrawal_is_the_end(withdrawn):
     shards = next(form for form in trace.forms if (form.lane, form.sort) == ("server", "code"))
     assert shards.ended is not None
     line = ledger.read(run / "server/ledger.jsonl")[shards.ended.line]
-    assert line.facts["rule"] == "consent.lapsed"
+    assert line.facts["rule"] == "consent.no-longer-valid"
 
 
 def test_archives_and_destructions_that_name_the_subject_are_told_and_others_noted(coded, tmp_path):

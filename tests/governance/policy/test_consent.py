@@ -101,9 +101,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "withdrawn before": ({"withdrawn": date(2026, 1, 2)}, {}, "consent.withdrawn"),
     "withdrawn from tomorrow on": ({"withdrawn": date(2026, 3, 2)}, {}, "consent.covers"),
     "sharing refused": ({"sharing": False}, {}, "consent.sharing"),
-    "another type of data": ({}, {"data": "ct"}, "consent.range"),
+    "another type of data": ({}, {"data": "ct"}, "consent.data-type"),
     "one of several types": ({"range": frozenset({"ct", "cine-mri"})}, {}, "consent.covers"),
-    "no type of data": ({"range": frozenset()}, {}, "consent.range"),
+    "no type of data": ({"range": frozenset()}, {}, "consent.data-type"),
 }
 
 

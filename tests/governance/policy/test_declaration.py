@@ -74,7 +74,7 @@ def test_whatever_departs_is_refused_by_name_and_not_repeated(sent, rule):
     for expected in (STREAM, SINGLE):
         decision = departure(sent, expected, 1)
         assert decision is not None
-        assert (decision.allowed, decision.rule, decision.clause) == (False, f"undeclared.{rule}", "5.6.2-b")
+        assert (decision.allowed, decision.rule, decision.clause) == (False, f"declaration.{rule}", "5.6.2-b")
         assert decision.reason.endswith(".")
         assert len(decision.reason) < 250
         assert CODE not in decision.reason
@@ -99,13 +99,13 @@ def test_whatever_departs_is_refused_by_name_and_not_repeated(sent, rule):
 def test_the_number_of_shards_is_that_of_the_order_or_of_the_stream(expected, shards, fits):
     decision = departure(payload(shards=shards), expected, 1)
     assert (decision is None) == fits
-    assert decision is None or (decision.rule == "undeclared.shards" and str(NUMBER) not in decision.reason)
+    assert decision is None or (decision.rule == "declaration.shards" and str(NUMBER) not in decision.reason)
 
 
 def test_without_a_declaration_nothing_may_leave():
     decision = departure(payload(), None, 1)
     assert decision is not None
-    assert decision.rule == "undeclared.answer"
+    assert decision.rule == "declaration.absent"
 
 
 def test_hundreds_of_declared_names_make_no_long_reason():

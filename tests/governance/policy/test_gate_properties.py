@@ -145,7 +145,7 @@ def test_no_payload_leaves_without_a_permit_line_of_exactly_its_digest(
                 ("release", "permit") if isinstance(outcome, Released) else ("refusal", "deny")
             )
             if isinstance(outcome, Refused):
-                assert not {"sealed", "encrypted_to", "transfer"} & set(line.facts)
+                assert not {"encrypted_digest", "encrypted_to", "transfer"} & set(line.facts)
                 continue
             place = slot("run", SITE, "send", number, payload.kind)
             plain = OPENER.open(place, outcome.body) if outcome.encrypted_to else outcome.body

@@ -147,31 +147,36 @@ STATES = (
         "method",
         "not declared",
         {"declared": False},
-        of(KINDS, "kind.undeclared", "5.6.2-b", raw="kind.raw"),
+        of(KINDS, "kind.undeclared", "5.6.2-b", raw="raw-data.not-allowed"),
     ),
     State("policy", "no policy", {"has_policy": False}, of(KINDS, "policy.absent", "5.6.2-b")),
     State(
         "policy",
         "a policy for no kind",
         {"policy": {"kinds": ()}},
-        of(KINDS, "policy.kind", "5.6.2-b", raw="kind.raw"),
+        of(KINDS, "kind.not-allowed", "5.6.2-b", raw="raw-data.not-allowed"),
     ),
-    State("policy", "raw forbidden", {"policy": {"raw_sharing": "forbidden"}}, of([RAW], "kind.raw", "5.6.2-b")),
-    State("purpose", "another purpose", {"purpose": "measure"}, of(KINDS, "purpose.unknown", "5.1.1")),
-    State("purpose", "no purpose", {"purpose": ""}, of(KINDS, "purpose.unknown", "5.1.1")),
-    State("policy", "up to level 1", {"policy": {"max_level": 1}}, of(CODED, "level.above", "5.5")),
-    State("policy", "up to level 2", {"policy": {"max_level": 2}}, of(TOLD_AGAIN, "level.above", "5.5")),
+    State(
+        "policy",
+        "raw forbidden",
+        {"policy": {"raw_sharing": "forbidden"}},
+        of([RAW], "raw-data.not-allowed", "5.6.2-b"),
+    ),
+    State("purpose", "another purpose", {"purpose": "measure"}, of(KINDS, "purpose.not-allowed", "5.1.1")),
+    State("purpose", "no purpose", {"purpose": ""}, of(KINDS, "purpose.not-allowed", "5.1.1")),
+    State("policy", "up to level 1", {"policy": {"max_level": 1}}, of(CODED, "level.too-high", "5.5")),
+    State("policy", "up to level 2", {"policy": {"max_level": 2}}, of(TOLD_AGAIN, "level.too-high", "5.5")),
     State(
         "disease",
         "a special disease, up to level 3",
         {"special": True, "policy": {"max_level": 3}},
-        of((*TOLD_AGAIN, RAW), "level.above", "5.5"),
+        of((*TOLD_AGAIN, RAW), "level.too-high", "5.5"),
     ),
     State(
         "disease",
         "ten thousand patients",
-        {"enrolled": Enrolled(10_000, 0), "policy": {"max_level": 2}},
-        of(CODED, "level.above", "5.5"),
+        {"subjects": 10_000, "policy": {"max_level": 2}},
+        of(CODED, "level.too-high", "5.5"),
     ),
     agreed("no agreement", "absent", None),
     agreed("with another site", "parties", Agreement(terms=TERMS.model_copy(update={"site_key": OTHER.public_hex}))),
@@ -204,15 +209,15 @@ STATES = (
         },
         of([IMAGE_CODE], "protection.missing", "5.3.2-b"),
     ),
-    State("consent", "no register", {"taken": None}, of(KINDS, "consent.register", "5.1.2-b")),
-    State("consent", "one withdrew", {"taken": Enrolled(10, 1)}, of(KINDS, "consent.lapsed", "5.1.2-b")),
-    State("consent", "all withdrew", {"taken": Enrolled(10, 10)}, of(KINDS, "consent.lapsed", "5.1.2-b")),
-    State("consent", "nobody agreed", {"taken": Enrolled(0, 0)}, of(KINDS, "consent.nobody", "5.1.2-b")),
-    State("sender", "from another site", {"site": "centre2"}, of(KINDS, "site.foreign", "5.3.2-b")),
-    State("level", "a special disease", {"special": True}, of([RAW], "level.above", "5.5")),
-    State("level", "claims level 5", {"level": 5}, of(KINDS, "level.above", "5.5")),
-    State("level", "claims level 0", {"level": 0}, of(KINDS, "level.above", "5.5")),
-    State("level", "claims level 1", {"level": 1}, of(KINDS, "level.understated", "5.5")),
+    State("consent", "no register", {"taken": None}, of(KINDS, "consent.no-register", "5.1.2-b")),
+    State("consent", "one withdrew", {"taken": Enrolled(10, 1)}, of(KINDS, "consent.no-longer-valid", "5.1.2-b")),
+    State("consent", "all withdrew", {"taken": Enrolled(10, 10)}, of(KINDS, "consent.no-longer-valid", "5.1.2-b")),
+    State("consent", "nobody agreed", {"taken": Enrolled(0, 0)}, of(KINDS, "consent.no-subjects", "5.1.2-b")),
+    State("sender", "from another site", {"site": "centre2"}, of(KINDS, "site.mismatch", "5.3.2-b")),
+    State("level", "a special disease", {"special": True}, of([RAW], "level.too-high", "5.5")),
+    State("level", "claims level 5", {"level": 5}, of(KINDS, "level.too-high", "5.5")),
+    State("level", "claims level 0", {"level": 0}, of(KINDS, "level.too-high", "5.5")),
+    State("level", "claims level 1", {"level": 1}, of(KINDS, "level.under-classified", "5.5")),
     State("content", "text", {"array": "name"}, of(KINDS, "arrays.dtype", "5.1.2-c")),
     State("content", "not a number", {"array": np.nan}, of(KINDS, "arrays.non-finite", "5.1.2-c")),
 )
@@ -255,7 +260,7 @@ SINGLE = [(state, kind) for state in STATES for kind in KINDS]
 @pytest.mark.parametrize(("state", "kind"), SINGLE, ids=[f"{state.name}-{kind}" for state, kind in SINGLE])
 def test_one_thing_that_is_not_as_it_should_be(state: State, kind: KindSpec) -> None:
     decision = situation(state).decide(kind)
-    permitted = "kind.raw-allowed" if kind is RAW else "kind.declared"
+    permitted = "raw-data.allowed" if kind is RAW else "kind.declared"
     rule, clause = state.rules.get(kind, (permitted, "5.6.2-b"))
     assert (decision.allowed, decision.rule, decision.clause) == (kind not in state.rules, rule, clause)
     assert decision.reason.endswith(".")

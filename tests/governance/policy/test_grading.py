@@ -41,21 +41,21 @@ def test_the_gate_refuses_exactly_what_the_cell_advises_against(
     technique: Technique, utility: Grade, confidentiality: Grade
 ) -> None:
     decision = gate(grading(utility, confidentiality), techniques=(technique,)).decide(CODE)
-    assert decision.allowed is (technique not in TABLE_2[utility, confidentiality].unadvised)
+    assert decision.allowed is (technique not in TABLE_2[utility, confidentiality].not_recommended)
     if not decision.allowed:
-        assert (decision.rule, decision.clause) == ("strategy.unadvised", "5.2")
-        assert f"advises against {technique}" in decision.reason
+        assert (decision.rule, decision.clause) == ("technique.not-recommended", "5.2")
+        assert f"recommends against {technique}" in decision.reason
 
 
 @pytest.mark.parametrize(
     ("techniques", "verdict"),
     [
-        (("random perturbation",), "advised"),
+        (("random perturbation",), "recommended"),
         (("data transformation",), "open"),
-        (("data transformation", "random perturbation"), "advised"),
-        (("random perturbation", "numeric transform"), "unadvised"),
-        (("numeric transform", "random perturbation", "data transformation"), "unadvised"),
-        ((), "unadvised"),
+        (("data transformation", "random perturbation"), "recommended"),
+        (("random perturbation", "numeric transform"), "not recommended"),
+        (("numeric transform", "random perturbation", "data transformation"), "not recommended"),
+        ((), "not recommended"),
     ],
 )
 def test_what_is_advised_against_outweighs_all_else_and_nothing_is_no_technique(
@@ -63,7 +63,7 @@ def test_what_is_advised_against_outweighs_all_else_and_nothing_is_no_technique(
 ) -> None:
     (judged,) = judge([grading()], IMAGE_CODE, tuple(map(Technique, techniques)))
     assert judged.verdict == verdict
-    assert judged.refused is (verdict == "unadvised")
+    assert judged.refused is (verdict == "not recommended")
 
 
 def test_a_grading_is_about_its_kinds_alone() -> None:
@@ -85,9 +85,9 @@ def test_a_policy_that_only_notes_lets_it_out_and_the_ledger_keeps_the_verdict(t
     assert isinstance(release(), Released)
     _, noted, refused, ungraded = read(ledger.path)
     assert noted.facts["techniques"] == refused.facts["techniques"] == ["numeric transform"]
-    assert noted.facts["strategy"] == ["high utility, low confidentiality: unadvised"]
+    assert noted.facts["technique_advice"] == ["high utility, low confidentiality: not recommended"]
     assert refused.facts["clause"] == "5.2"
-    assert "strategy" not in ungraded.facts
+    assert "technique_advice" not in ungraded.facts
 
 
 def test_a_meet_refuses_what_either_refuses() -> None:
@@ -103,14 +103,14 @@ def test_a_meet_refuses_what_either_refuses() -> None:
     assert not leaves(meet(one, other), Technique.NUMERIC_TRANSFORM)
     assert not leaves(meet(one, other), Technique.OCCLUSION)
     assert differences(one, other) == (
-        "Now graded: image-code of low utility and high confidentiality, refused if unadvised.",
-        "No longer graded: image-code of high utility and low confidentiality, refused if unadvised.",
+        "Now graded: image-code of low utility and high confidentiality, refused if not recommended.",
+        "No longer graded: image-code of high utility and low confidentiality, refused if not recommended.",
     )
 
 
 def test_the_standard_s_own_profile_refuses_what_the_table_advises_against() -> None:
     assert {grading.unadvised for grading in read_profile("scgs-313008").strategy} == {"refuse"}
-    assert Verdict.ADVISED in {
+    assert Verdict.RECOMMENDED in {
         each.verdict
         for each in judge(read_profile("scgs-313008").strategy, IMAGE_CODE, (Technique.DATA_TRANSFORMATION,))
     }

@@ -48,7 +48,7 @@ def test_what_may_not_pass_to_another_domain_is_said_beforehand():
         (each.site, each.kind, each.decision.rule, each.decision.clause) for each in found if not each.decision.allowed
     }
     assert refused == {
-        ("centre2", kind, "transfer.across", "5.3.2-c") for kind in (IMAGE_CODE, MASK_CODE)
+        ("centre2", kind, "transfer.across-domains", "5.3.2-c") for kind in (IMAGE_CODE, MASK_CODE)
     }  # fmt: skip
     moved = load_scenario(ROOT / "simulations/policy-domains.toml", ["server.domain=centre2"])
     assert all(each.decision.allowed for each in _preview(moved))

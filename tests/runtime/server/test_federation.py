@@ -186,8 +186,8 @@ BAD = {
         "one record of",
     ),
     "head is huge": ("fit", fields(head="{" * 10_000), "field 'head'"),
-    "head tells of no lines": ("fit", headed(lines=-1), "head"),
-    "head's hash is a novel": ("fit", headed(hash="x" * 500), "head"),
+    "head tells of no lines": ("fit", headed(lines=-1), "checkpoint"),
+    "head's hash is a novel": ("fit", headed(hash="x" * 500), "checkpoint"),
     "history is long": ("fit", altered(history=("step",) * 33), "33 of them differ, are missing or are more"),
     "history has other words": (
         "send_masks",
@@ -265,7 +265,7 @@ def test_a_site_that_fails_is_excluded_and_asked_again_when_the_run_goes_on(scen
 
 @pytest.mark.parametrize(
     "change",
-    [sends(write_reply(Refused(HOSTILE, "policy.kind", "The policy says no.\x07", ""))), filled(7)],
+    [sends(write_reply(Refused(HOSTILE, "kind.not-allowed", "The policy says no.\x07", ""))), filled(7)],
     ids=["blocked", "caught"],
 )
 def test_a_site_that_was_blocked_or_caught_is_not_asked_again_until_the_run_begins_again(scenario, tmp_path, change):

@@ -87,11 +87,11 @@ def test_a_declared_payload_leaves_signed_and_recorded(station, tiny_scenario):
 @pytest.mark.parametrize(
     ("inner", "rule"),
     [
-        (_sends(_payload(kind=RAW, arrays={"image": np.zeros((4, 4))})), "kind.raw"),
+        (_sends(_payload(kind=RAW, arrays={"image": np.zeros((4, 4))})), "raw-data.not-allowed"),
         (_sends(_payload(kind=WEIGHTS)), "kind.undeclared"),
-        (_sends(_payload(purpose="sell")), "purpose.unknown"),
-        (_sends(_payload(level=5)), "level.above"),
-        (_sends(_payload(site="centre2")), "site.foreign"),
+        (_sends(_payload(purpose="sell")), "purpose.not-allowed"),
+        (_sends(_payload(level=5)), "level.too-high"),
+        (_sends(_payload(site="centre2")), "site.mismatch"),
         (_sends(_payload(), name="leak"), "payload.malformed"),
         (_sends(_payload(), extra=["leak"]), "payload.malformed"),
     ],
@@ -127,21 +127,21 @@ def test_what_the_roll_call_declares_leaves(station, tiny_scenario):
 
 
 SMUGGLED = {
-    "array name": (_described(arrays={**COUNTS, CODE: np.array([1])}), "undeclared.names"),
-    "array instead of another": (_described(arrays={CODE: np.array([1])}), "undeclared.names"),
-    "history": (_described(history=(CODE,)), "undeclared.history"),
-    "history in capitals": (_described(history=("describe", CODE.lower())), "undeclared.history"),
-    "shard": (_described(shard=NUMBER, shards=NUMBER + 1), "undeclared.shard"),
-    "shards": (_described(shards=NUMBER), "undeclared.shards"),
-    "purpose": (_described(purpose=CODE), "purpose.unknown"),
-    "another purpose": (_described(purpose="train"), "undeclared.purpose"),
-    "level": (_described(level=NUMBER), "level.above"),
-    "site": (_described(site=CODE), "site.foreign"),
-    "another kind": (_described(kind=METRIC), "undeclared.kind"),
-    "dtype": (_described(arrays={name: array.astype(np.uint8) for name, array in COUNTS.items()}), "undeclared.dtype"),
-    "shape": (_described(arrays=COUNTS | {"slices_test": np.ones(49, np.int64)}), "undeclared.shape"),
-    "no values": (_described(arrays=COUNTS | {"slices_test": np.ones((0, 67, 49), np.int64)}), "undeclared.shape"),
-    "count": (_described(arrays=COUNTS | {"slices_test": np.array([NUMBER])}), "undeclared.range"),
+    "array name": (_described(arrays={**COUNTS, CODE: np.array([1])}), "declaration.names"),
+    "array instead of another": (_described(arrays={CODE: np.array([1])}), "declaration.names"),
+    "history": (_described(history=(CODE,)), "declaration.history"),
+    "history in capitals": (_described(history=("describe", CODE.lower())), "declaration.history"),
+    "shard": (_described(shard=NUMBER, shards=NUMBER + 1), "declaration.shard"),
+    "shards": (_described(shards=NUMBER), "declaration.shards"),
+    "purpose": (_described(purpose=CODE), "purpose.not-allowed"),
+    "another purpose": (_described(purpose="train"), "declaration.purpose"),
+    "level": (_described(level=NUMBER), "level.too-high"),
+    "site": (_described(site=CODE), "site.mismatch"),
+    "another kind": (_described(kind=METRIC), "declaration.kind"),
+    "dtype": (_described(arrays={name: array.astype(np.uint8) for name, array in COUNTS.items()}), "declaration.dtype"),
+    "shape": (_described(arrays=COUNTS | {"slices_test": np.ones(49, np.int64)}), "declaration.shape"),
+    "no values": (_described(arrays=COUNTS | {"slices_test": np.ones((0, 67, 49), np.int64)}), "declaration.shape"),
+    "count": (_described(arrays=COUNTS | {"slices_test": np.array([NUMBER])}), "declaration.range"),
 }
 
 
@@ -197,12 +197,12 @@ def _measured(rows):
     ("action", "sent", "rule"),
     [
         ("send_test_codes", _codes(0), None),
-        ("send_test_codes", _codes(7), "undeclared.shape"),
-        ("send_test_codes", _codes(0, shards=NUMBER), "undeclared.shards"),
-        ("send_test_codes", _codes(0, history=("image encoder", CODE)), "undeclared.history"),
-        ("measure", _measured(len("test")), "undeclared.shape"),
-        ("fit_encoders", _payload(arrays={"lost": np.full((2, 3), 67, np.uint8)}), "undeclared.range"),
-        ("fit_encoders", _payload(arrays={CODE: np.zeros((2, 3), np.uint8)}), "undeclared.names"),
+        ("send_test_codes", _codes(7), "declaration.shape"),
+        ("send_test_codes", _codes(0, shards=NUMBER), "declaration.shards"),
+        ("send_test_codes", _codes(0, history=("image encoder", CODE)), "declaration.history"),
+        ("measure", _measured(len("test")), "declaration.shape"),
+        ("fit_encoders", _payload(arrays={"lost": np.full((2, 3), 67, np.uint8)}), "declaration.range"),
+        ("fit_encoders", _payload(arrays={CODE: np.zeros((2, 3), np.uint8)}), "declaration.names"),
     ],
 )
 def test_a_method_sends_what_it_declares_and_lengths_are_those_of_the_site(
@@ -223,7 +223,7 @@ def test_an_action_that_declares_nothing_lets_nothing_out(station, tiny_scenario
     monkeypatch.setattr(PrivacySF, "actions", {**PrivacySF.actions, "hello": undeclared})
     reply = read_reply(_ask(station, tiny_scenario, action="hello").content)
     assert isinstance(reply, Refused)
-    assert reply.rule == "undeclared.answer"
+    assert reply.rule == "declaration.absent"
 
 
 def test_what_the_site_says_of_its_effort_is_rounded(station, tiny_scenario):

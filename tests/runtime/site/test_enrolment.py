@@ -59,7 +59,7 @@ def test_a_licence_stands_for_consent_but_not_for_consent_that_was_withdrawn(hom
     write_register(SiteFolder(home).register, [AGREED])
     assert (admitted(home), objection(home)) == ([SUBJECT], None)
     write_register(SiteFolder(home).register, [replace(AGREED, withdrawn=TODAY)])
-    assert objection(home) == "consent.lapsed"
+    assert objection(home) == "consent.no-longer-valid"
     assert admitted(home) == []
     write_register(SiteFolder(home).register, [replace(AGREED, withdrawn=date(2026, 3, 2))])
     assert admitted(home) == [SUBJECT], "a withdrawal counts from its day on"
@@ -103,7 +103,7 @@ def test_a_withdrawal_does_not_begin_the_term_of_retention_again(home):
 def test_a_register_that_cannot_be_read_may_hold_a_withdrawal(content, home):
     assert admitted(home) == [SUBJECT]
     (SiteFolder(home).register).write_bytes(content)
-    assert objection(home) == "consent.lapsed"
+    assert objection(home) == "consent.no-longer-valid"
     assert admitted(home) == []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from fedprivseg.core.errors import FedprivsegError
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.sealed_files import wants_passphrase
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.lifecycle.destruction.certificate import Certificate, DestructionError
 from fedprivseg.governance.lifecycle.destruction.session import APPROVED, DONE, ORDERED
