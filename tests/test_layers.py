@@ -56,8 +56,8 @@ assert not loaded(), ('importing', loaded())
 folder = Path({str(tmp_path / "run")!r})
 simulate(load_scenario(Path({str(ROOT / "simulations" / "quickstart.toml")!r}), {settings!r}), folder)
 assert not loaded(), ('running', loaded())
-from fedprivseg.study.report.report_page import write_report
-write_report(folder)
+from fedprivseg.study import pipeline
+pipeline.report(folder)
 assert not loaded(), ('the report', loaded())
 """
     ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)

@@ -17,9 +17,8 @@ from fedprivseg.core.files import deliver
 if TYPE_CHECKING:
     from fedprivseg.governance.ledger.line import Line
 
-app = typer.Typer(help="The sites' ledgers: what left, what was blocked, what was done.", no_args_is_help=True)
+app = typer.Typer(help="The sites' ledgers: what left, what was refused, what was done.", no_args_is_help=True)
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 Event = Annotated[
     str, typer.Option(help="Only lines of this event, such as release, refusal, enrolment or withdrawal.")
 ]
@@ -149,7 +148,7 @@ def _ledgers(run_folder: Path) -> list[Path]:
     paths = [path for path in (run.server.ledger, *(site.ledger for site in run.sites)) if path.exists()]
     if not paths:
         raise FolderError(f"{run_folder} holds no ledger (no sites/*/ledger.jsonl); give the folder of a run")
-    return found
+    return paths
 
 
 def _lines(run_folder: Path, event: str, site: str, where: list[str]) -> Iterator[tuple[Line, bytes]]:
@@ -164,8 +163,8 @@ def _lines(run_folder: Path, event: str, site: str, where: list[str]) -> Iterato
     event = OLD_EVENTS.get(event, event)
     if event and event not in EVENTS:
         raise RequestError(f"a ledger has no event {event!r}; events are: {', '.join(EVENTS)}")
-    if site and site not in ledgers:
-        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(ledgers)}")
+    if site and site not in names:
+        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
     wanted = []
     for condition in where:
         name, equals, value = condition.partition("=")

@@ -23,11 +23,6 @@ app = typer.Typer(
     help="The sites' policies: what they allow to leave, and what changes between two.", no_args_is_help=True
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one scenario value; may be repeated.")
-]
-
 
 @app.command()
 def profiles(as_json: AsJson = False) -> None:
@@ -49,13 +44,12 @@ def check(
     out: RunOut = None,
     as_json: AsJson = False,
 ) -> None:
-    """What would be blocked, at which site, by which rule. Exit status 3 if fewer sites than the quorum would remain."""
+    """What would be refused, at which site, by which rule. Exit status 3 if fewer sites than the quorum would remain."""
     from fedprivseg.study.scenarios import load_scenario
 
     asked = load_scenario(scenario, settings or [])
 
     from fedprivseg.core.results import read_scenario
-    from fedprivseg.core.runfolder import RunFolder
     from fedprivseg.governance.policy.preview import preview_policy
     from fedprivseg.methods import resolve
     from fedprivseg.runtime.site.techniques import techniques_of
@@ -63,7 +57,7 @@ def check(
 
     folder = out or asked.folder
     # Agreements of another scenario say nothing about this one.
-    ours = RunFolder(folder).scenario.exists() and read_scenario(folder).sha256 == asked.sha256
+    ours = (folder / "scenario.json").exists() and read_scenario(folder).sha256 == asked.sha256
     parties = parties_in(folder, asked) if ours else {}
     method = resolve(asked.method)
     found = preview_policy(asked, method.declared, techniques_of(method, asked.protections), parties)
@@ -86,7 +80,7 @@ def check(
         typer.echo(json.dumps(answer))
     else:
         if refused:
-            print_table("blocked by policy", ["site", "what", "rule", "clause", "reason"], _grouped(refused))
+            print_table("refused", ["site", "what", "rule", "clause", "reason"], _grouped(refused))
         if graded := _graded(found):
             columns = ["site", "what", "utility", "confidentiality", "techniques", "Table 2 says"]
             print_table("de-identification (clause 5.2)", columns, graded)
@@ -105,7 +99,7 @@ def diff(
     one: Annotated[str, typer.Argument(metavar="A", help="A policy.toml, or a profile's name.")],
     other: Annotated[str, typer.Argument(metavar="B", help="Another.")],
     scenario: Annotated[Path | None, typer.Option(help="Also say what changes for this scenario's method.")] = None,
-    settings: Settings = None,
+    settings: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """What changes from policy A to policy B, in plain words."""
@@ -182,7 +176,7 @@ def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: Sit
         content = policy.model_dump(mode="json", exclude_none=True)
         site = asked.sites[0].model_copy(update={"policy": content})
         alone = asked.model_copy(update={"sites": (site,), "policy": asked.policy.model_copy(update={"restrict": {}})})
-        decided = preview_policy(alone, exports, techniques_of(alone))
+        decided = preview_policy(alone, method.declared, techniques_of(method, alone.protections))
         verdicts.append({(each.kind, each.purpose): each.decision for each in decided})
     sentences: dict[str, list[str]] = {}
     for (kind, purpose), now in verdicts[1].items():

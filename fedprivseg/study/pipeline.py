@@ -23,7 +23,8 @@ from fedprivseg.core.files import require_writable
 from fedprivseg.core.leakage_result import Budget, Leakage
 from fedprivseg.core.results import Result, read_result
 from fedprivseg.core.runfolder import RunFolder
-from fedprivseg.governance.compliance import Finding, write_compliance
+from fedprivseg.governance.compliance import Finding
+from fedprivseg.governance.compliance import assess as judge_and_write
 
 if TYPE_CHECKING:
     from fedprivseg.attacks.base import Progress
@@ -68,7 +69,7 @@ def run(
 
 def assess(folder: Path) -> tuple[Finding, ...]:
     """Judge which rules a run kept, finished or not. Raises FolderError if `folder` is no run."""
-    return write_compliance(folder)
+    return judge_and_write(folder)
 
 
 def attack(folder: Path, budget: Budget, attacks: Sequence[str], sites: Sequence[str], progress: Progress) -> Leakage:

@@ -90,7 +90,7 @@ class ProtectionContract(Contract):
             arrays = {"codes": np.zeros(shape, dtype)}
             decision = departure(Payload(IMAGE_CODE, "centre1", "train", arrays, history=expected.history), expected, 0)
             assert decision is not None
-            assert decision.rule == f"undeclared.{rule}"
+            assert decision.rule == f"declaration.{rule}"
 
     def _config(self, part: type[ArrayOperation]) -> ProtectionConfig:
         return ProtectionConfig(name=part.name, of=(IMAGE_CODE,), parameters=dict(self.examples.get(part.name, {})))

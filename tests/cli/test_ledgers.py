@@ -114,9 +114,9 @@ def test_verify_names_a_ledger_that_is_gone(run):
 @pytest.mark.parametrize(
     ("event", "facts", "said"),
     [
-        ("intake", {"subjects": 6, "refused": ["consent.sharing: 2", "consent.withdrawn: 1"]},
+        ("enrolment", {"subjects": 6, "refused": ["consent.sharing: 2", "consent.withdrawn: 1"]},
          "6 subjects enrolled; not enrolled: consent.sharing: 2, consent.withdrawn: 1"),
-        ("intake", {"subjects": 9, "refused": []}, "9 subjects enrolled"),
+        ("enrolment", {"subjects": 9, "refused": []}, "9 subjects enrolled"),
         ("access", {"what": "decision", "decision": "deny", "item": "images", "subject": "e451", "reason": "No."},
          "images; denied; e451; No."),
         ("access", {"what": "decision", "decision": "permit", "action": "view"}, "view; allowed"),

@@ -37,7 +37,7 @@ from fedprivseg.governance.policy.profile import parse_policy
 from fedprivseg.governance.policy.technique_table import Technique
 from fedprivseg.methods.method import MEASURED, Action, Declaration, Method, Site
 from fedprivseg.runtime.site.techniques import techniques_of
-from fedprivseg.study.report.report_page import write_report
+from fedprivseg.study import pipeline
 from fedprivseg.study.run import load_scenario, simulate
 
 ENTRY = """
@@ -165,7 +165,7 @@ def test_a_kind_of_another_package_goes_from_a_site_to_the_report(package, phant
 
     judged = {found.clause: found.state for found in assess(run)}
     assert [judged[clause] for clause in ("5.2", "5.3.2-c", "5.5", "5.6.2-b", "5.6.2-d")] == ["kept"] * 5
-    page = write_report(run).read_text(encoding="utf-8")
+    page = pipeline.report(run).read_text(encoding="utf-8")
     assert package.label in page
     assert package.sentence in page
 

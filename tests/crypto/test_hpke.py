@@ -288,7 +288,7 @@ def test_under_an_agreement_the_server_is_who_signed_it(tmp_path: Path) -> None:
     )
     agreement = Agreement(terms=terms).signed("site", KEY).signed("server", SERVER)
     policy = CLOSED.model_copy(update={"agreement": "required"})
-    for card, rule in ((CARD, "kind.declared"), (KeyCertificate.issue(STRANGER, OPENER), "transport.key")):
+    for card, rule in ((CARD, "kind.declared"), (KeyCertificate.issue(STRANGER, OPENER), "encryption.no-valid-key")):
         standing = PolicyContext(policy, TODAY, Transfer(KEY.public_hex, None, agreement, card=card))
         assert Gate(frozenset(KINDS), SITE, standing).decide(CODES).rule == rule
 

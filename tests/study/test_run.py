@@ -430,7 +430,7 @@ def test_a_site_that_sends_the_wrong_shape_leaves_and_the_others_go_on(tmp_path,
 
     _misbehave(monkeypatch, "send_image_codes", cut)
     result = simulate(scenario, tmp_path / "run")
-    assert "blocked by site policy in 'send_image_codes' (undeclared.shape)" in result.sites["centre2"].status
+    assert "blocked by site policy in 'send_image_codes' (declaration.shape)" in result.sites["centre2"].status
     assert result.sites["centre2"].dice.mean is None
     assert {name for name, site in result.sites.items() if site.status == "ok"} == {"centre1", "centre3"}
 
@@ -441,7 +441,7 @@ def test_a_site_whose_gate_refuses_leaves_and_the_others_go_on(tmp_path, scenari
     _misbehave(monkeypatch, "send_image_codes", lambda payload: replace(payload, kind=RAW))
     result = simulate(scenario, tmp_path / "run")
     assert "blocked by site policy" in result.sites["centre2"].status
-    assert "kind.raw" in result.sites["centre2"].status
+    assert "raw-data.not-allowed" in result.sites["centre2"].status
 
 
 def test_too_few_sites_end_the_run_with_status_three(tmp_path, quickstart, phantom, monkeypatch):

@@ -29,7 +29,7 @@ from fedprivseg.governance.access.requests import Requests
 from fedprivseg.governance.access.roles import Action, Context, Principal, Request, Staff
 from fedprivseg.governance.access.staff import read_staff
 from fedprivseg.governance.ledger.format import Fact
-from fedprivseg.governance.ledger.ledger import Fact, Ledger
+from fedprivseg.governance.ledger.ledger import Ledger
 
 DECISION = "decision"
 """What a line of event ``access`` calls one of these decisions; the other lines of that event are of requests."""

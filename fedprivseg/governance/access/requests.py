@@ -29,7 +29,9 @@ from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.access.application import Application, Approval, Id, Range, Stated, Text
 from fedprivseg.governance.access.roles import MOST_CHARACTERS, Action, Project, Staff, Title
-from fedprivseg.governance.ledger.ledger import Fact, Line, open_ledger, read, verify
+from fedprivseg.governance.ledger.format import Fact
+from fedprivseg.governance.ledger.ledger import open_ledger, read, verify
+from fedprivseg.governance.ledger.line import Line
 
 APPLICANTS = (Title.CHIEF, Title.ATTENDING, Title.RESIDENT, Title.RESEARCHER, Title.DATA_MANAGER)
 REVIEWER = Title.DATA_MANAGER

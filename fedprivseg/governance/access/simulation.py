@@ -34,7 +34,7 @@ from fedprivseg.governance.access.record_index import Account, Entry, read_accou
 from fedprivseg.governance.access.roles import Action, Context, Granularity, Project, Purpose, Request, Staff, Title
 from fedprivseg.governance.access.staff import read_staff
 from fedprivseg.governance.ledger.format import Fact
-from fedprivseg.governance.ledger.ledger import Fact, Ledger, Line
+from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.ledger.line import Line
 
 TRIAL = "simulation"

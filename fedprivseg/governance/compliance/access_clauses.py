@@ -17,13 +17,12 @@ from fedprivseg.core.errors import RequestError
 from fedprivseg.governance.access.authorizer import CedarAuthorizer
 from fedprivseg.governance.access.cedar_files import OWN, Policy
 from fedprivseg.governance.access.endpoint import DECISION, NO_RECORD, UNKNOWN_PERSON
-from fedprivseg.governance.access.requests import RequestFile, State, is_request
+from fedprivseg.governance.access.requests import State, events_of, is_request
 from fedprivseg.governance.access.roles import Title
 from fedprivseg.governance.access.simulation import KEEPS, TRIAL
 from fedprivseg.governance.access.staff import OPENED
 from fedprivseg.governance.compliance.evidence import Evidence, SiteEvidence
 from fedprivseg.governance.compliance.verdict import Verdict, broken, kept, not_applicable
-from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.ledger.line import Line
 
 DEFAULTS = frozenset({"access.no-permit", "access.fault", UNKNOWN_PERSON, NO_RECORD})
@@ -250,21 +249,16 @@ def reviewed(evidence: Evidence) -> Verdict:
     """Every request and review is in a signed ledger, and what was used for studies had been approved."""
     where, faults = [], []
     for site in evidence.sites:
-        file = site.folder.requests
-        told = [line for line in site.of("access") if "hash" in line.facts]
+        told = [line for line in site.lines if is_request(line)]
         studies = [
             line for line in site.lines if line.facts.get("what") == DECISION and _granted(line) and _for_study(line)
         ]
-        if not told and not studies and not file.exists():
-            continue
         where += [site.at(line) for line in (*told, *studies)]
         try:
-            events = RequestFile(file).events()
+            events = events_of(told)
         except RequestError as fault:
             faults.append(f"{site.name}: {fault}")
             continue
-        if [event.hash for event in events] != [line.facts["hash"] for line in told]:
-            faults.append(f"{site.name}: {file.name} and the ledger do not name the same events.")
         approved = {event.request for event in events if event.what == State.APPROVED}
         faults += [
             f"{site.name}: line {line.index} grants a study for which no request was approved."
@@ -272,8 +266,7 @@ def reviewed(evidence: Evidence) -> Verdict:
             if line.facts.get("project") not in approved
         ]
     if faults:
-        fix = "Put back a copy of requests.jsonl that is whole, and find out what was used."
-        return broken(" ".join(faults[:3]), where, fix)
+        return broken(" ".join(faults[:3]), where, "Find out who wrote the line, and what was used.")
     if not where:
         return not_applicable("Nobody asked for a review; studies need one and are refused without.")
     why = (

@@ -24,11 +24,11 @@ def recorded(evidence: Evidence) -> Verdict:
 def _stated(evidence: Evidence, facts: tuple[str, ...], why: str) -> Verdict:
     """Whether every site that let something out recorded an enrolment, and each enrolment these facts."""
     where = evidence.where("intake")
-    if lacking := [site.name for site in evidence.sites if site.of("release") and not site.of("intake")]:
+    if lacking := [site.name for site in evidence.sites if site.of("release") and not site.of("enrolment")]:
         return broken(f"{', '.join(lacking)} recorded no enrolment.", where, _AGAIN)
     if not where:
         return _NOBODY
-    silent = [site.at(line) for site, line in evidence.lines("intake") if not all(map(line.facts.get, facts))]
+    silent = [site.at(line) for site, line in evidence.lines("enrolment") if not all(map(line.facts.get, facts))]
     if silent:
         return broken(f"An enrolment does not state {', '.join(facts)}.", silent, _AGAIN)
     return kept(why, where)
@@ -47,7 +47,7 @@ def rules_stated(evidence: Evidence) -> Verdict:
 def consent(evidence: Evidence) -> Verdict:
     """Nobody without consent, and nothing left of who withdrew."""
     register = [site for site in evidence.sites if site.policy is not None and site.policy.consent == "register"]
-    where = [site.at(line) for site in register for line in site.of("intake")]
+    where = [site.at(line) for site in register for line in site.of("enrolment")]
     if evidence.left_traces:
         why = "; ".join(evidence.left_traces)
         return broken(why, where, "Execute the withdrawal again: fedprivseg withdraw.")
@@ -66,7 +66,7 @@ def consent(evidence: Evidence) -> Verdict:
 
 def chosen_types(evidence: Evidence) -> Verdict:
     """The enrolments state one type of data."""
-    lines = [(site, line) for site, line in evidence.lines("intake") if line.facts.get("type")]
+    lines = [(site, line) for site, line in evidence.lines("enrolment") if line.facts.get("type")]
     if not lines:
         return _NOBODY
     types = ", ".join(sorted({str(line.facts["type"]) for _, line in lines}))
@@ -85,7 +85,7 @@ def no_identity(evidence: Evidence) -> Verdict:
 def classified(evidence: Evidence) -> Verdict:
     """Each type of data has a class in Table 1."""
     where = evidence.where("intake")
-    classes = sorted({str(line.facts.get("class", "unknown")) for _, line in evidence.lines("intake")})
+    classes = sorted({str(line.facts.get("class", "unknown")) for _, line in evidence.lines("enrolment")})
     if not where:
         return _NOBODY
     if "unknown" in classes:

@@ -12,7 +12,7 @@ from fedprivseg.governance.lifecycle.destruction.certificate import Certificate
 from fedprivseg.governance.lifecycle.destruction.medium import PROVES_NOTHING
 from fedprivseg.governance.lifecycle.destruction.order import requirement
 from fedprivseg.governance.lifecycle.destruction.proof import approved_by_another
-from fedprivseg.governance.policy.context import LAPSED
+from fedprivseg.governance.policy.context import CONSENT_ENDED
 
 _NOTHING = not_applicable("Nothing was to be destroyed in this run.")
 _AGAIN = "Execute it again: fedprivseg destroy execute, or fedprivseg withdraw."
@@ -144,6 +144,6 @@ def _expired(evidence: Evidence) -> list[str]:
         for line in site.lines:
             if line.event == "withdrawal":
                 found.pop(site.name, None)
-            elif line.event == "refusal" and line.facts.get("rule") == LAPSED and site.name not in done:
+            elif line.event == "refusal" and line.facts.get("rule") == CONSENT_ENDED and site.name not in done:
                 found.setdefault(site.name, site.at(line))
     return list(found.values())

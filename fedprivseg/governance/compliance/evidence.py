@@ -13,7 +13,6 @@ from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, equivocations
-from fedprivseg.governance.ledger.ledger import Line
 from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle.destruction.proof import Proof, prove
 from fedprivseg.governance.lifecycle.expiry import review

@@ -13,13 +13,13 @@ from pathlib import Path
 from fedprivseg.crypto.sealed_files import MAGIC
 from fedprivseg.governance.compliance.evidence import Evidence, SiteEvidence
 from fedprivseg.governance.compliance.verdict import Verdict, broken, kept, not_applicable
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle.bundle import digest_of
 from fedprivseg.governance.lifecycle.inventory import archives, lists, vault_files
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.vault import ARCHIVES
 
-_DATA = ("intake", "release", "withdrawal")
+_DATA = ("enrolment", "release", "withdrawal")
 """Events after which a backup is older than what the site has."""
 
 _ENCRYPT = 'Set at_rest = "encrypted" in the policy, and run the scenario again.'
@@ -68,7 +68,7 @@ def integrity(evidence: Evidence) -> Verdict:
 
 def backed_up(evidence: Evidence) -> Verdict:
     """Each site that holds data has a verified backup of it, no older than the data."""
-    holders = [site for site in evidence.sites if site.of("intake")]
+    holders = [site for site in evidence.sites if site.of("enrolment")]
     if not holders:
         return not_applicable("No site enrolled anybody.")
     lacking, stale, where = [], [], []

@@ -73,7 +73,7 @@ def encrypted(evidence: Evidence) -> Verdict:
         return broken("Payloads left in plaintext that the policy wants encrypted.", plain, _CHANGED)
     closed = [(site, line) for site, line in released if _closed(line)]
     received = _received(evidence)
-    lost = [site.at(line) for site, line in closed if line.facts.get("sealed") not in received]
+    lost = [site.at(line) for site, line in closed if line.facts.get("encrypted_digest") not in received]
     if lost:
         fix = "Compare both ledgers: fedprivseg ledger verify."
         return broken("Encrypted payloads left that the server's ledger does not show.", lost, fix)

@@ -40,11 +40,11 @@ def graded(evidence: Evidence) -> Verdict:
     fine: dict[tuple[str, str], str] = {}
     for site, line in evidence.lines("release"):
         kind, where = str(line.facts["kind"]), site.at(line)
-        advice = line.facts.get("strategy")
+        advice = line.facts.get("technique_advice")
         if not isinstance(advice, list | tuple):
             bare.setdefault((kind, site.name), where)
             continue
-        unadvised = any(str(each).endswith(f": {Advice.UNADVISED}") for each in advice)
+        unadvised = any(str(each).endswith(f": {Advice.NOT_RECOMMENDED}") for each in advice)
         under = f"{_listed(line.facts.get('techniques'))} ({_listed(advice)})"
         (against if unadvised else fine).setdefault((kind, under), where)
     if bare:

@@ -31,8 +31,8 @@ from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import data_manager
-from fedprivseg.governance.ledger.format import Fact
-from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, Ledger, enrolled, open_ledger, read
+from fedprivseg.governance.ledger.format import SUBJECTS, Fact
+from fedprivseg.governance.ledger.ledger import Ledger, enrolled, open_ledger, read
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.lifecycle.bundle import (
     Record,

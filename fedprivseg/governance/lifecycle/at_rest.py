@@ -18,7 +18,8 @@ from fedprivseg.core.records import PHASES
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import OPENED, data_manager
-from fedprivseg.governance.ledger.ledger import Fact, open_ledger
+from fedprivseg.governance.ledger.format import Fact
+from fedprivseg.governance.ledger.ledger import open_ledger
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.lifecycle.archive import verify_archive
 from fedprivseg.governance.lifecycle.bundle import disk, parts_of, pieces

@@ -24,7 +24,8 @@ from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import write_secret
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.sealed_files import SealingKey
-from fedprivseg.governance.ledger.ledger import Fact, open_ledger, read
+from fedprivseg.governance.ledger.format import Fact
+from fedprivseg.governance.ledger.ledger import open_ledger, read
 from fedprivseg.governance.lifecycle.bundle import (
     Record,
     digest_of,

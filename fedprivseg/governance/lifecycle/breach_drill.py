@@ -20,7 +20,6 @@ from fedprivseg.core.errors import RequestError
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.format import SIDES, SUBJECTS
-from fedprivseg.governance.ledger.ledger import SIDES, SUBJECTS, Line
 from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle.response_plan import HIGHEST, Contact, ResponsePlan, breaks, read_plan
 from fedprivseg.governance.policy.agreement import read_agreement
@@ -145,7 +144,7 @@ def drill(lines: Iterable[Line], plan: ResponsePlan, leak: Leak, found: datetime
         if line.event == "key":
             keys[line.site] = str(line.facts.get("public_key", ""))
             known = known or (leak.what == "key" and keys[line.site] == leak.which)
-        if line.event == "intake":
+        if line.event == "enrolment":
             people[line.site] = _enrolled(line)
         if line.event == "release" and (certain := _concerned(line, leak, keys, people)) is not None:
             exposures.append(_exposure(line, certain))

@@ -14,7 +14,7 @@ from typing import final
 
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
-from fedprivseg.governance.ledger.ledger import Line
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.governance.policy.levels import DataClass
@@ -92,13 +92,13 @@ def review(run: Path, site: str, lines: Sequence[Line], today: date | None = Non
 def enrolled(lines: Iterable[Line]) -> date | None:
     """The first day on which a site enrolled somebody, as its ledger says; None if it never did. A line that states no day is
     of the day on which it was written."""
-    return min((_day(line, "day") for line in lines if line.event == "intake"), default=None)
+    return min((_day(line, "day") for line in lines if line.event == "enrolment"), default=None)
 
 
 def sensitivity(lines: Iterable[Line]) -> tuple[DataClass, int]:
     """Class and level of what was enrolled, the highest of all times. What has no class counts as of the strictest; images of
     patients are of level 3 at least (5.5)."""
-    facts = [line.facts for line in lines if line.event == "intake"]
+    facts = [line.facts for line in lines if line.event == "enrolment"]
     classes = {str(each.get("class", "unknown")) for each in facts}
     level = max((one for each in facts if isinstance(one := each.get("level"), int)), default=0)
     if len(classes) == 1 and (only := classes.pop()) in set(DataClass):

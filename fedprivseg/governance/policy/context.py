@@ -266,13 +266,13 @@ class PolicyContext:
         who = self.enrolled
         if policy.consent == "release" and not who.revoked:
             return None
-        if self.taken is None:
-            reason = "This site's policy takes in only subjects whose consent is on file, and no register was asked."
+        if who.revoked is None:
+            reason = "This site's policy enrols only subjects whose consent is on file, and no register was asked."
             return Decision(False, "consent.no-register", reason, "5.1.2-b")
-        if self.taken.lapsed:
-            reason = "Consent of subjects that were taken in does not stand any more; take them out, then go on."
-            return Decision(False, "consent.no-longer-valid", reason, "5.1.2-b")
-        if not self.taken.subjects:
+        if who.revoked:
+            reason = "Consent of enrolled subjects was revoked or has expired; take them out, then go on."
+            return Decision(False, CONSENT_ENDED, reason, "5.1.2-b")
+        if not who.subjects:
             reason = "No subject's consent covers this study, so there is nobody whose data could be used."
             return Decision(False, "consent.no-subjects", reason, "5.1.2-b")
         return None
@@ -288,7 +288,7 @@ def _kind(policy: SitePolicy, kind: KindSpec) -> Decision | None:
     if kind in policy.kinds and (not kind.raw or policy.raw_sharing == "allowed"):
         return None
     if kind.raw:
-        reason = "Raw images and masks do not leave: this site's policy does not allow it in so many words."
+        reason = "Raw images and masks do not leave: this site's policy does not allow it explicitly."
         return Decision(False, "raw-data.not-allowed", reason, "5.6.2-b")
     allowed = ", ".join(policy.kinds) or "nothing"
     reason = f"This site's policy does not let '{kind}' leave; it lets out: {allowed}."

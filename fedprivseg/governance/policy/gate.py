@@ -180,12 +180,8 @@ class Gate:
             **({} if shown is None else {"server_checkpoint": shown.as_fact()}),
             **({} if payload is None else {**_describe(payload, as_declared), **self._strategy(payload.kind)}),
             **({SUBJECTS: subjects} if subjects else {}),
-            **(
-                {"encrypted_to": encrypted_to, "encrypted_digest": digest(sent)}
-                if decision.allowed and encrypted_to
-                else {}
-            ),
-            **({"transfer": "within" if self.standing.within else "across"} if decision.allowed else {}),
+            **({"encrypted_to": encrypted_to, "encrypted_digest": sealed} if decision.allowed and encrypted_to else {}),
+            **({"transfer": "within" if self.standing.transfer.within else "across"} if decision.allowed else {}),
             **({"agreement": under} if decision.allowed and (under := self.standing.under) else {}),
         }
         try:

@@ -42,7 +42,7 @@ class History:
     @property
     def enrolments(self) -> list[date]:
         """The days of earlier enrolments."""
-        return [date.fromisoformat(str(day)) for line in self._of("intake") if (day := line.facts.get("day"))]
+        return [date.fromisoformat(str(day)) for line in self._of("enrolment") if (day := line.facts.get("day"))]
 
     @property
     def destroyed(self) -> bool:

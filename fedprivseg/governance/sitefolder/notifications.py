@@ -29,8 +29,8 @@ def notify_server(run: Path, site: str, event: str, facts: Mapping[str, Fact]) -
         return
     home = RunFolder(run).site_named(site)
     key = SiteKey.load(home.key)
-    head = Checkpoint.read(Ledger(home.ledger, key, site).head(), key.public_hex)
-    book.append(event, {**facts, "head": head.noted(), "site": site})
+    head = Checkpoint.read(Ledger(home.ledger, key, site).checkpoint(), key.public_hex)
+    book.append(event, {**facts, "checkpoint": head.as_fact(), "site": site})
 
 
 def told(run: Path, site: str, event: str) -> tuple[int, ...]:

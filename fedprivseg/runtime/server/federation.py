@@ -31,8 +31,9 @@ from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.checkpoints import SERVER, Checkpoint
 from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.identities import read_identities, write_identities
-from fedprivseg.governance.ledger.ledger import Fact, Ledger
+from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.ledger.receipts import SENT, Receipts
+from fedprivseg.governance.policy.context import CONSENT_ENDED
 from fedprivseg.methods.method import Codes
 from fedprivseg.protections import protected
 from fedprivseg.runtime.server.intake import Intake
@@ -233,7 +234,7 @@ class GridFederation:
 
     def _roll_call(self, nodes: Sequence[int], order: Order) -> tuple[dict[str, list[tuple[int, Reply]]], list[str]]:
         """What came of every node, by the site that it says it is; and in words what came of those that are none."""
-        envelope = replace(self._envelope(order, self._ledger.head()), scenario_text=self._scenario_text)
+        envelope = replace(self._envelope(order, self._ledger.checkpoint()), scenario_text=self._scenario_text)
         claims: dict[str, list[tuple[int, Reply]]] = {}
         unnamed, strangers = [], []
         names = {site.name for site in self._scenario.sites}
@@ -291,7 +292,7 @@ class GridFederation:
 
     def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
         """The replies to `orders`, by site. A site without one has left the run."""
-        head, contents = self._ledger.head(), {}
+        head, contents = self._ledger.checkpoint(), {}
         for site, order in orders.items():
             content = contents[self._nodes[site]] = write_order(self._envelope(order, head))
             answer = content.config_records.get("answer")
@@ -329,18 +330,20 @@ class GridFederation:
         try:
             # A site that cannot open its ledger has no checkpoint to show; it sends no payload either.
             if reply.head or isinstance(reply, Released):
-                facts["head"] = self._checkpoint(site, reply.head)
+                facts["checkpoint"] = self._checkpoint(site, reply.head)
         except LedgerError as fault:
             self._exclude(site, order.action, fault)
             return None
         if isinstance(reply, Refused):
             self._note({**facts, "rule": reply.rule})
-            if reply.rule == LAPSED and "head" in facts:  # without a signed checkpoint anybody may have said so
+            if (
+                reply.rule == CONSENT_ENDED and "checkpoint" in facts
+            ):  # without a signed checkpoint anybody may have said so
                 self._forget(site)
             self._leave(site, f"blocked by site policy in {order.action!r} ({reply.rule}): {reply.reason}")
             return None
         sent = digest(reply.body)
-        facts |= {"bytes": len(reply.body)} | ({"sealed": sent} if reply.encrypted_to else {})
+        facts |= {"bytes": len(reply.body)} | ({"encrypted_digest": sent} if reply.encrypted_to else {})
         try:
             body = self._intake.opened(site, order, expected, reply, sent)
         except PayloadError as fault:
@@ -380,7 +383,7 @@ class GridFederation:
                 f"the head of its ledger is that of {head.site[:60]!r} with {head.lines} lines, after {before}"
             )
         self._lines[site] = head.lines
-        return head.noted()
+        return head.as_fact()
 
     def _forget(self, site: str) -> None:
         """Delete what `site` sent, since consent to it was revoked or has expired, and mark what has been made of it."""

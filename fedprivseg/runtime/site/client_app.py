@@ -104,13 +104,13 @@ def _decided(
         owners=lambda payload: owners_of(payload, order, site),
     )
     if isinstance(verdict, policy.Refused):
-        return Refused(site.name, verdict.decision.rule, verdict.decision.reason, ledger.head())
+        return Refused(site.name, verdict.decision.rule, verdict.decision.reason, ledger.checkpoint())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Released(
         body=verdict.body,
         signature=verdict.signature,
         public_key=site.key.public_hex,
-        head=ledger.head(),
+        head=ledger.checkpoint(),
         seconds=math.ceil((time.perf_counter() - start) * 100) / 100,
         peak_rss_mb=float(math.ceil(peak)),
         encrypted_to=verdict.encrypted_to,

@@ -22,7 +22,8 @@ from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.hpke import KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.governance.ledger.ledger import Fact, Ledger
+from fedprivseg.governance.ledger.format import Fact
+from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.governance.policy.context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.levels import IDENTIFYING, LEVELS
@@ -123,7 +124,7 @@ class SiteContext:
         facts: dict[str, Fact] = dict(enrolment.facts)
         for side, codes in enrolment.sides.items():
             facts[side] = [self.key.pseudonym(code) for code in codes]
-        ledger.append("intake", facts)
+        ledger.append("enrolment", facts)
         self._keep(Enrolment(enrolment.subjects, enrolment.train, enrolment.facts, recorded=True))
 
     def level(self, kind: KindSpec) -> int:

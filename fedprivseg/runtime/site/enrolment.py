@@ -19,7 +19,7 @@ from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.records import PHASES, Decision, Subject
 from fedprivseg.core.runfolder import SiteFolder
-from fedprivseg.governance.ledger.ledger import Fact
+from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.policy.consent import Duo, Register, Use
 from fedprivseg.governance.policy.levels import CLASSES, IDENTIFYING, UNKNOWN_CLASS, subject_level
 from fedprivseg.governance.policy.profile import SitePolicy
@@ -31,7 +31,9 @@ from fedprivseg.imaging.splits import Cohort
 
 Side = Literal["train", "test"]
 
-_LICENSED = Decision(True, "consent.release", "The licence of the data's release stands for consent.", "5.1.1")
+_LICENSED = Decision(
+    True, "consent.released-under-licence", "The licence of the data's release stands for consent.", "5.1.1"
+)
 
 
 @final
@@ -103,7 +105,7 @@ class ConsentCheck:
             return _LICENSED
         if self.register is None:
             return Decision(
-                False, "consent.register", "This site has no register of consent that can be read.", "5.1.2-b"
+                False, "consent.no-register", "This site has no register of consent that can be read.", "5.1.2-b"
             )
         if self.demanded:
             return self.register.decide(subject, self._use, self._today)

@@ -32,7 +32,8 @@ from fedprivseg.governance.access.roles import (
     Staff,
     Title,
 )
-from fedprivseg.governance.ledger.ledger import Ledger, Line, read
+from fedprivseg.governance.ledger.ledger import Ledger, read
+from fedprivseg.governance.ledger.line import Line
 
 NOW = datetime(2024, 6, 3, 9, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from fedprivseg.core.errors import RequestError
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.format import Fact
-from fedprivseg.governance.ledger.ledger import Fact, Ledger, Line, read
+from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.ledger.line import Line
-from fedprivseg.governance.lifecycle.breach_drill import Contact, Drill, Leak, ResponsePlan, drill
+from fedprivseg.governance.lifecycle.breach_drill import Drill, Leak, drill
 from fedprivseg.governance.lifecycle.response_plan import Contact, ResponsePlan
 
 KEY = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only

@@ -36,7 +36,7 @@ def _ask(station, scenario, action="describe", inner=None, *, full=True):
     """One order through the real gate; `inner` replaces what stands inside it. full: whether it brings the scenario itself."""
     InlineGrid(site_app.app, [])  # sets the identity of the task that builds messages
     server = station.parents[1] / "server"
-    head = ledger.Ledger(server / "ledger.jsonl", SiteKey.load(server / "key.pem"), "server").head()
+    head = ledger.Ledger(server / "ledger.jsonl", SiteKey.load(server / "key.pem"), "server").checkpoint()
     text = scenario.model_dump_json()
     envelope = Envelope(Order(action), "run", digest(text.encode()), head, scenario_text=text if full else "")
     message = Message(write_order(envelope), 2, MESSAGE_TYPE)

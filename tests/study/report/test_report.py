@@ -392,12 +392,12 @@ def test_a_site_without_measurements_is_shown_as_such(tmp_path: Path) -> None:
 
 def test_only_subjects_that_were_measured_are_counted(tmp_path: Path) -> None:
     """A site that left before it measured has test subjects, and none of them is behind the means."""
-    status = "withheld by its gate in 'send_codes' (consent.lapsed): The consent of a patient has expired."
+    status = "withheld by its gate in 'send_codes' (consent.no-longer-valid): The consent of a patient has expired."
     run = write_run(tmp_path / "run", statuses={"centre2": status}, without_images=["centre2"])
     unmeasured(run, "centre2")
     text = " ".join(Page(written(run)).text.split())
     assert "to the end: blocked by site policy: The consent of a patient has expired." in text
-    assert "consent.lapsed" not in text
+    assert "consent.no-longer-valid" not in text
     assert f"Test subjects {2 * SUBJECTS} " in text
     assert f" 0 of {SUBJECTS} " in text
 

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import write_durably
 from fedprivseg.governance.access.roles import Title
-from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, enrolled
+from fedprivseg.governance.ledger.format import SUBJECTS, Fact
+from fedprivseg.governance.ledger.ledger import enrolled
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.lifecycle.destruction.certificate import Certificate
 from fedprivseg.governance.lifecycle.destruction.execute import destroy

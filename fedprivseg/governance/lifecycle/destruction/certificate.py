@@ -18,7 +18,6 @@ from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.model import Frozen
 from fedprivseg.crypto.identity import SiteKey, canonical, verify
 from fedprivseg.governance.ledger.format import Fact
-from fedprivseg.governance.ledger.ledger import Fact
 from fedprivseg.governance.lifecycle.destruction.order import Method, Order
 from fedprivseg.governance.policy.levels import DataClass
 

@@ -26,7 +26,9 @@ from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.roles import Title
 from fedprivseg.governance.access.staff import read_staff
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.ledger.ledger import Fact, Ledger, Line
+from fedprivseg.governance.ledger.format import Fact
+from fedprivseg.governance.ledger.ledger import Ledger
+from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.lifecycle.destruction.execute import Means
 from fedprivseg.governance.lifecycle.destruction.order import Copy, Method, Order

@@ -28,6 +28,7 @@ from fedprivseg.governance.sitefolder.audit import site_ledger
 from fedprivseg.governance.sitefolder.history import disposed
 from fedprivseg.governance.sitefolder.vault import open_vault
 from fedprivseg.imaging.splits import Cohort
+from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.study.simulated_sites import provision_sites
 
 BY, OTHER, WHY = "data-manager-1", "chief", "the term of retention has ended"
@@ -341,19 +342,19 @@ def test_a_ledger_line_that_could_not_be_written_is_written_the_next_time(run, m
 def test_a_site_takes_no_more_part_once_what_it_held_is_destroyed(run, phantom):
     """Nothing is computed, nothing leaves, and no new key is made when the run goes on."""
     session = take(run)
-    rules = Rules(session.configuration, session.scenario)
-    assert not rules.closed
+    site = SiteContext(session.configuration, session.scenario)
+    assert not site.closed
     approved(run)
     approval.execute(take(run))
-    assert Rules(session.configuration, session.scenario).closed
-    refusal = rules.standing(session.key.public_hex).objection(IMAGE_CODE, "train")
+    assert SiteContext(session.configuration, session.scenario).closed
+    refusal = site.policy_context().objection(IMAGE_CODE, "train")
     assert refusal.rule == "destruction.begun"
     cohorts = {site.name: Cohort((), ()) for site in session.scenario.sites}
     provision_sites(run, session.scenario, frozenset({IMAGE_CODE}), phantom, run / "cache", cohorts)
     assert not (session.folder.path / "sealing.key").exists()
     for record in session.folder.path.glob("destruction-*"):
         record.unlink()
-    assert Rules(session.configuration, session.scenario).closed, "the ledger tells of it too"
+    assert SiteContext(session.configuration, session.scenario).closed, "the ledger tells of it too"
 
 
 # ---------------------------------------------------------------------------------------------- the clauses
