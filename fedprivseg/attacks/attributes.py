@@ -68,11 +68,14 @@ def leave_one_out(rows: np.ndarray, words: list[str], strength: float = 1.0) -> 
 
 
 def _people(rows: np.ndarray, crowd: Population) -> np.ndarray:
-    """One row a subject: the means over its ED slices and over its ES slices."""
+    """One row a subject: the means over its slices at each time point."""
     return np.stack(
         [
             np.concatenate(
-                [rows[(crowd.subjects == subject) & (crowd.phases == phase)].mean(axis=0) for phase in (0, 1)]
+                [
+                    rows[(crowd.subjects == subject) & (crowd.phases == phase)].mean(axis=0)
+                    for phase in range(len(crowd.times))
+                ]
             )
             for subject in np.unique(crowd.subjects)
         ]

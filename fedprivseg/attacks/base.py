@@ -16,6 +16,7 @@ import numpy as np
 from torch import nn
 
 from fedprivseg.core.errors import RunError
+from fedprivseg.core.method_card import What
 
 Encode = Callable[[np.ndarray], np.ndarray]
 """Pictures (N, K, H, W) float32 in 0..1 -> codes (N, C, h, w) float32, as the site would release them."""
@@ -61,14 +62,15 @@ SMALL, FULL = Effort(250, 200), Effort(1500, 600)
 class View:
     """What one adversary sees of one site.
 
-    codes: (N, C, h, w) float32, what the site released of N pictures. shape: (K, H, W) of such a picture: K = 1 for images
-    in 0..1, K = 3 for masks, one channel a structure. Then, if known: auxiliary, pictures (M, K, H, W) from elsewhere;
-    query, the site's encoder with its protections; pairs, pictures (P, K, H, W) of the site and their codes; foreign, the
-    decoders of other sites by name; architecture, an untrained encoder. seed: of every draw.
+    codes: (N, C, h, w) float32, what the site released of N pictures. shape: (K, H, W) of such a picture: K = 1 for images in
+    0..1, one channel a structure for masks. what: of which it is. Then, if known: auxiliary, pictures (M, K, H, W) from
+    elsewhere; query, the site's encoder with its protections; pairs, pictures (P, K, H, W) of the site and their codes;
+    foreign, the decoders of other sites by name; architecture, an untrained encoder. seed: of every draw.
     """
 
     codes: np.ndarray
     shape: tuple[int, int, int]
+    what: What
     effort: Effort
     seed: int
     auxiliary: np.ndarray | None = None

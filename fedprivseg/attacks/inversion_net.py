@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedprivseg.attacks.base import Progress
+from fedprivseg.core.method_card import What
 from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.descent import arithmetic, shuffled
@@ -91,10 +92,10 @@ def similarity(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return value.mean()
 
 
-def unlikeness(drawn: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def unlikeness(drawn: torch.Tensor, truth: torch.Tensor, what: What) -> torch.Tensor:
     """What a decoder minimises: mean absolute error plus 1 - SSIM for images, cross-entropy plus 1 - Dice for masks."""
     drawn, truth = drawn.float(), truth.float()
-    if truth.shape[1] == 1:
+    if what == "images":
         return (drawn - truth).abs().mean() + 0.5 * (1 - similarity(drawn, truth))
     overlap = (drawn * truth).sum(dim=(0, 2, 3))
     dice = (2 * overlap + 1) / (drawn.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3)) + 1)
@@ -108,6 +109,7 @@ def fit_inverter(
     seed: int,
     names: tuple[str | int, ...],
     *,
+    what: What,
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
     rate: float = 2e-3,
     device: str = "cpu",
@@ -115,8 +117,8 @@ def fit_inverter(
 ) -> InversionNet:
     """A decoder trained on pictures (M, K, H, W) and their codes (M, C, h, w), M of 1 or more.
 
-    held_out: pictures and codes on which the training is looked at `CHECKS` times; the best state is returned. Without, the
-    last.
+    what: images or masks, which are learned under another loss. held_out: pictures and codes on which the training is looked
+    at `CHECKS` times; the best state is returned. Without, the last.
     """
     with building(seed, *names):
         net = InversionNet(codes.shape[1:], pictures.shape[1:])
@@ -137,7 +139,7 @@ def fit_inverter(
         optimiser.zero_grad(set_to_none=True)
         with arithmetic(where, True):
             drawn = net(given[chosen].contiguous(memory_format=torch.channels_last))
-        loss = unlikeness(drawn, truth[chosen])
+        loss = unlikeness(drawn, truth[chosen], what)
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
@@ -145,7 +147,7 @@ def fit_inverter(
         if progress is not None:
             progress(" ".join(map(str, names)), step, steps)
         if held_out is not None and (step == steps or step % max(1, steps // CHECKS) == 0):
-            found = _loss_on(net, held_out, where)
+            found = _loss_on(net, held_out, where, what)
             if found < best:
                 best, kept = found, {name: value.clone() for name, value in net.state_dict().items()}
     if kept is not None:
@@ -164,18 +166,18 @@ def invert(net: nn.Module, codes: np.ndarray, device: str = "cpu") -> np.ndarray
     return torch.cat(parts).float().cpu().contiguous().numpy()
 
 
-def multiplied(pictures: np.ndarray, copies: int, seed: int, *names: str | int) -> np.ndarray:
+def multiplied(pictures: np.ndarray, what: What, copies: int, seed: int, *names: str | int) -> np.ndarray:
     """`pictures` (M, K, H, W) followed by `copies` warped copies of each: (M * (1 + copies), K, H, W)."""
     draws = torch_generator(seed, *names, "copies")
     parts = [pictures]
     for _ in range(copies):
-        parts.append(_warped(pictures, draws))
+        parts.append(_warped(pictures, what, draws))
     return np.concatenate(parts)
 
 
-def _warped(pictures: np.ndarray, draws: torch.Generator) -> np.ndarray:
+def _warped(pictures: np.ndarray, what: What, draws: torch.Generator) -> np.ndarray:
     given = torch.from_numpy(pictures)
-    if pictures.shape[1] == 1:
+    if what == "images":
         images, _ = augment(given, torch.zeros(given.shape[0], *given.shape[2:], dtype=torch.uint8), WARP, draws)
         return images.numpy()
     kinds = torch.arange(1, given.shape[1] + 1).view(-1, 1, 1)
@@ -195,11 +197,11 @@ def _set_scale(net: InversionNet, codes: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-def _loss_on(net: nn.Module, held_out: tuple[np.ndarray, np.ndarray], where: torch.device) -> float:
+def _loss_on(net: nn.Module, held_out: tuple[np.ndarray, np.ndarray], where: torch.device, what: What) -> float:
     pictures, codes = held_out
     net_was = net.training
     drawn = torch.from_numpy(invert(net, codes, str(where)))
     net.train(net_was)
     if isinstance(net, InversionNet):
         net.standardise.eval()
-    return float(unlikeness(drawn, torch.from_numpy(pictures)))
+    return float(unlikeness(drawn, torch.from_numpy(pictures), what))

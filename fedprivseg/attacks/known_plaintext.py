@@ -37,6 +37,7 @@ class KnownPlaintext(Reconstruction):
                 view.effort.inner,
                 view.seed,
                 (self.name, count),
+                what=view.what,
                 device=view.device,
                 progress=view.progress,
             )

@@ -46,6 +46,7 @@ class Membership(Inference):
                 Augmentation(),
                 crowd.seed,
                 ("shadow", number),
+                crowd.structures,
                 crowd.device,
                 crowd.progress,
             )
@@ -74,6 +75,6 @@ class Membership(Inference):
 
 
 def losses(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Cross-entropy of class scores (N, 4, H, W) and labels (N, H, W), the mean over pixels: (N,) float64."""
+    """Cross-entropy of class scores (N, C, H, W) and labels (N, H, W), the mean over pixels: (N,) float64."""
     chosen = np.take_along_axis(values, masks[:, None].astype(np.int64), axis=1)[:, 0]
     return -np.log(np.maximum(chosen.astype(np.float64), 1e-6)).mean(axis=(1, 2))

@@ -5,8 +5,8 @@ ceiling (the picture itself). Normalised leakage is (attack - floor) / (ceiling 
 everything. Beside them stand the nearest neighbour in the attacker's own data, chosen with the truth in hand (a generous
 second floor), and the site's own decoder, where there is one (what the code gives up through the door built for it).
 
-Five pitfalls (arXiv 2408.06075) is why one number is not enough, and why the heart's surroundings are scored on their own: an
-empty background flatters every similarity.
+Five pitfalls (arXiv 2408.06075) is why one number is not enough, and why what is segmented is scored on its own, with its
+surroundings: an empty background flatters every similarity.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fedprivseg.core.measures import LABELS, bootstrap_interval, psnr, ssim
+from fedprivseg.core.measures import bootstrap_interval, psnr, ssim
+from fedprivseg.core.method_card import What
 from fedprivseg.core.seeds import building, numpy_generator
 
 MARGIN = 6
-"""Pixels around the heart that its crop keeps."""
+"""Pixels around the structures that their crop keeps."""
 
 LEAST = 24
 """Shortest side of a crop, in pixels: the measures look at windows."""
@@ -36,12 +37,21 @@ SCALES = 3
 
 @dataclass(frozen=True)
 class Truth:
-    """What the attacked codes were made of. pictures: (N, K, H, W) float32. subjects: (N,) int. masks: (N, H, W) uint8 in
-    0..3, for the heart's crop (of images)."""
+    """What the attacked codes were made of.
+
+    Attributes:
+        pictures: (N, K, H, W) float32.
+        subjects: (N,) int.
+        masks: (N, H, W) uint8, for the crop of images around the structures.
+        what: images, K = 1, or masks, one channel a structure.
+        region: what all structures together are called, as the task has it.
+    """
 
     pictures: np.ndarray
     subjects: np.ndarray
     masks: np.ndarray
+    what: What
+    region: str
 
 
 @dataclass(frozen=True)
@@ -148,12 +158,12 @@ def multiscale_ssim(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def crops(masks: np.ndarray, subjects: np.ndarray) -> list[tuple[slice, slice] | None]:
-    """For each slice the box around its subject's heart, with a margin; None for a slice that shows none of it."""
+    """For each slice the box around its subject's structures, with a margin; None for a slice that shows none of it."""
     boxes: dict[int, tuple[slice, slice]] = {}
     for subject in np.unique(subjects):
-        heart = (masks[subjects == subject] > 0).any(axis=0)
-        if heart.any():
-            sides = [_side(np.flatnonzero(heart.any(axis=1 - axis)), heart.shape[axis]) for axis in (0, 1)]
+        shown = (masks[subjects == subject] > 0).any(axis=0)
+        if shown.any():
+            sides = [_side(np.flatnonzero(shown.any(axis=1 - axis)), shown.shape[axis]) for axis in (0, 1)]
             boxes[int(subject)] = (sides[0], sides[1])
     return [boxes[int(s)] if mask.any() else None for mask, s in zip(masks, subjects, strict=True)]
 
@@ -167,7 +177,7 @@ def _side(hits: np.ndarray, length: int) -> slice:
 
 def _kinds(truth: Truth) -> Mapping[str, tuple[str, float | None]]:
     """Measures of such pictures: name -> (unit, ceiling)."""
-    if truth.pictures.shape[1] > 1:
+    if truth.what == "masks":
         return {"Dice": ("", 1.0)}
     both = {
         "SSIM": ("", 1.0),
@@ -176,13 +186,13 @@ def _kinds(truth: Truth) -> Mapping[str, tuple[str, float | None]]:
         "squared error": ("", 0.0),
         "features": ("", 0.0),
     }
-    crop = {"SSIM, heart": ("", 1.0), "PSNR, heart": ("dB", None)}
+    crop = {f"SSIM, {truth.region}": ("", 1.0), f"PSNR, {truth.region}": ("dB", None)}
     return both | crop
 
 
 def _measures(drawn: np.ndarray, truth: Truth) -> dict[str, np.ndarray]:
     """One value a slice of every measure; distances are negative, so that more is always more of the picture."""
-    if truth.pictures.shape[1] > 1:
+    if truth.what == "masks":
         return {"Dice": _dice(drawn, truth.pictures)}
     x, y = drawn[:, 0], truth.pictures[:, 0]
     values = {
@@ -192,12 +202,12 @@ def _measures(drawn: np.ndarray, truth: Truth) -> dict[str, np.ndarray]:
         "squared error": -np.square(x.astype(np.float64) - y).mean(axis=(1, 2)),
         "features": -perceptual(x, y),
     }
-    heart_s, heart_p = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    crop_s, crop_p = np.full(len(x), np.nan), np.full(len(x), np.nan)
     for place, box in enumerate(crops(truth.masks, truth.subjects)):
         if box is not None:
             a, b = x[place : place + 1, *box], y[place : place + 1, *box]
-            heart_s[place], heart_p[place] = ssim(a, b)[0], min(psnr(a, b)[0], MOST_DB)
-    return values | {"SSIM, heart": heart_s, "PSNR, heart": heart_p}
+            crop_s[place], crop_p[place] = ssim(a, b)[0], min(psnr(a, b)[0], MOST_DB)
+    return values | {f"SSIM, {truth.region}": crop_s, f"PSNR, {truth.region}": crop_p}
 
 
 def _dice(drawn: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -205,9 +215,9 @@ def _dice(drawn: np.ndarray, truth: np.ndarray) -> np.ndarray:
     background = 1 - drawn.sum(axis=1, keepdims=True)
     labels = np.concatenate([background, drawn], axis=1).argmax(axis=1)
     real = np.concatenate([1 - truth.sum(axis=1, keepdims=True), truth], axis=1).argmax(axis=1)
-    values = np.full((len(LABELS), len(drawn)), np.nan)
-    for row, label in enumerate(LABELS):
-        one, other = labels == label, real == label
+    values = np.full((truth.shape[1], len(drawn)), np.nan)
+    for row in range(truth.shape[1]):
+        one, other = labels == row + 1, real == row + 1
         size = other.sum(axis=(1, 2))
         shown = size > 0
         both = (one & other).sum(axis=(1, 2))

@@ -16,7 +16,7 @@ import numpy as np
 from fedprivseg.attacks.base import Effort, Progress
 
 Predict = Callable[[np.ndarray], np.ndarray]
-"""Images (N, H, W) -> class scores (N, 4, H, W): the finished system, used from outside."""
+"""Images (N, H, W) -> class scores (N, C, H, W): the finished system, used from outside."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Population:
     """A site's subjects as the judge knows them, and what was released of them.
 
     images: (N, H, W) float32, masks: (N, H, W) uint8: all of the site's slices, subjects: (N,) int whose they are, phases:
-    (N,) 0 for ED and 1 for ES, places: (N,) 0..1 from the first slice of a volume to its last. member: (N,) bool, whether the
-    subject was trained on. attributes: name -> one word a subject, "" where unknown. codes: (N, C, h, w), the released codes of
-    these slices, or None if no code of a slice is released. predict: the finished system. elsewhere: the adversary's own images
-    and masks.
+    (N,) places of their time points in `times`, places: (N,) 0..1 from the first slice of a volume to its last. member: (N,)
+    bool, whether the subject was trained on. attributes: name -> one word a subject, "" where unknown. codes: (N, C, h, w),
+    the released codes of these slices, or None if no code of a slice is released. predict: the finished system. elsewhere:
+    the adversary's own images and masks. structures: how many the masks show. times: the names of the time points.
     """
 
     images: np.ndarray
@@ -40,6 +40,8 @@ class Population:
     codes: np.ndarray | None
     predict: Predict
     elsewhere: tuple[np.ndarray, np.ndarray]
+    structures: int
+    times: tuple[str, ...]
     effort: Effort
     seed: int
     device: str = "cpu"

@@ -92,8 +92,8 @@ class Surrogate(Reconstruction):
             encoder.eval()
             codes = torch.cat([encoder(part) for part in pictures.split(32)]).cpu().numpy()
         net = fit_inverter(
-            view.auxiliary, codes, view.effort.steps, view.seed, (self.name, "decoder"), device=view.device,
-            progress=view.progress,
+            view.auxiliary, codes, view.effort.steps, view.seed, (self.name, "decoder"), what=view.what,
+            device=view.device, progress=view.progress,
         )  # fmt: skip
         return {"": invert(net, real.cpu().numpy(), view.device)}
 

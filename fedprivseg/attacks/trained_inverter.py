@@ -33,7 +33,7 @@ class TrainedInverter(Reconstruction):
         assert view.auxiliary is not None
         assert view.query is not None
         cut = max(1, round(len(view.auxiliary) * (1 - HELD_OUT)))
-        pictures = multiplied(view.auxiliary[:cut], COPIES, view.seed, self.name)
+        pictures = multiplied(view.auxiliary[:cut], view.what, COPIES, view.seed, self.name)
         rest = view.auxiliary[cut:]
         net = fit_inverter(
             pictures,
@@ -41,6 +41,7 @@ class TrainedInverter(Reconstruction):
             view.effort.steps,
             view.seed,
             (self.name,),
+            what=view.what,
             held_out=(rest, view.query(rest)) if len(rest) else None,
             device=view.device,
             progress=view.progress,

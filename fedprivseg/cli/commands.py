@@ -25,7 +25,7 @@ from fedprivseg.cli.terminal import (
     print_table,
     print_warnings,
 )
-from fedprivseg.core.errors import DataError, FolderError, QuorumError, RequestError
+from fedprivseg.core.errors import FolderError, QuorumError, RequestError
 from fedprivseg.core.files import deliver
 from fedprivseg.core.lock import check_free
 
@@ -77,7 +77,7 @@ def _root(
 @app.command()
 def run(
     scenario: Annotated[Path, typer.Argument(help="A scenario file, such as simulations/quickstart.toml.")],
-    data: Annotated[str | None, typer.Option(help="Folder of an M&Ms release, or 'phantom'.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of images, or a phantom such as 'phantom'.")] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Run folder; default runs/<name>-<method>-<variant>-<seed>.")
     ] = None,
@@ -325,7 +325,7 @@ def compare(
 @app.command()
 def benchmark(
     folder: Annotated[Path, typer.Argument(help="A folder of scenarios, one method each.")],
-    data: Annotated[str | None, typer.Option(help="Folder of an M&Ms release, or 'phantom'.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of images, or a phantom such as 'phantom'.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Where the runs go; default runs/<folder>.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, with commas.")] = "0,1,2",
     settings: Annotated[
@@ -410,7 +410,7 @@ def sites(
         typer.echo(json.dumps([site.model_dump() for site in found]))
         return
     print_table(
-        "sites", ["name", "centre", "vendor", "title"], [[s.name, str(s.centre), s.vendor, s.title] for s in found]
+        "sites", ["name", "centre", "vendor", "title"], [[s.name, str(s.place), s.vendor, s.title] for s in found]
     )
 
 
@@ -422,80 +422,3 @@ def init(folder: Annotated[Path, typer.Argument(help="Where sites/ and simulatio
     for path in copy_starter(folder):
         typer.echo(path)
     typer.echo(f"next: fedprivseg run {shlex.quote(str(folder / 'simulations' / 'quickstart.toml'))}")
-
-
-@data_app.command()
-def check(
-    folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")],
-    sites: Annotated[
-        Path | None,
-        typer.Option(help="Folder of sites: masks are read in the order of labels that a site.toml states."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print a table per centre and split, and every fault and warning found. Exit status 1 if there are faults.
-
-    A subject with a fault is left out; a warning says what looks wrong by the anatomy or the files, and leaves out nobody.
-    """
-    from fedprivseg.core.config import label_orders, read_sites
-    from fedprivseg.imaging.cohort import summarise
-    from fedprivseg.imaging.mnms import check_release
-
-    orders = {} if sites is None else label_orders(read_sites(sites))
-    try:
-        with bar("reading subjects", open_console(stderr=True)) as progress:
-            release = check_release(folder, progress, orders)
-    except DataError as fault:
-        raise DataError(f"{folder}: {fault}") from None
-    rows = summarise(release)
-    if as_json:
-        faults, warnings = ([vars(each) for each in found] for found in (release.faults, release.warnings))
-        typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults, "warnings": warnings}))
-    else:
-        print_table(
-            str(folder),
-            ["centre", "split", "subjects", "labelled", "vendors", "spacing mm", "matrix", "slices", "labels"],
-            [
-                [
-                    str(row.centre),
-                    row.split,
-                    str(row.subjects),
-                    str(row.labelled),
-                    ", ".join(row.vendors),
-                    _span(row.spacing_min, row.spacing_max, ".2f"),
-                    _span(row.matrix_min, row.matrix_max),
-                    _span((row.slices_min,), (row.slices_max,)),
-                    " ".join(map(str, row.labels or ())),
-                ]
-                for row in rows
-            ],
-        )
-        for found in release.faults:
-            typer.echo(f"fault: {found.code}: {found.what} ({found.file})")
-        for warned in release.warnings:
-            typer.echo(f"warning: {warned.code}: {warned.what} ({warned.file})")
-        counts = ((len(release.faults), "fault"), (len(release.warnings), "warning"))
-        told = ", ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in counts)
-        typer.echo(f"{len(release.subjects)} subjects usable, {told}")
-    if release.faults:
-        raise typer.Exit(1)
-
-
-@data_app.command()
-def phantom(
-    folder: Annotated[Path, typer.Argument(help="Where the release goes; must be empty or absent.")],
-    subjects: Annotated[int, typer.Option(min=2, help="Labelled subjects per centre.")] = 9,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same consortium.")] = 0,
-) -> None:
-    """Draw a five-centre consortium of cardiac phantoms, written as an M&Ms release."""
-    from fedprivseg.imaging.phantom.consortium import write_phantom
-
-    with bar("drawing subjects", open_console(stderr=True)) as progress:
-        write_phantom(folder, subjects, seed, progress=progress)
-    typer.echo(folder)
-
-
-def _span(low: Sequence[float], high: Sequence[float], form: str = "d") -> str:
-    """The range along each axis; one number where both ends read the same."""
-    ends = [(format(a, form), format(b, form)) for a, b in zip(low, high, strict=True)]
-    return " x ".join(a if a == b else f"{a}-{b}" for a, b in ends)

@@ -11,11 +11,11 @@ import typer
 from fedprivseg.cli.terminal import bar, open_console, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fedprivseg.imaging.dicom.imported import Imported
 
-app = typer.Typer(
-    help="Images: import DICOM, clear headers, check a release, or draw the phantom.", no_args_is_help=True
-)
+app = typer.Typer(help="Images: import DICOM, clear headers, check a release, or draw a phantom.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -34,7 +34,7 @@ def import_dicom(
         ),
     ],
     body_part: Annotated[
-        str | None, typer.Option(help="What is shown, where a header names no known body part, such as HEART.")
+        str | None, typer.Option(help="What is shown, where a header names no known body part, such as BRAIN.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -77,6 +77,98 @@ def scrub(
     typer.echo(f"{out}: {done.files} files without text in their headers; {done.left_out} other files left out")
     if done.companions:
         typer.echo(f"{done.companions} files that macOS wrote beside others (._*) ignored")
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of images: an M&Ms release, or nnU-Net raw.")],
+    sites: Annotated[
+        Path | None,
+        typer.Option(help="Folder of sites: masks are read in the order of labels that a site.toml states."),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="The layout, if its files do not tell: mnms or nnunet.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Print a table per centre and split, and every fault and warning found. Exit status 1 if there are faults.
+
+    A subject with a fault is left out; a warning says what looks wrong by the anatomy or the files, and leaves out nobody.
+    """
+    from fedprivseg.core.config import DataConfig, label_orders, read_sites
+    from fedprivseg.core.errors import DataError
+    from fedprivseg.imaging.cohort import summarise
+    from fedprivseg.imaging.datasets import dataset_of
+
+    dataset = dataset_of(DataConfig(source=str(folder), format=form))
+    try:
+        task = dataset.task(folder)
+        orders = {} if sites is None else label_orders(read_sites(sites), task)
+        with bar("reading subjects", open_console(stderr=True)) as progress:
+            release = dataset.check(folder, progress, orders)
+    except DataError as fault:
+        raise DataError(f"{folder}: {fault}") from None
+    rows = summarise(release)
+    labels = ", ".join(f"{each.label} {each.name}" for each in task.structures)
+    if as_json:
+        faults, warnings = ([vars(each) for each in found] for found in (release.faults, release.warnings))
+        said = {"format": dataset.name, "labels": {each.name: each.label for each in task.structures}}
+        typer.echo(json.dumps({**said, "splits": [vars(row) for row in rows], "faults": faults, "warnings": warnings}))
+    else:
+        print_table(
+            str(folder),
+            ["centre", "split", "subjects", "labelled", "vendors", "spacing mm", "matrix", "slices", "labels"],
+            [
+                [
+                    str(row.centre),
+                    row.split,
+                    str(row.subjects),
+                    str(row.labelled),
+                    ", ".join(row.vendors),
+                    _span(row.spacing_min, row.spacing_max, ".2f"),
+                    _span(row.matrix_min, row.matrix_max),
+                    _span((row.slices_min,), (row.slices_max,)),
+                    " ".join(map(str, row.labels or ())),
+                ]
+                for row in rows
+            ],
+        )
+        for found in release.faults:
+            typer.echo(f"fault: {found.code}: {found.what} ({found.file})")
+        for warned in release.warnings:
+            typer.echo(f"warning: {warned.code}: {warned.what} ({warned.file})")
+        counts = ((len(release.faults), "fault"), (len(release.warnings), "warning"))
+        told = ", ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in counts)
+        typer.echo(f"{dataset.title}, labels {labels}: {len(release.subjects)} subjects usable, {told}")
+    if release.faults:
+        raise typer.Exit(1)
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Where the release goes; must be empty or absent.")],
+    subjects: Annotated[int, typer.Option(min=2, help="Labelled subjects per centre.")] = 9,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same consortium.")] = 0,
+    kind: Annotated[
+        str,
+        typer.Option(help="phantom: five centres of hearts, as an M&Ms release; phantom-brain: heads, as nnU-Net raw."),
+    ] = "phantom",
+) -> None:
+    """Draw a made-up consortium into a folder."""
+    from fedprivseg.core.errors import RequestError
+    from fedprivseg.imaging.datasets import PHANTOMS, phantom_named
+
+    chosen = phantom_named(kind)
+    if chosen is None:
+        known = ", ".join(each.name for each in PHANTOMS)
+        raise RequestError(f"there is no phantom {kind!r}; the phantoms are: {known}")
+    with bar("drawing subjects", open_console(stderr=True)) as progress:
+        chosen.write(folder, subjects, seed, progress=progress)
+    typer.echo(folder)
+
+
+def _span(low: Sequence[float], high: Sequence[float], form: str = "d") -> str:
+    """The range along each axis; one number where both ends read the same."""
+    ends = [(format(a, form), format(b, form)) for a, b in zip(low, high, strict=True)]
+    return " x ".join(a if a == b else f"{a}-{b}" for a, b in ends)
 
 
 def _tell(done: Imported, out: Path) -> None:

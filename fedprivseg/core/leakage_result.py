@@ -24,8 +24,8 @@ AGAIN = "Delete it and attack again"
 What = Literal["images", "masks"]
 Budget = Literal["small", "full"]
 
-HEADLINE: Mapping[What, tuple[str, ...]] = {"images": ("SSIM", "SSIM, heart"), "masks": ("Dice",)}
-"""The measures whose worst normalised leakage stands for a run."""
+HEADLINE: Mapping[What, str] = {"images": "SSIM", "masks": "Dice"}
+"""The measure whose worst normalised leakage stands for a run, over the slice and over what the task calls its region."""
 
 
 class Measure(Frozen):
@@ -71,7 +71,11 @@ class ReconstructionResult(Frozen):
     @property
     def leakage(self) -> float:
         """The worst normalised leakage among the headline measures."""
-        return max(m.leakage for m in self.measures if m.measure in HEADLINE[self.what] and m.leakage is not None)
+        return max(
+            m.leakage
+            for m in self.measures
+            if m.measure.split(", ")[0] == HEADLINE[self.what] and m.leakage is not None
+        )
 
     @property
     def sentence(self) -> str:

@@ -50,7 +50,7 @@ def people(home: Path, subjects: Sequence[Subject], data: str, special: Sequence
         entries: list[Entry] = []
         for place, one in enumerate(chosen):
             has = frozenset(name for name, places in traits.items() if place in places)
-            has |= {"special"} if one.pathology in special else frozenset()
+            has |= {"special"} if one.attributes.get("disease") in special else frozenset()
             entries += _entries(one, data, has, today, draw)
         write_text(home / RECORDS, written(entries))
     if not (home / ACCOUNTS).exists():

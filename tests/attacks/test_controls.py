@@ -3,6 +3,8 @@ floor. An attack without these could fail for any reason."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from torch import nn
@@ -14,7 +16,8 @@ from fedprivseg.core.compute import threads
 from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.records import Grid
 from fedprivseg.core.seeds import numpy_generator
-from fedprivseg.imaging.mnms import read_release
+from fedprivseg.core.task import default_task
+from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.imaging.splits import cohort
 from fedprivseg.imaging.volumes import gridded_slices
 
@@ -25,12 +28,12 @@ SIDE = 48
 @pytest.fixture(scope="module")
 def pictures(phantom):
     """(victims' slices, attacker's slices, the victim site's training slices): three disjoint sets of subjects."""
-    subjects = read_release(phantom).subjects
-    grid = Grid(SIDE, SIDE, 4.0)
+    subjects = MnMs().read(phantom).subjects
+    grid, load = Grid(SIDE, SIDE, 4.0), partial(MnMs().load, task=default_task())
     one, other = (
         cohort(subjects, SiteConfig(name=f"centre{centre}", centre=centre), DataConfig()) for centre in (1, 2)
     )
-    return tuple(gridded_slices(part, grid, None) for part in (one.test, other.train, one.train))
+    return tuple(gridded_slices(load, part, grid, None) for part in (one.test, other.train, one.train))
 
 
 def _view(pictures, encode, architecture=nn.Identity):
@@ -38,6 +41,7 @@ def _view(pictures, encode, architecture=nn.Identity):
     return View(
         codes=encode(victims),
         shape=(1, SIDE, SIDE),
+        what="images",
         effort=EFFORT,
         seed=0,
         auxiliary=elsewhere,
@@ -49,7 +53,7 @@ def _view(pictures, encode, architecture=nn.Identity):
 
 
 def _leakages(pictures, view, attack):
-    truth = Truth(pictures[0].images[:, None], pictures[0].subjects, pictures[0].masks)
+    truth = Truth(pictures[0].images[:, None], pictures[0].subjects, pictures[0].masks, "images", "heart")
     found = {}
     with threads(1):
         reconstructions = attack().carry_out(view)

@@ -35,7 +35,7 @@ def _flat():
 def _leak(slices, build, towards, count=1, effort=400):
     with threads(1):
         drawn = invert_update(Seen(build, towards, slices.masks[:count], Effort(0, effort), 0))
-    truth = Truth(slices.images[:count, None], slices.subjects[:count], slices.masks[:count])
+    truth = Truth(slices.images[:count, None], slices.subjects[:count], slices.masks[:count], "images", "heart")
     figures = judge(drawn, truth, slices.images[4:, None], 0)
     return next(figure.leakage for figure in figures if figure.measure == "squared error")
 
@@ -61,7 +61,7 @@ def test_a_random_update_gives_nothing(slices):
 
 def test_a_real_step_of_a_unet_is_its_gradient_and_leaks(slices):
     def build():
-        return build_net("unet", "batch", SIDE, 0, "x")
+        return build_net("unet", "batch", SIDE, 3, 0, "x")
 
     net = build()
     before = weights_of(net)

@@ -43,6 +43,8 @@ def _crowd(seed: int, codes: str = "own", told: bool = False) -> Population:
         codes=released.astype(np.float32),
         predict=lambda given: np.full((len(given), 4, SIDE, SIDE), 0.25, np.float32),
         elsewhere=(images[:16], masks[:16]),
+        structures=3,
+        times=("ED", "ES"),
         effort=Effort(3, 3),
         seed=seed,
     )

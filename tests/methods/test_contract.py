@@ -104,10 +104,10 @@ def _by_itk(mask, image):
 def test_predictions_lie_at_the_site_on_the_original_grid(finished, phantom):
     import nibabel as nib
 
-    from fedprivseg.imaging.mnms import read_release
+    from fedprivseg.imaging.mnms.release import MnMs
 
     _, folder, result, _ = finished
-    by_code = {subject.code: subject for subject in read_release(phantom).subjects}
+    by_code = {subject.code: subject for subject in MnMs().read(phantom).subjects}
     for name, site in result.sites.items():
         paths = sorted((folder / "sites" / name / "predictions").glob("*.nii.gz"))
         assert len(paths) == 2 * site.subjects_test
@@ -127,10 +127,10 @@ def test_the_worlds_random_state_and_threads_are_untouched(finished):
 
 
 def test_nothing_names_a_patient_outside_the_sites(finished, phantom):
-    from fedprivseg.imaging.mnms import read_release
+    from fedprivseg.imaging.mnms.release import MnMs
 
     _, folder, _, _ = finished
-    codes = [subject.code.encode() for subject in read_release(phantom).subjects]
+    codes = [subject.code.encode() for subject in MnMs().read(phantom).subjects]
     for path in folder.rglob("*"):
         if path.is_file() and "sites" not in path.relative_to(folder).parts:
             assert not any(code in path.read_bytes() for code in codes), path.name

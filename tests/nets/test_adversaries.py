@@ -65,7 +65,7 @@ def test_an_opposed_encoder_tells_a_linear_inverter_less() -> None:
     shade = numpy_generator(0, "shade").uniform(-0.2, 0.2, (24, 4, 4)).astype(np.float32)
     # Most of the picture is of no use to the mask.
     images = 0.25 + 0.5 * own.images + shade.repeat(8, axis=1).repeat(8, axis=2)
-    fitting = Fitting(Schedule(steps=200, batch=8), None, 0, ("site", "test"))
+    fitting = Fitting(Schedule(steps=200, batch=8), None, 0, ("site", "test"), 3)
 
     def told(opposition: float) -> float:
         net = fit_task_encoder(
@@ -80,7 +80,7 @@ def test_an_opposed_encoder_tells_a_linear_inverter_less() -> None:
 
 def test_the_opponents_depend_on_seed_and_names_alone() -> None:
     own = blocks()
-    fitting = Fitting(Schedule(steps=3, batch=4), Augmentation(), 0, ("site", "test"))
+    fitting = Fitting(Schedule(steps=3, batch=4), Augmentation(), 0, ("site", "test"), 3)
 
     def fit() -> torch.Tensor:
         net = fit_task_encoder(

@@ -47,8 +47,20 @@ def test_what_a_hospital_has_written_itself_stays(tmp_path):
 
 
 def test_a_policys_special_diseases_are_special(tmp_path):
-    folk = [Subject(f"P{n}", 1, "S", "train", True, 0, 1, Path("image"), None, pathology="DCM") for n in range(6)]
-    people(tmp_path, [*folk[:3], *(replace(one, pathology="NOR") for one in folk[3:])], "cine-mri", ("DCM",), TODAY, 0)
+    folk = [
+        Subject(
+            f"P{n}", 1, "train", True, {"ED": 0, "ES": 1}, Path("image"), None, ("LV", "MYO", "RV"), {"disease": "DCM"}
+        )
+        for n in range(6)
+    ]
+    people(
+        tmp_path,
+        [*folk[:3], *(replace(one, attributes={"disease": "NOR"}) for one in folk[3:])],
+        "cine-mri",
+        ("DCM",),
+        TODAY,
+        0,
+    )
     index = read_records(tmp_path / "records.jsonl")
     assert all(index[f"P{n}", "images"].level == 5 for n in range(3))
     # One of six has a special disease by the hospital's own draw, 0.1 of them and at least one.

@@ -78,7 +78,7 @@ def chosen_types(evidence: Evidence) -> Verdict:
     if not where:
         return "not applicable", "No site took anybody in.", [], ""
     types = sorted({str(line.facts["type"]) for _, line in evidence.lines("intake")})
-    return "kept", f"Of type {', '.join(types)} alone, and of each subject the two annotated phases.", where, ""
+    return "kept", f"Of type {', '.join(types)} alone, and of each subject the labelled frames.", where, ""
 
 
 def no_identity(evidence: Evidence) -> Verdict:

@@ -15,7 +15,7 @@ from fedprivseg.core.runfolder import KEY, RunFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import NOTES
 from fedprivseg.governance.sitefolder.vault import ARCHIVES
-from fedprivseg.imaging.mnms import read_release
+from fedprivseg.imaging.datasets import dataset_of
 from fedprivseg.imaging.splits import own_subjects
 from fedprivseg.imaging.volumes import gridded_file
 
@@ -58,9 +58,10 @@ def cached(station: SiteConfiguration, scenario: Scenario, subject: str | None =
     may be some and the release is gone."""
     if not station.cache.is_dir():
         return []
+    release = dataset_of(station.data, station.release).read(station.release)
     found = [
         gridded_file(one, scenario.grid.grid(), station.cache)
-        for one in own_subjects(read_release(station.release).subjects, station.site)
+        for one in own_subjects(release.subjects, station.site)
         if subject in (None, one.code)
     ]
     return sorted(path for path in set(found) if path.exists())

@@ -23,7 +23,6 @@ from pathlib import Path
 
 from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.files import write_secret
-from fedprivseg.core.records import PHASES
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import OPENED, data_manager
@@ -161,7 +160,7 @@ def export(run: Path, site: str, target: Path, passphrase: str | None = None, *,
     notes, vault, book = Notes(home, key), Vault(home / "vault", key), open_ledger(home, site)
     people = COHORT.validate_json(notes.read(PARTICIPANTS)).test if notes.has(PARTICIPANTS) else ()
     files = {
-        prediction_name(row, phase): f"{one.code}_{phase}.nii.gz" for row, one in enumerate(people) for phase in PHASES
+        prediction_name(row, time): f"{one.code}_{time}.nii.gz" for row, one in enumerate(people) for time in one.frames
     }
     there = {name: file for name, file in files.items() if vault.has(name)}
     if not there:

@@ -45,7 +45,7 @@ class ConfigurationFile(Frozen):
 
 @dataclass(frozen=True)
 class SiteConfiguration:
-    """``folder`` is the site's own; ``release`` the M&Ms release it reads; ``cache`` holds its images on the network grid.
+    """``folder`` is the site's own; ``release`` the folder of images it reads; ``cache`` holds its images on the network grid.
 
     ``today``: the simulated day, None for the calendar's. ``intake``: the simulated day on which subjects were taken in, None
     for the day on which that happens. ``server_key``: the public key (hex) of the server that the hospital deals with, None if

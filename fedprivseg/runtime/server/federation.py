@@ -68,6 +68,7 @@ class GridFederation:
     def __init__(self, grid: Grid, scenario: Scenario, folder: Path, run_id: str, device: str) -> None:
         self.seed = scenario.seed
         self.grid = scenario.grid.grid()
+        self.task = scenario.task
         self.device = device
         self.folder = folder
         self._models = ModelStore(folder)

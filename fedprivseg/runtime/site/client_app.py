@@ -122,7 +122,7 @@ def _expected(order: Order, method: Method, scenario: Scenario) -> Expected | No
     """What may answer `order`: what the method declares, as it is under the scenario's protections."""
     if order.action == DESCRIBE:
         return DESCRIPTION
-    declared = method.expected(order, scenario.grid.grid())
+    declared = method.expected(order, scenario.scope)
     return None if declared is None else protected(scenario.protections, declared)
 
 

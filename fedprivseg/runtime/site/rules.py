@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import FedprivsegError, RequestError
-from fedprivseg.core.records import PHASES, Decision, Subject
+from fedprivseg.core.records import Decision, Subject
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.hpke import KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
@@ -119,7 +119,7 @@ class Rules:
                 default=0,
             ),
             "purpose": study.purpose,
-            "range": [self._scenario.data.split, *PHASES],
+            "range": [self._scenario.data.split, *self._scenario.task.times],
             "refused": [f"{rule}: {count}" for rule, count in sorted(refused.items())],
             "register": asked.sha256 if asked else "",
             "source": sorted({paper.source for paper in papers}) or ["release"],
@@ -260,7 +260,7 @@ class Rules:
 
     def _special(self, subject: Subject) -> bool:
         special = set() if self.policy is None else {name.strip().casefold() for name in self.policy.special_diseases}
-        return subject.pathology.strip().casefold() in special
+        return subject.attributes.get("disease", "").strip().casefold() in special
 
     @property
     def _gone(self) -> bool:

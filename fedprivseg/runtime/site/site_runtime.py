@@ -14,11 +14,11 @@ from fedprivseg.core.config import Scenario
 from fedprivseg.core.kinds import METRIC, KindSpec
 from fedprivseg.core.measures import assd_mm, dice, hd95_mm
 from fedprivseg.core.progress import ProgressFile
-from fedprivseg.core.records import MEASURES, PHASES, STRUCTURES, Payload, Slices, Subject, Volume
+from fedprivseg.core.records import MEASURES, Payload, Slices, Subject, Volume
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.vault import PICTURES, Vault, prediction_name
-from fedprivseg.imaging.mnms import load_phases, read_release
+from fedprivseg.imaging.datasets import dataset_of
 from fedprivseg.imaging.nifti import read_geometry
 from fedprivseg.imaging.splits import COHORT, Cohort, cohort
 from fedprivseg.imaging.volumes import from_grid, gridded, gridded_slices, write_mask
@@ -37,8 +37,8 @@ of the site's files."""
 class Known:
     """A site's slices with all that only the site knows of them, for whoever judges an attack in a simulation.
 
-    images: (N, H, W) float32. masks: (N, H, W) uint8. subjects: (N,) int32, positions in `people`. phases: (N,) uint8, 0 for ED
-    and 1 for ES. places: (N,) float32, from 0 at the first slice of a volume to 1 at its last.
+    images: (N, H, W) float32. masks: (N, H, W) uint8. subjects: (N,) int32, positions in `people`. phases: (N,) uint8, the
+    place of the time point in the task. places: (N,) float32, from 0 at the first slice of a volume to 1 at its last.
     """
 
     images: np.ndarray
@@ -56,6 +56,8 @@ class SiteRuntime:
         self.name = station.site.name
         self.seed = scenario.seed
         self.grid = scenario.grid.grid()
+        self.task = scenario.task
+        self.dataset = dataset_of(station.data, station.release)
         self.device = device(scenario.resources.gpus)
         self._notes = Notes(station.folder)
         self.vault = Vault(station.folder / "vault", self._notes.key)
@@ -72,7 +74,7 @@ class SiteRuntime:
     def _cohort(self) -> Cohort:
         """This site's subjects, read from the release once a run: every order is a call of its own, and headers take time."""
         if not self._notes.has(PARTICIPANTS):
-            found = cohort(read_release(self._station.release).subjects, self._station.site, self._station.data)
+            found = cohort(self.dataset.read(self._station.release).subjects, self._station.site, self._station.data)
             found = self._rules.admit(found)
             self._notes.write(PARTICIPANTS, COHORT.dump_python(found, mode="json"))
         return COHORT.validate_json(self._notes.read(PARTICIPANTS))
@@ -101,19 +103,22 @@ class SiteRuntime:
         return self.shield.undo(kind, codes)
 
     def training(self) -> Slices:
-        """All slices (ED and ES) of the training subjects."""
+        """All slices of the training subjects, at all time points."""
         if not all(self.vault.has(name) for name in (_TRAINING, owners_name("train"), PROFILE)):
-            slices = gridded_slices(self._cohort.train, self.grid, self._cache)
+            slices = gridded_slices(self._volumes, self._cohort.train, self.grid, self._cache)
             self.vault.save(owners_name("train"), {"owners": slices.subjects})
             self.vault.save(
                 PROFILE,
                 ranges(
-                    numbers(read_geometry(one.image), slices.images[slices.subjects == position])
+                    numbers(read_geometry(one.image, self.dataset.limits), slices.images[slices.subjects == position])
                     for position, one in enumerate(self._cohort.train)
                 ),
             )
             self.vault.save(_TRAINING, vars(slices))
         return Slices(**self.vault.load(_TRAINING))
+
+    def _volumes(self, subject: Subject) -> dict[str, Volume]:
+        return self.dataset.load(subject, self.task)
 
     def attributes(self) -> dict[str, np.ndarray]:
         """See `methods.method.Site`."""
@@ -126,7 +131,7 @@ class SiteRuntime:
         return found
 
     def testing(self) -> np.ndarray:
-        """Slices (N, H, W) float32 in 0..1 of the test subjects: subject by subject, ED before ES."""
+        """Slices (N, H, W) float32 in 0..1 of the test subjects: subject by subject, in the order of the time points."""
         return self._testing()["images"]
 
     def _testing(self) -> dict[str, np.ndarray]:
@@ -135,7 +140,7 @@ class SiteRuntime:
             images, masks = [np.empty((0, *size), np.float32)], [np.empty((0, *size), np.uint8)]
             owners = [np.empty(0, np.int32)]
             for position, subject in enumerate(self._cohort.test):
-                for image, mask in gridded(subject, self.grid, self._cache).values():
+                for image, mask in gridded(self._volumes, subject, self.grid, self._cache).values():
                     assert mask is not None  # test subjects are labelled
                     images.append(image)
                     masks.append(mask)
@@ -149,7 +154,7 @@ class SiteRuntime:
         people = self._cohort.train if side == "train" else self._cohort.test
         images, masks, subjects, phases, places = [], [], [], [], []
         for number, subject in enumerate(people):
-            for phase, (image, mask) in enumerate(gridded(subject, self.grid, self._cache).values()):
+            for phase, (image, mask) in enumerate(gridded(self._volumes, subject, self.grid, self._cache).values()):
                 assert mask is not None  # both sides are labelled
                 images.append(image)
                 masks.append(mask)
@@ -160,35 +165,37 @@ class SiteRuntime:
         return Known(joined[0], joined[1], joined[2], joined[3], joined[4], people)
 
     def glance(self, scores: np.ndarray) -> np.ndarray:
-        """Class scores (N, 4, H, W) for `testing()`'s slices -> Dice (3,) float64 on the grid, all slices pooled."""
+        """Class scores (N, C, H, W) for `testing()`'s slices -> Dice (K,) float64 on the grid, all slices pooled."""
         labels = scores.argmax(axis=1)
         masks = self._testing()["masks"]
-        return dice(np.moveaxis(labels, 0, -1), np.moveaxis(masks, 0, -1))
+        return dice(np.moveaxis(labels, 0, -1), np.moveaxis(masks, 0, -1), len(self.task.structures))
 
     def measure(
         self, scores: np.ndarray, example: tuple[int, np.ndarray] | None = None, *, keep: bool = True
     ) -> Payload:
-        """Class scores (N, 4, H, W) for `testing()`'s slices -> a METRIC payload; predictions and pictures stay here.
+        """Class scores (N, C, H, W) for `testing()`'s slices -> a METRIC payload; predictions and pictures stay here.
 
-        The payload holds, for each measure, values (subjects, 2 phases, 3 structures) float64, and ``<measure>_known``
+        The payload holds, for each measure, values (subjects, time points, structures) float64, and ``<measure>_known``
         uint8 of the same shape: 0 where the measure is undefined (a structure absent from truth, prediction or both).
         """
-        values = {name: np.full((len(self._cohort.test), len(PHASES), len(STRUCTURES)), np.nan) for name in MEASURES}
+        task, structures = self.task, len(self.task.structures)
+        values = {name: np.full((len(self._cohort.test), len(task.times), structures), np.nan) for name in MEASURES}
         cases: list[tuple[float, Volume, np.ndarray]] = []
         start = 0
         for row, subject in enumerate(self._cohort.test):
             self.progress("measure", row, len(self._cohort.test))
-            place = read_geometry(subject.image)
-            for column, (phase, volume) in enumerate(load_phases(subject).items()):
+            place = read_geometry(subject.image, self.dataset.limits)
+            for time, volume in self._volumes(subject).items():
+                column = task.times.index(time)
                 depth = volume.image.shape[2]
                 labels = self.labels(volume, scores[start : start + depth])
                 start += depth
                 if keep:
-                    self._keep_prediction(row, phase, place.stored(labels), place.header)
+                    self._keep_prediction(row, time, place.stored(labels), place.header)
                 assert volume.mask is not None  # test subjects are labelled
-                values["dice"][row, column] = dice(labels, volume.mask)
-                values["hd95_mm"][row, column] = hd95_mm(labels, volume.mask, volume.spacing)
-                values["assd_mm"][row, column] = assd_mm(labels, volume.mask, volume.spacing)
+                values["dice"][row, column] = dice(labels, volume.mask, structures)
+                values["hd95_mm"][row, column] = hd95_mm(labels, volume.mask, volume.spacing, structures)
+                values["assd_mm"][row, column] = assd_mm(labels, volume.mask, volume.spacing, structures)
                 known = values["dice"][row, column]
                 cases.append(
                     (float(np.mean(known[np.isfinite(known)])) if np.isfinite(known).any() else 0.0, volume, labels)
@@ -201,24 +208,24 @@ class SiteRuntime:
         return Payload(METRIC, self.name, "measure", {**arrays, **known}, level=2, history=("measure",))
 
     def labels(self, volume: Volume, scores: np.ndarray) -> np.ndarray:
-        """Class scores (Z, 4, H, W) of one volume's slices as labels (X, Y, Z) uint8 on its own grid."""
+        """Class scores (Z, C, H, W) of one volume's slices as labels (X, Y, Z) uint8 on its own grid."""
         x, y, z = volume.image.shape
         return from_grid(np.asarray(scores, np.float32), (x, y, z), volume.spacing, self.grid)
 
-    def _keep_prediction(self, row: int, phase: str, mask: np.ndarray, header: bytes) -> None:
+    def _keep_prediction(self, row: int, time: str, mask: np.ndarray, header: bytes) -> None:
         """Keep a mask, in the order of its image's file and with its geometry: sealed where the vault is."""
         if self.vault.sealed:
             kept = {"mask": mask, "header": np.frombuffer(header, np.uint8)}
-            self.vault.save(prediction_name(row, phase), kept)
+            self.vault.save(prediction_name(row, time), kept)
             return
-        path = self._folder / "predictions" / f"{self._cohort.test[row].code}_{phase}.nii.gz"
+        path = self._folder / "predictions" / f"{self._cohort.test[row].code}_{time}.nii.gz"
         path.parent.mkdir(exist_ok=True)
         write_mask(path, mask, header)
 
     def _keep_pictures(
         self, cases: list[tuple[float, Volume, np.ndarray]], example: tuple[int, np.ndarray] | None
     ) -> None:
-        """Best, median and worst test volume at the slice with most heart, and one code, for the report of a simulation."""
+        """Best, median and worst test volume at the slice that shows most, and one code, for the report of a simulation."""
         ranked = sorted(cases, key=lambda case: case[0])
         arrays: dict[str, np.ndarray] = {}
         for name, place in (("best", -1), ("median", len(ranked) // 2), ("worst", 0)):
@@ -239,8 +246,5 @@ class SiteRuntime:
 
 def attributes_of(people: Sequence[Subject]) -> dict[str, tuple[str, ...]]:
     """What an attacker may want to know of each: name -> one word a subject, "" where unknown."""
-    return {
-        "disease": tuple(one.pathology for one in people),
-        "sex": tuple(one.sex for one in people),
-        "vendor": tuple(one.vendor for one in people),
-    }
+    names = dict.fromkeys(name for one in people for name in one.attributes)
+    return {name: tuple(one.attributes.get(name, "") for one in people) for name in names}

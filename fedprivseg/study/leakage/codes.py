@@ -12,7 +12,6 @@ import numpy as np
 
 from fedprivseg.attacks.base import Decode, Encode, Reconstruction, View
 from fedprivseg.attacks.metrics import Truth
-from fedprivseg.core.measures import LABELS
 from fedprivseg.core.method_card import What
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import Known, SiteRuntime
@@ -93,7 +92,9 @@ class _Battle:
     @cached_property
     def _truth(self) -> Truth:
         known, chosen = self._known, self._chosen
-        return Truth(pictures_of(known, self._what)[chosen], known.subjects[chosen], known.masks[chosen])
+        task = self._scene.scenario.task
+        pictures = pictures_of(known, self._what, task)[chosen]
+        return Truth(pictures, known.subjects[chosen], known.masks[chosen], self._what, task.region)
 
     @cached_property
     def _own(self) -> np.ndarray | None:
@@ -111,21 +112,23 @@ class _Battle:
         if not rest.any():
             return None
         sent = self._scene.released.rows(self._trained.action, len(home.images)).astype(np.float32)
-        return pictures_of(home, self._what)[rest], sent[rest]
+        return pictures_of(home, self._what, self._scene.scenario.task)[rest], sent[rest]
 
     @cached_property
     def _view(self) -> View:
         scene, what, method = self._scene, self._what, self._method
+        task = scene.scenario.task
         return View(
             codes=self._codes[np.tile(self._chosen, self._views)],
-            shape=(1 if what == "images" else len(LABELS), *self._known.images.shape[1:]),
+            shape=(1 if what == "images" else len(task.structures), *self._known.images.shape[1:]),
+            what=what,
             effort=scene.effort,
             seed=scene.seed(what),
             auxiliary=scene.auxiliary(what),
             query=None,
             pairs=self._pairs,
             foreign=_foreign(method, scene.others, what, self._codes[:1]),
-            architecture=lambda: method.architecture(what),
+            architecture=lambda: method.architecture(what, task),
             device=scene.bench.device,
             progress=scene.progress,
         )

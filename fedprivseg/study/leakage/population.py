@@ -60,6 +60,8 @@ def _crowd(scene: AttackSession) -> Population:
             np.concatenate([side.images for side in elsewhere]),
             np.concatenate([side.masks for side in elsewhere]),
         ),
+        structures=len(scene.scenario.task.structures),
+        times=scene.scenario.task.times,
         effort=scene.effort,
         seed=scene.seed("people"),
         device=scene.bench.device,

@@ -25,7 +25,7 @@ from fedprivseg.study.leakage.scene import AttackSession
 from fedprivseg.study.leakage.staging import Pair, Stage
 
 MOST = 4
-"""Slices that are sought: the one with most heart of each of the first training subjects."""
+"""Slices that are sought: the fullest one of each of the first training subjects."""
 
 STAGED = ((1, 1), (4, 1), (4, 5))
 """(slices, local steps) of the updates that are made for the attack."""
@@ -91,7 +91,8 @@ class _Battle:
             start = time.perf_counter()
             drawn, chosen = invert(case)
             seconds = time.perf_counter() - start
-            truth = Truth(known.images[chosen, None], known.subjects[chosen], known.masks[chosen])
+            region = scene.scenario.task.region
+            truth = Truth(known.images[chosen, None], known.subjects[chosen], known.masks[chosen], "images", region)
             names = {"attack": attack.name, "title": attack.title, "paper": attack.paper, "knows": attack.knows}
             names |= {"setting": case.setting, "defence": case.defence}
             found.append(scene.redrawn(names, "images", "train", drawn, truth, seconds, staged=case.staged))
@@ -170,7 +171,7 @@ def _of(known: Known, chosen: np.ndarray) -> Pair:
 
 
 def _fullest(known: Known) -> np.ndarray:
-    """For each of the first subjects the index of the slice that shows most of the heart."""
+    """For each of the first subjects the index of the slice that shows most structures."""
     size = (known.masks > 0).sum(axis=(1, 2))
     people = range(min(MOST, len(known.people)))
     return np.array(

@@ -26,35 +26,35 @@ from fedprivseg.core.pages.drawing import (
     short,
 )
 from fedprivseg.core.pages.looks import looks_of
-from fedprivseg.core.records import PHASES, STRUCTURES, CurvePoint
+from fedprivseg.core.records import CurvePoint
 from fedprivseg.core.results import Row, Scores
-from fedprivseg.study.report.slices import LINES, Case, mosaic
-
-COLOURS: Mapping[str, str] = {"LV": "#D55E00", "MYO": "#009E73", "RV": "#0072B2"}
-"""One colour a structure on white paper (Okabe and Ito: told apart in all common forms of colour blindness)."""
+from fedprivseg.core.task import SegmentationTask
+from fedprivseg.study.report.slices import Case, mosaic
 
 _DASHES = (0, (2.6, 1.3))
 
 
-def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str) -> str:
-    """Dice of every test subject as a dot, one panel a structure, one row a site, ED above ES; as inline SVG.
+def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str, task: SegmentationTask) -> str:
+    """Dice of every test subject as a dot, as inline SVG: a panel a structure, a row a site, in it a line a time point.
 
     labels: site -> what to call it, in the order in which the sites are drawn. title: what a screen reader says.
     """
+    colours = task.colours
+    shifts = np.linspace(-0.19, 0.19, len(task.times)) if len(task.times) > 1 else np.zeros(1)
     with house_style("dice"):
         figure = Figure(figsize=(10, 0.95 + 0.62 * len(labels)), layout=ConstrainedLayoutEngine(wspace=0.05))
-        panels = figure.subplots(1, len(STRUCTURES), sharex=True, sharey=True, squeeze=False)[0]
+        panels = figure.subplots(1, len(colours), sharex=True, sharey=True, squeeze=False)[0]
         found = [row.dice for row in rows if row.dice is not None]
         low = min(0.8, math.floor(10 * min(found, default=0.0)) / 10)
-        for panel, structure in zip(panels, STRUCTURES, strict=True):
+        for panel, structure in zip(panels, colours, strict=True):
             for place, site in enumerate(labels):
-                for phase, shift in zip(PHASES, (-0.19, 0.19), strict=True):
-                    cell = (site, structure, phase)
+                for time, shift in zip(task.times, shifts, strict=True):
+                    cell = (site, structure, time)
                     own = [r.dice for r in rows if (r.site, r.structure, r.phase) == cell and r.dice is not None]
-                    _strip(panel, np.sort(own), place + shift, COLOURS[structure], hollow=phase == PHASES[1])
+                    _strip(panel, np.sort(own), place + shift, colours[structure], hollow=time != task.times[0])
             for edge in range(1, len(labels)):
                 panel.axhline(edge - 0.5, color=GRID, linewidth=0.8)
-            panel.set_title(structure, color=COLOURS[structure], fontweight="bold", fontsize=11)
+            panel.set_title(structure, color=colours[structure], fontweight="bold", fontsize=11)
             panel.set_xlim(low - 0.02, 1.02)
             panel.set_ylim(len(labels) - 0.5, -0.5)
             panel.set_yticks(range(len(labels)), short(list(labels.values())))
@@ -90,7 +90,9 @@ def curve_chart(points: Sequence[CurvePoint], labels: Mapping[str, str], title: 
         return as_svg(figure, title)
 
 
-def summary_png(sites: Mapping[str, tuple[Scores, Case | None, np.ndarray | None]], caption: str) -> bytes:
+def summary_png(
+    sites: Mapping[str, tuple[Scores, Case | None, np.ndarray | None]], caption: str, task: SegmentationTask
+) -> bytes:
     """One picture of a run, 1200 x 500 pixels: per site its median test slice, the code that left, and Dice bars.
 
     sites: label -> Dice scores, the median case and the code (C, h, w), either None where there is none.
@@ -110,17 +112,18 @@ def summary_png(sites: Mapping[str, tuple[Scores, Case | None, np.ndarray | None
                 if content is None:
                     panel.text(0.5, 0.5, "none", ha="center", color=MUTED)
             if case is not None:
-                _draw_case(panels[0], case)
+                _draw_case(panels[0], case, task.lines)
             if code is not None:
                 _draw_tiles(panels[1], mosaic(code, aspect=1.2))
         for place, text in ((0.69, "stays: image, outlines"), (0.29, "leaves: image code")):
             figure.text(0.014, place, text, rotation=90, va="center", ha="center", fontsize=10, color=MUTED)
-        _draw_bars(figure.add_subplot(grid[:, -1]), {label: scores for label, (scores, _, _) in sites.items()})
+        scores = {label: own for label, (own, _, _) in sites.items()}
+        _draw_bars(figure.add_subplot(grid[:, -1]), scores, task.colours)
         lines = [
             Line2D([], [], color=MUTED, label="prediction"),
             Line2D([], [], color=MUTED, ls=(0, (2, 1)), label="reference"),
         ]
-        keys = [*(Patch(color=colour, label=name) for name, colour in COLOURS.items()), *lines]
+        keys = [*(Patch(color=colour, label=name) for name, colour in task.colours.items()), *lines]
         figure.legend(handles=keys, loc="lower center", ncols=len(keys), frameon=False, fontsize=10)
         figure.text(0.014, 0.955, caption, fontsize=13, fontweight="bold")
         return as_png(figure)
@@ -139,7 +142,7 @@ def _strip(panel: Axes, values: np.ndarray, place: float, colour: str, *, hollow
     panel.scatter(values, height, s=17, facecolor=face, edgecolor=colour, linewidth=1.0, zorder=3)
 
 
-def _draw_case(panel: Axes, case: Case) -> None:
+def _draw_case(panel: Axes, case: Case, lines: Mapping[str, str]) -> None:
     rows, columns = case.window
     x_mm, y_mm = case.spacing
     extent = (rows.start * x_mm, rows.stop * x_mm, columns.stop * y_mm, columns.start * y_mm)
@@ -148,12 +151,12 @@ def _draw_case(panel: Axes, case: Case) -> None:
     y = (np.arange(columns.start, columns.stop) + 0.5) * y_mm
     for labels, style in ((case.truth, _DASHES), (case.prediction, "solid")):
         part = labels[rows, columns].T
-        # LV last: its outline is also the inner edge of MYO, and would else be hidden under it.
-        for label, structure in reversed(list(enumerate(STRUCTURES, start=1))):
+        # The first last: of nested structures it is the innermost, and would else be hidden under the others.
+        for label, structure in reversed(list(enumerate(lines, start=1))):
             inside = (part == label).astype(np.float64)
             if inside.any() and min(inside.shape) > 1:
                 panel.contour(x, y, inside, levels=[0.5], colors="#00000090", linewidths=2.6)
-                panel.contour(x, y, inside, levels=[0.5], colors=LINES[structure], linewidths=1.6, linestyles=[style])
+                panel.contour(x, y, inside, levels=[0.5], colors=lines[structure], linewidths=1.6, linestyles=[style])
     panel.set_axis_off()
 
 
@@ -163,12 +166,12 @@ def _draw_tiles(panel: Axes, tiles: np.ndarray) -> None:
     panel.set_axis_off()
 
 
-def _draw_bars(panel: Axes, scores: Mapping[str, Scores]) -> None:
-    width = 0.26
-    for index, structure in enumerate(STRUCTURES):
-        heights = [getattr(score, structure) or 0.0 for score in scores.values()]
-        places = np.arange(len(heights)) + (index - 1) * width
-        panel.bar(places, heights, width * 0.92, color=COLOURS[structure])
+def _draw_bars(panel: Axes, scores: Mapping[str, Scores], colours: Mapping[str, str]) -> None:
+    width = min(0.26, 0.78 / len(colours))
+    for index, (structure, colour) in enumerate(colours.items()):
+        heights = [score.structures[structure] or 0.0 for score in scores.values()]
+        places = np.arange(len(heights)) + (index - (len(colours) - 1) / 2) * width
+        panel.bar(places, heights, width * 0.92, color=colour)
         for place, height in zip(places, heights, strict=True):
             if height:
                 panel.text(place, height + 0.01, f".{round(height * 100):02d}", ha="center", fontsize=7.5, color=MUTED)

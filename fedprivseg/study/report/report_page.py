@@ -24,16 +24,16 @@ from fedprivseg.core.files import deliver, require_writable
 from fedprivseg.core.kinds import kind_named
 from fedprivseg.core.leakage_result import AGAIN, Leakage, What, read_leakage
 from fedprivseg.core.pages.frame import render
-from fedprivseg.core.records import PHASES, STRUCTURES
 from fedprivseg.core.results import Result, SiteResult, read_result
+from fedprivseg.core.task import SegmentationTask
 from fedprivseg.governance.compliance import write_compliance
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.audit import read_identities
 from fedprivseg.governance.sitefolder.vault import PICTURES, open_vault
 from fedprivseg.study.leakage.admission import admitted
-from fedprivseg.study.report.charts import COLOURS, curve_chart, dice_chart, summary_png
-from fedprivseg.study.report.slices import LINES, Case, code_picture, plain_picture, slice_picture
+from fedprivseg.study.report.charts import curve_chart, dice_chart, summary_png
+from fedprivseg.study.report.slices import Case, code_picture, plain_picture, slice_picture
 
 CASES = ("best", "median", "worst")
 
@@ -112,9 +112,8 @@ def write_report(folder: Path) -> Path:
         kinds=kinds,
         raw=any(kind.raw for kind in kinds),
         left=_joined([kind.label for kind in kinds]),
-        means={structure: _mean([getattr(h.result.dice, structure) for h in hospitals]) for structure in STRUCTURES},
         hd95=_mean([hospital.result.hd95_mm.mean for hospital in hospitals]),
-        chart=Markup(_chart(result, hospitals)),
+        chart=Markup(_chart(result, hospitals, scenario.task)),
         curve=Markup(_curve(result, hospitals)),
         crossed={(cell.trained_at, cell.measured_at): cell.dice for cell in result.cross_site},
         leakage=leakage,
@@ -123,13 +122,11 @@ def write_report(folder: Path) -> Path:
         withdrawals=read_withdrawals(folder),
         redrawn=_redrawn(folder, leakage) if leakage and images else {},
         undefined=sum(row.dice is None for row in result.metrics),
-        pictures=_drawings(hospitals),
+        pictures=_drawings(hospitals, scenario.task),
         settings=_settings(result.scenario),
         simulated=result.engine in ("ray", "inline"),
-        structures=STRUCTURES,
-        phases=PHASES,
-        colours=COLOURS,
-        lines=LINES,
+        task=scenario.task,
+        phantom=scenario.data.source.startswith("phantom"),
     )
     return deliver(folder / "report.html", page.encode())
 
@@ -153,7 +150,9 @@ def summary_picture(folder: Path, path: Path) -> Path:
         )
         for hospital in hospitals
     }
-    return deliver(path, summary_png(panels, f"{result.method} ({result.variant}): {result.scenario['name']}"))
+    return deliver(
+        path, summary_png(panels, f"{result.method} ({result.variant}): {result.scenario['name']}", scenario.task)
+    )
 
 
 def _images(result: Result) -> bool:
@@ -228,7 +227,7 @@ def read_pictures(arrays: Mapping[str, np.ndarray]) -> Pictures:
     return Pictures(cases, arrays.get("code.slice"), arrays.get("code.code"))
 
 
-def _drawings(hospitals: Sequence[Hospital]) -> dict[str, dict[str, Markup]]:
+def _drawings(hospitals: Sequence[Hospital], task: SegmentationTask) -> dict[str, dict[str, Markup]]:
     """Site -> what -> inline SVG, for every picture there is."""
     drawings: dict[str, dict[str, Markup]] = {}
     for hospital in hospitals:
@@ -237,10 +236,10 @@ def _drawings(hospitals: Sequence[Hospital]) -> dict[str, dict[str, Markup]]:
             continue
         for name, case in hospital.pictures.cases.items():
             title = (
-                f"{hospital.label}, {name} case, mean Dice {_score(case.dice)}: short-axis slice with the network's outlines "
+                f"{hospital.label}, {name} case, mean Dice {_score(case.dice)}: {task.slice} with the network's outlines "
                 "(solid) and the reference outlines (dashed)"
             )
-            own[name] = Markup(slice_picture(case, f"{hospital.name}-{name}", title))
+            own[name] = Markup(slice_picture(case, f"{hospital.name}-{name}", title, task.lines))
         if hospital.pictures.slice is not None and hospital.pictures.code is not None:
             channels, height, width = hospital.pictures.code.shape
             title = f"{hospital.label}: a test slice, which stayed at the hospital"
@@ -269,7 +268,8 @@ def _redrawn(folder: Path, leakage: Leakage) -> dict[tuple[str, What], dict[str,
                 pictures = arrays.get(f"{site}.{what}.{row}")
                 if pictures is None:
                     continue
-                grey = pictures[:, 0] if what == "images" else np.tensordot(pictures, (1.0, 0.55, 0.75), axes=(1, 0))
+                shades = np.resize((1.0, 0.55, 0.75, 0.4, 0.9, 0.65), pictures.shape[1])
+                grey = pictures[:, 0] if what == "images" else np.tensordot(pictures, shades, axes=(1, 0))
                 found.setdefault((site, what), {})[words] = [
                     Markup(plain_picture(picture, f"{site}, {case} {what}: {words}"))
                     for case, picture in zip(CASES, grey, strict=True)
@@ -277,11 +277,11 @@ def _redrawn(folder: Path, leakage: Leakage) -> dict[tuple[str, What], dict[str,
     return found
 
 
-def _chart(result: Result, hospitals: Sequence[Hospital]) -> str:
+def _chart(result: Result, hospitals: Sequence[Hospital], task: SegmentationTask) -> str:
     if all(row.dice is None for row in result.metrics):
         return ""
-    title = "Dice of every test subject by structure, hospital and phase; the means stand in the tables"
-    return dice_chart(result.metrics, {hospital.name: hospital.label for hospital in hospitals}, title)
+    title = "Dice of every test subject by structure, hospital and time point; the means stand in the tables"
+    return dice_chart(result.metrics, {hospital.name: hospital.label for hospital in hospitals}, title, task)
 
 
 def _curve(result: Result, hospitals: Sequence[Hospital]) -> str:
@@ -301,7 +301,7 @@ def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, 
             found.append(("bad", hospital.label, f"its ledger does not verify: {hospital.ledger.fault}"))
         if hospital.unreadable:
             found.append(("bad", hospital.label, "its pictures could not be read; run the scenario again for them"))
-        lost = [structure for structure in STRUCTURES if getattr(hospital.result.dice, structure) == 0]
+        lost = [structure for structure, value in hospital.result.dice.structures.items() if value == 0]
         if lost:
             found.append(("bad", hospital.label, f"the network missed {_joined(lost)} in every test subject (Dice 0)."))
     if any(kind_named(each).raw for each in result.exports):
