@@ -37,7 +37,7 @@ class Structure(Frozen):
     """One structure that is segmented.
 
     Attributes:
-        name: short, as in tables, such as ``LV``.
+        name: short, as in tables, such as ``lesion``.
         label: its value in every mask in memory and in every mask that is written; 0 is the background.
         meaning: a sentence for a reader who is no specialist; empty for none.
         colour: for marks on white, ``#RRGGBB``; empty: one of `COLOURS`.

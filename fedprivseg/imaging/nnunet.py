@@ -264,14 +264,12 @@ def _structures(labels: Any) -> tuple[Structure, ...]:
             f"{DESCRIPTION}: labels are {sorted(labels.values())}; needed are 'background' with 0 and others with 1, 2, 3 and "
             f"so on, each once, as in {example}"
         )
+    named = {number: re.sub(r"[^A-Za-z0-9+_-]+", "-", name).strip("-")[:32] for name, number in labels.items()}
+    if len(set(named.values())) < len(named):
+        raise DataError(f"{DESCRIPTION}: two labels have the same name but for blanks and signs; give them other names")
+    words = {number: shown(name, 80) for name, number in labels.items()}
     try:
-        return tuple(
-            Structure(
-                name=re.sub(r"[^A-Za-z0-9+_-]+", "-", name).strip("-")[:32], label=number, meaning=shown(name, 80)
-            )
-            for name, number in sorted(labels.items(), key=lambda item: item[1])
-            if number
-        )
+        return tuple(Structure(name=named[n], label=n, meaning=words[n]) for n in sorted(named) if n)
     except ValidationError:
         raise DataError(f"{DESCRIPTION}: a label's name has no letter or digit, or there are more than 255") from None
 

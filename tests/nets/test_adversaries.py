@@ -7,7 +7,9 @@ import pytest
 import torch
 from fakes import blocks
 
+from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.seeds import building, numpy_generator
+from fedprivseg.core.task import default_task
 from fedprivseg.nets.adversaries import UNKNOWN, Adversaries, explained
 from fedprivseg.nets.augment import Augmentation
 from fedprivseg.nets.descent import Schedule
@@ -95,11 +97,12 @@ def test_the_opponents_depend_on_seed_and_names_alone() -> None:
 
 
 def test_an_encoder_cannot_be_trained_for_the_image_and_against_it() -> None:
-    from fedprivseg.methods.privacy_sf import PrivacySFParameters
+    from fedprivseg.methods.privacy_sf import PrivacySF, PrivacySFParameters
 
     with pytest.raises(ValueError, match="image_reconstruction = 0"):
         PrivacySFParameters(encoder="task", image_reconstruction=0.5, opposition=1.0)
     with pytest.raises(ValueError, match="only a task encoder"):
         PrivacySFParameters(encoder="reconstruction", image_noise=0.5)
-    with pytest.raises(ValueError, match="set image_channels = 3"):
-        PrivacySFParameters(encoder="answer", image_channels=8)
+    answer = PrivacySF("improved", PrivacySFParameters(encoder="answer", image_channels=8))
+    with pytest.raises(ScenarioError, match="set image_channels = 3"):
+        answer.check(default_task())

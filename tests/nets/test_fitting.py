@@ -95,7 +95,7 @@ def test_a_fit_depends_on_seed_and_names_alone(kind: str) -> None:
 def test_a_mask_codec_learns_to_give_masks_back_through_noise() -> None:
     _, masks = _slices()
     codec = fit_mask_codec(masks, _longer(80), depth=2, channels=4, noise=0.5)
-    codes = encode(codec.encoder, as_picture(torch.from_numpy(masks)).numpy())
+    codes = encode(codec.encoder, as_picture(torch.from_numpy(masks), 3).numpy())
     assert codes.dtype == np.float16
     assert codes.shape == (12, 4, 8, 8)
     noisy = codes + 0.3 * numpy_generator(0, "noise").standard_normal(codes.shape)
@@ -125,7 +125,7 @@ def test_a_code_that_is_an_answer_holds_the_share_of_each_structure_in_a_cell() 
     net = fit_answer_encoder(images, masks, _longer(60), depth=2)
     codes = encode(net, images[:, None])
     assert codes.shape == (12, 3, 8, 8)
-    shares = as_picture(torch.from_numpy(masks)).unflatten(2, (8, 4)).unflatten(4, (8, 4)).mean(dim=(3, 5)).numpy()
+    shares = as_picture(torch.from_numpy(masks), 3).unflatten(2, (8, 4)).unflatten(4, (8, 4)).mean(dim=(3, 5)).numpy()
     assert np.corrcoef(codes.ravel(), shares.ravel())[0, 1] > 0.9
 
 
@@ -176,7 +176,7 @@ def test_a_mask_codec_finds_small_structures_after_a_short_training() -> None:
     images, masks = _small_structures()
     fitting = Fitting(Schedule(steps=40, batch=8, rate=6e-3), Augmentation(), 0, ("site", "test"), 3)
     net = fit_mask_codec(masks, fitting, depth=2, channels=4, folds=1, noise=1.5)
-    inputs = as_picture(torch.from_numpy(masks)).numpy()
+    inputs = as_picture(torch.from_numpy(masks), 3).numpy()
     assert lost_structures(lambda _: scores(net, inputs).argmax(axis=1), images, masks, NAMES, floor=0.68) == ()
 
 

@@ -51,7 +51,7 @@ def test_predict_answers_as_the_run_did(keyed, phantom, tmp_path):
     predict_image(folder, subject.image, "centre2", tmp_path / "mask.nii.gz")
     mask = np.asarray(nib.load(tmp_path / "mask.nii.gz").dataobj)
     for path in ran:
-        frame = subject.ed if path.name.endswith("_ED.nii.gz") else subject.es
+        frame = subject.frames[path.name.removesuffix(".nii.gz")[-2:]]
         assert (mask[..., frame] == np.asarray(nib.load(path).dataobj)).mean() > 0.999
 
 
