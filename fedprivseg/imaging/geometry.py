@@ -8,7 +8,7 @@ A NIfTI header (https://nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields) t
 2. **Which counts.** The sform, if ``sform_code`` is 1 to 5; otherwise the qform, if ``qform_code`` is; a code of 0 switches its
    transform off. An affine that is not finite, or whose axes are not perpendicular, is ``bad-geometry``.
 3. **Contradiction.** Programs differ in what they read (ITK takes sizes from ``pixdim`` whatever counts, nibabel from the
-   sform), so a header that says two things shows every program another heart. All that is switched on must agree: the sform's
+   sform), so a header that says two things shows every program another body. All that is switched on must agree: the sform's
    voxel sizes with ``pixdim``, and every corner by sform and qform. Otherwise it is ``contradicting-header``: a subject with it
    is left out, and nothing is chosen.
 4. **No transform.** With both codes 0 the place is unknown and the sizes are nominal, those of ``pixdim``. Masks written for

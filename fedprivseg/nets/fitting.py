@@ -165,12 +165,13 @@ def fit_task_encoder(
 ) -> TaskEncoder:
     """An image encoding network trained for the mask (see `TaskEncoder`), and as far as asked for the image.
 
-    context, levels: width and depth of the U-Net between code and decoder. reconstruction: weight in 0..1 of the mean squared
-    error of a redrawn image, in units of the variance of `images`; the loss of the mask has the rest. What a code keeps for
-    the image helps the server to understand it, and an attacker too. noise: standard deviation of what is added to a code
-    before anything reads it, in units of the code: under noise an encoder spends what a code can hold on the mask, and it is
-    ready for the noise that a protection adds when the code leaves. opposition: weight of what `Adversaries` can tell from
-    the code of the image and of `attributes`, beside the loss of the mask's 1. The rest: see `Encoder`.
+    context, levels: width and depth of the U-Net between code and decoder. reconstruction: weight in 0..1 of the mean
+    squared error of a redrawn image, in units of the variance of `images`; the loss of the mask has the rest. What a
+    code keeps for the image helps the server to understand it, and an attacker too. noise: standard deviation of what is
+    added to a code before anything reads it, in units of the code: under noise an encoder spends what a code can hold on
+    the mask, and it is ready for the noise that a protection adds when the code leaves. opposition: weight of what
+    `Adversaries` can tell from the code of the image and of `attributes`, beside the loss of the mask's 1. The rest: see
+    `Encoder`.
     """
     with building(fitting.seed, *fitting.names):
         net = TaskEncoder(fitting.structures, depth, channels, context, levels, folds, redraw=reconstruction > 0)

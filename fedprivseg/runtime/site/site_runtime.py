@@ -11,6 +11,7 @@ import numpy as np
 
 from fedprivseg.core.compute import device
 from fedprivseg.core.config import Scenario
+from fedprivseg.core.errors import DataError
 from fedprivseg.core.kinds import METRIC, KindSpec
 from fedprivseg.core.measures import assd_mm, dice, hd95_mm
 from fedprivseg.core.progress import ProgressFile
@@ -74,6 +75,9 @@ class SiteRuntime:
     def _cohort(self) -> Cohort:
         """This site's subjects, read from the release once a run: every order is a call of its own, and headers take time."""
         if not self._notes.has(PARTICIPANTS):
+            own = self.dataset.task(self._station.release)
+            if (own.names, own.times) != (self.task.names, self.task.times):
+                raise DataError("the scenario's task names other structures or time points than this site's data have")
             found = cohort(self.dataset.read(self._station.release).subjects, self._station.site, self._station.data)
             found = self._rules.admit(found)
             self._notes.write(PARTICIPANTS, COHORT.dump_python(found, mode="json"))
