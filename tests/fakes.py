@@ -15,6 +15,7 @@ from fedprivseg.core.measures import dice
 from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import MEASURES, Grid, Order, Payload, Slices, digest
 from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.core.task import Scope, default_task
 from fedprivseg.crypto.identity import SiteKey, statement
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy.declaration import departure
@@ -61,6 +62,7 @@ class FakeSite:
     def __init__(self, name: str, slices: Slices, folder: Path, seed: int = 0, side: int = SIDE) -> None:
         self.name, self.seed, self.device = name, seed, "cpu"
         self.grid = Grid(side, side, 2.0)
+        self.task = default_task()
         self.vault = Vault(folder / name)
         self.progress = lambda *_: None
         self._slices = slices
@@ -82,7 +84,7 @@ class FakeSite:
         return self._slices.images[:4]
 
     def glance(self, scores: np.ndarray) -> np.ndarray:
-        return dice(np.moveaxis(scores.argmax(axis=1), 0, -1), np.moveaxis(self._slices.masks[:4], 0, -1))
+        return dice(np.moveaxis(scores.argmax(axis=1), 0, -1), np.moveaxis(self._slices.masks[:4], 0, -1), 3)
 
     def measure(self, scores, *, keep=True) -> Payload:
         self.seen.append(scores)
@@ -124,7 +126,7 @@ class FakeFederation:
         self.models = ModelStore(folder)
         self.save_model, self.load_model = self.models.save, self.models.load
         folder.mkdir(parents=True, exist_ok=True)
-        self.grid = sites[0].grid
+        self.grid, self.task = sites[0].grid, sites[0].task
         self.all = {site.name: site for site in sites}
         self.sites = tuple(sorted(self.all))
         self.lost = set(lost)
@@ -143,7 +145,7 @@ class FakeFederation:
             self.asked.append((action, number, name))
             payload = Payload.decode(self.method.actions[action](self.method, self.all[name], order).encode())
             # What the site's gate would ask, of the same declaration, and what the server asks besides.
-            for declared in (expected, self.method.expected(order, self.grid)):
+            for declared in (expected, self.method.expected(order, Scope(self.grid, self.task))):
                 assert (refusal := departure(payload, declared, number)) is None, (action, refusal)
                 assert declared.check(payload, self.facts(name)) is None, action
             self.got.append((action, name, payload))

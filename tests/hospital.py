@@ -28,7 +28,10 @@ def hospital(run: Path, name: str = "centre1", subjects: int = 12) -> Path:
         "server_key": None,
     }
     (home / "station.json").write_text(json.dumps(station))
-    folk = [Subject(f"P{n:02}", 1, "S", "train", True, 0, 1, Path("image"), None) for n in range(subjects)]
+    folk = [
+        Subject(f"P{n:02}", 1, "train", True, {"ED": 0, "ES": 1}, Path("image"), None, ("LV", "MYO", "RV"))
+        for n in range(subjects)
+    ]
     people(SiteFolder(home), folk, "cine-mri", (), TODAY, 0)
     return home
 

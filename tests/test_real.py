@@ -8,7 +8,7 @@ import pytest
 from conftest import tiny_settings
 
 from fedprivseg.imaging.cohort import summarise
-from fedprivseg.imaging.mnms import check_release
+from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.study.predict import predict_image
 from fedprivseg.study.run import load_scenario, simulate
 
@@ -24,7 +24,7 @@ def six(real_data):
 
 
 def test_six_genuine_subjects_have_no_faults(six):
-    release = check_release(six)
+    release = MnMs().check(six)
     assert release.faults == ()
     assert {row.centre for row in summarise(release)} == {1, 2, 3, 4}
     assert sum(row.subjects for row in summarise(release)) == 6
@@ -44,7 +44,7 @@ def test_six_genuine_subjects_run_and_predict(six, quickstart, tmp_path):
     assert counts == {"centre1": (1, 1), "centre2": (1, 0), "centre3": (1, 0), "centre4": (1, 1)}
     assert all(site.status == "ok" for site in result.sites.values())
     assert result.sites["centre2"].dice.mean is None
-    assert result.mean_dice is not None
+    assert result.overall_dice is not None
     image = next(six.glob("Testing/*/*_sa.nii.gz"))
     shape = predict_image(tmp_path / "run", image, "centre4", tmp_path / "mask.nii.gz").shape
     source, mask = nib.load(image), nib.load(tmp_path / "mask.nii.gz")

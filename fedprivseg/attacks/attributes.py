@@ -71,11 +71,14 @@ def leave_one_out(rows: np.ndarray, words: list[str], strength: float = 1.0) -> 
 
 
 def _people(rows: np.ndarray, population: Population) -> np.ndarray:
-    """One row a subject: the means over its ED slices and over its ES slices."""
+    """One row a subject: the means over its slices at each time point."""
     return np.stack(
         [
             np.concatenate(
-                [rows[(population.subjects == subject) & (population.phases == phase)].mean(axis=0) for phase in (0, 1)]
+                [
+                    rows[(population.subjects == subject) & (population.phases == phase)].mean(axis=0)
+                    for phase in range(len(population.times))
+                ]
             )
             for subject in np.unique(population.subjects)
         ]

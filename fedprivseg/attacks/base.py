@@ -17,6 +17,7 @@ import numpy as np
 from torch import nn
 
 from fedprivseg.core.errors import RunError
+from fedprivseg.core.method_card import What
 from fedprivseg.nets.baseline import Weights
 
 Encode = Callable[[np.ndarray], np.ndarray]
@@ -85,6 +86,7 @@ class View:
     Attributes:
         codes: (N, C, h, w) float32, what the site released of N pictures.
         shape: (K, H, W) of such a picture: K = 1 for images in 0..1, for masks one channel a structure.
+        what: of which it is.
         seed: of every draw.
         auxiliary: pictures (M, K, H, W) from elsewhere, if known.
         query: the site's encoder with its protections, if known.
@@ -95,6 +97,7 @@ class View:
 
     codes: np.ndarray
     shape: tuple[int, int, int]
+    what: What
     effort: Effort
     seed: int
     auxiliary: np.ndarray | None = None
@@ -163,13 +166,15 @@ class Population:
         images: (N, H, W) float32, all of the site's slices.
         masks: (N, H, W) uint8.
         subjects: (N,) int, whose slices they are.
-        phases: (N,) 0 for ED and 1 for ES.
+        phases: (N,) places of their time points in `times`.
         places: (N,) 0..1 from the first slice of a volume to its last.
         member: (N,) bool, whether the subject was trained on.
         attributes: name -> one word a subject, "" where unknown.
         codes: (N, C, h, w), the released codes of these slices, or None if no code of a slice is released.
         predict: the finished system.
         elsewhere: the adversary's own images and masks.
+        structures: how many the masks show.
+        times: the names of the time points.
     """
 
     images: np.ndarray
@@ -182,6 +187,8 @@ class Population:
     codes: np.ndarray | None
     predict: Predict
     elsewhere: tuple[np.ndarray, np.ndarray]
+    structures: int
+    times: tuple[str, ...]
     effort: Effort
     seed: int
     device: str = "cpu"

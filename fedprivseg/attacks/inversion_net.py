@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedprivseg.attacks.base import Progress, silent
+from fedprivseg.core.method_card import What
 from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.descent import arithmetic, shuffled
@@ -89,10 +90,10 @@ def similarity(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return value.mean()
 
 
-def unlikeness(output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def unlikeness(output: torch.Tensor, truth: torch.Tensor, what: What) -> torch.Tensor:
     """What a decoder minimises: mean absolute error plus 1 - SSIM for images, cross-entropy plus 1 - Dice for masks."""
     output, truth = output.float(), truth.float()
-    if truth.shape[1] == 1:
+    if what == "images":
         return (output - truth).abs().mean() + 0.5 * (1 - similarity(output, truth))
     overlap = (output * truth).sum(dim=(0, 2, 3))
     dice = (2 * overlap + 1) / (output.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3)) + 1)
@@ -107,6 +108,7 @@ def inverted(
     seed: int,
     names: tuple[str | int, ...],
     *,
+    what: What,
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
     device: str = "cpu",
     progress: Progress = silent,
@@ -119,6 +121,7 @@ def inverted(
         codes: theirs, (M, C, h, w).
         steps: of the optimiser.
         seed: of every draw, with `names`.
+        what: images or masks, which are learned under another loss.
         held_out: pictures and codes that validate the training `CHECKS` times; the best state is used. Without, the last.
     """
     where = torch.device(device)
@@ -137,13 +140,13 @@ def inverted(
         optimiser.zero_grad(set_to_none=True)
         with arithmetic(where, True):
             output = net(given[chosen])
-        unlikeness(output, truth[chosen]).backward()
+        unlikeness(output, truth[chosen], what).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         pace.step()
         progress(" ".join(map(str, names)), step, steps)
         if held_out is not None and (step == steps or step % max(1, steps // CHECKS) == 0):
-            found = float(unlikeness(_decoded(net, held_out[1], where), torch.from_numpy(held_out[0])))
+            found = float(unlikeness(_decoded(net, held_out[1], where), torch.from_numpy(held_out[0]), what))
             if found < best:
                 best, kept = found, {name: value.clone() for name, value in net.state_dict().items()}
     if kept is not None:
@@ -157,15 +160,15 @@ def _decoded(net: nn.Module, codes: np.ndarray, where: torch.device) -> torch.Te
     return torch.cat([net(part.to(where)) for part in torch.from_numpy(codes).split(32)]).float().cpu().contiguous()
 
 
-def multiplied(pictures: np.ndarray, copies: int, seed: int, *names: str | int) -> np.ndarray:
+def multiplied(pictures: np.ndarray, what: What, copies: int, seed: int, *names: str | int) -> np.ndarray:
     """`pictures` (M, K, H, W) followed by `copies` warped copies of each: (M * (1 + copies), K, H, W)."""
     draws = torch_generator(seed, *names, "copies")
-    return np.concatenate([pictures, *(_warped(pictures, draws) for _ in range(copies))])
+    return np.concatenate([pictures, *(_warped(pictures, what, draws) for _ in range(copies))])
 
 
-def _warped(pictures: np.ndarray, draws: torch.Generator) -> np.ndarray:
+def _warped(pictures: np.ndarray, what: What, draws: torch.Generator) -> np.ndarray:
     given = torch.from_numpy(pictures)
-    if pictures.shape[1] == 1:
+    if what == "images":
         images, _ = augment(given, torch.zeros(given.shape[0], *given.shape[2:], dtype=torch.uint8), WARP, draws)
         return images.numpy()
     kinds = torch.arange(1, given.shape[1] + 1).view(-1, 1, 1)

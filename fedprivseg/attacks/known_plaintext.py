@@ -27,7 +27,7 @@ class KnownPlaintext(Reconstruction):
         return {
             f"k = {len(pictures)}": inverted(
                 view.codes, pictures, codes, view.effort.inner, view.seed, (self.name, len(pictures)),
-                device=view.device, progress=view.progress,
+                what=view.what,                 device=view.device, progress=view.progress,
             )
             for pictures, codes in view.some_pairs(COUNTS)
         }  # fmt: skip

@@ -1,7 +1,7 @@
 """Which two codes are of the same patient? The adversary needs nothing but the codes.
 
-Two tests: an end-diastolic volume against all end-systolic ones, and a slice against its neighbour and against slices of other
-patients at the same height.
+Two tests: where patients are imaged at several time points, a volume at the first against all volumes at the last; and a slice
+against its neighbour and against slices of other patients at the same height.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Linkage(Inference):
     indicator: ClassVar[Indicator] = "linkage"
 
     def infer(self, population: Population) -> tuple[InferenceMetric, ...]:
-        """Verification AUC and precision at 1 for volumes, AUC for neighbouring slices."""
+        """Verification AUC and precision at 1 for volumes of two time points, AUC for neighbouring slices."""
         assert population.codes is not None
         of_codes, of_images = (
             _measures(pooled(values, SIDE), population) for values in (population.codes, population.images[:, None])
@@ -39,18 +39,25 @@ class Linkage(Inference):
         people = len(np.unique(population.subjects))
         if people < 2:
             return ()
-        names = ("ED against ES: AUC", "ED against ES: right patient first", "neighbouring slices: AUC")
-        chances = (0.5, 1 / people, 0.5)
+        of_codes, of_images = (
+            _measures(pooled(values, SIDE), population) for values in (population.codes, population.images[:, None])
+        )
+        pair = f"{population.times[0]} against {population.times[-1]}"
+        names = (f"{pair}: AUC", f"{pair}: right patient first", "neighbouring slices: AUC")[-len(of_codes) :]
+        chances = (0.5, 1 / people, 0.5)[-len(of_codes) :]
         return tuple(
             InferenceMetric(name, value, chance, raw, f"{people} patients", value if "AUC" in name else None)
             for name, value, chance, raw in zip(names, of_codes, chances, of_images, strict=True)
         )
 
 
-def _measures(rows: np.ndarray, population: Population) -> tuple[float, float, float]:
+def _measures(rows: np.ndarray, population: Population) -> tuple[float, ...]:
     rows = rows - rows.mean(axis=0)
+    neighbours = _neighbours(_unit(rows), population)
+    if len(population.times) == 1:
+        return (neighbours,)
     volumes = []
-    for phase in (0, 1):
+    for phase in (0, len(population.times) - 1):
         described = []
         for subject in np.unique(population.subjects):
             own = np.flatnonzero((population.subjects == subject) & (population.phases == phase))
@@ -60,7 +67,7 @@ def _measures(rows: np.ndarray, population: Population) -> tuple[float, float, f
     likeness = volumes[0] @ volumes[1].T
     same = np.eye(len(likeness), dtype=bool)
     first = float((likeness.argmax(axis=1) == np.arange(len(likeness))).mean())
-    return auc(likeness[same], likeness[~same]), first, _neighbours(_unit(rows), population)
+    return auc(likeness[same], likeness[~same]), first, neighbours
 
 
 def _neighbours(rows: np.ndarray, population: Population) -> float:

@@ -46,7 +46,15 @@ class Membership(Inference):
             half = half[: max(2, len(images) // 2)]
             schedule = Schedule(population.effort.inner, batch=min(16, len(half)))
             names = ("shadow", number)
-            fitting = Fitting(schedule, Augmentation(), population.seed, names, population.device, population.progress)
+            fitting = Fitting(
+                schedule,
+                Augmentation(),
+                population.seed,
+                names,
+                population.structures,
+                population.device,
+                population.progress,
+            )
             shadow = fit_unet(images[half], masks[half], fitting)
             given = scores(shadow, population.images[:, None], population.device)
             evidence = evidence + losses(given, population.masks) / SHADOWS
@@ -72,6 +80,6 @@ class Membership(Inference):
 
 
 def losses(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Cross-entropy of class scores (N, 4, H, W) and labels (N, H, W), the mean over pixels: (N,) float64."""
+    """Cross-entropy of class scores (N, C, H, W) and labels (N, H, W), the mean over pixels: (N,) float64."""
     chosen = np.take_along_axis(values, masks[:, None].astype(np.int64), axis=1)[:, 0]
     return -np.log(np.maximum(chosen.astype(np.float64), 1e-6)).mean(axis=(1, 2))

@@ -6,8 +6,8 @@ the lower baseline, 1 everything. Beside them stand the nearest neighbour in the
 truth in hand (a generous second lower baseline), and the site's own decoder, where there is one (what the code gives up through
 the door built for it).
 
-Five pitfalls (arXiv 2408.06075) is why one number is not enough, and why the heart's surroundings are scored on their own: an
-empty background flatters every similarity.
+Five pitfalls (arXiv 2408.06075) is why one number is not enough, and why what is segmented is scored on its own, with its
+surroundings: an empty background flatters every similarity.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import torch
 from torch.nn import functional
 
 from fedprivseg.core.leakage_result import Metric
-from fedprivseg.core.measures import LABELS, bootstrap_interval, psnr, ssim
+from fedprivseg.core.measures import bootstrap_interval, psnr, ssim
+from fedprivseg.core.method_card import What
 from fedprivseg.core.seeds import building, numpy_generator
 
 MARGIN = 6
-"""Pixels around the heart that its crop keeps."""
+"""Pixels around the structures that their crop keeps."""
 
 LEAST = 24
 """Shortest side of a crop, in pixels: the measures look at windows."""
@@ -43,12 +44,16 @@ class Truth:
     Attributes:
         pictures: (N, K, H, W) float32, images or masks.
         subjects: (N,) int, whose they are.
-        masks: (N, H, W) uint8 in 0..3, for the heart's crop (of images).
+        masks: (N, H, W) uint8, for the crop of images around the structures.
+        what: images, K = 1, or masks, one channel a structure.
+        region: what all structures together are called, as the task has it.
     """
 
     pictures: np.ndarray
     subjects: np.ndarray
     masks: np.ndarray
+    what: What
+    region: str
 
 
 def evaluate(
@@ -68,7 +73,7 @@ def evaluate(
     of_attack, of_mean, of_near = (_measures(each, truth) for each in (found, mean, near))
     of_own = {} if own is None else _measures(own, truth)
     metrics = []
-    for name, upper in _UPPER_OF_IMAGES.items() if truth.pictures.shape[1] == 1 else _UPPER_OF_MASKS.items():
+    for name, upper in _upper(truth).items():
         subjects = per_subject(of_attack[name], truth.subjects)
         low, high = (
             None if np.isnan(bound) else bound
@@ -152,12 +157,12 @@ def multiscale_ssim(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def crops(masks: np.ndarray, subjects: np.ndarray) -> list[tuple[slice, slice] | None]:
-    """For each slice the box around its subject's heart, with a margin; None for a slice that shows none of it."""
+    """For each slice the box around its subject's structures, with a margin; None for a slice that shows none of it."""
     boxes: dict[int, tuple[slice, slice]] = {}
     for subject in np.unique(subjects):
-        heart = (masks[subjects == subject] > 0).any(axis=0)
-        if heart.any():
-            sides = [_side(np.flatnonzero(heart.any(axis=1 - axis)), heart.shape[axis]) for axis in (0, 1)]
+        shown = (masks[subjects == subject] > 0).any(axis=0)
+        if shown.any():
+            sides = [_side(np.flatnonzero(shown.any(axis=1 - axis)), shown.shape[axis]) for axis in (0, 1)]
             boxes[int(subject)] = (sides[0], sides[1])
     return [boxes[int(s)] if mask.any() else None for mask, s in zip(masks, subjects, strict=True)]
 
@@ -169,22 +174,17 @@ def _side(hits: np.ndarray, length: int) -> slice:
     return slice(max(0, min(low, length - LEAST)), min(length, max(high, LEAST)))
 
 
-_UPPER_OF_MASKS: Mapping[str, float | None] = {"Dice": 1.0}
-_UPPER_OF_IMAGES: Mapping[str, float | None] = {
-    "SSIM": 1.0,
-    "MS-SSIM": 1.0,
-    "PSNR": None,
-    "squared error": 0.0,
-    "features": 0.0,
-    "SSIM, heart": 1.0,
-    "PSNR, heart": None,
-}
-"""Metrics of such pictures with their upper baselines; None for those in dB, which have none."""
+def _upper(truth: Truth) -> Mapping[str, float | None]:
+    """Metrics of such pictures with their upper baselines; None for those in dB, which have none."""
+    if truth.what == "masks":
+        return {"Dice": 1.0}
+    whole = {"SSIM": 1.0, "MS-SSIM": 1.0, "PSNR": None, "squared error": 0.0, "features": 0.0}
+    return {**whole, f"SSIM, {truth.region}": 1.0, f"PSNR, {truth.region}": None}
 
 
 def _measures(found: np.ndarray, truth: Truth) -> dict[str, np.ndarray]:
     """One value a slice of every metric; distances are negative, so that more is always more of the picture."""
-    if truth.pictures.shape[1] > 1:
+    if truth.what == "masks":
         return {"Dice": _dice(found, truth.pictures)}
     x, y = found[:, 0], truth.pictures[:, 0]
     values = {
@@ -194,12 +194,12 @@ def _measures(found: np.ndarray, truth: Truth) -> dict[str, np.ndarray]:
         "squared error": -np.square(x.astype(np.float64) - y).mean(axis=(1, 2)),
         "features": -perceptual(x, y),
     }
-    heart_s, heart_p = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    crop_s, crop_p = np.full(len(x), np.nan), np.full(len(x), np.nan)
     for place, box in enumerate(crops(truth.masks, truth.subjects)):
         if box is not None:
             a, b = x[place : place + 1, *box], y[place : place + 1, *box]
-            heart_s[place], heart_p[place] = ssim(a, b)[0], min(psnr(a, b)[0], MOST_DB)
-    return values | {"SSIM, heart": heart_s, "PSNR, heart": heart_p}
+            crop_s[place], crop_p[place] = ssim(a, b)[0], min(psnr(a, b)[0], MOST_DB)
+    return values | {f"SSIM, {truth.region}": crop_s, f"PSNR, {truth.region}": crop_p}
 
 
 def _dice(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -207,9 +207,9 @@ def _dice(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     background = 1 - found.sum(axis=1, keepdims=True)
     labels = np.concatenate([background, found], axis=1).argmax(axis=1)
     real = np.concatenate([1 - truth.sum(axis=1, keepdims=True), truth], axis=1).argmax(axis=1)
-    values = np.full((len(LABELS), len(found)), np.nan)
-    for row, label in enumerate(LABELS):
-        one, other = labels == label, real == label
+    values = np.full((truth.shape[1], len(found)), np.nan)
+    for row in range(truth.shape[1]):
+        one, other = labels == row + 1, real == row + 1
         size = other.sum(axis=(1, 2))
         shown = size > 0
         both = (one & other).sum(axis=(1, 2))

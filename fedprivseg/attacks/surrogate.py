@@ -94,7 +94,7 @@ class Surrogate(Reconstruction):
             encoder.eval()
             codes = torch.cat([encoder(part) for part in pictures.split(32)]).cpu().numpy()
         found = inverted(
-            real.cpu().numpy(), view.auxiliary, codes, view.effort.steps, view.seed, (self.name, "decoder"),
+            real.cpu().numpy(), view.auxiliary, codes, view.effort.steps, view.seed, (self.name, "decoder"), what=view.what,
             device=view.device, progress=view.progress,
         )  # fmt: skip
         return {"": found}

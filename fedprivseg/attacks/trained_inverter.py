@@ -33,12 +33,12 @@ class TrainedInverter(Reconstruction):
         assert view.auxiliary is not None
         assert view.query is not None
         cut = max(1, round(len(view.auxiliary) * (1 - HELD_OUT)))
-        pictures = multiplied(view.auxiliary[:cut], COPIES, view.seed, self.name)
+        pictures = multiplied(view.auxiliary[:cut], view.what, COPIES, view.seed, self.name)
         rest = view.auxiliary[cut:]
         codes = view.query(pictures)
         held_out = (rest, view.query(rest)) if len(rest) else None
         found = inverted(
-            view.codes, pictures, codes, view.effort.steps, view.seed, (self.name,), held_out=held_out,
+            view.codes, pictures, codes, view.effort.steps, view.seed, (self.name,), what=view.what, held_out=held_out,
             device=view.device, progress=view.progress,
         )  # fmt: skip
         return {"": found}

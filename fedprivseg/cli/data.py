@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +10,14 @@ import typer
 
 from fedprivseg.cli.options import AsJson
 from fedprivseg.cli.terminal import bar, open_console, print_table
-from fedprivseg.core.errors import DataError
+from fedprivseg.core.errors import DataError, RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fedprivseg.imaging.dicom.imported import Imported
 
-app = typer.Typer(
-    help="Images: import DICOM, clear headers, check a release, or draw the phantom.", no_args_is_help=True
-)
+app = typer.Typer(help="Images: import DICOM, clear headers, check a release, or draw a phantom.", no_args_is_help=True)
 
 
 @app.command("import-dicom")
@@ -35,7 +34,7 @@ def import_dicom(
         ),
     ],
     body_part: Annotated[
-        str | None, typer.Option(help="What is shown, where a header names no known body part, such as HEART.")
+        str | None, typer.Option(help="What is shown, where a header names no known body part, such as BRAIN.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -80,57 +79,38 @@ def scrub(
         typer.echo(f"{done.companions} files that macOS wrote beside others (._*) ignored")
 
 
-def _tell(done: Imported, out: Path) -> None:
-    rows = [
-        [
-            code,
-            str(number),
-            each.modality or "unknown",
-            each.data_class,
-            each.body_part or "unknown",
-            str(each.images),
-            str(each.level),
-            "; ".join(each.concerns) or "nothing raises it",
-            str(len(each.removed)),
-        ]
-        for code, subject in done.subjects.items()
-        for number, each in enumerate(subject.series, start=1)
-    ]
-    columns = ["patient", "series", "modality", "class", "body part", "images", "level", "why", "attributes removed"]
-    print_table("", columns, rows)
-    images = sum(each.images for subject in done.subjects.values() for each in subject.series)
-    typer.echo(f"{out}: {images} images of {len(done.subjects)} patients; imported.json says what was removed")
-    for step in done.history:
-        typer.echo(f"done: {step}")
-
-
 @app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder of an M&Ms release.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of images: an M&Ms release, or nnU-Net raw.")],
     sites: Annotated[
         Path | None,
         typer.Option(help="Folder of sites: masks are read in the order of labels that a site.toml states."),
     ] = None,
+    form: Annotated[str, typer.Option("--format", help="The layout, if its files do not tell: mnms or nnunet.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Print a table per centre and split, and every fault and warning found. Exit status 1 if there are faults.
 
     A subject with a fault is left out; a warning says what looks wrong by the anatomy or the files, and leaves out nobody.
     """
-    from fedprivseg.core.config import label_orders, read_sites
+    from fedprivseg.core.config import DataConfig, label_orders, read_sites
     from fedprivseg.imaging.cohort import summarise
-    from fedprivseg.imaging.mnms import check_release
+    from fedprivseg.imaging.datasets import dataset_of
 
-    orders = {} if sites is None else label_orders(read_sites(sites))
+    dataset = dataset_of(DataConfig(source=str(folder), format=form))
     try:
+        task = dataset.task(folder)
+        orders = {} if sites is None else label_orders(read_sites(sites), task)
         with bar("reading subjects", open_console(stderr=True)) as progress:
-            release = check_release(folder, progress, orders)
+            release = dataset.check(folder, progress, orders)
     except DataError as fault:
         raise DataError(f"{folder}: {fault}") from None
     rows = summarise(release)
+    labels = ", ".join(f"{each.label} {each.name}" for each in task.structures)
     if as_json:
         faults, warnings = ([vars(each) for each in found] for found in (release.faults, release.warnings))
-        typer.echo(json.dumps({"splits": [vars(row) for row in rows], "faults": faults, "warnings": warnings}))
+        said = {"format": dataset.name, "labels": {each.name: each.label for each in task.structures}}
+        typer.echo(json.dumps({**said, "splits": [vars(row) for row in rows], "faults": faults, "warnings": warnings}))
     else:
         print_table(
             str(folder),
@@ -156,7 +136,7 @@ def check(
             typer.echo(f"warning: {warned.code}: {warned.what} ({warned.file})")
         counts = ((len(release.faults), "fault"), (len(release.warnings), "warning"))
         told = ", ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in counts)
-        typer.echo(f"{len(release.subjects)} subjects usable, {told}")
+        typer.echo(f"{dataset.title}, labels {labels}: {len(release.subjects)} subjects usable, {told}")
     if release.faults:
         raise typer.Exit(1)
 
@@ -166,12 +146,20 @@ def phantom(
     folder: Annotated[Path, typer.Argument(help="Where the release goes; must be empty or absent.")],
     subjects: Annotated[int, typer.Option(min=2, help="Labelled subjects per centre.")] = 9,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same consortium.")] = 0,
+    kind: Annotated[
+        str,
+        typer.Option(help="phantom: five centres of hearts, as an M&Ms release; phantom-brain: heads, as nnU-Net raw."),
+    ] = "phantom",
 ) -> None:
-    """Draw a five-centre consortium of cardiac phantoms, written as an M&Ms release."""
-    from fedprivseg.imaging.phantom.consortium import write_phantom
+    """Draw a made-up consortium into a folder."""
+    from fedprivseg.imaging.datasets import PHANTOMS, phantom_named
 
+    chosen = phantom_named(kind)
+    if chosen is None:
+        known = ", ".join(each.name for each in PHANTOMS)
+        raise RequestError(f"there is no phantom {kind!r}; the phantoms are: {known}")
     with bar("drawing subjects", open_console(stderr=True)) as progress:
-        write_phantom(folder, subjects, seed, progress=progress)
+        chosen.write(folder, subjects, seed, progress=progress)
     typer.echo(folder)
 
 
@@ -179,3 +167,27 @@ def _span(low: Sequence[float], high: Sequence[float], form: str = "d") -> str:
     """The range along each axis; one number where both ends read the same."""
     ends = [(format(a, form), format(b, form)) for a, b in zip(low, high, strict=True)]
     return " x ".join(a if a == b else f"{a}-{b}" for a, b in ends)
+
+
+def _tell(done: Imported, out: Path) -> None:
+    rows = [
+        [
+            code,
+            str(number),
+            each.modality or "unknown",
+            each.data_class,
+            each.body_part or "unknown",
+            str(each.images),
+            str(each.level),
+            "; ".join(each.concerns) or "nothing raises it",
+            str(len(each.removed)),
+        ]
+        for code, subject in done.subjects.items()
+        for number, each in enumerate(subject.series, start=1)
+    ]
+    columns = ["patient", "series", "modality", "class", "body part", "images", "level", "why", "attributes removed"]
+    print_table("", columns, rows)
+    images = sum(each.images for subject in done.subjects.values() for each in subject.series)
+    typer.echo(f"{out}: {images} images of {len(done.subjects)} patients; imported.json says what was removed")
+    for step in done.history:
+        typer.echo(f"done: {step}")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from fedprivseg.core.results import Result, Scores
+    from fedprivseg.core.results import Result
     from fedprivseg.study.preflight import Preflight
 
 
@@ -129,8 +129,8 @@ def print_result(result: Result, console: Console) -> None:
             name,
             str(site.subjects_train),
             str(site.subjects_test),
-            *_numbers(site.dice, 3),
-            *_numbers(site.hd95_mm, 1)[3:],
+            *(_number(value, 3) for value in (*site.dice.structures.values(), site.dice.mean)),
+            _number(site.hd95_mm.mean, 1),
             f"{site.bytes_up / 1e6:.1f}",
             f"{site.bytes_down / 1e6:.1f}",
             f"{site.seconds:.0f}",
@@ -138,13 +138,14 @@ def print_result(result: Result, console: Console) -> None:
         ]
         for name, site in result.sites.items()
     ]
-    columns = ["site", "train", "test", "Dice LV", "MYO", "RV", "mean", "HD95 mm", "MB up", "MB down", "s", "status"]
-    print_table("", columns, rows)
+    names = [f"Dice {name}" if at == 0 else name for at, name in enumerate(result.mean_dice)]
+    print_table("", ["site", "train", "test", *names, "mean", "HD95 mm", "MB up", "MB down", "s", "status"], rows)
     print_missing(result, console)
-    mean = "-" if result.mean_dice is None else f"{result.mean_dice:.3f}"
     stayed = len(result.finished)
     over = "" if stayed == len(result.sites) else f" over {stayed} of {len(result.sites)} sites"
-    console.print(f"mean Dice {mean}{over}, wall time {result.wall_s:.0f} s", highlight=False)
+    console.print(
+        f"mean Dice {_number(result.overall_dice, 3)}{over}, wall time {result.wall_s:.0f} s", highlight=False
+    )
     for failure in result.failures:
         console.print(f"WARNING: {failure}", highlight=False, markup=False, emoji=False, style="bold red")
     for note in result.notes:
@@ -155,5 +156,5 @@ def print_result(result: Result, console: Console) -> None:
             console.print(f"note: {name}: {note}", highlight=False, markup=False, emoji=False)
 
 
-def _numbers(scores: Scores, digits: int) -> list[str]:
-    return ["-" if v is None else f"{v:.{digits}f}" for v in (scores.LV, scores.MYO, scores.RV, scores.mean)]
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

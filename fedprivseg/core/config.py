@@ -15,16 +15,27 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.files import is_companion
 from fedprivseg.core.kinds import IMAGE_CODE, KindSpec, ProtectableKind
 from fedprivseg.core.model import Frozen
-from fedprivseg.core.records import STRUCTURES, Grid
+from fedprivseg.core.records import Grid
+from fedprivseg.core.task import Scope, SegmentationTask, default_task
 from fedprivseg.core.toml_text import Setting, apply_settings, read_toml, read_with_base, shortened
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
+
+Place = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]{0,47})?$")]
 
 CedarFile = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}\.cedar$")]
 
@@ -35,19 +46,20 @@ GRID_STEP = 16
 
 
 class SiteConfig(Frozen):
-    """One hospital's public description. ``centre`` chooses its subjects by the Centre column of the M&Ms table.
+    """One hospital's public description.
 
+    ``centre`` chooses its subjects: a number of the Centre column of the M&Ms table, or what another data set calls the place;
+    empty: the hospital's own name.
     ``policy`` is the content of the hospital's ``policy.toml`` (see `policy.profile`), empty if it has none; a simulation puts
     it into its simulated hospital's folder, where the gate reads it. A real hospital's gate reads the hospital's own file.
     ``domain``: the security domain of the hospital's network (T/SCGS 313008-2024 clause 5.3.2-c), empty if none is stated.
     ``cedar``: the files of its folder ``cedar/`` by name, the hospital's own policies on access (`policy.access`), likewise.
-    ``labels``: what the labels in the hospital's mask files stand for, ``{ 1 = "RV", 2 = "MYO", 3 = "LV" }`` for masks in the
-    order of ACDC; empty for the order of M&Ms. It is about what is read: masks that are written, predictions too, have the
-    order of M&Ms, 1 LV, 2 MYO, 3 RV.
+    ``labels``: what the labels in the hospital's mask files stand for, such as ``{ 1 = "wall", 2 = "cavity" }``; empty for the
+    order of the task. It is about what is read: masks that are written, predictions too, have the order of the task.
     """
 
     name: Name
-    centre: int = Field(ge=1, le=99)
+    centre: Annotated[int, Field(ge=1, le=99)] | Place = ""
     title: str = ""
     vendor: str = ""
     domain: Name | Literal[""] = ""
@@ -55,33 +67,46 @@ class SiteConfig(Frozen):
     policy: dict[str, Any] = Field(default_factory=dict)
     cedar: dict[CedarFile, str] = Field(default_factory=dict)
 
-    @field_validator("labels")
-    @classmethod
-    def _complete(cls, value: dict[int, str]) -> dict[int, str]:
-        numbers = range(1, len(STRUCTURES) + 1)
-        if value and (sorted(value) != list(numbers) or sorted(value.values()) != sorted(STRUCTURES)):
-            raise ValueError(
-                f"must name each of {', '.join(STRUCTURES)} once, for the labels {', '.join(map(str, numbers))}, such as "
-                '{ 1 = "RV", 2 = "MYO", 3 = "LV" }'
-            )
-        return value
+    @property
+    def place(self) -> int | str:
+        """What its subjects have as their centre (`records.Subject.centre`)."""
+        return self.centre or self.name
 
     @property
     def order(self) -> tuple[str, ...]:
-        """What the labels 1, 2, 3 in the hospital's mask files stand for (`records.Subject.order`)."""
-        return tuple(self.labels[label] for label in sorted(self.labels)) or STRUCTURES
+        """What the labels 1, 2, 3... in the hospital's mask files stand for; empty for the order of the task."""
+        return tuple(self.labels[label] for label in sorted(self.labels))
+
+    def refuse_labels(self, task: SegmentationTask) -> None:
+        """Raises ScenarioError unless its labels name each structure of `task` once, or none."""
+        numbers = [structure.label for structure in task.structures]
+        if self.labels and (sorted(self.labels) != numbers or sorted(self.labels.values()) != sorted(task.names)):
+            example = ", ".join(
+                f'{label} = "{name}"' for label, name in zip(numbers, reversed(task.names), strict=True)
+            )
+            raise ScenarioError(
+                f"labels of site {self.name!r} must name each of {', '.join(task.names)} once, for the labels "
+                f"{', '.join(map(str, numbers))}, such as {{ {example} }}"
+            )
 
 
 class DataConfig(Frozen):
-    """Where images come from: ``source`` is ``"phantom"`` or the folder of an M&Ms release.
+    """Where images come from.
 
-    ``subjects`` (labelled, per centre) describes the phantom only. ``seed`` is that of the phantom and of a split by
-    patient; it is not the run's, so runs of different seeds share their data and splits. ``split``: ``"release"`` trains on
-    the release's training folder and tests on its testing folder; ``"by-patient"`` deals a centre's labelled subjects of all
-    folders, ``test_fraction`` of them to the test.
+    Attributes:
+        source: a phantom (``"phantom"``, ``"phantom-brain"``), or the folder of a release.
+        format: the layout of that folder, such as ``"mnms"`` or ``"nnunet"``; empty: found out from its files.
+        channel: which channel of a release of several, by its name or its number from 0; empty: the first.
+        subjects: labelled subjects per centre of a phantom.
+        seed: that of a phantom and of a split by patient. It is not the run's, so runs of different seeds share data and
+            splits.
+        split: ``"release"`` trains and tests on whom the release says; ``"by-patient"`` deals a centre's labelled subjects.
+        test_fraction: the share of them that a split by patient gives to the test.
     """
 
     source: str = "phantom"
+    format: Name | Literal[""] = ""
+    channel: Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)] = ""
     subjects: int = Field(default=9, ge=2, le=500)
     seed: int = Field(default=0, ge=0)
     split: Literal["release", "by-patient"] = "release"
@@ -216,13 +241,14 @@ class ConsentConfig(Frozen):
 class StudyConfig(Frozen):
     """What the study is for, which consents are held against, and the simulated day on which it takes place (None: today).
 
-    ``purpose``: a permission term of the Data Use Ontology. ``ethics``: the reference of an ethics approval. ``intake``: the
+    ``purpose``: a permission term of the Data Use Ontology. ``data``: the type of the data in the words of Table 1 (clause
+    5.1.3); empty: the task's modality. ``ethics``: the reference of an ethics approval. ``intake``: the
     day on which the sites took their subjects in, from which retention terms count (None: the day of the study).
     """
 
     purpose: Literal["DUO:0000042", "DUO:0000006", "DUO:0000007"] = "DUO:0000006"
     diseases: tuple[str, ...] = ()
-    data: str = "cine-mri"
+    data: str = ""
     commercial: bool = False
     ethics: str = ""
     today: date | None = None
@@ -264,6 +290,7 @@ class Scenario(Frozen):
     )
     deadline_s: float = Field(default=86_400.0, gt=0, description="longest wait for one answer of a site, in seconds")
     sites: tuple[SiteConfig, ...] = Field(min_length=1)
+    task: SegmentationTask = Field(default_factory=default_task)
     data: DataConfig = DataConfig()
     grid: GridConfig = GridConfig()
     method: MethodConfig
@@ -288,6 +315,11 @@ class Scenario(Frozen):
         return self
 
     @property
+    def scope(self) -> Scope:
+        """Its grid and task."""
+        return Scope(self.grid.grid(), self.task)
+
+    @property
     def run_name(self) -> str:
         """What a folder of its run is called: name, method, variant and seed. What the name or the method says already is not
         said again: ``quickstart-privacy-sf-improved-0``, but ``fedavg-0`` and ``coded-paper-privacy-sf-0``."""
@@ -304,9 +336,11 @@ class Scenario(Frozen):
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the canonical JSON. The engine is left out: it does not change the result."""
-        # Who may look at a record at a site changes no result.
-        content = self.model_dump(mode="json", exclude={"engine": True, "sites": {"__all__": {"cedar"}}})
+        """SHA-256 of the canonical JSON. What changes no result is left out: the engine, who may look at a record at a site,
+        and the words and colours of the task."""
+        looks = {"structures": {"__all__": {"meaning", "colour", "line"}}, "time_points": {"__all__": {"meaning"}}}
+        task = looks | {"slice": True, "aim": True}
+        content = self.model_dump(mode="json", exclude={"engine": True, "sites": {"__all__": {"cedar"}}, "task": task})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -345,15 +379,17 @@ def read_sites(folder: Path) -> tuple[SiteConfig, ...]:
     return tuple(read_site(folder, name) for name in names)
 
 
-def label_orders(sites: Sequence[SiteConfig]) -> dict[int, tuple[str, ...]]:
-    """Centre -> what the labels in its masks stand for. Raises ScenarioError if two sites of one centre differ in it."""
-    orders: dict[int, tuple[str, ...]] = {}
+def label_orders(sites: Sequence[SiteConfig], task: SegmentationTask) -> dict[str, tuple[str, ...]]:
+    """Centre, as text -> what the labels in its masks stand for, where a site states it. Raises ScenarioError if two sites of
+    one centre differ in it, or if one does not name the structures of `task`."""
+    orders: dict[str, tuple[str, ...]] = {}
     for site in sites:
-        if orders.setdefault(site.centre, site.order) != site.order:
+        site.refuse_labels(task)
+        if orders.setdefault(str(site.place), site.order) != site.order:
             raise ScenarioError(
-                f"sites of centre {site.centre} state different labels; one release is read in one order"
+                f"sites of centre {site.place} state different labels; one release is read in one order"
             )
-    return orders
+    return {place: order for place, order in orders.items() if order}
 
 
 def _text(path: Path) -> str:

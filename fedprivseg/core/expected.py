@@ -43,7 +43,7 @@ MOST_MM = 1e4
 """Largest distance in mm: ten metres, more than any scanner's field of view."""
 
 MOST_SUBJECTS, MOST_SLICES = 1_000_000, 1_000
-"""Most subjects that a site may say it brings on one side, and most slices of one of them: two phases of 500."""
+"""Most subjects that a site may say it brings on one side, and most slices of one of them, all time points together."""
 
 
 @dataclass(frozen=True)

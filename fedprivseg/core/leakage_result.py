@@ -23,8 +23,8 @@ AGAIN = "Delete it and attack again"
 
 Budget = Literal["small", "full"]
 
-HEADLINE: Mapping[What, tuple[str, ...]] = {"images": ("SSIM", "SSIM, heart"), "masks": ("Dice",)}
-"""The metrics whose worst normalised leakage stands for a run."""
+HEADLINE: Mapping[What, str] = {"images": "SSIM", "masks": "Dice"}
+"""The metric whose worst normalised leakage stands for a run, over the slice and over what the task calls its region."""
 
 INDICATORS: Mapping[str, str] = {
     "image_leakage": "normalised leakage of images",
@@ -97,7 +97,9 @@ class ReconstructionResult(Frozen):
     @property
     def leakage(self) -> float:
         """The worst normalised leakage among the headline metrics."""
-        return max(m.leakage for m in self.metrics if m.metric in HEADLINE[self.what] and m.leakage is not None)
+        return max(
+            m.leakage for m in self.metrics if m.metric.split(", ")[0] == HEADLINE[self.what] and m.leakage is not None
+        )
 
     @property
     def indicators(self) -> dict[str, float]:

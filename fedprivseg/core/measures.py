@@ -1,6 +1,6 @@
 """How well a mask fits, in 3-D and in mm; how alike two images are; how sure a mean is; how well scores part two groups.
 
-Label volumes are (X, Y, Z) integers on the original grid; results are (3,) float64 in the order LV, MYO, RV. NaN means
+Label volumes are (X, Y, Z) integers on the original grid; results are (K,) float64, one value for each label 1 to K. NaN means
 'nothing to measure', never a bad score: average with ``nanmean`` and report how many values entered. A structure that
 only one of the two volumes has is a miss: its Dice is 0, and its distances are NaN because no distance exists. So quote
 a mean distance beside the number of structures it is over: a method that misses more has fewer distances, not worse.
@@ -15,19 +15,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fedprivseg.core.records import STRUCTURES
 
-LABELS = tuple(range(1, len(STRUCTURES) + 1))
-
-
-def dice(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """3-D Dice, 2|P n T| / (|P| + |T|), per structure: (3,) float64 in 0..1; NaN where both volumes lack the structure.
+def dice(prediction: np.ndarray, truth: np.ndarray, structures: int) -> np.ndarray:
+    """3-D Dice, 2|P n T| / (|P| + |T|), per structure: (K,) float64 in 0..1; NaN where both volumes lack the structure.
 
     Raises ValueError if the shapes differ.
     """
     _same(prediction, truth)
-    scores = np.full(len(LABELS), np.nan)
-    for index, label in enumerate(LABELS):
+    scores = np.full(structures, np.nan)
+    for index in range(structures):
+        label = index + 1
         one, other = prediction == label, truth == label
         total = np.count_nonzero(one) + np.count_nonzero(other)
         if total:
@@ -35,26 +32,30 @@ def dice(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return scores
 
 
-def hd95_mm(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """95th percentile Hausdorff distance in mm per structure: (3,) float64; NaN where one or both lack the structure.
+def hd95_mm(
+    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float], structures: int
+) -> np.ndarray:
+    """95th percentile Hausdorff distance in mm per structure: (K,) float64; NaN where one or both lack the structure.
 
     The larger of the two directed 95th percentiles over surface voxels. spacing: mm along X, Y, Z. Raises ValueError if
     the shapes differ.
     """
-    distances = np.full(len(LABELS), np.nan)
-    for index, there, back in _surface_distances(prediction, truth, spacing):
+    distances = np.full(structures, np.nan)
+    for index, there, back in _surface_distances(prediction, truth, spacing, structures):
         distances[index] = max(np.percentile(there, 95), np.percentile(back, 95))
     return distances
 
 
-def assd_mm(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Average symmetric surface distance in mm per structure: (3,) float64; NaN where one or both lack the structure.
+def assd_mm(
+    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float], structures: int
+) -> np.ndarray:
+    """Average symmetric surface distance in mm per structure: (K,) float64; NaN where one or both lack the structure.
 
     The mean, over the surface voxels of both volumes, of the distance to the other surface. Raises ValueError if the
     shapes differ.
     """
-    distances = np.full(len(LABELS), np.nan)
-    for index, there, back in _surface_distances(prediction, truth, spacing):
+    distances = np.full(structures, np.nan)
+    for index, there, back in _surface_distances(prediction, truth, spacing, structures):
         distances[index] = np.concatenate((there, back)).mean()
     return distances
 
@@ -137,7 +138,7 @@ def _same(one: np.ndarray, other: np.ndarray) -> None:
 
 
 def _surface_distances(
-    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float]
+    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float], structures: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """(index, mm from the prediction's surface to the truth's, and back) for each structure that both volumes have.
 
@@ -147,7 +148,8 @@ def _surface_distances(
     from scipy.ndimage import binary_erosion, distance_transform_edt
 
     _same(prediction, truth)
-    for index, label in enumerate(LABELS):
+    for index in range(structures):
+        label = index + 1
         one, other = prediction == label, truth == label
         if not (one.any() and other.any()):
             continue

@@ -21,12 +21,6 @@ from safetensors.numpy import save as write_safetensors
 from fedprivseg.core.errors import PayloadError, RequestError
 from fedprivseg.core.kinds import KindSpec, kind_named
 
-STRUCTURES = ("LV", "MYO", "RV")
-"""Foreground labels 1, 2, 3 of the M&Ms release, in this order; 0 is background."""
-
-PHASES = ("ED", "ES")
-"""End-diastole and end-systole, the two annotated phases."""
-
 MEASURES = ("dice", "hd95_mm", "assd_mm")
 """What a site measures of its test subjects; each is an array of a METRIC payload, beside ``<measure>_known``."""
 
@@ -35,31 +29,36 @@ MEASURES = ("dice", "hd95_mm", "assd_mm")
 class Subject:
     """One patient of a release: where the files are and what the table says. Never leaves a site.
 
-    ``ed`` and ``es`` are 0-based frame indices; ``mask`` is None when the subject has no labels; ``split`` is one of
-    ``train``, ``val``, ``test``. ``order``: the structures for which the labels 1, 2, 3 stand in the mask's file; in memory
-    every mask has the order of `STRUCTURES`.
+    Attributes:
+        code: the patient's code in the release.
+        centre: where the images were made, as the release has it: a number, or a name.
+        split: ``train``, ``val`` or ``test``, as the release has it.
+        labelled: whether there is a mask.
+        frames: time point -> its 0-based frame in the files.
+        image: the image's file.
+        mask: the mask's file; None if there is none.
+        order: the structures for which the labels 1, 2, 3... stand in the mask's file; in memory every mask has the order of
+            the task.
+        attributes: what else the release tells, such as ``disease``, ``sex`` or ``vendor``; "" where it is unknown.
     """
 
     code: str
-    centre: int
-    vendor: str
+    centre: int | str
     split: str
     labelled: bool
-    ed: int
-    es: int
+    frames: Mapping[str, int]
     image: Path
     mask: Path | None
-    pathology: str = ""
-    sex: str = ""
-    age: float | None = None
-    order: tuple[str, ...] = STRUCTURES
+    order: tuple[str, ...]
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Volume:
-    """One phase of one subject in its own geometry.
+    """One subject at one time point, in its own geometry.
 
-    image: (X, Y, Z) float32, scanner units. mask: (X, Y, Z) uint8 in 0..3, or None. affine: (4, 4) float64, voxel to mm.
+    image: (X, Y, Z) float32, scanner units. mask: (X, Y, Z) uint8, the task's labels, or None. affine: (4, 4) float64, voxel
+    to mm.
     """
 
     image: np.ndarray
@@ -84,7 +83,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Slices:
-    """Slices on the network grid. images: (N, H, W) float32 in 0..1; masks: (N, H, W) uint8 in 0..3;
+    """Slices on the network grid. images: (N, H, W) float32 in 0..1; masks: (N, H, W) uint8, the task's labels;
     subjects: (N,) int32, which subject each slice belongs to, so that any further split is by patient."""
 
     images: np.ndarray

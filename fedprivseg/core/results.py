@@ -16,10 +16,12 @@ from fedprivseg.core.config import Scenario
 from fedprivseg.core.documents import content_of, damaged, read_document, write_document
 from fedprivseg.core.errors import FolderError
 from fedprivseg.core.files import write_text
+from fedprivseg.core.format1 import result_of_format_1
 from fedprivseg.core.model import Frozen
-from fedprivseg.core.records import PHASES, STRUCTURES, Budget, CrossSite, CurvePoint
+from fedprivseg.core.records import Budget, CrossSite, CurvePoint
+from fedprivseg.core.task import SegmentationTask
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 DIGESTS = "digests"
 """Under this key of ``result.json`` stands the SHA-256 of files of the run's folder, by their paths in it: the table of
@@ -40,14 +42,15 @@ class _Read(Frozen):
 
 
 class Scores(_Read):
-    """A measure per structure and their mean, over a site's test subjects and both phases; None where nothing was defined.
+    """A measure over a site's test subjects and all time points; None where nothing was defined.
 
-    ``missing``: in how many of the (subject, phase, structure) cells the measure is undefined.
+    Attributes:
+        structures: structure -> its mean.
+        mean: the mean of these.
+        missing: in how many of the (subject, time point, structure) cells the measure is undefined.
     """
 
-    LV: float | None
-    MYO: float | None
-    RV: float | None
+    structures: dict[str, float | None]
     mean: float | None
     missing: int = 0
 
@@ -71,7 +74,8 @@ class SiteResult(_Read):
 
 
 class Row(_Read):
-    """One test subject in one phase: what lies in ``metrics.csv``, one line a structure. ``subject`` is a pseudonym."""
+    """One test subject at one time point (``phase``): what lies in ``metrics.csv``, one line a structure. ``subject`` is a
+    pseudonym."""
 
     site: str
     subject: str
@@ -85,9 +89,12 @@ class Row(_Read):
 class Result(_Read):
     """A finished run.
 
-    ``split_sha256``: of all training and test subjects' codes together, so that runs on other
-    subjects can be told apart and nobody is named. ``curve``, ``cross_site``
-    and ``budgets`` are empty for methods to which they mean nothing.
+    Attributes:
+        mean_dice: structure -> its mean Dice over the sites that measured it.
+        overall_dice: mean over sites of the mean over structures; None where nothing was measured.
+        split_sha256: of all training and test subjects' codes together, so that runs on other subjects can be told apart and
+            nobody is named.
+        curve, cross_site, budgets: empty for methods to which they mean nothing.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -99,7 +106,8 @@ class Result(_Read):
     engine: str
     exports: tuple[str, ...]
     sites: dict[str, SiteResult]
-    mean_dice: float | None
+    mean_dice: dict[str, float | None]
+    overall_dice: float | None
     stages: dict[str, float]
     wall_s: float
     resumed: bool
@@ -123,7 +131,7 @@ class Result(_Read):
         return failures(self.sites)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Per-subject, per-phase, per-structure metrics as flat dictionaries: ``pandas.DataFrame(result.rows())``."""
+        """Per-subject, per-time-point, per-structure metrics as flat dictionaries: ``pandas.DataFrame(result.rows())``."""
         return [row.model_dump() for row in self.metrics]
 
     def write(self, folder: Path, beside: Sequence[Path] = ()) -> None:
@@ -149,8 +157,8 @@ def failures(sites: Mapping[str, SiteResult]) -> tuple[str, ...]:
     if mean < NO_DICE:
         return (f"This run segments nothing: mean Dice {mean:.3f} over {len(measured)} sites; {advice}.",)
     lost = []
-    for structure in STRUCTURES:
-        known = [value for each in measured if (value := getattr(each, structure)) is not None]
+    for structure in measured[0].structures:
+        known = [value for each in measured if (value := each.structures[structure]) is not None]
         if known and max(known) < NO_DICE:
             lost.append(structure)
     if lost:
@@ -166,9 +174,10 @@ def read_result(folder: Path) -> Result:
     """
     path = folder / "result.json"
     content = _document(folder)
-    if content.get("schema_version") != SCHEMA_VERSION:
+    version = content.get("schema_version")
+    if version not in (1, SCHEMA_VERSION):
         raise FolderError(
-            f"{path} has schema version {content.get('schema_version')!r}; this release reads {SCHEMA_VERSION}. Run it again."
+            f"{path} has schema version {version!r}; this release reads 1 and {SCHEMA_VERSION}. Run it again."
         )
     _check(folder, content, _TABLE)
     try:
@@ -176,8 +185,9 @@ def read_result(folder: Path) -> Result:
         rows = [
             {key: cell or None for key, cell in row.items()} for row in csv.DictReader(io.StringIO(text), strict=True)
         ]
-        return Result.model_validate({**content, "metrics": rows})
-    except (ValidationError, UnicodeDecodeError, csv.Error):
+        now = result_of_format_1(content) if version == 1 else content
+        return Result.model_validate({**now, "schema_version": SCHEMA_VERSION, "metrics": rows})
+    except (ValidationError, KeyError, TypeError, AttributeError, UnicodeDecodeError, csv.Error):
         raise damaged(path, f"and {_TABLE} beside it are no result that this release reads", _AGAIN) from None
 
 
@@ -216,8 +226,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def metric_rows(site: str, values: dict[str, Any], count: int) -> Sequence[Row]:
-    """The rows of one site. `values`: measure -> (subjects, 2, 3) with NaN where undefined."""
+def metric_rows(site: str, values: dict[str, Any], count: int, task: SegmentationTask) -> Sequence[Row]:
+    """The rows of one site. `values`: measure -> (subjects, time points, structures) with NaN where undefined."""
 
     def cell(name: str, place: tuple[int, int, int]) -> float | None:
         value = float(values[name][place])
@@ -234,8 +244,8 @@ def metric_rows(site: str, values: dict[str, Any], count: int) -> Sequence[Row]:
             assd_mm=cell("assd_mm", (subject, p, s)),
         )
         for subject in range(count)
-        for p, phase in enumerate(PHASES)
-        for s, structure in enumerate(STRUCTURES)
+        for p, phase in enumerate(task.times)
+        for s, structure in enumerate(task.names)
     ]
 
 

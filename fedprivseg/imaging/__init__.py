@@ -1,4 +1,4 @@
-"""Images of hearts, real and drawn: from files to arrays on the network grid.
+"""Images and masks: from files to arrays on the network grid.
 
 nibabel loads the whole DICOM library beside itself wherever that is installed, for an extension of NIfTI headers that nothing
 here reads. Most commands need no DICOM. So nibabel is loaded here, before any module of this part can do so, and finds no DICOM

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from fedprivseg.core.records import Subject
-from fedprivseg.imaging.mnms import Release, Scan
+from fedprivseg.imaging.dataset import Release, Scan
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class CentreSplit:
     slices_min, slices_max: Z. labels: label values seen, or None before a deep check.
     """
 
-    centre: int
+    centre: int | str
     split: str
     subjects: int
     labelled: int
@@ -36,13 +36,16 @@ class CentreSplit:
 def summarise(release: Release) -> tuple[CentreSplit, ...]:
     """The cohort table of a release: one row per centre and split that has usable subjects, sorted."""
     order = ("train", "val", "test")
-    groups: dict[tuple[int, int], list[Subject]] = {}
+    groups: dict[tuple[int | str, int], list[Subject]] = {}
     for subject in release.subjects:
         groups.setdefault((subject.centre, order.index(subject.split)), []).append(subject)
-    return tuple(_row(centre, order[split], group, release.scans) for (centre, split), group in sorted(groups.items()))
+    return tuple(
+        _row(centre, order[split], group, release.scans)
+        for (centre, split), group in sorted(groups.items(), key=lambda item: (str(item[0][0]), item[0][1]))
+    )
 
 
-def _row(centre: int, split: str, group: Sequence[Subject], by_code: Mapping[str, Scan]) -> CentreSplit:
+def _row(centre: int | str, split: str, group: Sequence[Subject], by_code: Mapping[str, Scan]) -> CentreSplit:
     scans = [by_code[subject.code] for subject in group]
     spacings = list(zip(*(scan.spacing for scan in scans), strict=True))
     matrices = list(zip(*(scan.shape[:2] for scan in scans), strict=True))
@@ -52,7 +55,7 @@ def _row(centre: int, split: str, group: Sequence[Subject], by_code: Mapping[str
         split=split,
         subjects=len(group),
         labelled=sum(subject.labelled for subject in group),
-        vendors=tuple(sorted({subject.vendor for subject in group})),
+        vendors=tuple(sorted({vendor for subject in group if (vendor := subject.attributes.get("vendor"))})),
         spacing_median=tuple(median(axis) for axis in spacings),
         spacing_min=tuple(min(axis) for axis in spacings),
         spacing_max=tuple(max(axis) for axis in spacings),

@@ -1,8 +1,8 @@
 """One scan under two codes: it would train and test, or count as two patients. Found by the voxels, whatever files are called.
 
-An *opening* is the first slice of the frame at ED. Scans whose openings differ differ, and reading one costs little more than a
-header; so it picks the candidates. A *fingerprint* is a whole annotated frame, and decides. Both are of values, so a copy is
-found that was compressed, typed or cut to its annotated frames.
+An *opening* is the first slice of the first labelled frame. Scans whose openings differ differ, and reading one costs little
+more than a header; so it picks the candidates. A *fingerprint* is a whole annotated frame, and decides. Both are of values,
+so a copy is found that was compressed, typed or cut to its annotated frames.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedprivseg.imaging.geometry import Limits
 from fedprivseg.imaging.nifti import opened
 
 
@@ -22,10 +23,10 @@ def fingerprint(image: np.ndarray) -> str:
     return hashlib.sha256(str(values.shape).encode() + values.tobytes()).hexdigest()
 
 
-def opening(path: Path, frame: int) -> str:
+def opening(path: Path, frame: int, limits: Limits) -> str:
     """What `fingerprint` says of the first slice of `frame` in the image `path`, with the shape of its frames. Raises
     FileFault."""
-    with opened(path) as file:
+    with opened(path, limits) as file:
         return f"{file.geometry.shape} {fingerprint(file.first_slice(frame))}"
 
 

@@ -8,15 +8,16 @@ A NIfTI header (https://nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields) t
 2. **Which counts.** The sform, if ``sform_code`` is 1 to 5; otherwise the qform, if ``qform_code`` is; a code of 0 switches its
    transform off. An affine that is not finite, or whose axes are not perpendicular, is ``bad-geometry``.
 3. **Contradiction.** Programs differ in what they read (ITK takes sizes from ``pixdim`` whatever counts, nibabel from the
-   sform), so a header that says two things shows every program another heart. All that is switched on must agree: the sform's
+   sform), so a header that says two things shows every program another body. All that is switched on must agree: the sform's
    voxel sizes with ``pixdim``, and every corner by sform and qform. Otherwise it is ``contradicting-header``: a subject with it
    is left out, and nothing is chosen.
 4. **No transform.** With both codes 0 the place is unknown and the sizes are nominal, those of ``pixdim``. Masks written for
    such an image have both codes 0 too. A size of exactly 1, or none, is what a writer puts where it knows nothing:
    ``invented-sizes``.
 5. **Which axis is Z.** The one whose voxels are as long as slices lie apart, while the other two are as short as pixels are. If
-   several could be, it is ``slice-axis``. Arrays are turned so that Z is last (`Geometry.slices_last`), and back for what is
-   written (`Geometry.stored`). The other two axes keep their order and direction.
+   several could be, it is ``slice-axis``, unless the modality has isotropic voxels (`Limits`). Arrays are turned so that Z is
+   last (`Geometry.slices_last`), and back for what is written (`Geometry.stored`). The other two axes keep their order and
+   direction.
 6. **Plausibility.** Sizes that no image of the modality has (`Limits`) are ``implausible-geometry``.
 """
 
@@ -79,18 +80,21 @@ class Limits:
     pixel: edges of a voxel in the plane of a slice.
     slices: from one slice's centre to the next, with any gap.
     view: the field of view along each axis of the plane.
+    isotropic: whether slices may lie as near as pixels: where several axes could be Z, it is the one of the longest voxel edge,
+        the file's last of equal ones.
     """
 
     modality: str
     pixel: tuple[float, float]
     slices: tuple[float, float]
     view: tuple[float, float]
+    isotropic: bool = False
 
 
-SHORT_AXIS_CINE: Final = Limits("short-axis cine MRI", pixel=(0.5, 3.5), slices=(2.5, 20.0), view=(40.0, 600.0))
-"""Why these. Pixels: published sets have 0.7 to 2.0 mm; below 0.5 no cine resolves anything, above 3.5 a myocardium of 8 mm is
-two pixels. Slices: 5 to 10 mm thick with gaps of up to 10, in infants 3. View: a newborn's heart is 40 mm wide, a magnet's bore
-600 to 700. Beyond them a header is wrong, in its unit or otherwise; what is only unusual passes."""
+ANY_IMAGE: Final = Limits(
+    "a tomographic image", pixel=(0.05, 10.0), slices=(0.05, 30.0), view=(5.0, 3000.0), isotropic=True
+)
+"""For images of any organ: from the micro-scans of specimens to the whole body."""
 
 
 @final
@@ -127,7 +131,7 @@ class Geometry:
         return labels.transpose(*back, *range(3, labels.ndim))
 
 
-def read_header(header: Header, limits: Limits = SHORT_AXIS_CINE) -> Geometry:
+def read_header(header: Header, limits: Limits) -> Geometry:
     """The geometry that an unchecked `header` (as it stands in the file) states, by the rules above.
 
     Raises FileFault with one of `FAULTS` where a rule is broken.
@@ -243,6 +247,8 @@ def _refuse_contradiction(sform: np.ndarray, qform: np.ndarray | None, sizes: np
 def _order(sizes: np.ndarray, shape: np.ndarray, limits: Limits) -> tuple[int, int, int]:
     """The file's axes as X, Y, Z: rules 5 and 6."""
     possible = _slice_axes(sizes, limits)
+    if limits.isotropic:
+        possible = [axis for axis in possible if sizes[axis] >= (1 - AGREE_SIZE) * sizes[possible].max()][-1:]
     if len(possible) > 1:
         raise FileFault("slice-axis", f"voxels are {_mm(sizes)}; slices must lie further apart than pixels")
     if not possible:

@@ -22,7 +22,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from fedprivseg.core.errors import DataError
-from fedprivseg.imaging.geometry import FileFault, Geometry, Header, read_header
+from fedprivseg.imaging.geometry import FileFault, Geometry, Header, Limits, read_header
 from fedprivseg.imaging.intensities import without_signal
 
 FRAME_VOXELS = 2**26
@@ -42,8 +42,9 @@ class NiftiFile:
     is_3d: whether the file has three axes and so one frame, or four.
     """
 
-    def __init__(self, stream: BufferedIOBase) -> None:
-        """stream: the unpacked bytes, at the first. Raises FileFault, or one of `opened`'s errors of reading."""
+    def __init__(self, stream: BufferedIOBase, limits: Limits) -> None:
+        """stream: the unpacked bytes, at the first. limits: what sizes it can have. Raises FileFault, or one of `opened`'s
+        errors of reading."""
         header = _unchecked_header(stream)
         shape = tuple(int(size) for size in header.get_data_shape())
         if len(shape) not in (3, 4) or min(shape) < 1:
@@ -54,7 +55,7 @@ class NiftiFile:
         if int(np.prod(shape[:3])) > FRAME_VOXELS:
             what = f"a frame has {int(np.prod(shape[:3]))} voxels; at most {FRAME_VOXELS} are allowed"
             raise FileFault("bad-geometry", what)
-        self.geometry: Geometry = read_header(header)
+        self.geometry: Geometry = read_header(header, limits)
         self.is_3d = len(shape) == 3
         self.frames = 1 if self.is_3d else shape[3]
         stream.seek(0)
@@ -83,8 +84,8 @@ class NiftiFile:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[NiftiFile]:
-    """The image at `path`, for reading inside the block.
+def opened(path: Path, limits: Limits) -> Iterator[NiftiFile]:
+    """The image at `path`, for reading inside the block. limits: what sizes an image of its modality can have.
 
     Raises FileFault: ``unreadable`` for whatever goes wrong in reading it, ``wrong-dimensions``, or one of `geometry.FAULTS`.
     """
@@ -92,21 +93,21 @@ def opened(path: Path) -> Iterator[NiftiFile]:
         with path.open("rb") as file:
             packed = file.read(len(_GZIP)) == _GZIP
             file.seek(0)
-            yield NiftiFile(gzip.GzipFile(fileobj=file, mode="rb") if packed else file)
+            yield NiftiFile(gzip.GzipFile(fileobj=file, mode="rb") if packed else file, limits)
     except UNREADABLE as fault:
         raise FileFault(
             "unreadable", f"reading it ends with {type(fault).__name__}: broken, cut short or no single-file NIfTI"
         ) from None
 
 
-def read_geometry(path: Path) -> Geometry:
+def read_geometry(path: Path, limits: Limits) -> Geometry:
     """The geometry of the image at `path`. Raises DataError, which names no path, if it has a fault."""
     try:
-        with opened(path) as file:
+        with opened(path, limits) as file:
             return file.geometry
     except FileFault as fault:
         raise DataError(
-            f"a subject's image has the fault {fault.code!r}. Run the deep check on the release: it names the file."
+            f"a subject's image has the fault {fault.code!r}. Run `fedprivseg data check` on the release: it names the file."
         ) from None
 
 

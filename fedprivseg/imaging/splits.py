@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, TypeAdapter
 
 from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.errors import DataError
+from fedprivseg.core.format1 import subject_of_format_1
 from fedprivseg.core.records import Subject
 from fedprivseg.core.seeds import numpy_generator
+
+_Kept = Annotated[Subject, BeforeValidator(subject_of_format_1)]
 
 
 @dataclass(frozen=True)
 class Cohort:
     """One site's subjects, each list sorted by code. No subject stands in both."""
 
-    train: tuple[Subject, ...]
-    test: tuple[Subject, ...]
+    train: tuple[_Kept, ...]
+    test: tuple[_Kept, ...]
 
 
 COHORT: TypeAdapter[Cohort] = TypeAdapter(Cohort)
@@ -27,17 +31,17 @@ COHORT: TypeAdapter[Cohort] = TypeAdapter(Cohort)
 
 def own_subjects(subjects: Sequence[Subject], site: SiteConfig) -> tuple[Subject, ...]:
     """Those of `subjects` that are the site's, with the order of labels that it states, sorted by code."""
-    own = (replace(s, order=site.order) for s in subjects if s.centre == site.centre)
+    own = (replace(s, order=site.order or s.order) for s in subjects if str(s.centre) == str(site.place))
     return tuple(sorted(own, key=lambda s: s.code))
 
 
 def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> Cohort:
     """The labelled subjects of `site`, split as `data` says.
 
-    A release's validation folder is used by neither side of ``split = "release"``. A split by patient leaves at least one
+    Subjects for validation are used by neither side of ``split = "release"``. A split by patient leaves at least one
     subject to train on. Raises DataError if the centre has no labelled subject to train on.
     """
-    centre = site.centre
+    centre = site.place
     own = [s for s in own_subjects(subjects, site) if s.labelled]
     if data.split == "release":
         train = tuple(s for s in own if s.split == "train")
@@ -49,10 +53,10 @@ def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> C
         train = tuple(s for index, s in enumerate(own) if index not in chosen)
         test = tuple(s for index, s in enumerate(own) if index in chosen)
     if not train:
-        centres = sorted({s.centre for s in subjects if s.labelled})
+        centres = sorted({str(s.centre) for s in subjects if s.labelled})
         raise DataError(
             f"centre {centre} has no labelled subject to train on (split = {data.split!r}; {len(own)} labelled in all). "
-            f"Centres with labelled subjects: {', '.join(map(str, centres)) or 'none'}. "
+            f"Centres with labelled subjects: {', '.join(centres) or 'none'}. "
             'Leave the site out, or try data.split = "by-patient".'
         )
     return Cohort(train, test)

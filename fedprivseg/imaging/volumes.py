@@ -13,7 +13,7 @@ import gzip
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -25,11 +25,9 @@ from scipy.sparse import csr_array
 
 from fedprivseg.core.errors import DataError, FolderError, RunError
 from fedprivseg.core.files import write_durably
-from fedprivseg.core.records import PHASES, STRUCTURES, Grid, Slices, Subject, Volume
+from fedprivseg.core.records import Grid, Slices, Subject, Volume
 from fedprivseg.imaging.intensities import require_signal, stretched
-from fedprivseg.imaging.mnms import load_phases
 
-CLASSES = len(STRUCTURES) + 1
 CACHE_FORMAT = 2
 """Raise it whenever `to_grid` or the file layout changes: entries of another format are never read."""
 
@@ -39,9 +37,12 @@ _log = logging.getLogger(__name__)
 
 Gridded = tuple[np.ndarray, np.ndarray | None]
 
+Load = Callable[[Subject], Mapping[str, Volume]]
+"""The labelled frames of a subject by time point: `Dataset.load` for the task."""
+
 
 def to_grid(volume: Volume, grid: Grid) -> Gridded:
-    """`volume` on `grid`: image (Z, H, W) float32 in 0..1, mask (Z, H, W) uint8 in 0..3 or None. H along X, W along Y.
+    """`volume` on `grid`: image (Z, H, W) float32 in 0..1, mask (Z, H, W) uint8 or None. H along X, W along Y.
 
     Intensities: the 1st to 99th percentile of the whole volume is stretched to 0..1 and clipped.
     Image: linear interpolation, with a wider (anti-aliasing) triangle where the grid is coarser than the voxels.
@@ -65,21 +66,19 @@ def to_grid(volume: Volume, grid: Grid) -> Gridded:
 def from_grid(
     answer: np.ndarray, shape: tuple[int, int, int], spacing: tuple[float, float, float], grid: Grid
 ) -> np.ndarray:
-    """An answer on `grid` put back on the volume of `shape` (X, Y, Z) and `spacing` mm: labels (X, Y, Z) uint8 in 0..3.
+    """An answer on `grid` put back on the volume of `shape` (X, Y, Z) and `spacing` mm: labels (X, Y, Z) uint8.
 
-    answer: labels (Z, H, W) of an integer type, or class scores (Z, 4, H, W) of a floating type. Scores are resampled
-    before the likeliest class is taken, which gives smoother borders than resampling labels. Outside the crop is
+    answer: labels (Z, H, W) of an integer type, or class scores (Z, C, H, W) of a floating type, background first. Scores are
+    resampled before the likeliest class is taken, which gives smoother borders than resampling labels. Outside the crop is
     background. Raises ValueError for another shape or type, RunError for scores that are not finite.
     """
     x, y, z = shape
     soft = answer.dtype.kind == "f"
-    needed = (z, CLASSES, grid.height, grid.width) if soft else (z, grid.height, grid.width)
-    if answer.dtype.kind not in "iuf" or answer.shape != needed:
+    needed = (z, *answer.shape[1:2], grid.height, grid.width) if soft else (z, grid.height, grid.width)
+    if answer.dtype.kind not in "iuf" or answer.ndim != 3 + soft or answer.shape != needed:
         raise ValueError(f"an answer of shape {answer.shape} and type {answer.dtype} was given; {needed} is needed")
     if soft and not np.isfinite(answer).all():
         raise RunError("a segmentation came back with scores that are not finite; train longer or with a smaller step")
-    if not soft and (answer.min(initial=0) < 0 or answer.max(initial=0) >= CLASSES):
-        raise ValueError(f"labels from {answer.min()} to {answer.max()} were given; 0 to {CLASSES - 1} are allowed")
     rows = _weights(grid.height, grid.spacing, x, spacing[0])
     columns = _weights(grid.width, grid.spacing, y, spacing[1])
     scores = (
@@ -114,20 +113,20 @@ def write_mask(path: Path, mask: np.ndarray, geometry: bytes) -> None:
     _write(path, gzip.compress(body, compresslevel=6, mtime=0) if path.suffix == ".gz" else body)
 
 
-def gridded(subject: Subject, grid: Grid, cache: Path | None) -> dict[str, Gridded]:
-    """The annotated phases of `subject` on `grid`: phase -> (image, mask) as `to_grid` returns them.
+def gridded(load: Load, subject: Subject, grid: Grid, cache: Path | None) -> dict[str, Gridded]:
+    """The labelled frames of `subject` on `grid`: time point -> (image, mask) as `to_grid` returns them.
 
     With a `cache` folder the arrays are kept there, under a name made from the content of the subject's files, its
     frames and labels, the grid and `CACHE_FORMAT`. An entry that does not match its own checksum is logged and made again.
     Raises DataError if the files have a fault, FolderError if the cache cannot be written.
     """
     if cache is None:
-        return {phase: to_grid(volume, grid) for phase, volume in load_phases(subject).items()}
+        return {time: to_grid(volume, grid) for time, volume in load(subject).items()}
     entry = gridded_file(subject, grid, cache)
     key = entry.stem
-    kept = _recall(entry, key) if entry.is_file() else None
+    kept = _recall(entry, key, subject.frames) if entry.is_file() else None
     if kept is None:
-        kept = {phase: to_grid(volume, grid) for phase, volume in load_phases(subject).items()}
+        kept = {time: to_grid(volume, grid) for time, volume in load(subject).items()}
         _keep(entry, key, kept)
     return kept
 
@@ -137,10 +136,10 @@ def gridded_file(subject: Subject, grid: Grid, cache: Path) -> Path:
     return cache / f"{_key(subject, grid)}.safetensors"
 
 
-def gridded_slices(subjects: Sequence[Subject], grid: Grid, cache: Path | None) -> Slices:
-    """All ED and ES slices of labelled `subjects`, stacked; ``Slices.subjects`` holds positions in `subjects`.
+def gridded_slices(load: Load, subjects: Sequence[Subject], grid: Grid, cache: Path | None) -> Slices:
+    """All slices of labelled `subjects` at all time points, stacked; ``Slices.subjects`` holds positions in `subjects`.
 
-    Slices without any structure stay: above the base and below the apex a network must answer 'nothing'. Raises
+    Slices without any structure stay: there a network must answer 'nothing'. Raises
     DataError if there are no subjects, or subjects without labels.
     """
     unlabelled = sum(not subject.labelled for subject in subjects)
@@ -151,7 +150,7 @@ def gridded_slices(subjects: Sequence[Subject], grid: Grid, cache: Path | None) 
         )
     images, masks, owners = [], [], []
     for position, subject in enumerate(subjects):
-        for image, mask in gridded(subject, grid, cache).values():
+        for image, mask in gridded(load, subject, grid, cache).values():
             if mask is None:
                 raise DataError("a subject is marked as labelled but has no mask file; read the release again")
             images.append(image)
@@ -182,12 +181,12 @@ def _resample(stack: np.ndarray, rows: csr_array, columns: csr_array) -> np.ndar
 
 
 def _one_hot(labels: np.ndarray) -> np.ndarray:
-    """(X, Y, Z) integers -> (X, Y, Z, 4) float32."""
-    return (labels[..., None] == np.arange(CLASSES)).astype(np.float32)
+    """(X, Y, Z) integers -> (X, Y, Z, C) float32; C - 1 is the highest label there."""
+    return (labels[..., None] == np.arange(int(labels.max(initial=0)) + 1)).astype(np.float32)
 
 
 def _likeliest(scores: np.ndarray, rows: csr_array, columns: csr_array) -> np.ndarray:
-    """(H, W, Z, 4) scores -> (H, W, Z) uint8; background where the source does not reach (empty rows, columns)."""
+    """(H, W, Z, C) scores -> (H, W, Z) uint8; background where the source does not reach (empty rows, columns)."""
     covered = np.logical_and.outer(np.diff(rows.indptr) > 0, np.diff(columns.indptr) > 0)
     return np.where(covered[..., None], scores.argmax(axis=-1), 0).astype(np.uint8)
 
@@ -199,8 +198,7 @@ def _key(subject: Subject, grid: Grid) -> str:
     """SHA-256 over all that decides the gridded arrays: file contents, frames, labels, grid, format. No name or path."""
     parts: list[int | float | str] = [
         CACHE_FORMAT,
-        subject.ed,
-        subject.es,
+        *subject.frames.values(),
         *subject.order,
         grid.height,
         grid.width,
@@ -225,13 +223,13 @@ def _checksum(key: str, arrays: Mapping[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def _keep(entry: Path, key: str, phases: Mapping[str, Gridded]) -> None:
-    arrays = {f"{phase}.image": np.ascontiguousarray(image) for phase, (image, _) in phases.items()}
-    arrays |= {f"{phase}.mask": np.ascontiguousarray(mask) for phase, (_, mask) in phases.items() if mask is not None}
+def _keep(entry: Path, key: str, times: Mapping[str, Gridded]) -> None:
+    arrays = {f"{time}.image": np.ascontiguousarray(image) for time, (image, _) in times.items()}
+    arrays |= {f"{time}.mask": np.ascontiguousarray(mask) for time, (_, mask) in times.items() if mask is not None}
     _write(entry, write_safetensors(arrays, metadata={"checksum": _checksum(key, arrays)}))
 
 
-def _recall(entry: Path, key: str) -> dict[str, Gridded] | None:
+def _recall(entry: Path, key: str, times: Iterable[str]) -> dict[str, Gridded] | None:
     """The kept arrays, or None (logged) if the entry is not what was written."""
     try:
         body = entry.read_bytes()
@@ -242,9 +240,7 @@ def _recall(entry: Path, key: str) -> dict[str, Gridded] | None:
     except (OSError, SafetensorError, KeyError, ValueError) as fault:
         _log.warning("cache entry %s is damaged (%s); it is made anew", entry.name[:12], type(fault).__name__)
         return None
-    return {
-        phase: (arrays[f"{phase}.image"], arrays.get(f"{phase}.mask")) for phase in PHASES if f"{phase}.image" in arrays
-    }
+    return {time: (arrays[f"{time}.image"], arrays.get(f"{time}.mask")) for time in times if f"{time}.image" in arrays}
 
 
 def _write(path: Path, body: bytes) -> None:

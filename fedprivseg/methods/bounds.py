@@ -18,13 +18,23 @@ from fedprivseg.core.expected import MOST_LOSS, Array, Expected
 from fedprivseg.core.kinds import METRIC, RAW, STATUS, WEIGHTS
 from fedprivseg.core.method_card import Sent
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import STRUCTURES, CrossSite, CurvePoint, Grid, Order, Payload
+from fedprivseg.core.records import CrossSite, CurvePoint, Grid, Order, Payload
+from fedprivseg.core.task import Scope
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
-from fedprivseg.methods.method import MEASURED, Action, Codes, Declaration, Federation, Method, Site, in_parts, part_of
+from fedprivseg.methods.method import (
+    Action,
+    Codes,
+    Declaration,
+    Federation,
+    Method,
+    Site,
+    in_parts,
+    measured_declared,
+    part_of,
+)
 from fedprivseg.methods.round_state import recall, remember
 from fedprivseg.methods.rounds import measure
 from fedprivseg.methods.training import (
-    GLANCED,
     MODEL,
     NET,
     StepsParameters,
@@ -32,6 +42,7 @@ from fedprivseg.methods.training import (
     augmentation,
     build,
     glanced,
+    glanced_declared,
     marks,
     mean_dices,
     numbered,
@@ -111,9 +122,9 @@ TRAINED = Expected(STATUS, "train", {_LOSS: Array("float64", (1,), 0, MOST_LOSS)
 """What `train_alone` sends."""
 
 
-def sent_weights(method: LocalOnly, grid: Grid, order: Order) -> Expected:
+def sent_weights(method: LocalOnly, scope: Scope, order: Order) -> Expected:
     """What `send_weights` sends."""
-    return Expected(WEIGHTS, "measure", travelling(outline(method.parameters, grid)), _ALONE)
+    return Expected(WEIGHTS, "measure", travelling(outline(method.parameters, scope)), _ALONE)
 
 
 def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
@@ -123,11 +134,15 @@ def measure_foreign(method: LocalOnly, site: Site, order: Order) -> Payload:
     net = build(method.parameters, site)
     load_weights(net, unpacked(order)[0])
     scores = segment(net, site, site.testing(), method.parameters)
-    return numbered(METRIC, site, "measure", site.measure(scores, keep=False).arrays, order.number, FOREIGN.history)
+    return numbered(METRIC, site, "measure", site.measure(scores, keep=False).arrays, order.number, _FOREIGN)
 
 
-FOREIGN = replace(MEASURED, history=("measure", "network of another site"))
-"""What `measure_foreign` sends. It says so: of two networks the measures may be the same."""
+_FOREIGN = ("measure", "network of another site")
+
+
+def foreign_declared(method: LocalOnly, scope: Scope, order: Order) -> Expected:
+    """What `measure_foreign` sends. It says so: of two networks the measures may be the same."""
+    return replace(measured_declared(method, scope, order), history=_FOREIGN)
 
 
 @final
@@ -146,10 +161,10 @@ class LocalOnly(Method):
     }
     declares: ClassVar[Mapping[str, Declaration]] = {
         "train_alone": TRAINED,
-        "glance_alone": GLANCED,
-        "measure_alone": MEASURED,
+        "glance_alone": glanced_declared,
+        "measure_alone": measured_declared,
         "send_weights": sent_weights,
-        "measure_foreign": FOREIGN,
+        "measure_foreign": foreign_declared,
     }
 
     def effort(self, grid: Grid, slices: int) -> Effort | None:
@@ -196,7 +211,7 @@ class LocalOnly(Method):
                     federation.record(CrossSite(trained_at=origin, measured_at=site, dice=mean))
 
     def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
-        """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1, with the site's own network."""
+        """Class scores (N, C, H, W) for slices (N, H, W) float32 in 0..1, with the site's own network."""
         return segment(_own(self, site), site, images, self.parameters)
 
 
@@ -222,14 +237,15 @@ def _raw(method: Pooled, site: Site, order: Order, name: str, slices: np.ndarray
     return Payload(RAW, site.name, "train", {name: slices[places]}, level=4, shard=order.number, shards=shards)
 
 
-def sent_images(method: Pooled, grid: Grid, order: Order) -> Expected:
+def sent_images(method: Pooled, scope: Scope, order: Order) -> Expected:
     """What `send_images` sends."""
-    return _raw_declared(method, "images", Array("float32", (None, grid.height, grid.width), 0, 1))
+    return _raw_declared(method, "images", Array("float32", (None, scope.grid.height, scope.grid.width), 0, 1))
 
 
-def sent_masks(method: Pooled, grid: Grid, order: Order) -> Expected:
+def sent_masks(method: Pooled, scope: Scope, order: Order) -> Expected:
     """What `send_masks` sends."""
-    return _raw_declared(method, "masks", Array("uint8", (None, grid.height, grid.width), 0, len(STRUCTURES)))
+    form = Array("uint8", (None, scope.grid.height, scope.grid.width), 0, len(scope.task.structures))
+    return _raw_declared(method, "masks", form)
 
 
 def _raw_declared(method: Pooled, name: str, form: Array) -> Expected:
@@ -252,7 +268,7 @@ class Pooled(Method):
     declares: ClassVar[Mapping[str, Declaration]] = {
         "send_images": sent_images,
         "send_masks": sent_masks,
-        "measure": MEASURED,
+        "measure": measured_declared,
     }
     sends = (Sent("send_images", "images", "train"), Sent("send_masks", "masks", "train"))
 
@@ -271,7 +287,7 @@ class Pooled(Method):
             return self.ask(federation, "measure", answers=packed(federation, weights, {}, 0))
 
     def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
-        """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1."""
+        """Class scores (N, C, H, W) for slices (N, H, W) float32 in 0..1."""
         return segment_as_kept(site, images, self.parameters)
 
     def _weights(

@@ -15,10 +15,10 @@ from fedprivseg.core.records import Order, Payload
 from fedprivseg.methods.averaging import ProximalTerm
 from fedprivseg.methods.client_update import LocalRule
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.method import MEASURED, Action, Declaration, Site
+from fedprivseg.methods.method import Action, Declaration, Site, measured_declared
 from fedprivseg.methods.round_state import recall, remember
 from fedprivseg.methods.rounds import Aggregation, Rounds, glance, train, trained
-from fedprivseg.methods.training import GLANCED, RoundsParameters, augmentation, build, segment, unpacked
+from fedprivseg.methods.training import RoundsParameters, augmentation, build, glanced_declared, segment, unpacked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,7 +89,11 @@ class Ditto(Rounds):
     parameters_type = DittoParameters
     parameters: DittoParameters
     actions: ClassVar[Mapping[str, Action]] = {"train": train_both, "glance": glance, "measure": measure_personal}
-    declares: ClassVar[Mapping[str, Declaration]] = {"train": trained, "glance": GLANCED, "measure": MEASURED}
+    declares: ClassVar[Mapping[str, Declaration]] = {
+        "train": trained,
+        "glance": glanced_declared,
+        "measure": measured_declared,
+    }
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Flower's FedAvg of the shared network."""

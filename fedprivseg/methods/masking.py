@@ -23,7 +23,8 @@ import numpy as np
 from fedprivseg.core.errors import PayloadError, QuorumError, ServerError
 from fedprivseg.core.expected import MOST_LOSS, MOST_WEIGHT, Array, Expected
 from fedprivseg.core.kinds import MASK_SHARE, MASKED_WEIGHTS, WEIGHTS
-from fedprivseg.core.records import Grid, Order, Payload
+from fedprivseg.core.records import Order, Payload
+from fedprivseg.core.task import Scope
 from fedprivseg.methods.client_update import Trained, run_round, trained_history
 from fedprivseg.methods.method import Action, Declaration, Federation, Site
 from fedprivseg.methods.secure_aggregation import (
@@ -135,22 +136,22 @@ def _keys(payload: Payload, facts: Mapping[str, int]) -> str | None:
 _HALVES = Expected(MASK_SHARE, "train", {"public": Array("uint8", (2, SECRET_BYTES))}, _PUBLISHED, check=_keys)
 
 
-def _shares_declared(method: Rounds, grid: Grid, order: Order) -> Expected:
+def _shares_declared(method: Rounds, scope: Scope, order: Order) -> Expected:
     return Expected(
         MASK_SHARE, "train", {_TO + name: Array("uint8", (_SEALED_BYTES,)) for name in _public(order)}, _SHARED
     )
 
 
-def _update_declared(method: Rounds, grid: Grid, order: Order) -> Expected:
+def _update_declared(method: Rounds, scope: Scope, order: Order) -> Expected:
     assert order.answer is not None, "a round starts from weights"
-    p, net = method.parameters, outline(method.parameters, grid)
+    p, net = method.parameters, outline(method.parameters, scope)
     forms = travelling(net, method.local().stays_home(net))
     size = sum(math.prod(length or 0 for length in form.shape) for form in forms.values()) + _BEYOND
     history = _masked_history(p, len(under(order.answer.arrays, _FROM)) - 1)
     return Expected(MASKED_WEIGHTS, "train", {"masked": Array("int64", (size,))}, history)
 
 
-def _opened_declared(method: Rounds, grid: Grid, order: Order) -> Expected:
+def _opened_declared(method: Rounds, scope: Scope, order: Order) -> Expected:
     assert order.answer is not None, "the list of survivors is needed"
     names = under(order.answer.arrays, _STAYED)
     return Expected(MASK_SHARE, "train", {_TO + name: Array("uint8", (SHARE_BYTES,)) for name in names}, _OPENED)

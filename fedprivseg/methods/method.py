@@ -28,7 +28,8 @@ from fedprivseg.core.kinds import METRIC, KindSpec
 from fedprivseg.core.method_card import MethodCard, Sent, What
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import MEASURES, STRUCTURES, Entry, Grid, Order, Payload, Slices
+from fedprivseg.core.records import MEASURES, Entry, Grid, Order, Payload, Slices
+from fedprivseg.core.task import Scope, SegmentationTask
 from fedprivseg.methods.effort import Effort
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ class Site(Protocol):
         """The network grid."""
 
     @property
+    def task(self) -> SegmentationTask:
+        """What is segmented."""
+
+    @property
     def device(self) -> str:
         """torch device."""
 
@@ -91,7 +96,7 @@ class Site(Protocol):
         """An answer in protected codes, as the site's own decoder knows them. Answers to orders come opened."""
 
     def training(self) -> Slices:
-        """All slices (ED and ES) of the site's training subjects."""
+        """All slices of the site's training subjects, at all time points."""
 
     def attributes(self) -> Mapping[str, np.ndarray]:
         """What the site knows of the patients of `training()`'s slices: name -> (N,) int64, a label of 0, 1, ... a slice, -1
@@ -101,17 +106,14 @@ class Site(Protocol):
         """Slices of the site's test subjects, (N, H, W) float32 in 0..1; their masks are for `measure` alone."""
 
     def measure(self, scores: np.ndarray, *, keep: bool = True) -> Payload:
-        """Class scores (N, 4, H, W) of `testing()`'s slices -> a METRIC payload, measured in 3-D on the original grid.
+        """Class scores (N, C, H, W) of `testing()`'s slices -> a METRIC payload, measured in 3-D on the original grid.
 
         Predictions are kept at the site, unless `keep` is false.
         """
 
     def glance(self, scores: np.ndarray) -> np.ndarray:
-        """Class scores (N, 4, H, W) of `testing()`'s slices -> Dice (3,) float64 per structure on the grid, all slices
+        """Class scores (N, C, H, W) of `testing()`'s slices -> Dice (K,) float64 per structure on the grid, all slices
         pooled; NaN for a structure that neither the scores nor the masks show. Quick, for learning curves."""
-
-
-_CELLS = (None, 2, len(STRUCTURES))
 
 
 def _measured(payload: Payload, facts: Mapping[str, int]) -> str | None:
@@ -126,15 +128,12 @@ def _measured(payload: Payload, facts: Mapping[str, int]) -> str | None:
     return None
 
 
-MEASURED = Expected(
-    METRIC,
-    "measure",
-    {name: Array("float64", _CELLS, 0, 1 if name == "dice" else MOST_MM) for name in MEASURES}
-    | {f"{name}_known": Array("uint8", _CELLS, 0, 1) for name in MEASURES},
-    ("measure",),
-    check=_measured,
-)
-"""What `Site.measure` sends: a row for each test subject."""
+def measured_declared(method: Method, scope: Scope, order: Order) -> Expected:
+    """What `Site.measure` sends: a row for each test subject."""
+    cells = (None, len(scope.task.times), len(scope.task.structures))
+    values = {name: Array("float64", cells, 0, 1 if name == "dice" else MOST_MM) for name in MEASURES}
+    known = {f"{name}_known": Array("uint8", cells, 0, 1) for name in MEASURES}
+    return Expected(METRIC, "measure", values | known, ("measure",), check=_measured)
 
 
 class Codes(Protocol):
@@ -156,6 +155,10 @@ class Federation(Protocol):
     @property
     def grid(self) -> Grid:
         """The network grid."""
+
+    @property
+    def task(self) -> SegmentationTask:
+        """What is segmented."""
 
     @property
     def device(self) -> str:
@@ -212,8 +215,8 @@ class Federation(Protocol):
 Action = Callable[[Any, Site, Order], Payload]
 """``action(method, site, order)``: one step of the site half."""
 
-Declaration = Expected | Callable[[Any, Grid, Order], Expected]
-"""What may answer an action: the same always, or ``declaration(method, grid, order)``. Of the order it looks at no more than
+Declaration = Expected | Callable[[Any, Scope, Order], Expected]
+"""What may answer an action: the same always, or ``declaration(method, scope, order)``. Of the order it looks at no more than
 the names of the arrays that the order brings, which are the same for every site."""
 
 
@@ -287,10 +290,14 @@ class Method(ABC):
         """The kinds that may leave a site under this method's own parameters: `exports`, or fewer."""
         return self.exports
 
-    def expected(self, order: Order, grid: Grid) -> Expected | None:
-        """What may answer `order` on `grid`, before protections; None for an action that declares nothing."""
+    def check(self, task: SegmentationTask) -> None:
+        """Raises ScenarioError if the parameters do not fit `task`."""
+        return
+
+    def expected(self, order: Order, scope: Scope) -> Expected | None:
+        """What may answer `order`, before protections; None for an action that declares nothing."""
         declared = self.declares.get(order.action)
-        return declared if declared is None or isinstance(declared, Expected) else declared(self, grid, order)
+        return declared if declared is None or isinstance(declared, Expected) else declared(self, scope, order)
 
     def ask(
         self,
@@ -310,7 +317,7 @@ class Method(ABC):
         return federation.collect(action, self._declared(federation, Order(action)))
 
     def _declared(self, federation: Federation, order: Order) -> Expected:
-        expected = self.expected(order, federation.grid)
+        expected = self.expected(order, Scope(federation.grid, federation.task))
         if expected is None:
             raise ValueError(f"{self.name} does not declare what answers {order.action!r}")
         return expected
@@ -325,7 +332,7 @@ class Method(ABC):
 
     @abstractmethod
     def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
-        """Class scores (N, 4, H, W) for slices (N, H, W) of that site, with its vault and the server's models."""
+        """Class scores (N, C, H, W) for slices (N, H, W) of that site, with its vault and the server's models."""
 
 
 class CodedMethod(Method):
@@ -335,8 +342,8 @@ class CodedMethod(Method):
 
     @abstractmethod
     def encode_pictures(self, site: Site, what: What, pictures: np.ndarray) -> np.ndarray:
-        """Pictures (N, K, H, W) float32 in 0..1, K = 1 for images and 3 for masks -> codes (N, C, h, w) as they would be
-        sent, before any protection."""
+        """Pictures (N, K, H, W) float32 in 0..1, K = 1 for images, and one a structure for masks -> codes (N, C, h, w) as
+        they would be sent, before any protection."""
 
     @abstractmethod
     def decode_pictures(self, site: Site, what: What, codes: np.ndarray) -> np.ndarray | None:
@@ -351,5 +358,5 @@ class CodedMethod(Method):
         return pictures
 
     @abstractmethod
-    def architecture(self, what: What) -> nn.Module:
+    def architecture(self, what: What, task: SegmentationTask) -> nn.Module:
         """An untrained encoder of pictures (N, K, H, W), as everybody knows it; initial weights from the global state."""

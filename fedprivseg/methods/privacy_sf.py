@@ -21,16 +21,16 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from fedprivseg.core.compute import Half
-from fedprivseg.core.errors import FolderError
+from fedprivseg.core.errors import FolderError, ScenarioError
 from fedprivseg.core.expected import MOST_CODE, Array, Expected
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, METRIC, STATUS, KindSpec
 from fedprivseg.core.method_card import Sent, What
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import STRUCTURES, Grid, Order, Payload
+from fedprivseg.core.records import Grid, Order, Payload
 from fedprivseg.core.seeds import building, torch_generator
+from fedprivseg.core.task import Scope, SegmentationTask
 from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
 from fedprivseg.methods.method import (
-    MEASURED,
     Action,
     CodedMethod,
     Codes,
@@ -39,6 +39,7 @@ from fedprivseg.methods.method import (
     Parameters,
     Site,
     in_parts,
+    measured_declared,
     part_of,
     shards_of,
 )
@@ -109,13 +110,10 @@ class PrivacySFParameters(Parameters):
                 f"image_noise is {self.image_noise:g} with encoder = {self.encoder!r}: only a task encoder is trained under "
                 'noise; set encoder = "task" or image_noise = 0'
             )
-        if self.encoder == "answer" and (
-            self.image_channels not in (None, len(STRUCTURES)) or self.image_reconstruction
-        ):
+        if self.encoder == "answer" and self.image_reconstruction:
             raise ValueError(
-                f'encoder = "answer" with image_channels = {self.image_channels} and image_reconstruction = '
-                f"{self.image_reconstruction:g}: its code is one probability a structure and no image; "
-                f"set image_channels = {len(STRUCTURES)} and image_reconstruction = 0"
+                f'encoder = "answer" with image_reconstruction = {self.image_reconstruction:g}: its code is one probability a '
+                "structure and no image; set image_reconstruction = 0"
             )
         if self.opposition and (self.encoder != "task" or self.image_reconstruction):
             raise ValueError(
@@ -138,8 +136,9 @@ def fit_encoders(method: PrivacySF, site: Site, order: Order) -> Payload:
     return Payload(STATUS, site.name, "train", {"lost": lost})
 
 
-LOST = Expected(STATUS, "train", {"lost": Array("uint8", (2, len(STRUCTURES)), 0, 1)})
-"""What `fit_encoders` sends: of image and mask encoder, which structures were lost."""
+def lost_declared(method: PrivacySF, scope: Scope, order: Order) -> Expected:
+    """What `fit_encoders` sends: of image and mask encoder, which structures were lost."""
+    return Expected(STATUS, "train", {"lost": Array("uint8", (2, len(scope.task.structures)), 0, 1)})
 
 
 def send_image_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
@@ -159,7 +158,7 @@ def send_mask_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     from fedprivseg.nets.segmentation import as_picture
 
     _, masks, shards = _view(method, site, order.number)
-    pictures = as_picture(torch.from_numpy(masks)).numpy()
+    pictures = as_picture(torch.from_numpy(masks), len(site.task.structures)).numpy()
     codes = encode(_mask_codec(method, site).encoder, pictures, site.device, method.parameters.half)
     return _codes(MASK_CODE, site, "train", codes, order.number, shards, _TRAIN_MASK)
 
@@ -172,7 +171,7 @@ def send_test_codes(method: PrivacySF, site: Site, order: Order) -> Payload:
     p, images = method.parameters, site.testing()
     index, places, _ = part_of(order.number, len(images), p.shard_slices)
     chosen = images[places]
-    codes = np.zeros((0, *method.image_code(site.grid.height, site.grid.width)), np.float16)
+    codes = np.zeros((0, *method.image_code(Scope(site.grid, site.task))), np.float16)
     if len(chosen):
         codes = encode(_image_encoder(method, site), view(chosen, index)[:, None], site.device, p.half)
     shards = shards_of(len(images), p.shard_slices, p.test_views)
@@ -185,19 +184,19 @@ _MAPPING = "mapping"
 _TEST_IMAGE = ("image encoder", "float16")
 
 
-def train_image_codes(method: PrivacySF, grid: Grid, order: Order) -> Expected:
+def train_image_codes(method: PrivacySF, scope: Scope, order: Order) -> Expected:
     """What `send_image_codes` sends."""
-    return _stream(method, IMAGE_CODE, "train", method.image_code(grid.height, grid.width), _TRAIN_IMAGE)
+    return _stream(method, IMAGE_CODE, "train", method.image_code(scope), _TRAIN_IMAGE)
 
 
-def train_mask_codes(method: PrivacySF, grid: Grid, order: Order) -> Expected:
+def train_mask_codes(method: PrivacySF, scope: Scope, order: Order) -> Expected:
     """What `send_mask_codes` sends."""
-    return _stream(method, MASK_CODE, "train", method.mask_code(grid.height, grid.width), _TRAIN_MASK)
+    return _stream(method, MASK_CODE, "train", method.mask_code(scope.grid), _TRAIN_MASK)
 
 
-def infer_image_codes(method: PrivacySF, grid: Grid, order: Order) -> Expected:
+def infer_image_codes(method: PrivacySF, scope: Scope, order: Order) -> Expected:
     """What `send_test_codes` sends."""
-    return _stream(method, IMAGE_CODE, "infer", method.image_code(grid.height, grid.width), _TEST_IMAGE)
+    return _stream(method, IMAGE_CODE, "infer", method.image_code(scope), _TEST_IMAGE)
 
 
 def _stream(
@@ -214,7 +213,7 @@ def _stream(
     return Expected(kind, purpose, {"codes": form}, history, views=views, check=in_parts(side, views, p.shard_slices))
 
 
-def decoded(method: PrivacySF, grid: Grid, order: Order) -> Expected:
+def decoded(method: PrivacySF, scope: Scope, order: Order) -> Expected:
     """What `decode` sends: how many codes it decoded, which is as many as the server sent."""
     p = method.parameters
 
@@ -245,7 +244,7 @@ def measure(method: PrivacySF, site: Site, order: Order) -> Payload:
 
     images = site.testing()
     if not len(images):
-        return site.measure(np.zeros((0, len(STRUCTURES) + 1, *images.shape[1:]), np.float32))
+        return site.measure(np.zeros((0, site.task.classes, *images.shape[1:]), np.float32))
     parts: list[np.ndarray] = []
     while site.vault.has(f"scores-{len(parts):05d}"):
         parts.append(site.vault.load(f"scores-{len(parts):05d}")["scores"])
@@ -295,12 +294,12 @@ class PrivacySF(CodedMethod):
         for action in (fit_encoders, send_image_codes, send_mask_codes, send_test_codes, decode, measure)
     }
     declares: ClassVar[Mapping[str, Declaration]] = {
-        "fit_encoders": LOST,
+        "fit_encoders": lost_declared,
         "send_image_codes": train_image_codes,
         "send_mask_codes": train_mask_codes,
         "send_test_codes": infer_image_codes,
         "decode": decoded,
-        "measure": MEASURED,
+        "measure": measured_declared,
     }
 
     sends = (
@@ -308,6 +307,15 @@ class PrivacySF(CodedMethod):
         Sent("send_image_codes", "images", "train"),
         Sent("send_mask_codes", "masks", "train"),
     )
+
+    def check(self, task: SegmentationTask) -> None:
+        """An answer encoder has one channel a structure. Raises ScenarioError."""
+        p, needed = self.parameters, len(task.structures)
+        if p.encoder == "answer" and p.image_channels not in (None, needed):
+            raise ScenarioError(
+                f'encoder = "answer" with image_channels = {p.image_channels}: its code is one probability a structure; set '
+                f"image_channels = {needed}"
+            )
 
     def effort(self, grid: Grid, slices: int) -> Effort | None:
         """Steps of both encoders at a site, and of the segmentation network at the server."""
@@ -342,7 +350,7 @@ class PrivacySF(CodedMethod):
             return self.ask(federation, "measure")
 
     def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
-        """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1: encode, map, decode, average the views."""
+        """Class scores (N, C, H, W) for slices (N, H, W) float32 in 0..1: encode, map, decode, average the views."""
         from fedprivseg.nets.fitting import encode, scores
         from fedprivseg.nets.test_time import together, view
 
@@ -350,7 +358,7 @@ class PrivacySF(CodedMethod):
         kept = models.load(_MAPPING)
         if kept is None:
             raise FolderError("the server has no segmentation network; run the scenario again into this folder")
-        mapping = self._restored(*kept)
+        mapping = self._restored(*kept, site.task)
         encoder, decoder = _image_encoder(self, site), _mask_codec(self, site).decoder
         parts = []
         for index in range(p.test_views):
@@ -393,28 +401,28 @@ class PrivacySF(CodedMethod):
 
         return overlaid(pictures, count)
 
-    def architecture(self, what: What) -> torch.nn.Module:
+    def architecture(self, what: What, task: SegmentationTask) -> torch.nn.Module:
         """See `CodedMethod`."""
         from fedprivseg.nets.codec import Encoder
 
         p = self.parameters
         if what == "masks":
-            return Encoder(len(STRUCTURES), p.mask_depth, p.mask_channels, p.mask_folds)
-        return _untrained(p)
+            return Encoder(len(task.structures), p.mask_depth, p.mask_channels, p.mask_folds)
+        return _untrained(p, task)
 
-    def image_code(self, height: int, width: int) -> tuple[int, int, int]:
+    def image_code(self, scope: Scope) -> tuple[int, int, int]:
         """(C, h, w) of an image code."""
         from fedprivseg.nets.codec import code_shape
 
         p = self.parameters
-        channels = len(STRUCTURES) if p.encoder == "answer" else p.image_channels
-        return code_shape(height, width, p.image_depth, channels)
+        channels = len(scope.task.structures) if p.encoder == "answer" else p.image_channels
+        return code_shape(scope.grid.height, scope.grid.width, p.image_depth, channels)
 
-    def mask_code(self, height: int, width: int) -> tuple[int, int, int]:
+    def mask_code(self, grid: Grid) -> tuple[int, int, int]:
         """(C, h, w) of a mask code."""
         from fedprivseg.nets.codec import code_shape
 
-        return code_shape(height, width, self.parameters.mask_depth, self.parameters.mask_channels)
+        return code_shape(grid.height, grid.width, self.parameters.mask_depth, self.parameters.mask_channels)
 
     def fitting(self, site: Site, stage: str, steps: int, rate: float, attempt: int) -> Fitting:
         """How this site trains one of its networks; randomness from the run's seed, the site, the stage and the attempt."""
@@ -429,6 +437,7 @@ class PrivacySF(CodedMethod):
             augmentation=Augmentation() if p.augmentation else None,
             seed=site.seed,
             names=(site.name, stage, *again),
+            structures=len(site.task.structures),
             device=site.device,
             progress=lambda _, done, total: site.progress(f"fit {stage}" + ", again" * attempt, done, total),
         )
@@ -441,10 +450,10 @@ class PrivacySF(CodedMethod):
 
         p = self.parameters
         if (kept := federation.load_model(_MAPPING)) is not None:
-            found = self._restored(*kept)
+            found = self._restored(*kept, federation.task)
             if found.sites == federation.sites:
                 return found
-        mapping = self._build(federation.sites, federation.seed)
+        mapping = self._build(federation.sites, federation.seed, federation.task)
         schedule = Schedule(
             p.mapping_steps, p.batch, p.mapping_rate, p.mapping_decay, averaging=p.mapping_averaging, half=p.half
         )
@@ -463,18 +472,21 @@ class PrivacySF(CodedMethod):
         federation.save_model(_MAPPING, state, {"sites": " ".join(mapping.sites)})
         return mapping
 
-    def _restored(self, state: Mapping[str, np.ndarray], facts: Mapping[str, str]) -> SiteMapping:
+    def _restored(
+        self, state: Mapping[str, np.ndarray], facts: Mapping[str, str], task: SegmentationTask
+    ) -> SiteMapping:
         import torch
 
-        mapping = self._build(tuple(facts["sites"].split()), 0)
+        mapping = self._build(tuple(facts["sites"].split()), 0, task)
         mapping.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
         return mapping.eval()
 
-    def _build(self, sites: tuple[str, ...], seed: int) -> SiteMapping:
+    def _build(self, sites: tuple[str, ...], seed: int, task: SegmentationTask) -> SiteMapping:
         from fedprivseg.nets.fitting_mapping import build_mapping
 
         p = self.parameters
-        image_channels, mask_channels = self.image_code(16, 16)[0], self.mask_code(16, 16)[0]
+        least = Grid(16, 16, 1.0)
+        image_channels, mask_channels = self.image_code(Scope(least, task))[0], self.mask_code(least)[0]
         with building(seed, "server", "mapping"):
             return build_mapping(
                 sites,
@@ -498,7 +510,7 @@ def _fit_image(method: PrivacySF, site: Site, attempt: int) -> TaskEncoder | Ans
             slices.masks,
             fitting,
             depth=p.image_depth,
-            channels=method.image_code(16, 16)[0],
+            channels=method.image_code(Scope(site.grid, site.task))[0],
             folds=p.image_folds,
             levels=_levels(slices.images.shape[1] >> p.image_depth, slices.images.shape[2] >> p.image_depth),
             reconstruction=p.image_reconstruction,
@@ -521,7 +533,10 @@ def _lost_by_image(method: PrivacySF, site: Site, net: TaskEncoder | AnswerEncod
     segment = net if isinstance(net, TaskEncoder) else net.encoder
     slices = site.training()
     return lost_structures(
-        lambda images: _labels(segment, images[:, None], site, method.parameters), slices.images, slices.masks
+        lambda images: _labels(segment, images[:, None], site, method.parameters),
+        slices.images,
+        slices.masks,
+        site.task.names,
     )
 
 
@@ -546,8 +561,10 @@ def _lost_by_mask(method: PrivacySF, site: Site, codec: Codec) -> tuple[str, ...
     from fedprivseg.nets.segmentation import as_picture, lost_structures
 
     slices = site.training()
-    pictures = as_picture(torch.from_numpy(slices.masks)).numpy()
-    return lost_structures(lambda _: _labels(codec, pictures, site, method.parameters), slices.images, slices.masks)
+    pictures = as_picture(torch.from_numpy(slices.masks), len(site.task.structures)).numpy()
+    return lost_structures(
+        lambda _: _labels(codec, pictures, site, method.parameters), slices.images, slices.masks, site.task.names
+    )
 
 
 def _view(method: PrivacySF, site: Site, number: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -580,7 +597,7 @@ def _levels(height: int, width: int) -> int:
 
 def _keep(site: Site, name: str, net: torch.nn.Module, lost: tuple[str, ...]) -> None:
     weights = {key: value.cpu().numpy() for key, value in net.state_dict().items()}
-    flags = np.array([structure in lost for structure in STRUCTURES], np.uint8)
+    flags = np.array([structure in lost for structure in site.task.names], np.uint8)
     site.vault.save(name, {**weights, "lost": flags})
 
 
@@ -595,13 +612,13 @@ def _weights(site: Site, name: str, prefix: str = "") -> dict[str, torch.Tensor]
     }
 
 
-def _untrained(p: PrivacySFParameters) -> Encoder | AnswerEncoder:
+def _untrained(p: PrivacySFParameters, task: SegmentationTask) -> Encoder | AnswerEncoder:
     from fedprivseg.nets.codec import Encoder
     from fedprivseg.nets.fitting import AnswerEncoder
     from fedprivseg.nets.unet import UNet
 
     if p.encoder == "answer":
-        return AnswerEncoder(UNet(1, len(STRUCTURES)), p.image_depth)
+        return AnswerEncoder(UNet(1, len(task.structures)), p.image_depth)
     return Encoder(1, p.image_depth, p.image_channels, p.image_folds)
 
 
@@ -611,7 +628,7 @@ def _image_encoder(method: PrivacySF, site: Site) -> torch.nn.Module:
     from fedprivseg.nets.fitting import AnswerEncoder
 
     with building(0, "weights follow"):
-        net = _untrained(method.parameters)
+        net = _untrained(method.parameters, site.task)
     # What was trained besides, a decoder or a head, is kept under other names; the answer of an `AnswerEncoder` is all of it.
     whole = net.encoder if isinstance(net, AnswerEncoder) else net
     whole.load_state_dict(_weights(site, "image-codec", "encoder."))
@@ -623,9 +640,9 @@ def _mask_codec(method: PrivacySF, site: Site) -> Codec:
 
     from fedprivseg.nets.codec import Codec
 
-    p = method.parameters
+    p, structures = method.parameters, len(site.task.structures)
     with building(0, "weights follow"):
-        codec = Codec(len(STRUCTURES), len(STRUCTURES), p.mask_depth, p.mask_channels, p.mask_folds)
+        codec = Codec(structures, structures, p.mask_depth, p.mask_channels, p.mask_folds)
     codec.load_state_dict(_weights(site, "mask-codec"))
     return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
@@ -652,7 +669,7 @@ def _note_lost(federation: Federation, site: str, lost: np.ndarray) -> None:
     from fedprivseg.nets.fitting import ATTEMPTS
 
     for row, net in enumerate(("image", "mask")):
-        names = [name for name, gone in zip(STRUCTURES, lost[row], strict=True) if gone]
+        names = [name for name, gone in zip(federation.task.names, lost[row], strict=True) if gone]
         if names:
             federation.note(
                 site,

@@ -23,20 +23,21 @@ from fedprivseg.core.kinds import MASK_SHARE, MASKED_WEIGHTS, METRIC, STATUS, WE
 from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import Budget, CurvePoint, Grid, Order, Payload
 from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.core.task import Scope
 from fedprivseg.methods.client_update import LocalRule, Trained, received_net, run_round, spent, trained_history
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.masking import MASKING, MASKING_DECLARES, in_fixed_point, masked_round, mean_of
-from fedprivseg.methods.method import MEASURED, Action, Declaration, Federation, Method, Parameters, Site
+from fedprivseg.methods.method import Action, Declaration, Federation, Method, Parameters, Site, measured_declared
 from fedprivseg.methods.secure_aggregation import LARGEST
 from fedprivseg.methods.training import (
     EXTRA,
-    GLANCED,
     MODEL,
     NET,
     RoundsParameters,
     SummableParameters,
     build,
     glanced,
+    glanced_declared,
     marks,
     mean_dices,
     numbered,
@@ -113,9 +114,9 @@ def train(method: Rounds, site: Site, order: Order) -> Payload:
     return numbered(WEIGHTS, site, "train", arrays, order.number, trained_history(method.parameters))
 
 
-def trained(method: Rounds, grid: Grid, order: Order) -> Expected:
+def trained(method: Rounds, scope: Scope, order: Order) -> Expected:
     """What `train` sends: the arrays of the network that travel, what the rule adds, and (weight, steps, mean loss)."""
-    net, rule = outline(method.parameters, grid), method.local()
+    net, rule = outline(method.parameters, scope), method.local()
     forms = travelling(net, rule.stays_home(net))
     names = [name.removeprefix(NET) for name in forms]
     forms |= {EXTRA + name: replace(forms[NET + name], least=-MOST_WEIGHT) for name in rule.sends(names)}
@@ -182,8 +183,8 @@ class Rounds(Method):
     }
     declares: ClassVar[Mapping[str, Declaration]] = {
         "train": trained,
-        "glance": GLANCED,
-        "measure": MEASURED,
+        "glance": glanced_declared,
+        "measure": measured_declared,
         "account": SPENT,
         **MASKING_DECLARES,
     }

@@ -22,11 +22,12 @@ from pydantic import Field
 
 from fedprivseg.core.expected import Array, Check, Expected
 from fedprivseg.core.kinds import WEIGHTS
-from fedprivseg.core.records import Budget, Grid, Order, Payload
+from fedprivseg.core.records import Budget, Order, Payload
 from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.core.task import Scope
 from fedprivseg.methods.client_update import LocalRule, run_round, trained_history
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.method import MEASURED, Action, Declaration, Federation, Site
+from fedprivseg.methods.method import Action, Declaration, Federation, Site, measured_declared
 from fedprivseg.methods.rounds import (
     NUMBERS,
     NUMBERS_FORM,
@@ -39,7 +40,7 @@ from fedprivseg.methods.rounds import (
     measure,
     numbers_of,
 )
-from fedprivseg.methods.training import GLANCED, RoundsParameters, numbered, outline, packed, unpacked
+from fedprivseg.methods.training import RoundsParameters, glanced_declared, numbered, outline, packed, unpacked
 from fedprivseg.nets.choices import Norm
 
 if TYPE_CHECKING:
@@ -92,12 +93,12 @@ def train_selected(method: SelectiveSharing, site: Site, order: Order) -> Payloa
     return numbered(WEIGHTS, site, "train", arrays, order.number, _history(p, len(change)))
 
 
-def selected(method: SelectiveSharing, grid: Grid, order: Order) -> Expected:
+def selected(method: SelectiveSharing, scope: Scope, order: Order) -> Expected:
     """What `train_selected` sends: places and values of at most a share of the network's values."""
     from fedprivseg.nets.baseline import shapes_of
 
     p = method.parameters
-    count = sum(math.prod(shape) for shape in shapes_of(outline(p, grid)).values())
+    count = sum(math.prod(shape) for shape in shapes_of(outline(p, scope)).values())
     most = _most(p, count)
     largest = float(np.float32(p.gamma))  # as values are sent: what float32 has nearest to gamma may lie beyond it
     form = {
@@ -206,8 +207,8 @@ class SelectiveSharing(Rounds):
     }
     declares: ClassVar[Mapping[str, Declaration]] = {
         "train": selected,
-        "glance": GLANCED,
-        "measure": MEASURED,
+        "glance": glanced_declared,
+        "measure": measured_declared,
         "account": SPENT,
     }
     exchange = exchange_selected

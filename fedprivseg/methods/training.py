@@ -14,8 +14,9 @@ from pydantic import Field
 from fedprivseg.core.compute import Half
 from fedprivseg.core.expected import MOST_WEIGHT, Array, Expected
 from fedprivseg.core.kinds import METRIC, WEIGHTS, KindSpec
-from fedprivseg.core.records import STRUCTURES, Grid, Order, Payload
-from fedprivseg.methods.method import Federation, Parameters, Site
+from fedprivseg.core.records import Order, Payload
+from fedprivseg.core.task import Scope
+from fedprivseg.methods.method import Federation, Method, Parameters, Site
 from fedprivseg.nets.choices import VIEWS, NetName, Norm
 
 if TYPE_CHECKING:
@@ -95,12 +96,12 @@ class SummableParameters(RoundsParameters):
     )
 
 
-GLANCED = Expected(
-    METRIC,
-    "measure",
-    {"dice": Array("float64", (len(STRUCTURES),), 0.0, 1.0), "known": Array("uint8", (len(STRUCTURES),), 0, 1)},
-)
-"""What `glanced` sends."""
+def glanced_declared(method: Method, scope: Scope, order: Order) -> Expected:
+    """What `glanced` sends."""
+    cells = (len(scope.task.structures),)
+    return Expected(
+        METRIC, "measure", {"dice": Array("float64", cells, 0.0, 1.0), "known": Array("uint8", cells, 0, 1)}
+    )
 
 
 MODEL = "model"
@@ -130,7 +131,7 @@ def glanced(net: nn.Module, site: Site, number: int, half: Half) -> Payload:
     from fedprivseg.nets.fitting import scores
 
     images = site.testing()
-    values = np.full(len(STRUCTURES), np.nan)
+    values = np.full(len(site.task.structures), np.nan)
     if len(images):
         values = site.glance(scores(net, images[:, None], site.device, half))
     known = np.isfinite(values)
@@ -154,15 +155,15 @@ def marks(parameters: StepsParameters) -> frozenset[int]:
 
 def build(parameters: TrainingParameters, where: Site | Federation) -> nn.Module:
     """The untrained network: the same one, weight by weight, for the server and every site."""
-    return _built(parameters, where.grid, where.seed)
+    return _built(parameters, Scope(where.grid, where.task), where.seed)
 
 
-def outline(parameters: TrainingParameters, grid: Grid) -> nn.Module:
+def outline(parameters: TrainingParameters, scope: Scope) -> nn.Module:
     """The network on the device ``meta``: names and shapes of its arrays without any value, and in no time."""
     import torch
 
     with torch.device("meta"):
-        return _built(parameters, grid, 0)
+        return _built(parameters, scope, 0)
 
 
 def travelling(net: nn.Module, stays_home: frozenset[str] = frozenset()) -> dict[str, Array]:
@@ -177,13 +178,13 @@ def travelling(net: nn.Module, stays_home: frozenset[str] = frozenset()) -> dict
     }
 
 
-def _built(parameters: TrainingParameters, grid: Grid, seed: int) -> nn.Module:
+def _built(parameters: TrainingParameters, scope: Scope, seed: int) -> nn.Module:
     from fedprivseg.nets.baseline import build_net
 
-    side = min(grid.height, grid.width)
+    side = min(scope.grid.height, scope.grid.width)
     private = isinstance(parameters, RoundsParameters) and parameters.dp is not None
     norm = "group" if private else parameters.norm  # batch norm mixes slices: no bound on what one of them does
-    return build_net(parameters.net, norm, side, seed, "initial weights")
+    return build_net(parameters.net, norm, side, len(scope.task.structures), seed, "initial weights")
 
 
 def weight_of(parameters: RoundsParameters, facts: Mapping[str, int]) -> int:
@@ -213,13 +214,13 @@ def augmentation(parameters: TrainingParameters) -> Augment | None:
 
 
 def segment(net: nn.Module, site: Site, images: np.ndarray, parameters: TrainingParameters) -> np.ndarray:
-    """Class scores (N, 4, H, W) of slices (N, H, W), averaged over views."""
+    """Class scores (N, C, H, W) of slices (N, H, W), averaged over views."""
     from fedprivseg.nets.fitting import scores
     from fedprivseg.nets.test_time import together, view
 
     p = parameters
     if not len(images):
-        return np.zeros((0, len(STRUCTURES) + 1, *images.shape[1:]), np.float32)
+        return np.zeros((0, site.task.classes, *images.shape[1:]), np.float32)
     parts = [scores(net, view(images, index)[:, None], site.device, p.half) for index in range(p.test_views)]
     return together(np.concatenate(parts), p.test_views)
 

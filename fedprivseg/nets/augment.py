@@ -89,7 +89,7 @@ def _warp(count: int, height: int, width: int, how: Augmentation, generator: tor
     """Where each output pixel comes from: (N, H, W, 2) in grid_sample's coordinates, -1..1 across the image."""
     angle = _uniform((count,), math.radians(how.rotation), generator)
     zoom = _uniform((count, 2), how.scale, generator)
-    # Both axes share most of the zoom: hearts differ more in size than in aspect.
+    # Both axes share most of the zoom: organs differ more in size than in aspect.
     zoom = (zoom[:, :1] + 0.3 * zoom[:, 1:] * torch.tensor([1.0, -1.0])).exp()
     if how.flip:
         zoom = zoom * (torch.randint(0, 2, (count, 2), generator=generator) * 2 - 1)

@@ -1,6 +1,6 @@
 """The networks of the baselines, by name, and their weights as named arrays: what travels in federated averaging.
 
-All answer with one logit per structure, (N, 3, H, W), as every network of this package does (see `segmentation`).
+All answer with one logit per structure, (N, K, H, W), as every network of this package does (see `segmentation`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedprivseg.core.records import STRUCTURES
 from fedprivseg.core.seeds import building
 from fedprivseg.nets.choices import NetName, Norm
 from fedprivseg.nets.codec import WIDTH
@@ -24,7 +23,7 @@ SMALLEST = 4
 """nnU-Net stops down-sampling when a side would fall below this many pixels (Isensee et al. 2021, supplement)."""
 
 
-def build_net(name: NetName, norm: Norm, side: int, seed: int, *names: str | int) -> nn.Module:
+def build_net(name: NetName, norm: Norm, side: int, structures: int, seed: int, *names: str | int) -> nn.Module:
     """An untrained network whose initial weights come from (seed, names).
 
     unet: the package's own, 8-16-32-64-128 channels, the widths of the codecs of coded segmentation. unet-wide: twice
@@ -32,10 +31,11 @@ def build_net(name: NetName, norm: Norm, side: int, seed: int, *names: str | int
     MONAI's BasicUNet at its default widths. nnunet: MONAI's DynUNet as nnU-Net plans it for slices of `side` pixels (the
     smaller of H and W): 3x3 kernels, 32 channels doubling to 512, as many down-samplings as leave a side of 4, instance
     norm, leaky ReLU, deep supervision (Isensee et al., Nature Methods 18:203, 2021).
+    structures: how many it tells apart from the background.
     norm: ``group`` puts a GroupNorm in the place of every batch norm.
     """
     with building(seed, *names):
-        net = _built(name, side)
+        net = _built(name, side, structures)
         if norm == "group":
             net = _grouped(net)
     return net
@@ -82,19 +82,19 @@ def load_weights(net: nn.Module, weights: Weights) -> None:
 
 
 def heads(answer: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The logits (N, 3, H, W) of a network in training, finest first: one, or several under deep supervision."""
+    """The logits (N, K, H, W) of a network in training, finest first: one, or several under deep supervision."""
     return answer.unbind(dim=1) if answer.ndim == 5 else (answer,)
 
 
-def _built(name: NetName, side: int) -> nn.Module:
+def _built(name: NetName, side: int, structures: int) -> nn.Module:
     if name == "unet":
-        return UNet(1, len(STRUCTURES))
+        return UNet(1, structures)
     if name == "unet-wide":
-        return UNet(1, len(STRUCTURES), width=2 * WIDTH)
+        return UNet(1, structures, width=2 * WIDTH)
     if name == "basic-unet":
         from monai.networks.nets import BasicUNet
 
-        return BasicUNet(spatial_dims=2, in_channels=1, out_channels=len(STRUCTURES))
+        return BasicUNet(spatial_dims=2, in_channels=1, out_channels=structures)
     from monai.networks.nets import DynUNet
 
     stages = 1
@@ -103,7 +103,7 @@ def _built(name: NetName, side: int) -> nn.Module:
     return DynUNet(
         spatial_dims=2,
         in_channels=1,
-        out_channels=len(STRUCTURES),
+        out_channels=structures,
         kernel_size=[3] * stages,
         strides=[1] + [2] * (stages - 1),
         upsample_kernel_size=[2] * (stages - 1),

@@ -1,7 +1,8 @@
 """What a site trains: its image and mask encoding networks, and the U-Net of the baselines. Pure functions of arrays.
 
-images: (N, H, W) float32 in 0..1. masks: (N, H, W) uint8 in 0..3. Initial weights and every draw come from (seed, names),
-so two sites or two purposes never share them; on a CPU the result is the same, bit for bit, for a given number of threads.
+images: (N, H, W) float32 in 0..1. masks: (N, H, W) uint8 in 0..K, K structures. Initial weights and every draw come from
+(seed, names), so two sites or two purposes never share them; on a CPU the result is the same, bit for bit, for a given number
+of threads.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from torch import nn
 from torch.nn import functional
 
 from fedprivseg.core.compute import Half
-from fedprivseg.core.records import STRUCTURES
 from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.adversaries import Adversaries
 from fedprivseg.nets.augment import Augmentation, augment
@@ -42,13 +42,14 @@ class Fitting:
     """What every fit needs besides its data.
 
     schedule: how long and how fast. augmentation: None trains on the slices as they are. seed, names: where all
-    randomness comes from. device: torch device. progress: called after every step.
+    randomness comes from. structures: how many the masks show. device: torch device. progress: called after every step.
     """
 
     schedule: Schedule
     augmentation: Augmentation | None
     seed: int
     names: tuple[str | int, ...]
+    structures: int
     device: str = "cpu"
     progress: Progress | None = None
 
@@ -57,17 +58,24 @@ class TaskEncoder(nn.Module):
     """An image encoding network whose decoder draws the mask instead of the image: what its code keeps, it keeps for
     the task. Between code and decoder a small U-Net adds context, so that the encoder need not.
 
-    (N, 1, H, W) -> logits (N, 3, H, W). Only `encoder` is used after training. redraw: whether a second decoder draws
+    (N, 1, H, W) -> logits (N, K, H, W). Only `encoder` is used after training. redraw: whether a second decoder draws
     the image besides.
     """
 
     def __init__(
-        self, depth: int, channels: int, context: int, levels: int, folds: int = 0, redraw: bool = False
+        self,
+        structures: int,
+        depth: int,
+        channels: int,
+        context: int,
+        levels: int,
+        folds: int = 0,
+        redraw: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = Encoder(1, depth, channels, folds)
         self.context = UNet(channels, context, width=context, depth=levels)
-        self.decoder = Decoder(len(STRUCTURES), depth, context, folds)
+        self.decoder = Decoder(structures, depth, context, folds)
         self.redraw = Decoder(1, depth, channels, folds) if redraw else None
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
@@ -77,7 +85,7 @@ class TaskEncoder(nn.Module):
 
 class AnswerEncoder(nn.Module):
     """A segmentation network whose answer, made coarse, is the code: the probability of every structure, averaged over the
-    cells of the code's grid. (N, 1, H, W) -> (N, 3, H / 2**depth, W / 2**depth) in 0..1.
+    cells of the code's grid. (N, 1, H, W) -> (N, K, H / 2**depth, W / 2**depth) in 0..1.
 
     It says of the image what the mask says, and what the network's doubts say besides; the site has done the segmenting, and
     what is left to the server is to mend it.
@@ -123,15 +131,15 @@ def fit_mask_codec(
     a server predicted, which is always a little off, with anything.
     """
     with building(fitting.seed, *fitting.names):
-        codec = Codec(len(STRUCTURES), len(STRUCTURES), depth, channels, folds)
-    expect_background(codec.decoder.output)
+        codec = Codec(fitting.structures, fitting.structures, depth, channels, folds)
+    expect_background(codec.decoder.output, fitting.structures)
     batches = _Batches(np.zeros(masks.shape, np.float32), masks, fitting)
     draws = torch_generator(fitting.seed, *fitting.names, "noise")
 
     def loss(chosen: torch.Tensor) -> torch.Tensor:
         _, labels = batches(chosen)
         with arithmetic(batches.device, fitting.schedule.half):
-            code = codec.encoder(as_picture(labels).contiguous(memory_format=torch.channels_last))
+            code = codec.encoder(as_picture(labels, fitting.structures).contiguous(memory_format=torch.channels_last))
             if noise:
                 code = code + noise * _disturbance(code.shape, draws).to(code.device)
             logits = codec.decoder(code)
@@ -166,8 +174,8 @@ def fit_task_encoder(
     `Encoder`.
     """
     with building(fitting.seed, *fitting.names):
-        net = TaskEncoder(depth, channels, context, levels, folds, redraw=reconstruction > 0)
-    expect_background(net.decoder.output)
+        net = TaskEncoder(fitting.structures, depth, channels, context, levels, folds, redraw=reconstruction > 0)
+    expect_background(net.decoder.output, fitting.structures)
     opponents = None
     if opposition:
         with building(fitting.seed, *fitting.names, "opponents"):
@@ -199,8 +207,8 @@ def fit_task_encoder(
 def fit_unet(images: np.ndarray, masks: np.ndarray, fitting: Fitting) -> UNet:
     """The U-Net of the baselines, image to mask."""
     with building(fitting.seed, *fitting.names):
-        net = UNet(1, len(STRUCTURES))
-    expect_background(net.output)
+        net = UNet(1, fitting.structures)
+    expect_background(net.output, fitting.structures)
     batches = _Batches(images, masks, fitting)
 
     def loss(chosen: torch.Tensor) -> torch.Tensor:
@@ -243,7 +251,7 @@ def encode(encoder: nn.Module, pictures: np.ndarray, device: str = "cpu", half: 
 
 
 def scores(net: nn.Module, inputs: np.ndarray, device: str = "cpu", half: Half = "auto") -> np.ndarray:
-    """Class probabilities (N, 4, H, W) float32, background first, from a mask decoder or a U-Net and its inputs."""
+    """Class probabilities (N, K + 1, H, W) float32, background first, from a mask decoder or a U-Net and its inputs."""
     return _apply(net, inputs, device, half, probabilities)
 
 

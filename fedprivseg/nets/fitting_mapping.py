@@ -1,7 +1,7 @@
 """What the server trains: a mapping from coded images to coded masks, on codes and nothing else.
 
 Each site's encoders were trained alone, so each site's codes are a language of their own. `SiteMapping` gives every site an
-entrance and an exit, and all of them one trunk: what is learned about hearts is learned from all sites.
+entrance and an exit, and all of them one trunk: what is learned about the organ is learned from all sites.
 """
 
 from __future__ import annotations

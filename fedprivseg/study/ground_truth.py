@@ -19,7 +19,7 @@ class GroundTruth:
         images: (N, H, W) float32.
         masks: (N, H, W) uint8.
         subjects: (N,) int32, positions in `people`.
-        phases: (N,) uint8, 0 for ED and 1 for ES.
+        phases: (N,) uint8, the place of the time point in the task.
         places: (N,) float32, from 0 at the first slice of a volume to 1 at its last.
         people: whose slices they are.
     """
@@ -38,7 +38,7 @@ def ground_truth(site: SiteRuntime, side: Literal["train", "test"]) -> GroundTru
     phases, places = np.empty(len(slices.images), np.uint8), np.empty(len(slices.images), np.float32)
     for number, subject in enumerate(people):
         own = np.flatnonzero(slices.subjects == number)
-        # ED stands before ES; there is one phase where both are one frame.
-        for phase, part in enumerate(np.split(own, 1 if subject.ed == subject.es else 2)):
+        # In the order of the time points; two that are one frame are one part.
+        for phase, part in enumerate(np.split(own, len(set(subject.frames.values())))):
             phases[part], places[part] = phase, np.linspace(0, 1, len(part), dtype=np.float32)
     return GroundTruth(slices.images, slices.masks, slices.subjects, phases, places, people)

@@ -11,11 +11,11 @@ import numpy as np
 from fedprivseg.core.compute import threads
 from fedprivseg.core.errors import DataError, RequestError
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import STRUCTURES, Volume
+from fedprivseg.core.records import Volume
 from fedprivseg.core.results import NO_DICE, read_result, read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
-from fedprivseg.imaging.geometry import FileFault, Geometry
+from fedprivseg.imaging.geometry import FileFault, Geometry, Limits
 from fedprivseg.imaging.nifti import intensities, opened
 from fedprivseg.imaging.volumes import to_grid, write_mask
 from fedprivseg.methods import resolve
@@ -47,10 +47,9 @@ class Prediction:
 def predict_image(run: Path, image: Path, site: str, out: Path) -> Prediction:
     """Write the mask of `image` to `out`, with the image's own geometry: transforms, codes, units, order of axes.
 
-    run: the folder of a finished run.
-    image: a single-file NIfTI, (X, Y, Z) or (X, Y, Z, T). What `data check` calls a fault of an image is refused.
-    site: at which site; its vault encodes and decodes.
-    out: a .nii or .nii.gz; never the image itself, by whatever name. Labels are uint8: 0 background, 1 LV, 2 MYO, 3 RV.
+    run: the folder of a finished run. image: a single-file NIfTI, (X, Y, Z) or (X, Y, Z, T), of the channel that the run
+    learned from. What `data check` calls a fault of an image is refused. site: at which site; its vault encodes and decodes.
+    out: a .nii or .nii.gz; never the image itself, by whatever name. Labels are uint8: 0 background, then the task's.
 
     Raises RequestError if the run, the site, the image or `out` is wrong; then nothing is written.
     """
@@ -69,9 +68,10 @@ def predict_image(run: Path, image: Path, site: str, out: Path) -> Prediction:
         raise DataError(f"no such image: {image}")
     if out.exists() and out.samefile(image):
         raise RequestError(f"{out} is the image itself, which the mask would replace; choose another file with --out")
-    frames, geometry, is_3d = _read(image)
     method = resolve(scenario.method)
-    bench = SiteRuntime(SiteContext(SiteConfiguration.read(RunFolder(run).site(site).configuration), scenario))
+    context = SiteContext(SiteConfiguration.read(RunFolder(run).site(site).configuration), scenario)
+    bench = SiteRuntime(context)
+    frames, geometry, is_3d = _read(image, context.dataset.limits)
     volumes = [Volume(frame, None, geometry.affine) for frame in frames]
     gridded = [to_grid(volume, bench.grid)[0] for volume in volumes]
     with threads(scenario.resources.cpus):
@@ -89,10 +89,10 @@ def predict_image(run: Path, image: Path, site: str, out: Path) -> Prediction:
     return Prediction(out, labels.shape, warnings)
 
 
-def _read(path: Path) -> tuple[list[np.ndarray], Geometry, bool]:
+def _read(path: Path, limits: Limits) -> tuple[list[np.ndarray], Geometry, bool]:
     """The frames (X, Y, Z) float32 of an image, where they lie, and whether the file has three axes."""
     try:
-        with opened(path) as file:
+        with opened(path, limits) as file:
             frames = [intensities(file.frame(number)) for number in range(file.frames)]
             file.read_to_the_end()
     except FileFault as fault:
@@ -115,7 +115,7 @@ def _untrustworthy(run: Path, site: str) -> list[Warned]:
     dice = read_result(run).sites[site].dice
     if dice.mean is None:
         return [Warned("untested", f"{site} had nobody to test on: how well this run segments there is not known")]
-    lost = {name: value for name in STRUCTURES if (value := getattr(dice, name)) is not None and value < NO_DICE}
+    lost = {name: value for name, value in dice.structures.items() if value is not None and value < NO_DICE}
     if not lost:
         return []
     told = ", ".join(f"{name} {value:.3f}" for name, value in lost.items())

@@ -15,7 +15,7 @@ from fedprivseg.core.compute import gpus_seen, lacking_gpus
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import DataError, FolderError, RequestError
 from fedprivseg.core.model import Frozen
-from fedprivseg.core.records import PHASES, Subject
+from fedprivseg.core.records import Subject
 from fedprivseg.governance.policy.preview import Parties, preview_policy
 from fedprivseg.imaging.splits import Cohort, cohort
 from fedprivseg.methods import resolve
@@ -47,7 +47,7 @@ class Blocked(Frozen):
 
 
 class SiteAhead(Frozen):
-    """One site: subjects on either side, slices (ED and ES of both sides), and what its gate would block."""
+    """One site: subjects on either side, slices (of both sides, at all time points), and what its gate would block."""
 
     name: str
     train: int
@@ -167,7 +167,7 @@ def _refusals(found: Preflight) -> Iterator[str]:
     if len(found.no_test) == len(found.sites):
         yield (
             f"no site has a test subject ({', '.join(found.no_test)}), so nothing could be measured; set data.split = "
-            '"by-patient" with data.test_fraction above 0, or add subjects to the release\'s Testing folder'
+            '"by-patient" with data.test_fraction above 0, or add subjects for testing to the release'
         )
 
 
@@ -220,7 +220,7 @@ def _cores(scenario: Scenario) -> int:
 
 
 def _slices(subject: Subject, depths: Mapping[str, int]) -> int:
-    return depths.get(subject.code, _SLICES) * len(PHASES)
+    return depths.get(subject.code, _SLICES) * len(subject.frames)
 
 
 def _existing(folder: Path) -> Path:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ from fedprivseg.core.documents import damaged, read_document
 from fedprivseg.core.errors import DataError, FolderError, RequestError, RunError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.lock import LOCK, alone
-from fedprivseg.core.records import STRUCTURES, Budget, CrossSite, CurvePoint, Payload
+from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Payload
 from fedprivseg.core.results import (
     SCENARIO,
     Result,
@@ -43,10 +43,11 @@ from fedprivseg.core.results import (
 )
 from fedprivseg.core.results import read_scenario as read_resolved
 from fedprivseg.core.runfolder import RunFolder
+from fedprivseg.core.task import SegmentationTask
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
-from fedprivseg.imaging.mnms import Fault, Release, read_release, warnings_of_masks
-from fedprivseg.imaging.phantom.consortium import CENTRES, announced, write_phantom
+from fedprivseg.imaging.dataset import Dataset, Fault, Release
+from fedprivseg.imaging.datasets import dataset_of, drawn_release, phantom_named, release_place
 from fedprivseg.imaging.splits import COHORT, Cohort
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.protections import PROTECTIONS
@@ -88,11 +89,16 @@ def simulate(
     require_gpus(scenario.resources.gpus)
     require_cache()
     release = release_folder(scenario)
-    found = _read(release)
+    dataset = dataset_of(scenario.data, release)
+    found = _read(dataset, release)
     cohorts = cohorts_of(scenario, found.subjects)
     ahead = examine(scenario, folder, cohorts, _depths(found), parties_in(folder, scenario))
     refuse(ahead)
-    notes = (*_left_out(found.faults), *_warned(found, cohorts), *([no_test_note(ahead)] if ahead.no_test else []))
+    notes = (
+        *_left_out(found.faults),
+        *_warned(dataset, found, cohorts),
+        *([no_test_note(ahead)] if ahead.no_test else []),
+    )
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,45 +161,26 @@ def preflight(scenario: Scenario, out: Path | str | None = None) -> Preflight:
     """
     folder = Path(out) if out is not None else scenario.folder
     check_folder(folder, scenario)
-    release = _release_place(scenario)
-    if scenario.data.source == "phantom" and not release.exists():
-        subjects = announced(scenario.data.subjects, scenario.data.seed, [site.centre for site in scenario.sites])
+    release, phantom = release_place(scenario.data, scenario.sites), phantom_named(scenario.data.source)
+    if phantom is not None and not release.exists():
+        places = [site.place for site in scenario.sites]
+        subjects = phantom.announced(scenario.data.subjects, scenario.data.seed, places)
         depths: dict[str, int] = {}
     else:
-        found = _read(release)
+        found = _read(dataset_of(scenario.data, release), release)
         subjects, depths = found.subjects, _depths(found)
     parties = parties_in(folder, scenario)
     return examine(scenario, folder, cohorts_of(scenario, subjects), depths, parties)
 
 
 def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | None = None) -> Path:
-    """The folder of the scenario's images; the phantom is drawn on first use, half a second a subject."""
-    folder, data = _release_place(scenario), scenario.data
-    if data.source == "phantom" and not folder.exists():
-        centres = sorted({site.centre for site in scenario.sites})
-        try:
-            write_phantom(folder, data.subjects, data.seed, centres=centres, progress=progress)
-        except FolderError:
-            if not folder.exists():  # otherwise another process has drawn the same meanwhile
-                raise
-    return folder.resolve()
+    """The folder of the scenario's images; a phantom is drawn on first use."""
+    return drawn_release(scenario.data, scenario.sites, progress)
 
 
-def _release_place(scenario: Scenario) -> Path:
-    """Where the scenario's images are, or the phantom will be. Raises DataError for a centre that the phantom lacks."""
-    data = scenario.data
-    if data.source != "phantom":
-        return Path(data.source).resolve()
-    centres = sorted({site.centre for site in scenario.sites})
-    if unknown := sorted(set(centres) - set(CENTRES)):
-        raise DataError(f"the phantom has no centre {unknown[0]}; it has {', '.join(map(str, CENTRES))}")
-    name = f"phantom-{version('fedprivseg')}-{data.subjects}-{data.seed}-{'-'.join(map(str, centres))}"
-    return cache_folder() / name
-
-
-def _read(release: Path) -> Release:
+def _read(dataset: Dataset, release: Path) -> Release:
     try:
-        return read_release(release)
+        return dataset.read(release)
     except DataError as fault:
         raise DataError(f"{release}: {fault}") from None
 
@@ -267,10 +254,11 @@ def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
     return (f"faults found in the release, faulty subjects left out: {listed}; `fedprivseg data check` lists them",)
 
 
-def _warned(release: Release, cohorts: dict[str, Cohort]) -> tuple[str, ...]:
+def _warned(dataset: Dataset, release: Release, cohorts: dict[str, Cohort]) -> tuple[str, ...]:
     """What looks wrong in the release and in the masks of those who take part, by kind and without any subject's code."""
     people = {subject.mask: subject for each in cohorts.values() for subject in (*each.train, *each.test)}
-    kinds = Counter(each.code for each in (*release.warnings, *warnings_of_masks(release.folder, [*people.values()])))
+    doubts = dataset.doubts(release.folder, [*people.values()])
+    kinds = Counter(each.code for each in (*release.warnings, *doubts))
     if not kinds:
         return ()
     listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
@@ -293,12 +281,13 @@ def _gather(
     sites: dict[str, SiteResult] = {}
     rows: list[Row] = []
     means: list[float] = []
+    task = scenario.task
     for site in scenario.sites:
         account = accounts["sites"][site.name]
         path = folder / "server" / "metrics" / f"{site.name}.safetensors"
         values = _measured(path) if path.exists() else {}
-        dice = _scores(values.get("dice"))
-        rows += metric_rows(site.name, values, len(values["dice"]) if values else 0)
+        dice = _scores(values.get("dice"), task)
+        rows += metric_rows(site.name, values, len(values["dice"]) if values else 0, task)
         if dice.mean is not None:
             means.append(dice.mean)
         counts = {key: account["facts"].get(key, 0) for key in _COUNTS}
@@ -307,8 +296,8 @@ def _gather(
             **counts,
             **costs,
             dice=dice,
-            hd95_mm=_scores(values.get("hd95_mm")),
-            assd_mm=_scores(values.get("assd_mm")),
+            hd95_mm=_scores(values.get("hd95_mm"), task),
+            assd_mm=_scores(values.get("assd_mm"), task),
             notes=tuple(account["notes"]),
         )
     if all(result.status != "ok" for result in sites.values()):
@@ -323,7 +312,8 @@ def _gather(
         engine=scenario.engine,
         exports=tuple(sorted(method.declared)),
         sites=sites,
-        mean_dice=float(np.mean(means)) if means else None,
+        mean_dice={name: _mean([site.dice.structures[name] for site in sites.values()]) for name in task.names},
+        overall_dice=_mean(means),
         stages=accounts["stages"],
         wall_s=wall_s,
         resumed=resumed,
@@ -356,15 +346,19 @@ def _measured(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def _scores(values: np.ndarray | None) -> Scores:
-    """Means over subjects and phases: (subjects, 2, 3) -> one number a structure, and the mean of the three."""
-    if values is None or not np.isfinite(values).any():
-        return Scores(LV=None, MYO=None, RV=None, mean=None, missing=0 if values is None else int(values.size))
-    found = [values[:, :, index] for index in range(len(STRUCTURES))]
-    each = [float(np.nanmean(value)) if np.isfinite(value).any() else None for value in found]
-    known = [value for value in each if value is not None]
-    missing = int(np.isnan(values).sum())
-    return Scores(LV=each[0], MYO=each[1], RV=each[2], mean=float(np.mean(known)), missing=missing)
+def _scores(values: np.ndarray | None, task: SegmentationTask) -> Scores:
+    """Means over subjects and time points: (subjects, time points, structures) -> one number a structure, and their mean."""
+    if values is None:
+        return Scores(structures=dict.fromkeys(task.names), mean=None)
+    found = {name: values[:, :, index] for index, name in enumerate(task.names)}
+    each = {name: float(np.nanmean(value)) if np.isfinite(value).any() else None for name, value in found.items()}
+    return Scores(structures=each, mean=_mean(each.values()), missing=int(np.isnan(values).sum()))
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are known; None if none is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _environment(scenario: Scenario) -> dict[str, str]:

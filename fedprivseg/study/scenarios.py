@@ -1,6 +1,6 @@
 """A request, completely checked: the scenario of a file with its sites, method, variant, protections and policies.
 
-Nothing here loads torch, Flower, Ray or an image library: a mistake is refused before anything heavy is imported.
+Nothing here loads torch, Flower or Ray: a mistake is refused before anything heavy is imported.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Any, TypeGuard
 
 from fedprivseg.core.config import Scenario, read_scenario
 from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.task import SegmentationTask
 from fedprivseg.core.toml_text import Setting
 from fedprivseg.governance.policy.preview import effective
+from fedprivseg.imaging.datasets import task_of
 from fedprivseg.methods import resolve
 from fedprivseg.protections import resolve as resolve_protection
 
@@ -25,6 +27,9 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
     settings: ``key=value`` texts as after ``--set``, or pairs of a dotted key and a value. Raises ScenarioError.
     """
     scenario = read_scenario(Path(path), settings, sites_folder=sites_folder)
+    task = _task(scenario)
+    for site in scenario.sites:
+        site.refuse_labels(task)
     method = resolve(scenario.method)
     parameters = method.parameters.model_dump(mode="json")
     resolved = scenario.method.model_copy(update={"variant": method.variant, "parameters": parameters})
@@ -48,7 +53,27 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
                 f"kinds that it sends may be protected: {sent}. Change its `of` or delete it; the method's own parameters may "
                 "protect what it sends (dp, summation)"
             )
-    return scenario.model_copy(update={"method": resolved, "protections": protections})
+    method.check(task)
+    study = scenario.study.model_copy(update={"data": scenario.study.data or task.modality})
+    resolved_parts = {"task": task, "study": study, "method": resolved, "protections": protections}
+    return scenario.model_copy(update=resolved_parts)
+
+
+def _task(scenario: Scenario) -> SegmentationTask:
+    """The task of the scenario's data, in the words that the scenario states. Raises ScenarioError if it states another."""
+    own = task_of(scenario.data)
+    if "task" not in scenario.model_fields_set:
+        return own
+    for what, stated, there in (
+        ("structures", scenario.task.names, own.names),
+        ("time_points", scenario.task.times, own.times),
+    ):
+        if what in scenario.task.model_fields_set and stated != there:
+            raise ScenarioError(
+                f"task.{what} are {', '.join(stated) or 'none'}, and the data have {', '.join(there)}, in this order; state "
+                "these, or leave the key out"
+            )
+    return SegmentationTask.model_validate({**own.model_dump(), **scenario.task.model_dump(exclude_unset=True)})
 
 
 TELLING = 3

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from fedprivseg.core.config import Scenario
-from fedprivseg.core.records import PHASES, Payload, Subject
+from fedprivseg.core.records import Payload, Subject
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.vault import PICTURES, prediction_name
-from fedprivseg.imaging.mnms import load_phases
 from fedprivseg.imaging.nifti import opened, read_geometry
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.server.store import Store
@@ -43,19 +42,19 @@ def _images(site: SiteContext, store: Store, measured: Mapping[str, np.ndarray])
     cases = [
         (float(values[row, column][known[row, column]].mean()) if known[row, column].any() else 0.0, row, column)
         for row, subject in enumerate(site.cohort.test)
-        for column in range(1 if subject.ed == subject.es else len(PHASES))
+        for column in range(len(set(subject.frames.values())))
     ]
     ranked = sorted(cases, key=lambda case: case[0])
     arrays: dict[str, np.ndarray] = {}
     for name, place in (("best", -1), ("median", len(ranked) // 2), ("worst", 0)):
         score, row, column = ranked[place]
-        subject, phase = site.cohort.test[row], PHASES[column]
-        volume = load_phases(subject)[phase]
+        subject, time = site.cohort.test[row], site.scenario.task.times[column]
+        volume = site.volumes(subject)[time]
         assert volume.mask is not None  # test subjects are labelled
         level = int((volume.mask > 0).sum(axis=(0, 1)).argmax())
         arrays[f"{name}.image"] = volume.image[:, :, level]
         arrays[f"{name}.truth"] = volume.mask[:, :, level]
-        arrays[f"{name}.prediction"] = _prediction(site, row, subject, phase)[:, :, level]
+        arrays[f"{name}.prediction"] = _prediction(site, row, subject, time)[:, :, level]
         arrays[f"{name}.dice"] = np.array([score])
         arrays[f"{name}.spacing"] = np.array(volume.spacing)
         if name == "best":
@@ -75,10 +74,12 @@ def _code(site: SiteContext, store: Store, row: int, place: int) -> dict[str, np
     return {}
 
 
-def _prediction(site: SiteContext, row: int, subject: Subject, phase: str) -> np.ndarray:
+def _prediction(site: SiteContext, row: int, subject: Subject, time: str) -> np.ndarray:
     """The mask (X, Y, Z) that the site drew of a test subject."""
     if site.vault.sealed:
-        return read_geometry(subject.image).slices_last(site.vault.load(prediction_name(row, phase))["mask"])
-    path = site.folder.predictions / f"{subject.code}_{phase}.nii.gz"
-    with opened(path) as file:
+        return read_geometry(subject.image, site.dataset.limits).slices_last(
+            site.vault.load(prediction_name(row, time))["mask"]
+        )
+    path = site.folder.predictions / f"{subject.code}_{time}.nii.gz"
+    with opened(path, site.dataset.limits) as file:
         return file.frame(0).astype(np.uint8)

@@ -58,7 +58,7 @@ def people(
         entries: list[Entry] = []
         for place, one in enumerate(chosen):
             has = frozenset(name for name, places in traits.items() if place in places)
-            has |= {"special"} if one.pathology in special else frozenset()
+            has |= {"special"} if one.attributes.get("disease") in special else frozenset()
             entries += _entries(one, data, has, today, draw)
         write_text(home.records, written(entries))
     if not home.accounts.exists():

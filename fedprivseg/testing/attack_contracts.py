@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from fedprivseg.core.compute import threads
 from fedprivseg.core.config import AdmissionConfig, DataConfig, SiteConfig
 from fedprivseg.core.records import Grid, Slices
 from fedprivseg.core.seeds import building, numpy_generator
-from fedprivseg.imaging.mnms import read_release
+from fedprivseg.core.task import default_task
+from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.imaging.splits import cohort
 from fedprivseg.imaging.volumes import gridded_slices
 from fedprivseg.nets.baseline import Weights
@@ -49,12 +51,12 @@ class AttackContract(Contract):
     @classmethod
     def phantoms(cls, release: Path) -> Phantoms:
         """Slices of the phantom."""
-        subjects = read_release(release).subjects
+        subjects, load = MnMs().read(release).subjects, partial(MnMs().load, task=default_task())
         one, other = (
             cohort(subjects, SiteConfig(name=f"centre{centre}", centre=centre), DataConfig()) for centre in (1, 2)
         )
         victims, elsewhere, home = (
-            gridded_slices(part, Grid(SIDE, SIDE, 4.0), None) for part in (one.test, other.train, one.train)
+            gridded_slices(load, part, Grid(SIDE, SIDE, 4.0), None) for part in (one.test, other.train, one.train)
         )
         return victims, elsewhere, home
 
@@ -158,6 +160,8 @@ def population(seed: int = 0, codes: str = "own", *, sick: bool = False) -> Popu
         codes=released.astype(np.float32),
         predict=lambda given: np.full((len(given), 4, *given.shape[1:]), 0.25, np.float32),
         elsewhere=(images[:16], masks[:16]),
+        structures=3,
+        times=("ED", "ES"),
         effort=Effort(3, 3),
         seed=seed,
     )
@@ -171,6 +175,7 @@ def _leakages(
     view = View(
         codes=encode(victims),
         shape=(1, SIDE, SIDE),
+        what="images",
         effort=EFFORT,
         seed=0,
         auxiliary=elsewhere,
@@ -185,7 +190,7 @@ def _leakages(
 
 
 def _leakage(found: np.ndarray, victims: Slices, elsewhere: Slices, metric: str) -> float:
-    truth = Truth(victims.images[:, None], victims.subjects, victims.masks)
+    truth = Truth(victims.images[:, None], victims.subjects, victims.masks, "images", "heart")
     metrics = evaluate(found, truth, elsewhere.images[:, None], 0)
     return next(each.leakage for each in metrics if each.metric == metric and each.leakage is not None)
 

@@ -23,11 +23,11 @@ from fedprivseg.core.config import (
 )
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.kinds import KINDS, RAW
-from fedprivseg.core.records import PHASES, STRUCTURES
 from fedprivseg.core.results import Result
 from fedprivseg.core.runfolder import RunFolder
+from fedprivseg.core.task import default_task
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.imaging.mnms import read_release
+from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.methods import METHODS, Method, resolve
 from fedprivseg.study.run import simulate
 from fedprivseg.testing.contract import CENTRES, Contract
@@ -136,7 +136,7 @@ class MethodContract(Contract):
             assert site.dice.mean is not None
             assert 0 <= site.dice.mean <= 1
         tested = sum(site.subjects_test for site in result.sites.values())
-        assert len(result.rows()) == tested * len(PHASES) * len(STRUCTURES)
+        assert len(result.rows()) == tested * len(default_task().times) * len(default_task().structures)
 
     def test_only_declared_kinds_left(self, finished: FinishedRun) -> None:
         """The sites' ledgers show nothing that the method did not declare."""
@@ -162,7 +162,7 @@ class MethodContract(Contract):
 
     def test_nothing_names_a_patient_outside_the_sites(self, finished: FinishedRun, release: Path) -> None:
         """No code of a subject stands in a file outside of ``sites/``."""
-        codes = [subject.code.encode() for subject in read_release(release).subjects]
+        codes = [subject.code.encode() for subject in MnMs().read(release).subjects]
         for path in finished.folder.rglob("*"):
             if path.is_file() and "sites" not in path.relative_to(finished.folder).parts:
                 assert not any(code in path.read_bytes() for code in codes), path.name

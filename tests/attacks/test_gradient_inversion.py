@@ -38,7 +38,7 @@ def _leak(slices, build, update):
     )
     with threads(1):
         found = GradientInversion().carry_out(view)
-    truth = Truth(slices.images[:1, None], slices.subjects[:1], slices.masks[:1])
+    truth = Truth(slices.images[:1, None], slices.subjects[:1], slices.masks[:1], "images", "heart")
     metrics = evaluate(found, truth, slices.images[4:, None], 0)
     return next(each.leakage for each in metrics if each.metric == "squared error")
 
@@ -64,7 +64,7 @@ def test_a_random_update_gives_nothing(slices):
 
 def test_a_real_step_of_a_unet_is_its_gradient_and_leaks(slices):
     def build():
-        return build_net("unet", "batch", SIDE, 0, "x")
+        return build_net("unet", "batch", SIDE, 3, 0, "x")
 
     net = build()
     before = weights_of(net)

@@ -25,7 +25,7 @@ def slices():
 
 @pytest.fixture(scope="module")
 def net():
-    return build_net("unet", "group", SIDE, 0, "x").train()
+    return build_net("unet", "group", SIDE, 3, 0, "x").train()
 
 
 def _gradient(net, images, masks):
@@ -51,7 +51,7 @@ def inverse(slices, net):
 
 
 def _leakage(slices, found):
-    truth = Truth(slices.images[:1, None], slices.subjects[:1], slices.masks[:1])
+    truth = Truth(slices.images[:1, None], slices.subjects[:1], slices.masks[:1], "images", "heart")
     return {each.metric: each.leakage for each in evaluate(found, truth, slices.images[4:, None], 0)}
 
 

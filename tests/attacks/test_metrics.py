@@ -16,7 +16,7 @@ SIDE = 48
 @pytest.fixture(scope="module")
 def truth():
     slices = blocks(12, SIDE)
-    return Truth(slices.images[:, None], slices.subjects, slices.masks)
+    return Truth(slices.images[:, None], slices.subjects, slices.masks, "images", "heart")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_own_decoder_and_nearest_neighbour_stand_beside(truth, auxiliary):
 
 def test_masks_are_evaluated_by_dice(truth):
     pictures = (truth.masks[:, None] == np.array([1, 2, 3])[:, None, None]).astype(np.float32)
-    masks = Truth(pictures, truth.subjects, truth.masks)
+    masks = Truth(pictures, truth.subjects, truth.masks, "masks", "heart")
     (metric,) = evaluate(pictures, masks, pictures, 0)
     assert (metric.metric, metric.value) == ("Dice", 1.0)
     (nothing,) = evaluate(np.zeros_like(pictures), masks, pictures, 0)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ import numpy as np
 from fedprivseg.core.compute import threads
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.measures import dice, hd95_mm
-from fedprivseg.imaging.mnms import load_phases, read_release
+from fedprivseg.core.task import default_task
+from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.imaging.splits import Cohort, cohort
 from fedprivseg.imaging.volumes import from_grid, gridded, gridded_slices
 from fedprivseg.nets.augment import Augmentation
@@ -35,13 +37,14 @@ from fedprivseg.nets.unet import UNet
 from fedprivseg.study.run import cache_folder, load_scenario, simulate
 
 ROOT = Path(__file__).parents[2]
+LOAD = partial(MnMs().load, task=default_task())
 
 
 def _unet(cohorts: list[Cohort], scenario: Scenario, name: str, steps: int) -> tuple[UNet, float]:
     """A U-Net fitted to the training slices of `cohorts`, and the seconds that took."""
     subjects = [subject for each in cohorts for subject in each.train]
-    slices = gridded_slices(subjects, scenario.grid.grid(), cache_folder() / "grid" / "table")
-    fitting = Fitting(Schedule(steps), Augmentation(), scenario.seed, ("unet", name))
+    slices = gridded_slices(LOAD, subjects, scenario.grid.grid(), cache_folder() / "grid" / "table")
+    fitting = Fitting(Schedule(steps), Augmentation(), scenario.seed, ("unet", name), 3)
     start = time.perf_counter()
     return fit_unet(slices.images, slices.masks, fitting), time.perf_counter() - start
 
@@ -51,14 +54,14 @@ def _test(net: UNet, each: Cohort, scenario: Scenario) -> dict[str, float]:
     grid = scenario.grid.grid()
     dices, distances = [], []
     for subject in each.test:
-        images = gridded(subject, grid, cache_folder() / "grid" / "table")
-        for phase, volume in load_phases(subject).items():
+        images = gridded(LOAD, subject, grid, cache_folder() / "grid" / "table")
+        for phase, volume in LOAD(subject).items():
             seen = np.concatenate([view(images[phase][0], index) for index in range(len(VIEWS))])
             mean = together(scores(net, seen[:, None]), len(VIEWS))
             shape = volume.image.shape[0], volume.image.shape[1], volume.image.shape[2]
             labels = from_grid(mean, shape, volume.spacing, grid)
-            dices.append(dice(labels, volume.mask))
-            distances.append(hd95_mm(labels, volume.mask, volume.spacing))
+            dices.append(dice(labels, volume.mask, 3))
+            distances.append(hd95_mm(labels, volume.mask, volume.spacing, 3))
     return {
         "dice": float(np.nanmean(dices, axis=0).mean()),
         # A structure that is never found has no distance, and then the mean over structures has none either.
@@ -78,7 +81,7 @@ def _references(scenario: Scenario, data: Path, steps: int, out: Path) -> dict[s
     """Pooled and local lines of one seed, kept in `out`."""
     if out.exists():
         return json.loads(out.read_text())
-    subjects = read_release(data).subjects
+    subjects = MnMs().read(data).subjects
     cohorts = {site.name: cohort(subjects, site, scenario.data) for site in scenario.sites}
     found: dict[str, dict[str, object]] = {}
     with threads(scenario.resources.cpus):
@@ -145,7 +148,7 @@ def main() -> None:
             sent = sum(site.bytes_up + site.bytes_down for site in result.sites.values())
             run = {"sites": sites, "seconds": result.wall_s, "bytes": sent}
             table.setdefault(f"coded, {variant}", []).append(run)
-            print(f"seed {seed}: {variant} {result.mean_dice:.4f} in {result.wall_s:.0f} s", flush=True)
+            print(f"seed {seed}: {variant} {result.overall_dice:.4f} in {result.wall_s:.0f} s", flush=True)
         for name, run in _references(scenario, given.data, given.steps, given.out / f"references-{seed}.json").items():
             table.setdefault(name, []).append(run)
             print(

@@ -52,7 +52,7 @@ def main() -> None:
     spread = np.linspace(0, len(images) - 1, min(MOST_AUXILIARY, len(images))).round().astype(int)
     images, masks = images[spread], masks[spread]
     victims = ground_truth(benches[asked.site], "test")
-    truth = Truth(victims.images[:, None], victims.subjects, victims.masks)
+    truth = Truth(victims.images[:, None], victims.subjects, victims.masks, "images", "heart")
     print(f"| cell | {' | '.join(MEASURES)} |\n| --- | {'--- | ' * len(MEASURES)}")
     with threads(scenario.resources.cpus):
         for side in asked.cells:
@@ -72,7 +72,9 @@ def _row(side: int, images: np.ndarray, masks: np.ndarray, truth: Truth, seed: i
         codes.append(_coarse(labels.numpy(), side))
     given = np.concatenate(pictures), np.concatenate(codes)
     rest = images[cut:, None], _coarse(masks[cut:], side)
-    output = inverted(_coarse(truth.masks, side), *given, SMALL.steps, seed, ("mask bound",), held_out=rest).clip(0, 1)
+    output = inverted(
+        _coarse(truth.masks, side), *given, SMALL.steps, seed, ("mask bound",), what="images", held_out=rest
+    ).clip(0, 1)
     found = {each.metric: each.leakage for each in evaluate(output, truth, images[:, None], seed)}
     return f"| {side} x {side} | {' | '.join(f'{found[name]:.2f}' for name in MEASURES)} |"
 

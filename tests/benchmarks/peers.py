@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,17 +35,18 @@ SETTINGS = ["grid.height=64", "grid.width=64", "grid.spacing=3.0", "data.subject
 def _prepare(folder: Path) -> None:
     """The slices that fedprivseg itself would read, as plain arrays."""
     from fedprivseg.core.config import read_scenario
-    from fedprivseg.imaging.mnms import read_release
+    from fedprivseg.imaging.mnms.release import MnMs
     from fedprivseg.imaging.splits import cohort
     from fedprivseg.imaging.volumes import gridded_slices
     from fedprivseg.study.run import release_folder
 
     scenario = read_scenario(ROOT / "simulations" / "quickstart.toml", _own_settings(1))
-    subjects = read_release(release_folder(scenario)).subjects
+    subjects = MnMs().read(release_folder(scenario)).subjects
     folder.mkdir(parents=True, exist_ok=True)
+    load = partial(MnMs().load, task=scenario.task)
     for place, site in enumerate(scenario.sites):
         sides = cohort(subjects, site, scenario.data)
-        train, test = (gridded_slices(side, scenario.grid.grid(), None) for side in (sides.train, sides.test))
+        train, test = (gridded_slices(load, side, scenario.grid.grid(), None) for side in (sides.train, sides.test))
         arrays = {"images": train.images, "masks": train.masks, "test_images": test.images, "test_masks": test.masks}
         np.savez(folder / f"site{place}.npz", **arrays)
 

@@ -98,7 +98,7 @@ def test_run_prints_one_json_document_and_plain_progress(finished):
 def test_a_run_that_segments_nothing_says_so_everywhere(finished, phantom, quickstart):
     """Three steps teach nothing: the status is 0, since that was measured, and nobody can miss it."""
     folder, content, _ = finished
-    assert content["mean_dice"] < 0.05
+    assert content["overall_dice"] < 0.05
     assert content["notes"][0].startswith("This run segments nothing: mean Dice 0.0")
     assert json.loads((folder / "result.json").read_text())["notes"] == content["notes"]
     assert "This run segments nothing" in (folder / "report.html").read_text()
@@ -149,11 +149,11 @@ def test_predict_never_replaces_its_image(finished, phantom, tmp_path):
 
 def test_data_check_shows_spacing_as_a_range(phantom):
     from fedprivseg.imaging.cohort import summarise
-    from fedprivseg.imaging.mnms import read_release
+    from fedprivseg.imaging.mnms.release import MnMs
 
     done = _call("data", "check", phantom)
     assert done.returncode == 0, done.stderr
-    row = summarise(read_release(phantom))[0]
+    row = summarise(MnMs().read(phantom))[0]
     low, high, apart = row.spacing_min[0], row.spacing_max[0], row.spacing_min[2]
     assert f"{low:.2f}-{high:.2f} x {low:.2f}-{high:.2f} x {apart:.2f}" in done.stdout.splitlines()[1].split("\t")
 
@@ -161,16 +161,16 @@ def test_data_check_shows_spacing_as_a_range(phantom):
 def test_predict_answers_as_the_run_did(finished, phantom, tmp_path):
     """At ED and ES of a test subject `predict` must give the masks that the run wrote; other shards, other batches, and so
     bfloat16 may tip a voxel on a border, no more."""
-    from fedprivseg.imaging.mnms import read_release
+    from fedprivseg.imaging.mnms.release import MnMs
 
-    by_code = {subject.code: subject for subject in read_release(phantom).subjects}
+    by_code = {subject.code: subject for subject in MnMs().read(phantom).subjects}
     ran = sorted((finished[0] / "sites" / "centre2" / "predictions").glob("*.nii.gz"))
     subject = by_code[ran[0].name.split("_")[0]]
     done = _call("predict", finished[0], subject.image, "--site", "centre2", "-o", tmp_path / "mask.nii.gz")
     assert done.returncode == 0, done.stderr
     mask = np.asarray(nib.load(tmp_path / "mask.nii.gz").dataobj)
     for path in ran:
-        frame = subject.ed if path.name.endswith("_ED.nii.gz") else subject.es
+        frame = subject.frames[path.name.removesuffix(".nii.gz")[-2:]]
         assert (mask[..., frame] == np.asarray(nib.load(path).dataobj)).mean() > 0.999
 
 
@@ -343,7 +343,7 @@ def test_a_finished_run_on_a_read_only_disk_is_read(finished, phantom, quickstar
     monkeypatch.setenv("FEDPRIVSEG_CACHE", "/dev/null/cache")  # it is not needed either
     with read_only(folder):
         assert f"report: {folder / 'report.html'}" in call("run", quickstart, "--out", folder, *words)
-        assert json.loads(call("run", quickstart, "--out", folder, *words, "--json"))["mean_dice"] is not None
+        assert json.loads(call("run", quickstart, "--out", folder, *words, "--json"))["overall_dice"] is not None
         assert "written: " in call("compare", folder, "-o", tmp_path / "compare.html")
         assert "centre1: " in call("ledger", "verify", folder)
         assert "release" in call("ledger", "query", folder)

@@ -114,3 +114,41 @@ def test_a_folder_without_images_is_refused(tmp_path):
     assert "holds no .nii" in refused(tmp_path / "in", "-o", tmp_path / "out")
     shutil.rmtree(tmp_path / "in")
     assert "the folder is absent" in refused(tmp_path / "in", "-o", tmp_path / "out")
+
+
+def check(*words: object) -> Result:
+    return CliRunner().invoke(app, ["data", "check", *map(str, words)])
+
+
+def test_both_layouts_are_checked_and_faults_are_named(tmp_path, phantom):
+    heads = tmp_path / "heads"
+    done = CliRunner().invoke(app, ["data", "phantom", str(heads), "--kind", "phantom-brain", "--subjects", "2"])
+    assert done.exit_code == 0
+    for folder, form, labels in ((phantom, "mnms", {"LV": 1, "MYO": 2, "RV": 3}), (heads, "nnunet", {"lesion": 1})):
+        done = check(folder, "--json")
+        assert done.exit_code == 0
+        told = json.loads(done.stdout)
+        assert (told["format"], told["labels"], told["faults"]) == (form, labels, [])
+        assert {row["split"] for row in told["splits"]} >= {"train", "test"}
+    assert "nnU-Net raw, labels 1 lesion: 6 subjects usable, 0 faults, 0 warnings" in check(heads).stdout
+    (heads / "labelsTr/1_000.nii.gz").unlink()
+    done = check(heads)
+    assert done.exit_code == 1
+    assert "fault: no-labels: labelsTr holds no labels of 1_000 (labelsTr/1_000.nii.gz)" in done.stdout
+    (fault,) = json.loads(check(heads, "--json").stdout)["faults"]
+    assert fault["code"] == "no-labels"
+
+
+def test_a_data_set_that_cannot_be_read_is_refused_with_what_is_expected(tmp_path):
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "whole": [1, 2]}}')
+    for words, said in (
+        ((tmp_path,), "channel_names must number the channels"),
+        ((tmp_path, "--format", "mnms"), "Expected is an M&Ms release"),
+        ((tmp_path, "--format", "nifti"), "the formats are: mnms, nnunet"),
+    ):
+        with pytest.raises(RequestError) as caught:
+            CliRunner().invoke(app, ["data", "check", *map(str, words)], catch_exceptions=False)
+        assert caught.value.status == 2
+        assert said in str(caught.value)
+    with pytest.raises(RequestError, match="the phantoms are: phantom, phantom-brain"):
+        CliRunner().invoke(app, ["data", "phantom", str(tmp_path / "x"), "--kind", "liver"], catch_exceptions=False)

@@ -26,6 +26,7 @@ from fedprivseg.governance.lifecycle.withdrawal import withdraw
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import NOTES, PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.vault import PASSPHRASE, open_vault
+from fedprivseg.imaging.mnms.release import SHORT_AXIS_CINE
 from fedprivseg.imaging.nifti import read_geometry
 from fedprivseg.imaging.splits import COHORT
 from fedprivseg.runtime.site.context import SiteContext
@@ -195,9 +196,9 @@ def test_predictions_are_opened_for_the_hospital_as_a_plain_site_writes_them(run
     kept = open_vault(home).load("prediction-00000-es")
     image = nib.load(tmp_path / "out" / f"{one.code}_ES.nii.gz")
     np.testing.assert_array_equal(np.asarray(image.dataobj), kept["mask"])
-    place = read_geometry(one.image)
+    place = read_geometry(one.image, SHORT_AXIS_CINE)
     assert kept["header"].tobytes() == place.header
-    assert read_geometry(tmp_path / "out" / f"{one.code}_ES.nii.gz").header == place.header
+    assert read_geometry(tmp_path / "out" / f"{one.code}_ES.nii.gz", SHORT_AXIS_CINE).header == place.header
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in (tmp_path / "out").iterdir())
     opened = {"by": "data-manager-1", "clause": "5.4.2-d", "files": 2, "role": "data-manager", "what": "opened"}

@@ -17,7 +17,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from fedprivseg.core.measures import assd_mm, auc, bootstrap_interval, dice, hd95_mm, psnr, ssim, tpr_at
 from fedprivseg.core.seeds import numpy_generator
-from fedprivseg.imaging.mnms import load_phases, read_release
+from fedprivseg.core.task import default_task
+from fedprivseg.imaging.mnms.release import MnMs
 
 REAL = Path(os.environ.get("FEDPRIVSEG_DATA") or Path(__file__).resolve().parents[2] / ".." / "shared" / "data")
 SPACING = (1.2, 1.4, 9.6)
@@ -51,17 +52,17 @@ def test_dice_by_hand() -> None:
     prediction = np.array([[[1, 1, 1, 0], [2, 2, 0, 0]]])
     truth = np.array([[[1, 1, 0, 0], [0, 2, 2, 2]]])
     # LV: 2 * 2 / (3 + 2). MYO: 2 * 1 / (2 + 3). RV: in neither.
-    np.testing.assert_array_equal(dice(prediction, truth), [0.8, 0.4, np.nan])
-    assert dice(prediction, truth).dtype == np.float64
+    np.testing.assert_array_equal(dice(prediction, truth, 3), [0.8, 0.4, np.nan])
+    assert dice(prediction, truth, 3).dtype == np.float64
 
 
 def test_a_missed_structure_has_dice_zero_and_no_distance() -> None:
     truth, prediction = np.zeros((5, 5, 3), dtype=np.uint8), np.zeros((5, 5, 3), dtype=np.uint8)
     truth[1:3, 1:3] = 1
     prediction[1:3, 1:3] = 3
-    np.testing.assert_array_equal(dice(prediction, truth), [0, np.nan, 0])
+    np.testing.assert_array_equal(dice(prediction, truth, 3), [0, np.nan, 0])
     for measure in (hd95_mm, assd_mm):
-        assert np.isnan(measure(prediction, truth, SPACING)).all()
+        assert np.isnan(measure(prediction, truth, SPACING, 3)).all()
 
 
 def test_distances_by_hand() -> None:
@@ -69,14 +70,14 @@ def test_distances_by_hand() -> None:
     one, other = np.zeros((6, 6, 3), dtype=np.uint8), np.zeros((6, 6, 3), dtype=np.uint8)
     one[1, 2, 0] = other[3, 3, 1] = 2
     for measure in (hd95_mm, assd_mm):
-        np.testing.assert_allclose(measure(one, other, SPACING), [np.nan, np.sqrt(99.88), np.nan])
+        np.testing.assert_allclose(measure(one, other, SPACING, 3), [np.nan, np.sqrt(99.88), np.nan])
 
 
 def test_equal_volumes() -> None:
     volume = blobs(3)
-    np.testing.assert_array_equal(dice(volume, volume), 1)
-    np.testing.assert_array_equal(hd95_mm(volume, volume, SPACING), 0)
-    np.testing.assert_array_equal(assd_mm(volume, volume, SPACING), 0)
+    np.testing.assert_array_equal(dice(volume, volume, 3), 1)
+    np.testing.assert_array_equal(hd95_mm(volume, volume, SPACING, 3), 0)
+    np.testing.assert_array_equal(assd_mm(volume, volume, SPACING, 3), 0)
 
 
 @given(seed=st.integers(0, 10**6), other=st.integers(0, 10**6))
@@ -89,8 +90,8 @@ def test_distances_against_brute_force(seed: int, other: int) -> None:
         pairs = cdist(there, back)
         nearest = pairs.min(axis=1), pairs.min(axis=0)
         expected = max(np.percentile(part, 95) for part in nearest)
-        assert hd95_mm(prediction, truth, SPACING)[label - 1] == pytest.approx(expected)
-        assert assd_mm(prediction, truth, SPACING)[label - 1] == pytest.approx(np.concatenate(nearest).mean())
+        assert hd95_mm(prediction, truth, SPACING, 3)[label - 1] == pytest.approx(expected)
+        assert assd_mm(prediction, truth, SPACING, 3)[label - 1] == pytest.approx(np.concatenate(nearest).mean())
 
 
 def monai_distances(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float]) -> tuple:
@@ -114,18 +115,18 @@ def test_distances_against_monai() -> None:
     for seed in range(4):
         prediction, truth = blobs(seed), blobs(seed + 100)
         hausdorff, average = monai_distances(prediction, truth, SPACING)
-        np.testing.assert_allclose(hd95_mm(prediction, truth, SPACING), hausdorff, rtol=1e-5)
-        np.testing.assert_allclose(assd_mm(prediction, truth, SPACING), average, rtol=1e-5)
+        np.testing.assert_allclose(hd95_mm(prediction, truth, SPACING, 3), hausdorff, rtol=1e-5)
+        np.testing.assert_allclose(assd_mm(prediction, truth, SPACING, 3), average, rtol=1e-5)
 
 
 def test_distances_against_monai_on_a_real_heart() -> None:
     if not (REAL / "mnms-six").is_dir():
         pytest.skip("mnms-six is not here; set FEDPRIVSEG_DATA")
-    phases = load_phases(read_release(REAL / "mnms-six").subjects[0])
+    phases = MnMs().load(MnMs().read(REAL / "mnms-six").subjects[0], default_task())
     spacing = phases["ED"].spacing
     hausdorff, average = monai_distances(phases["ED"].mask, phases["ES"].mask, spacing)
-    np.testing.assert_allclose(hd95_mm(phases["ED"].mask, phases["ES"].mask, spacing), hausdorff, rtol=1e-5)
-    np.testing.assert_allclose(assd_mm(phases["ED"].mask, phases["ES"].mask, spacing), average, rtol=1e-5)
+    np.testing.assert_allclose(hd95_mm(phases["ED"].mask, phases["ES"].mask, spacing, 3), hausdorff, rtol=1e-5)
+    np.testing.assert_allclose(assd_mm(phases["ED"].mask, phases["ES"].mask, spacing, 3), average, rtol=1e-5)
 
 
 def pictures(noise: float) -> tuple[np.ndarray, np.ndarray]:
@@ -184,11 +185,11 @@ def test_psnr() -> None:
 def test_shapes_must_agree() -> None:
     one, other = np.zeros((12, 12, 2)), np.zeros((12, 12, 3))
     for refused in (
-        lambda: dice(one, other),
-        lambda: hd95_mm(one, other, SPACING),
+        lambda: dice(one, other, 3),
+        lambda: hd95_mm(one, other, SPACING, 3),
         lambda: psnr(one, other),
         lambda: ssim(one, other),
-        lambda: dice(one[0], one[0]),
+        lambda: dice(one[0], one[0], 3),
     ):
         with pytest.raises(ValueError, match="equal shapes"):
             refused()

@@ -6,12 +6,14 @@ import pytest
 
 from fedprivseg.core.results import Scores, SiteResult, failures
 
+NAMES = ("LV", "MYO", "RV")
+
 
 def _site(*dice: float | None) -> SiteResult:
     known = [value for value in dice if value is not None]
     mean = sum(known) / len(known) if known else None
-    scores = Scores(LV=dice[0], MYO=dice[1], RV=dice[2], mean=mean)
-    nothing = Scores(LV=None, MYO=None, RV=None, mean=None)
+    scores = Scores(structures=dict(zip(NAMES, dice, strict=True)), mean=mean)
+    nothing = Scores(structures=dict.fromkeys(NAMES), mean=None)
     counts = {
         "subjects_train": 1,
         "subjects_test": 1,

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 
 from fedprivseg.imaging.duplicates import fingerprint, opening, together
+from fedprivseg.imaging.mnms.release import SHORT_AXIS_CINE
 
 
 def save(path: Path, voxels: np.ndarray, descrip: str = "") -> Path:
@@ -22,12 +23,14 @@ def voxels(seed: int = 0) -> np.ndarray:
 
 
 def test_type_header_and_cut_change_no_opening(tmp_path):
-    first = opening(save(tmp_path / "a.nii.gz", voxels()), 1)
-    assert opening(save(tmp_path / "b.nii.gz", voxels().astype(np.float32), "another"), 1) == first
-    assert opening(save(tmp_path / "c.nii.gz", voxels()[..., 1:2]), 0) == first
-    assert opening(save(tmp_path / "d.nii.gz", voxels()[:, :, :3]), 1) != first  # fewer slices are another stack
-    assert opening(save(tmp_path / "e.nii.gz", voxels(1)), 1) != first
-    assert opening(tmp_path / "a.nii.gz", 2) != first
+    first = opening(save(tmp_path / "a.nii.gz", voxels()), 1, SHORT_AXIS_CINE)
+    assert opening(save(tmp_path / "b.nii.gz", voxels().astype(np.float32), "another"), 1, SHORT_AXIS_CINE) == first
+    assert opening(save(tmp_path / "c.nii.gz", voxels()[..., 1:2]), 0, SHORT_AXIS_CINE) == first
+    assert (
+        opening(save(tmp_path / "d.nii.gz", voxels()[:, :, :3]), 1, SHORT_AXIS_CINE) != first
+    )  # fewer slices are another stack
+    assert opening(save(tmp_path / "e.nii.gz", voxels(1)), 1, SHORT_AXIS_CINE) != first
+    assert opening(tmp_path / "a.nii.gz", 2, SHORT_AXIS_CINE) != first
 
 
 def test_a_fingerprint_is_of_shape_and_values():

@@ -14,6 +14,7 @@ import SimpleITK
 from scipy.spatial.transform import Rotation
 
 from fedprivseg.imaging.geometry import FAULTS, FileFault, Geometry, Header, apart_mm, read_header
+from fedprivseg.imaging.mnms.release import SHORT_AXIS_CINE
 from fedprivseg.imaging.nifti import opened
 from fedprivseg.imaging.volumes import write_mask
 
@@ -112,7 +113,7 @@ def far_corner(image: SimpleITK.Image) -> tuple[float, ...]:
 def test_itk_puts_the_mask_on_the_image(name: str, version: str, tmp_path: Path) -> None:
     affine, *codes, unit = KINDS[name]
     voxels = written(tmp_path / "image.nii.gz", header_of(affine, *codes, unit, kind=VERSIONS[version]))
-    with opened(tmp_path / "image.nii.gz") as file:
+    with opened(tmp_path / "image.nii.gz", SHORT_AXIS_CINE) as file:
         geometry, frame = file.geometry, file.frame(0)
     assert geometry.shape == frame.shape == SHAPE
     assert geometry.spacing == pytest.approx(SIZES)
@@ -135,7 +136,7 @@ def test_itk_puts_the_mask_on_the_image(name: str, version: str, tmp_path: Path)
 
 def test_a_header_without_codes_keeps_none(tmp_path: Path) -> None:
     written(tmp_path / "image.nii", header_of(OBLIQUE, 0, 0))
-    with opened(tmp_path / "image.nii") as file:
+    with opened(tmp_path / "image.nii", SHORT_AXIS_CINE) as file:
         geometry = file.geometry
     assert not geometry.placed
     write_mask(tmp_path / "mask.nii", np.zeros(SHAPE, np.uint8), geometry.header)
@@ -218,7 +219,7 @@ WRONG: dict[str, tuple[str, str, Header]] = {
 def test_a_header_that_is_not_believed(name: str) -> None:
     code, says, header = WRONG[name]
     with pytest.raises(FileFault) as caught:
-        read_header(header)
+        read_header(header, SHORT_AXIS_CINE)
     assert caught.value.code == code
     assert re.search(says, caught.value.what), caught.value.what
 
@@ -228,7 +229,7 @@ def test_every_fault_is_tested() -> None:
 
 
 def read(header: Header) -> Geometry:
-    return read_header(header)
+    return read_header(header, SHORT_AXIS_CINE)
 
 
 def test_what_is_switched_off_contradicts_nothing() -> None:

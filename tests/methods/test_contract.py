@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.methods import METHODS
 from fedprivseg.testing import MethodContract
 
@@ -32,9 +33,7 @@ class TestMethods(MethodContract):
     def test_predictions_lie_at_the_site_on_the_original_grid(self, finished, phantom):
         import nibabel as nib
 
-        from fedprivseg.imaging.mnms import read_release
-
-        by_code = {subject.code: subject for subject in read_release(phantom).subjects}
+        by_code = {subject.code: subject for subject in MnMs().read(phantom).subjects}
         for name, site in finished.result.sites.items():
             paths = sorted((finished.folder / "sites" / name / "predictions").glob("*.nii.gz"))
             assert len(paths) == 2 * site.subjects_test

@@ -12,12 +12,13 @@ from fedprivseg.core.config import MethodConfig
 from fedprivseg.core.expected import LONGEST, MOST_WEIGHT
 from fedprivseg.core.kinds import METRIC
 from fedprivseg.core.records import Grid, Order
+from fedprivseg.core.task import Scope, default_task
 from fedprivseg.governance.policy.declaration import departure
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.training import NET, TrainingParameters, outline, travelling
 from fedprivseg.nets.baseline import build_net, weights_of
 
-GRID = Grid(32, 32, 2.0)
+SCOPE = Scope(Grid(32, 32, 2.0), default_task())
 CODE = "C1D5H7"
 BRIEF = {"rounds": 1, "local_steps": 1, "steps": 1, "curve_points": 1, "test_views": 1, "batch": 4, "shard_slices": 8}
 BRIEF |= {"image_steps": 1, "mask_steps": 1, "mapping_steps": 1, "views": 2}
@@ -65,10 +66,10 @@ def test_every_action_declares_its_answer(answers):
     assert set(method.declares) == set(method.actions)
     assert asked
     for order, expected, payload in asked.values():
-        assert method.expected(order, GRID) == expected, "site and server read one declaration"
+        assert method.expected(order, SCOPE) == expected, "site and server read one declaration"
         assert expected.kind in method.declared
         assert departure(payload, expected, order.number) is None
-    assert method.expected(Order("send_everything"), GRID) is None
+    assert method.expected(Order("send_everything"), SCOPE) is None
 
 
 def test_nothing_that_could_be_a_word_is_free(answers):
@@ -108,8 +109,8 @@ def test_only_lengths_that_count_slices_or_chosen_values_are_free(answers):
 @pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize("net", ["unet", "unet-wide", "basic-unet", "nnunet"])
 def test_an_outline_has_the_arrays_of_the_net(net, norm):
-    forms = travelling(outline(TrainingParameters(net=net, norm=norm), GRID))
-    real = weights_of(build_net(net, norm, 32, 0, "weights"))
+    forms = travelling(outline(TrainingParameters(net=net, norm=norm), SCOPE))
+    real = weights_of(build_net(net, norm, 32, 3, 0, "weights"))
     assert {name: (form.dtype, form.shape) for name, form in forms.items()} == {
         NET + name: ("float32", value.shape) for name, value in real.items()
     }

@@ -7,7 +7,9 @@ import pytest
 import torch
 from fakes import blocks
 
+from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.seeds import building, numpy_generator
+from fedprivseg.core.task import default_task
 from fedprivseg.nets.adversaries import UNKNOWN, Adversaries, explained
 from fedprivseg.nets.augment import Augmentation
 from fedprivseg.nets.descent import Schedule
@@ -65,7 +67,7 @@ def test_an_opposed_encoder_tells_a_linear_inverter_less() -> None:
     shade = numpy_generator(0, "shade").uniform(-0.2, 0.2, (24, 4, 4)).astype(np.float32)
     # Most of the picture is of no use to the mask.
     images = 0.25 + 0.5 * own.images + shade.repeat(8, axis=1).repeat(8, axis=2)
-    fitting = Fitting(Schedule(steps=200, batch=8), None, 0, ("site", "test"))
+    fitting = Fitting(Schedule(steps=200, batch=8), None, 0, ("site", "test"), 3)
 
     def told(opposition: float) -> float:
         net = fit_task_encoder(
@@ -80,7 +82,7 @@ def test_an_opposed_encoder_tells_a_linear_inverter_less() -> None:
 
 def test_the_opponents_depend_on_seed_and_names_alone() -> None:
     own = blocks()
-    fitting = Fitting(Schedule(steps=3, batch=4), Augmentation(), 0, ("site", "test"))
+    fitting = Fitting(Schedule(steps=3, batch=4), Augmentation(), 0, ("site", "test"), 3)
 
     def fit() -> torch.Tensor:
         net = fit_task_encoder(
@@ -95,11 +97,12 @@ def test_the_opponents_depend_on_seed_and_names_alone() -> None:
 
 
 def test_an_encoder_cannot_be_trained_for_the_image_and_against_it() -> None:
-    from fedprivseg.methods.privacy_sf import PrivacySFParameters
+    from fedprivseg.methods.privacy_sf import PrivacySF, PrivacySFParameters
 
     with pytest.raises(ValueError, match="image_reconstruction = 0"):
         PrivacySFParameters(encoder="task", image_reconstruction=0.5, opposition=1.0)
     with pytest.raises(ValueError, match="only a task encoder"):
         PrivacySFParameters(encoder="reconstruction", image_noise=0.5)
-    with pytest.raises(ValueError, match="set image_channels = 3"):
-        PrivacySFParameters(encoder="answer", image_channels=8)
+    answer = PrivacySF("improved", PrivacySFParameters(encoder="answer", image_channels=8))
+    with pytest.raises(ScenarioError, match="set image_channels = 3"):
+        answer.check(default_task())

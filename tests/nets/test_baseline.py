@@ -20,7 +20,7 @@ NETS = ("unet", "unet-wide", "basic-unet", "nnunet")
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_logits_of_the_structures_on_the_slices_grid(name, norm):
-    net = build_net(name, norm, 64, 0, "x").eval()
+    net = build_net(name, norm, 64, 3, 0, "x").eval()
     with torch.no_grad():
         assert net(torch.zeros(2, 1, 64, 64)).shape == (2, 3, 64, 64)
     kinds = {type(module).__name__ for module in net.modules()}
@@ -29,7 +29,7 @@ def test_logits_of_the_structures_on_the_slices_grid(name, norm):
 
 def test_deep_supervision_has_a_head_at_all_but_the_two_coarsest_resolutions():
     # 128 -> 64, 32, 16, 8, 4: six resolutions, so four heads; halved weights 1, 1/2, 1/4, 1/8 over 15/8.
-    net = build_net("nnunet", "batch", 128, 0, "x").train()
+    net = build_net("nnunet", "batch", 128, 3, 0, "x").train()
     answer = heads(net(torch.randn(2, 1, 128, 128)))
     assert len(answer) == 4
     masks = torch.zeros(2, 128, 128, dtype=torch.uint8)
@@ -42,14 +42,14 @@ def test_deep_supervision_has_a_head_at_all_but_the_two_coarsest_resolutions():
 def test_initial_weights_come_from_the_seed(name):
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
-    one, same, other = (weights_of(build_net(name, "batch", 32, seed, "x")) for seed in (0, 0, 1))
+    one, same, other = (weights_of(build_net(name, "batch", 32, 3, seed, "x")) for seed in (0, 0, 1))
     assert all((one[key] == same[key]).all() for key in one)
     assert any((one[key] != other[key]).any() for key in one)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_what_travels_is_every_floating_array():
-    net = build_net("unet", "batch", 32, 0, "x")
+    net = build_net("unet", "batch", 32, 3, 0, "x")
     assert {value.dtype.name for value in weights_of(net).values()} == {"float32"}
     assert not any("num_batches_tracked" in name for name in weights_of(net))
     assert statistics_names(net) == {name for name in weights_of(net) if "running" in name}
@@ -58,7 +58,7 @@ def test_what_travels_is_every_floating_array():
 
 
 def test_weights_go_out_and_in():
-    one, other = (build_net("unet", "batch", 32, seed, "x") for seed in (0, 1))
+    one, other = (build_net("unet", "batch", 32, 3, seed, "x") for seed in (0, 1))
     load_weights(other, weights_of(one))
     assert all((weights_of(other)[key] == value).all() for key, value in weights_of(one).items())
     with pytest.raises(ValueError, match="no array 'alien'"):
@@ -66,7 +66,7 @@ def test_weights_go_out_and_in():
 
 
 def test_a_copy_is_a_copy():
-    net = build_net("unet", "batch", 32, 0, "x")
+    net = build_net("unet", "batch", 32, 3, 0, "x")
     kept = weights_of(net)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -77,7 +77,7 @@ def test_a_copy_is_a_copy():
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
 def test_training_learns_toy_slices(optimiser):
     own = blocks(8)
-    net = build_net("unet", "batch", 32, 0, "x")
+    net = build_net("unet", "batch", 32, 3, 0, "x")
     rate = 0.1 if optimiser == "sgd" else 4e-3
     work = Work(0, 12, 24, batch=8, optimiser=optimiser, rate=rate, half=False)
     first = train_round(net, own.images, own.masks, work, 0, ("a", 1))
@@ -90,7 +90,7 @@ def test_a_diverging_loss_is_an_error():
     own = blocks(8)
     own.images[0, 0, 0] = np.nan
     with pytest.raises(RunError, match="diverged"):
-        train_round(build_net("unet", "batch", 32, 0, "x"), own.images, own.masks, Work(0, 2, 2, batch=8), 0, ("a",))
+        train_round(build_net("unet", "batch", 32, 3, 0, "x"), own.images, own.masks, Work(0, 2, 2, batch=8), 0, ("a",))
 
 
 def test_unet_wide_has_as_many_parameters_as_the_improved_coded_pipeline():
@@ -110,5 +110,5 @@ def test_unet_wide_has_as_many_parameters_as_the_improved_coded_pipeline():
         Codec(3, 3, p.mask_depth, p.mask_channels, p.mask_folds).decoder,
     ]
     coded = sum(weight.numel() for part in parts for weight in part.parameters())
-    wide = sum(weight.numel() for weight in build_net("unet-wide", "batch", 32, 0, "x").parameters())
+    wide = sum(weight.numel() for weight in build_net("unet-wide", "batch", 32, 3, 0, "x").parameters())
     assert abs(wide - coded) < 0.05 * coded, (wide, coded)

@@ -33,7 +33,8 @@ from fedprivseg.nets.segmentation import (
     segmentation_loss,
 )
 
-FITTING = Fitting(Schedule(steps=4, batch=4), Augmentation(), 0, ("site", "test"))
+NAMES = ("LV", "MYO", "RV")
+FITTING = Fitting(Schedule(steps=4, batch=4), Augmentation(), 0, ("site", "test"), 3)
 
 
 def _slices(count: int = 12, side: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +95,7 @@ def test_a_fit_depends_on_seed_and_names_alone(kind: str) -> None:
 def test_a_mask_codec_learns_to_give_masks_back_through_noise() -> None:
     _, masks = _slices()
     codec = fit_mask_codec(masks, _longer(80), depth=2, channels=4, noise=0.5)
-    codes = encode(codec.encoder, as_picture(torch.from_numpy(masks)).numpy())
+    codes = encode(codec.encoder, as_picture(torch.from_numpy(masks), 3).numpy())
     assert codes.dtype == np.float16
     assert codes.shape == (12, 4, 8, 8)
     noisy = codes + 0.3 * numpy_generator(0, "noise").standard_normal(codes.shape)
@@ -116,7 +117,7 @@ def test_a_task_encoder_learns_the_task() -> None:
     net = fit_task_encoder(images, masks, _longer(80), depth=2, channels=4, context=8, levels=2)
     predicted = scores(net, images[:, None]).argmax(axis=1)
     assert (predicted == masks).mean() > 0.9
-    assert lost_structures(lambda _: predicted, images, masks) == ()
+    assert lost_structures(lambda _: predicted, images, masks, NAMES) == ()
 
 
 def test_a_code_that_is_an_answer_holds_the_share_of_each_structure_in_a_cell() -> None:
@@ -124,7 +125,7 @@ def test_a_code_that_is_an_answer_holds_the_share_of_each_structure_in_a_cell() 
     net = fit_answer_encoder(images, masks, _longer(60), depth=2)
     codes = encode(net, images[:, None])
     assert codes.shape == (12, 3, 8, 8)
-    shares = as_picture(torch.from_numpy(masks)).unflatten(2, (8, 4)).unflatten(4, (8, 4)).mean(dim=(3, 5)).numpy()
+    shares = as_picture(torch.from_numpy(masks), 3).unflatten(2, (8, 4)).unflatten(4, (8, 4)).mean(dim=(3, 5)).numpy()
     assert np.corrcoef(codes.ravel(), shares.ravel())[0, 1] > 0.9
 
 
@@ -156,7 +157,7 @@ def test_progress_is_told_of_every_step() -> None:
 def test_an_untrained_network_expects_every_structure_in_its_share_of_the_pixels() -> None:
     output = torch.nn.Conv2d(4, 3 * 4, 1)  # three structures, pixels folded by two
     torch.nn.init.zeros_(output.weight)
-    expect_background(output)
+    expect_background(output, 3)
     shares = probabilities(torch.nn.PixelShuffle(2)(output(torch.ones(1, 4, 3, 3))))
     torch.testing.assert_close(shares[:, 1:], torch.full((1, 3, 6, 6), PRIOR))
 
@@ -165,18 +166,18 @@ def test_a_task_encoder_finds_small_structures_after_a_short_training() -> None:
     """Structures of 1 to 4 % of a slice, as in the heart. From torch's own start the bar beside the ring ends with a Dice of
     0.01, the ring with 0.22; from `expect_background` all have 0.74 or more."""
     images, masks = _small_structures()
-    fitting = Fitting(Schedule(steps=60, batch=8, rate=4e-3), Augmentation(), 0, ("site", "test"))
+    fitting = Fitting(Schedule(steps=60, batch=8, rate=4e-3), Augmentation(), 0, ("site", "test"), 3)
     net = fit_task_encoder(images, masks, fitting, depth=2, channels=8, folds=2, context=8, reconstruction=0.5)
-    assert lost_structures(lambda _: scores(net, images[:, None]).argmax(axis=1), images, masks, floor=0.5) == ()
+    assert lost_structures(lambda _: scores(net, images[:, None]).argmax(axis=1), images, masks, NAMES, floor=0.5) == ()
 
 
 def test_a_mask_codec_finds_small_structures_after_a_short_training() -> None:
     """As above: 0.56 for the bar from torch's own start, 0.78 or more for all from `expect_background`."""
     images, masks = _small_structures()
-    fitting = Fitting(Schedule(steps=40, batch=8, rate=6e-3), Augmentation(), 0, ("site", "test"))
+    fitting = Fitting(Schedule(steps=40, batch=8, rate=6e-3), Augmentation(), 0, ("site", "test"), 3)
     net = fit_mask_codec(masks, fitting, depth=2, channels=4, folds=1, noise=1.5)
-    inputs = as_picture(torch.from_numpy(masks)).numpy()
-    assert lost_structures(lambda _: scores(net, inputs).argmax(axis=1), images, masks, floor=0.68) == ()
+    inputs = as_picture(torch.from_numpy(masks), 3).numpy()
+    assert lost_structures(lambda _: scores(net, inputs).argmax(axis=1), images, masks, NAMES, floor=0.68) == ()
 
 
 @pytest.mark.parametrize(
@@ -202,9 +203,9 @@ def test_what_lost_a_structure_is_trained_again_from_another_draw(lost, kept, fi
 def test_lost_structures_are_named_and_absent_ones_are_not() -> None:
     images, masks = _slices()
     blind = np.where(masks == 3, 0, masks)
-    assert lost_structures(lambda _: blind, images, masks) == ("RV",)
-    assert lost_structures(lambda _: np.zeros_like(masks), images, masks) == ("LV", "MYO", "RV")
-    assert lost_structures(lambda _: blind, images, blind) == ()
+    assert lost_structures(lambda _: blind, images, masks, NAMES) == ("RV",)
+    assert lost_structures(lambda _: np.zeros_like(masks), images, masks, NAMES) == ("LV", "MYO", "RV")
+    assert lost_structures(lambda _: blind, images, blind, NAMES) == ()
 
 
 def test_segmentation_loss_agrees_with_torch() -> None:
@@ -252,4 +253,4 @@ def test_what_cannot_be_trained_is_refused() -> None:
 
 def _longer(steps: int) -> Fitting:
     gentle = Augmentation(rotation=5, scale=0.05, shift=0.02, flip=False, elastic=0, gamma=0, contrast=0, bias=0)
-    return Fitting(Schedule(steps=steps, batch=8, rate=1e-2), gentle, 0, ("toy",))
+    return Fitting(Schedule(steps=steps, batch=8, rate=1e-2), gentle, 0, ("toy",), 3)

@@ -17,7 +17,7 @@ WORK = Work(first=0, steps=1, total=10**9, rate=1.0, momentum=0.0, decay=0.0, ha
 
 
 def net(name="unet", norm="group"):
-    return build_net(name, norm, 32, 0, "net")
+    return build_net(name, norm, 32, 3, 0, "net")
 
 
 def moved(mechanism, seed=0, work=WORK, slices=None, correction=None, **more):

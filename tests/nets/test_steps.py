@@ -52,7 +52,7 @@ def test_a_round_of_training_does_not_load_the_compiler():
 import sys, numpy as np, torch
 from fedprivseg.nets.baseline import build_net
 from fedprivseg.nets.local_training import Work, train_round
-net = build_net("unet", "batch", 32, 0, "x")
+net = build_net("unet", "batch", 32, 3, 0, "x")
 train_round(net, np.zeros((4, 32, 32), np.float32), np.zeros((4, 32, 32), np.uint8), Work(0, 1, 1, 2), 0, ("x",))
 print("torch._dynamo" in sys.modules)
 """

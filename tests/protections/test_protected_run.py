@@ -10,7 +10,7 @@ from conftest import BRIEF, tiny_settings
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
-from fedprivseg.imaging.mnms import read_release
+from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.methods import resolve
 from fedprivseg.nets.test_time import view
 from fedprivseg.runtime.site.context import SiteContext
@@ -46,13 +46,13 @@ def test_what_left_is_keyed_and_says_so(keyed):
 
 def test_predict_answers_as_the_run_did(keyed, phantom, tmp_path):
     folder, _ = keyed
-    by_code = {subject.code: subject for subject in read_release(phantom).subjects}
+    by_code = {subject.code: subject for subject in MnMs().read(phantom).subjects}
     ran = sorted((folder / "sites/centre2/predictions").glob("*.nii.gz"))
     subject = by_code[ran[0].name.split("_")[0]]
     predict_image(folder, subject.image, "centre2", tmp_path / "mask.nii.gz")
     mask = np.asarray(nib.load(tmp_path / "mask.nii.gz").dataobj)
     for path in ran:
-        frame = subject.ed if path.name.endswith("_ED.nii.gz") else subject.es
+        frame = subject.frames[path.name.removesuffix(".nii.gz")[-2:]]
         assert (mask[..., frame] == np.asarray(nib.load(path).dataobj)).mean() > 0.999
 
 

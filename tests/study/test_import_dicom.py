@@ -273,9 +273,9 @@ def run_with(phantom, tmp_path, text, *settings):
 
 def written(phantom, record):
     """The file of an import of one of the first site's subjects, which came as `record`."""
-    from fedprivseg.imaging.mnms import read_release
+    from fedprivseg.imaging.mnms.release import MnMs
 
-    code = next(one.code for one in read_release(phantom).subjects if one.centre == 1 and one.labelled)
+    code = next(one.code for one in MnMs().read(phantom).subjects if one.centre == 1 and one.labelled)
     return json.dumps({"history": [], "subjects": {code: {"series": [record]}}}), code
 
 

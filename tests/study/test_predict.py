@@ -73,7 +73,9 @@ def trusted(monkeypatch: pytest.MonkeyPatch, strict_run: Path) -> Path:
 def with_dice(monkeypatch: pytest.MonkeyPatch, run: Path, dice: float | None) -> Path:
     def read(folder: Path) -> Result:
         result = read_result(folder)
-        scores = result.sites[SITE].dice.model_copy(update={"LV": dice, "MYO": dice, "RV": 0.9, "mean": dice})
+        scores = result.sites[SITE].dice.model_copy(
+            update={"structures": {"LV": dice, "MYO": dice, "RV": 0.9}, "mean": dice}
+        )
         site = result.sites[SITE].model_copy(update={"dice": scores})
         return result.model_copy(update={"sites": {**result.sites, SITE: site}})
 

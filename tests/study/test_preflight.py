@@ -12,7 +12,8 @@ from commands import call, refused
 from conftest import BRIEF, ROOT, tiny_settings
 
 from fedprivseg.core.errors import DataError, FolderError, RequestError
-from fedprivseg.imaging.mnms import TABLE, read_release
+from fedprivseg.imaging.mnms.release import MnMs
+from fedprivseg.imaging.mnms.table import TABLE
 from fedprivseg.imaging.phantom.consortium import announced
 from fedprivseg.methods.effort import MASK_CODEC_S, TASK_ENCODER_S
 from fedprivseg.study.benchmark import run_all
@@ -55,7 +56,7 @@ def test_subjects_are_counted_per_side_and_site(phantom, tmp_path):
         ("centre2", 2, 1),
         ("centre3", 2, 1),
     ]
-    scans = read_release(phantom)
+    scans = MnMs().read(phantom)
     depths = {s.code: scans.scans[s.code].shape[2] for s in scans.subjects if s.centre == 1}
     assert ahead.sites[0].slices == 2 * sum(depths.values()), "ED and ES of every subject"
     assert (ahead.refusals, ahead.warnings, ahead.gpus_seen) == ((), (), None)
@@ -63,7 +64,7 @@ def test_subjects_are_counted_per_side_and_site(phantom, tmp_path):
 
 
 def test_a_phantom_that_was_not_drawn_is_announced_as_it_would_be_drawn(phantom):
-    drawn = {(s.code, s.centre, s.vendor, s.split, s.labelled) for s in read_release(phantom).subjects}
+    drawn = {(s.code, s.centre, s.vendor, s.split, s.labelled) for s in MnMs().read(phantom).subjects}
     assert {(s.code, s.centre, s.vendor, s.split, s.labelled) for s in announced(3, 0, (1, 2, 3))} == drawn
 
 

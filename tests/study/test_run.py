@@ -22,7 +22,7 @@ from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.lifecycle.withdrawal import withdraw
 from fedprivseg.governance.policy.agreement import read_agreement
-from fedprivseg.imaging.mnms import read_release
+from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.imaging.splits import cohort
 from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.runtime.server.store import Arrival, Store
@@ -57,7 +57,7 @@ def test_the_result_reads_back_as_it_was(finished):
     site = content["sites"]["centre1"]
     for key in ("status", "subjects_train", "subjects_test", "dice", "hd95_mm", "bytes_up", "bytes_down", "seconds"):
         assert key in site
-    assert set(site["dice"]) >= {"LV", "MYO", "RV", "mean"}
+    assert set(site["dice"]["structures"]) == {"LV", "MYO", "RV"}
     assert content["environment"]["arithmetic"] == arithmetic_name(
         "cpu", content["scenario"]["method"]["parameters"]["half"]
     )
@@ -200,7 +200,7 @@ def set_up(tmp_path_factory, strict):
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_kill_at_any_write_of_set_up_is_resumed_by_the_same_command(tmp_path, strict, set_up, phantom, after):
     """A kill leaves what was written until then, drafts too; nothing is cleaned up by a dead process."""
-    found, number = read_release(phantom), 0
+    found, number = MnMs().read(phantom), 0
     while True:
         number += 1
         folder = tmp_path / str(number)
@@ -458,7 +458,8 @@ def test_means_are_over_subjects_and_phases():
     # LV: (1 + 0.5) / 2 over the two cells that are defined; MYO: 0 everywhere; RV: nowhere defined.
     values = np.array([[[1.0, 0.0, np.nan], [0.5, 0.0, np.nan]]])
     scores = _scores(values)
-    assert (scores.LV, scores.MYO, scores.RV, scores.mean, scores.missing) == (0.75, 0.0, None, 0.375, 2)
+    assert scores.structures == {"LV": 0.75, "MYO": 0.0, "RV": None}
+    assert (scores.mean, scores.missing) == (0.375, 2)
     assert _scores(None).mean is None
     assert _scores(np.empty((0, 2, 3))).mean is None
 
@@ -489,7 +490,7 @@ def test_warnings_about_the_release_are_counted_without_any_code(finished, phant
     """A site that states ACDC's order of labels for masks that have the order of M&Ms: each of its three is warned of at ED and
     at ES. A sound release has no such note."""
     assert finished[1].notes == finished[1].failures
-    release = read_release(phantom)
+    release = MnMs().read(phantom)
     wrong = SiteConfig(name="centre1", centre=1, labels={1: "RV", 2: "MYO", 3: "LV"})
     right = SiteConfig(name="centre2", centre=2)
     cohorts = {site.name: cohort(release.subjects, site, DataConfig()) for site in (wrong, right)}
@@ -504,10 +505,10 @@ def test_a_frame_without_signal_trains_nobody(tmp_path, phantom, quickstart):
     fault."""
     release = tmp_path / "release"
     shutil.copytree(phantom, release)
-    subject = next(s for s in read_release(release).subjects if s.centre == 2 and s.split == "train")
+    subject = next(s for s in MnMs().read(release).subjects if s.centre == 2 and s.split == "train")
     image = nib.load(subject.image)
     voxels = np.asarray(image.dataobj).copy()
-    voxels[..., subject.es] = 0
+    voxels[..., subject.frames["ES"]] = 0
     nib.Nifti1Image(voxels, image.affine).to_filename(subject.image)
     result = simulate(load_scenario(quickstart, [*tiny_settings(release), *BRIEF]), tmp_path / "run")
     assert "failed in 'describe': DataError" in result.sites["centre2"].status

@@ -14,7 +14,7 @@ from conftest import ROOT, STRICT
 from fedprivseg.core.config import read_scenario
 from fedprivseg.core.errors import FolderError, ScenarioError
 from fedprivseg.core.kinds import KINDS
-from fedprivseg.core.records import STRUCTURES, Subject
+from fedprivseg.core.records import Subject
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.access.endpoint import AccessEndpoint
 from fedprivseg.governance.access.roles import Action, Context, Purpose
@@ -52,7 +52,10 @@ def asked(home):
 
 def test_a_sites_own_policies_hold_in_its_simulated_hospital_and_in_no_other(sites, tmp_path):
     scenario, run = resolved(sites), tmp_path / "run"
-    folk = tuple(Subject(f"P{n}", 1, "S", "train", True, 0, 1, Path("image"), None) for n in range(3))
+    folk = tuple(
+        Subject(f"P{n}", 1, "train", True, {"ED": 0, "ES": 1}, Path("image"), None, ("LV", "MYO", "RV"))
+        for n in range(3)
+    )
     cohorts = {site.name: Cohort(folk, ()) for site in scenario.sites}
     provision_sites(run, scenario, frozenset(KINDS), tmp_path / "release", tmp_path / "cache", cohorts)
     rules = {site.name: asked(run / "sites" / site.name) for site in scenario.sites}
@@ -79,7 +82,10 @@ def test_policies_on_access_that_cannot_be_read_or_stand_elsewhere_are_refused(s
 def settled(tmp_path):
     """(the words of `provision_sites`, the run's folder) of three hospitals under the standard's profile, settled once."""
     scenario = read_scenario(ROOT / "simulations/policy-open.toml", STRICT)
-    folk = tuple(Subject(f"P{n}", 1, "S", "train", True, 0, 1, Path("image"), None) for n in range(3))
+    folk = tuple(
+        Subject(f"P{n}", 1, "train", True, {"ED": 0, "ES": 1}, Path("image"), None, ("LV", "MYO", "RV"))
+        for n in range(3)
+    )
     cohorts = {site.name: Cohort(folk, ()) for site in scenario.sites}
     words = (tmp_path / "run", scenario, frozenset(KINDS), tmp_path / "release", tmp_path / "cache", cohorts)
     provision_sites(*words)
@@ -164,7 +170,7 @@ def test_the_order_of_labels_that_a_site_states_reaches_its_station(sites, tmp_p
         each.name: SiteConfiguration.read(run / "sites" / each.name / "station.json").site.order
         for each in scenario.sites
     }
-    assert orders == {"centre1": STRUCTURES, "centre2": ("RV", "MYO", "LV"), "centre3": STRUCTURES}
+    assert orders == {"centre1": (), "centre2": ("RV", "MYO", "LV"), "centre3": ()}
 
 
 def test_companion_files_of_macos_are_no_policies_on_access(sites):

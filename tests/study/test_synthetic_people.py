@@ -48,10 +48,15 @@ def test_what_a_hospital_has_written_itself_stays(tmp_path):
 
 
 def test_a_policys_special_diseases_are_special(tmp_path):
-    folk = [Subject(f"P{n}", 1, "S", "train", True, 0, 1, Path("image"), None, pathology="DCM") for n in range(6)]
+    folk = [
+        Subject(
+            f"P{n}", 1, "train", True, {"ED": 0, "ES": 1}, Path("image"), None, ("LV", "MYO", "RV"), {"disease": "DCM"}
+        )
+        for n in range(6)
+    ]
     people(
         SiteFolder(tmp_path),
-        [*folk[:3], *(replace(one, pathology="NOR") for one in folk[3:])],
+        [*folk[:3], *(replace(one, attributes={"disease": "NOR"}) for one in folk[3:])],
         "cine-mri",
         ("DCM",),
         TODAY,

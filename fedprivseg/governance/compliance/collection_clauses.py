@@ -70,7 +70,7 @@ def chosen_types(evidence: Evidence) -> Verdict:
     if not lines:
         return _NOBODY
     types = ", ".join(sorted({str(line.facts["type"]) for _, line in lines}))
-    why = f"Of type {types} alone, and of each subject the two annotated phases."
+    why = f"Of type {types} alone, and of each subject the labelled frames."
     return kept(why, [site.at(line) for site, line in lines])
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import final
 
 from fedprivseg.core.errors import FedprivsegError, RequestError
-from fedprivseg.core.records import PHASES
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import OPENED, data_manager
@@ -110,10 +109,10 @@ def export(run: Path, site: str, target: Path, passphrase: str | None = None, *,
     notes, vault, book = Notes(folder.path, key), Vault(folder.vault, key), open_ledger(folder.path, site)
     people = COHORT.validate_json(notes.read(PARTICIPANTS)).test if notes.has(PARTICIPANTS) else ()
     there = {
-        f"{one.code}_{phase}.nii.gz": name
+        f"{one.code}_{time}.nii.gz": name
         for row, one in enumerate(people)
-        for phase in PHASES
-        if vault.has(name := prediction_name(row, phase))
+        for time in one.frames
+        if vault.has(name := prediction_name(row, time))
     }
     if not there:
         raise RequestError(f"{site} holds no predictions; run the scenario to its end first.")

@@ -15,7 +15,7 @@ from fedprivseg.core.runfolder import RunFolder, ServerFolder, SiteFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import NOTES
 from fedprivseg.governance.sitefolder.vault import ARCHIVES
-from fedprivseg.imaging.mnms import read_release
+from fedprivseg.imaging.datasets import dataset_of
 from fedprivseg.imaging.splits import own_subjects
 from fedprivseg.imaging.volumes import gridded_file
 
@@ -58,9 +58,10 @@ def cached(configuration: SiteConfiguration, scenario: Scenario, subject: str | 
     may be some and the release is gone."""
     if not configuration.cache.is_dir():
         return []
+    release = dataset_of(configuration.data, configuration.release).read(configuration.release)
     found = {
         gridded_file(one, scenario.grid.grid(), configuration.cache)
-        for one in own_subjects(read_release(configuration.release).subjects, configuration.site)
+        for one in own_subjects(release.subjects, configuration.site)
         if subject in (None, one.code)
     }
     return sorted(path for path in found if path.exists())

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fedprivseg.core.kinds import find_kind
-from fedprivseg.core.records import PHASES
 from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle.withdrawal import OWN_SLICES
 from fedprivseg.governance.lineage.artefacts import LineageContext, concerns
@@ -171,10 +170,10 @@ class _Attempt:
     def predictions(self, line: Line, sources: Sequence[Artefact]) -> list[Artefact]:
         """The masks that were predicted for the subject."""
         book = self.book
-        sealed = [f"prediction-{book.row:05d}-{phase.lower()}" for phase in PHASES]
+        sealed = [f"prediction-{book.row:05d}-{phase.lower()}" for phase in book.scenario.task.times]
         code = "" if book.subject is None else book.subject.code
         parts = [Part(name=f"vault/{book.held[name]}", here=True) for name in sealed if name in book.held]
-        for phase in PHASES:
+        for phase in book.scenario.task.times:
             path = book.home / "predictions" / f"{code}_{phase}.nii.gz"
             if code and path.exists():
                 parts.append(Part(name=f"predictions/{book.label}_{phase}.nii.gz", here=True))

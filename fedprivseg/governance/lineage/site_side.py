@@ -23,7 +23,7 @@ from fedprivseg.governance.lineage.reading import stated_key, verified
 from fedprivseg.governance.policy.consent import Register
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
-from fedprivseg.imaging.mnms import read_release
+from fedprivseg.imaging.datasets import dataset_of
 from fedprivseg.imaging.splits import COHORT, own_subjects
 
 
@@ -125,7 +125,7 @@ def _people(home: Path) -> Iterator[Subject]:
         taken = COHORT.validate_json(notes.read(PARTICIPANTS))
         yield from (*taken.train, *taken.test)
     try:
-        release = read_release(station.release)
+        release = dataset_of(station.data, station.release).read(station.release)
     except DataError:
         return  # the release is not where it was: the ledger still tells
     yield from own_subjects(release.subjects, station.site)

@@ -66,9 +66,9 @@ class Use:
     """What a study wants. purpose: a permission term. diseases: for research on diseases, which. data: the type of data.
     commercial: whether for profit. ethics: the reference of an ethics approval, empty if there is none."""
 
-    purpose: Duo = Duo.HEALTH_RESEARCH
-    diseases: frozenset[str] = frozenset()
-    data: str = "cine-mri"
+    purpose: Duo
+    diseases: frozenset[str]
+    data: str
     commercial: bool = False
     ethics: str = ""
 

@@ -24,11 +24,12 @@ from scipy.spatial.transform import Rotation
 from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.records import Subject
 from fedprivseg.core.seeds import numpy_generator
-from fedprivseg.imaging.mnms import SPLITS
+from fedprivseg.imaging.mnms.plausibility import PHASES, STRUCTURES
+from fedprivseg.imaging.mnms.release import SPLITS
+from fedprivseg.imaging.mnms.table import TABLE
 from fedprivseg.imaging.phantom import anatomy, bssfp
 from fedprivseg.imaging.phantom.heart import PATHOLOGIES, draw_heart
 
-TABLE = "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
 COLUMNS = (
     "",
     "External code",
@@ -104,13 +105,12 @@ def announced(subjects: int, seed: int, centres: Sequence[int]) -> tuple[Subject
         Subject(
             person.code,
             person.centre,
-            CENTRES[person.centre].name,
             SPLITS[person.folder][0],
             person.labelled,
-            person.ed,
-            person.es,
+            dict(zip(PHASES, (person.ed, person.es), strict=True)),
             Path(person.folder),
             Path(person.folder) if person.labelled else None,
+            STRUCTURES,
         )
         for centre in sorted(set(centres))
         for person in _people(seed, centre, subjects, frames)

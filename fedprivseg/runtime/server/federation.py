@@ -69,6 +69,7 @@ class GridFederation:
 
     def __init__(self, grid: Grid, scenario: Scenario, folder: ServerFolder, run_id: str, device: str) -> None:
         self.seed, self.grid, self.device = scenario.seed, scenario.grid.grid(), device
+        self.task = scenario.task
         self.folder = folder.path
         self.folder.mkdir(parents=True, exist_ok=True)
         self.progress = ProgressFile(folder.progress)

@@ -122,7 +122,7 @@ def _expected(site: SiteContext, order: Order) -> Expected | None:
     """What may answer `order`: what the method declares, as it is under the scenario's protections."""
     if order.action == DESCRIBE:
         return DESCRIPTION
-    declared = site.method.expected(order, site.scenario.grid.grid())
+    declared = site.method.expected(order, site.scenario.scope)
     return None if declared is None else protected(site.scenario.protections, declared)
 
 

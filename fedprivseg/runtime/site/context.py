@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Generic, TypeVar, final
 
 from fedprivseg.core.config import Scenario
-from fedprivseg.core.errors import FedprivsegError, RequestError
+from fedprivseg.core.errors import DataError, FedprivsegError, RequestError
 from fedprivseg.core.files import write_durably
 from fedprivseg.core.kinds import KindSpec
+from fedprivseg.core.records import Subject, Volume
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.hpke import KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
@@ -32,7 +33,8 @@ from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.history import History
 from fedprivseg.governance.sitefolder.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.vault import Vault, policy_of, seals
-from fedprivseg.imaging.mnms import read_release
+from fedprivseg.imaging.dataset import Dataset
+from fedprivseg.imaging.datasets import dataset_of
 from fedprivseg.imaging.splits import COHORT, Cohort, cohort
 from fedprivseg.methods import resolve
 from fedprivseg.runtime.site.enrolment import ConsentCheck, Enrolment, enrol
@@ -99,11 +101,24 @@ class SiteContext:
         return context.policy is None or enrolled.unreadable or context.expired is not None
 
     @cached_property
+    def dataset(self) -> Dataset:
+        """How the site's images lie."""
+        return dataset_of(self.configuration.data, self.configuration.release)
+
+    def volumes(self, subject: Subject) -> dict[str, Volume]:
+        """The labelled frames of a subject by time point. Raises DataError if the files have a fault."""
+        return self.dataset.load(subject, self.scenario.task)
+
+    @cached_property
     def cohort(self) -> Cohort:
         """The site's subjects who take part. They are enrolled, from those in its release, by the first order that asks."""
         if not self.notes.has(PARTICIPANTS):
             configuration = self.configuration
-            found = cohort(read_release(configuration.release).subjects, configuration.site, configuration.data)
+            own, task = self.dataset.task(configuration.release), self.scenario.task
+            if (own.names, own.times) != (task.names, task.times):
+                raise DataError("the scenario's task names other structures or time points than this site's data have")
+            subjects = self.dataset.read(configuration.release).subjects
+            found = cohort(subjects, configuration.site, configuration.data)
             self.notes.write(PARTICIPANTS, COHORT.dump_python(self.admit(found), mode="json"))
         return COHORT.validate_json(self.notes.read(PARTICIPANTS))
 

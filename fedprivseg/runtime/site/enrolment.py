@@ -17,7 +17,7 @@ from typing import Any, Literal, final
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import RequestError
-from fedprivseg.core.records import PHASES, Decision, Subject
+from fedprivseg.core.records import Decision, Subject
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.policy.consent import Duo, Register, Use
@@ -181,7 +181,7 @@ def enrol(
         subject_level(
             # So do all of them where a record of an import is there and cannot be read.
             identified=imports is None or any(record.level >= IDENTIFYING for record in imported[one.code]),
-            special=one.pathology.strip().casefold() in special,
+            special=one.attributes.get("disease", "").strip().casefold() in special,
         ).level
         for one in people
     ]
@@ -194,7 +194,7 @@ def enrol(
         "imported": "unreadable" if imports is None else len(records),
         "level": max(levels, default=0),
         "purpose": study.purpose,
-        "range": [scenario.data.split, *PHASES],
+        "range": [scenario.data.split, *scenario.task.times],
         "refused": [f"{rule}: {count}" for rule, count in sorted(excluded.items())],
         "register": asked.sha256 if asked else "",
         "source": sorted({consent.source for consent in consents}) or ["release"],

@@ -30,7 +30,7 @@ class SiteRuntime:
     def __init__(self, site: SiteContext) -> None:
         scenario = site.scenario
         self.name, self.seed = site.name, scenario.seed
-        self.grid = scenario.grid.grid()
+        self.grid, self.task = scenario.grid.grid(), scenario.task
         self.device = device(scenario.resources.gpus)
         self.vault, self.cache = site.vault, site.cache
         self.progress = ProgressFile(site.folder.progress)
@@ -66,7 +66,7 @@ class SiteRuntime:
         return self.shield.undo(kind, codes)
 
     def training(self) -> Slices:
-        """All slices (ED and ES) of the training subjects."""
+        """All slices of the training subjects, at all time points."""
         return self.slices("train")
 
     def attributes(self) -> dict[str, np.ndarray]:
@@ -80,7 +80,7 @@ class SiteRuntime:
         return found
 
     def testing(self) -> np.ndarray:
-        """Slices (N, H, W) float32 in 0..1 of the test subjects: subject by subject, ED before ES."""
+        """Slices (N, H, W) float32 in 0..1 of the test subjects: subject by subject, in the order of the time points."""
         return self.slices("test").images
 
     def slices(self, side: Side) -> Slices:
@@ -91,32 +91,34 @@ class SiteRuntime:
             size = self.grid.height, self.grid.width
             found = Slices(np.empty((0, *size), np.float32), np.empty((0, *size), np.uint8), np.empty(0, np.int32))
             if people or side == "train":
-                found = gridded_slices(people, self.grid, self.cache)
+                found = gridded_slices(self._site.volumes, people, self.grid, self.cache)
             self.vault.save(owners, {"owners": found.subjects})
             if side == "train":
-                each = ((read_geometry(one.image), found.images[found.subjects == n]) for n, one in enumerate(people))
+                limits = self._site.dataset.limits
+                each = (
+                    (read_geometry(one.image, limits), found.images[found.subjects == n])
+                    for n, one in enumerate(people)
+                )
                 self.vault.save(PROFILE, ranges(numbers(*one) for one in each))
             self.vault.save(name, vars(found))
         kept = self.vault.load(name)
         return Slices(kept["images"], kept["masks"], self.vault.load(owners)["owners"])
 
     def glance(self, scores: np.ndarray) -> np.ndarray:
-        """Class scores (N, 4, H, W) for `testing()`'s slices -> Dice (3,) float64 on the grid, all slices pooled."""
-        return dice(np.moveaxis(scores.argmax(axis=1), 0, -1), np.moveaxis(self.slices("test").masks, 0, -1))
+        """Class scores (N, C, H, W) for `testing()`'s slices -> Dice (K,) float64 on the grid, all slices pooled."""
+        labels, truth = (np.moveaxis(each, 0, -1) for each in (scores.argmax(axis=1), self.slices("test").masks))
+        return dice(labels, truth, len(self.task.structures))
 
     def measure(self, scores: np.ndarray, *, keep: bool = True) -> Payload:
-        """Class scores (N, 4, H, W) for `testing()`'s slices -> a METRIC payload; predictions stay here."""
+        """Class scores (N, C, H, W) for `testing()`'s slices -> a METRIC payload; predictions stay here."""
         return measured(self._site, scores, self.grid, self.progress, keep=keep)
 
     def labels(self, volume: Volume, scores: np.ndarray) -> np.ndarray:
-        """Class scores (Z, 4, H, W) of one volume's slices as labels (X, Y, Z) uint8 on its own grid."""
+        """Class scores (Z, C, H, W) of one volume's slices as labels (X, Y, Z) uint8 on its own grid."""
         return labels_of(volume, scores, self.grid)
 
 
 def attributes_of(people: Sequence[Subject]) -> dict[str, tuple[str, ...]]:
     """What an attacker may want to know of each: name -> one word a subject, "" where unknown."""
-    return {
-        "disease": tuple(one.pathology for one in people),
-        "sex": tuple(one.sex for one in people),
-        "vendor": tuple(one.vendor for one in people),
-    }
+    names = dict.fromkeys(name for one in people for name in one.attributes)
+    return {name: tuple(one.attributes.get(name, "") for one in people) for name in names}

@@ -1,7 +1,7 @@
 """Runs side by side: one row a method, over its seeds, with intervals, paired differences and what it cost.
 
 Only runs on the same subjects, split and grid may stand in one table. Runs that differ in nothing but their seed are one
-method. The subject is the unit of every statistic: its Dice is the mean over phases, structures and seeds.
+method. The subject is the unit of every statistic: its Dice is the mean over time points, structures and seeds.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Entry:
         dice: over sites, a value a seed.
         dice_interval: 95 % bootstrap over subjects, seeds averaged.
         hd95_mm: mean over sites and seeds where it is defined.
-        undefined: how many of the (subject, phase, structure) cells of all seeds have no distance.
+        undefined: how many of the (subject, time point, structure) cells of all seeds have no distance.
         up: MB that a site sent.
         down: MB that a site received.
         minutes: wall time.
@@ -197,7 +197,7 @@ def _entry(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None])
         variant=first.variant,
         seeds=tuple(run.seed for run in group),
         sites=sites,
-        dice=tuple(run.mean_dice if run.mean_dice is not None else float("nan") for run in group),
+        dice=tuple(run.overall_dice if run.overall_dice is not None else float("nan") for run in group),
         dice_interval=bootstrap_interval(np.array(list(_subject_dice(group).values())), draws),
         hd95_mm=_mean([site.hd95_mm.mean for run in group for site in run.sites.values()]),
         hd95_interval=bootstrap_interval(np.array(list(distances.values())), draws),
@@ -228,7 +228,7 @@ def _subject_dice(group: Sequence[Result]) -> dict[tuple[str, str], float]:
 
 
 def _subject_values(group: Sequence[Result], measure: str) -> dict[tuple[str, str], float]:
-    """(site, subject) -> mean over phases, structures and seeds of what is defined; subjects without any are left out."""
+    """(site, subject) -> mean over time points, structures and seeds of what is defined; subjects without any are left out."""
     found: dict[tuple[str, str], list[float]] = {}
     for run in group:
         for row in run.metrics:
@@ -314,6 +314,7 @@ def _common(result: Result) -> dict[str, object]:
     scenario = result.scenario
     return {
         "subjects or split (split_sha256)": result.split_sha256,
+        "structures": sorted(result.mean_dice),
         "grid": scenario["grid"],
         "sites": sorted(site["name"] for site in scenario["sites"]),
         "data.split": scenario["data"]["split"],
@@ -321,8 +322,10 @@ def _common(result: Result) -> dict[str, object]:
 
 
 def _identity(result: Result) -> str:
-    """What makes a run a run of the same method: the whole scenario but seed, engine, name, question and data folder."""
-    content = {k: v for k, v in result.scenario.items() if k not in ("seed", "engine", "name", "question", "data")}
+    """What makes a run a run of the same method: the whole scenario but seed, engine, name, question, data folder and task."""
+    content = {
+        k: v for k, v in result.scenario.items() if k not in ("seed", "engine", "name", "question", "data", "task")
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -358,7 +361,7 @@ def _chosen(reference: str, entries: Sequence[Entry]) -> str:
 def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     grid, sites = result.scenario["grid"], result.sites.values()
     return (
-        ("Data", "phantom" if result.scenario["data"]["source"] == "phantom" else "a release in the layout of M&Ms"),
+        ("Data", "phantom" if str(result.scenario["data"]["source"]).startswith("phantom") else "a release of images"),
         ("Split", str(result.scenario["data"]["split"])),
         ("Training subjects", str(sum(site.subjects_train for site in sites))),
         ("Test subjects", str(sum(site.subjects_test for site in sites))),

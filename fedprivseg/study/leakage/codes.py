@@ -13,7 +13,6 @@ import numpy as np
 
 from fedprivseg.attacks.base import Encode, Reconstruction, View
 from fedprivseg.attacks.metrics import Truth
-from fedprivseg.core.measures import LABELS
 from fedprivseg.core.method_card import Sent, What
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
@@ -88,7 +87,7 @@ def _attacked(
 
 def _target(session: AttackSession, what: What, method: CodedMethod) -> _Target:
     site, streams = session.site, [sent for sent in method.sends if sent.what == what]
-    victims, views = streams[0], method.views(streams[0])
+    victims, views, task = streams[0], method.views(streams[0]), session.scenario.task
     known = ground_truth(site, victims.side)
     attacked = len(known.people) if victims.side == "test" else max(1, min(MASK_VICTIMS, len(known.people) // 2))
     chosen = known.subjects < attacked
@@ -98,17 +97,20 @@ def _target(session: AttackSession, what: What, method: CodedMethod) -> _Target:
     able = [other for other in session.others if method.decode_pictures(other, what, codes[:1]) is not None]
     view = View(
         codes=codes[np.tile(chosen, views)],
-        shape=(1 if what == "images" else len(LABELS), *known.images.shape[1:]),
+        shape=(1 if what == "images" else len(task.structures), *known.images.shape[1:]),
+        what=what,
         effort=session.effort,
         seed=session.seed(what),
         auxiliary=session.auxiliary(what),
         pairs=trained and _pairs(session, trained, after=0 if victims.side == "test" else attacked),
         foreign={other.name: partial(_decoded, method, other, what) for other in able} or None,
-        architecture=lambda: method.architecture(what),
+        architecture=lambda: method.architecture(what, task),
         device=site.device,
         progress=session.progress,
     )
-    truth = Truth(pictures_of(known, what)[chosen], known.subjects[chosen], known.masks[chosen])
+    truth = Truth(
+        pictures_of(known, what, task)[chosen], known.subjects[chosen], known.masks[chosen], what, task.region
+    )
     own = method.decode_pictures(site, what, site.opened(CODE_KIND[what], first))
     return _Target(method, view, first, truth, own, victims.side)
 
@@ -118,7 +120,7 @@ def _pairs(session: AttackSession, sent: Sent, after: int) -> tuple[np.ndarray, 
     home = ground_truth(session.site, "train")
     rest = home.subjects >= after
     codes = session.released.rows(sent.action, len(home.images)).astype(np.float32)
-    return (pictures_of(home, sent.what)[rest], codes[rest]) if rest.any() else None
+    return (pictures_of(home, sent.what, session.scenario.task)[rest], codes[rest]) if rest.any() else None
 
 
 def _decoded(method: CodedMethod, site: SiteRuntime, what: What, codes: np.ndarray) -> np.ndarray:

@@ -54,6 +54,8 @@ def _population(session: AttackSession) -> Population:
             np.concatenate([side.images for side in elsewhere]),
             np.concatenate([side.masks for side in elsewhere]),
         ),
+        structures=len(session.scenario.task.structures),
+        times=session.scenario.task.times,
         effort=session.effort,
         seed=session.seed("people"),
         device=session.site.device,

@@ -15,9 +15,10 @@ from fedprivseg.attacks.metrics import Truth, evaluate, rank1
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, KindSpec
 from fedprivseg.core.leakage_result import ReconstructionResult
-from fedprivseg.core.measures import LABELS, ssim
+from fedprivseg.core.measures import ssim
 from fedprivseg.core.method_card import What
 from fedprivseg.core.seeds import derive
+from fedprivseg.core.task import SegmentationTask
 from fedprivseg.methods.method import Method
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.ground_truth import GroundTruth, ground_truth
@@ -70,7 +71,9 @@ class AttackSession:
 
     def auxiliary(self, what: What) -> np.ndarray:
         """What adversaries hold: pictures (M, K, H, W) of the other sites' training subjects."""
-        pictures = np.concatenate([pictures_of(ground_truth(other, "train"), what) for other in self.others])
+        pictures = np.concatenate(
+            [pictures_of(ground_truth(other, "train"), what, self.scenario.task) for other in self.others]
+        )
         spread = np.linspace(0, len(pictures) - 1, min(MOST_AUXILIARY, len(pictures))).round().astype(int)
         return pictures[spread]
 
@@ -116,7 +119,7 @@ class AttackSession:
         )
 
     def examples(self, what: What, truth: Truth, found: np.ndarray, own: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Best, median and worst of the slices that show some heart, for the report of a simulation."""
+        """Best, median and worst of the slices that show some structure, for the report of a simulation."""
         score = ssim(found.mean(axis=1), truth.pictures.mean(axis=1))
         shown = np.flatnonzero(truth.masks.any(axis=(1, 2)))
         order = shown[np.argsort(score[shown], kind="stable")][::-1]
@@ -130,7 +133,7 @@ class AttackSession:
         pictures, owners, first, mine = [], [], 0, own
         for name in sorted(self.sites):
             known = ground_truth(self.sites[name], side)
-            pictures.append(pictures_of(known, what))
+            pictures.append(pictures_of(known, what, self.scenario.task))
             owners.append(known.subjects + first)
             if name == self.victim:
                 mine = own + first
@@ -138,8 +141,8 @@ class AttackSession:
         return np.concatenate(pictures), np.concatenate(owners), mine
 
 
-def pictures_of(known: GroundTruth, what: What) -> np.ndarray:
-    """(N, 1, H, W) images, or (N, 3, H, W) masks with one channel a structure; float32."""
+def pictures_of(known: GroundTruth, what: What, task: SegmentationTask) -> np.ndarray:
+    """(N, 1, H, W) images, or (N, K, H, W) masks with one channel a structure; float32."""
     if what == "images":
         return known.images[:, None]
-    return (known.masks[:, None] == np.array(LABELS)[:, None, None]).astype(np.float32)
+    return (known.masks[:, None] == np.arange(1, task.classes)[:, None, None]).astype(np.float32)

@@ -21,7 +21,7 @@ from fedprivseg.study.leakage.session import AttackSession
 from fedprivseg.study.leakage.staging import Pair, Stage
 
 MOST = 4
-"""Slices that are sought: the one with most heart of each of the first training subjects."""
+"""Slices that are sought: the fullest one of each of the first training subjects."""
 
 STAGED = ((1, 1), (4, 1), (4, 5))
 """(slices, local steps) of the updates that are made for the attack."""
@@ -50,6 +50,7 @@ def reconstruct_from_updates(session: AttackSession, attacks: Sequence[type[Upda
 def _attacked(session: AttackSession, prepared: Callable[[], list[_Case]], attack: UpdateAttack) -> PartialResult:
     """What `attack` reconstructs in each case."""
     known, results, shown = ground_truth(session.site, "train"), [], {}
+    region = session.scenario.task.region
     for case in prepared():
         if case.defence and not attack.every_update:
             continue
@@ -58,7 +59,7 @@ def _attacked(session: AttackSession, prepared: Callable[[], list[_Case]], attac
         found = np.concatenate([attack.carry_out(view) for view in views])
         seconds = time.perf_counter() - start
         chosen = np.concatenate([view.slices for view in views])
-        truth = Truth(known.images[chosen, None], known.subjects[chosen], known.masks[chosen])
+        truth = Truth(known.images[chosen, None], known.subjects[chosen], known.masks[chosen], "images", region)
         setting = views[0].setting
         one = session.result(attack, setting, "images", "train", found, truth, seconds, staged=case.staged)
         results.append(one.model_copy(update={"defence": case.defence}))
@@ -121,7 +122,7 @@ def _of(known: GroundTruth, chosen: np.ndarray) -> Pair:
 
 
 def _fullest(known: GroundTruth) -> np.ndarray:
-    """For each of the first subjects the index of the slice that shows most of the heart."""
+    """For each of the first subjects the index of the slice that shows most structures."""
     size = (known.masks > 0).sum(axis=(1, 2))
     people = range(min(MOST, len(known.people)))
     return np.array(

@@ -21,37 +21,37 @@ from fedprivseg.core.pages.drawing import (
     short,
 )
 from fedprivseg.core.pages.looks import looks_of
-from fedprivseg.core.records import PHASES, STRUCTURES, CurvePoint
+from fedprivseg.core.records import CurvePoint
 from fedprivseg.core.results import Row
-
-COLOURS: Mapping[str, str] = {"LV": "#D55E00", "MYO": "#009E73", "RV": "#0072B2"}
-"""One colour a structure on white paper (Okabe and Ito: told apart in all common forms of colour blindness)."""
+from fedprivseg.core.task import SegmentationTask
 
 _DASHES = (0, (2.6, 1.3))
 
 
-def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str) -> str:
-    """Dice of every test subject as a dot, one panel a structure, one row a site, ED above ES; as inline SVG.
+def dice_chart(rows: Sequence[Row], labels: Mapping[str, str], title: str, task: SegmentationTask) -> str:
+    """Dice of every test subject as a dot, as inline SVG: a panel a structure, a row a site, in it a line a time point.
 
     Args:
         rows: the run's measures.
         labels: site -> what to call it, in the order in which the sites are drawn.
         title: what a screen reader says.
     """
+    colours = task.colours
+    shifts = np.linspace(-0.19, 0.19, len(task.times)) if len(task.times) > 1 else np.zeros(1)
     with house_style("dice"):
         figure = Figure(figsize=(10, 0.95 + 0.62 * len(labels)), layout=ConstrainedLayoutEngine(wspace=0.05))
-        panels = figure.subplots(1, len(STRUCTURES), sharex=True, sharey=True, squeeze=False)[0]
+        panels = figure.subplots(1, len(colours), sharex=True, sharey=True, squeeze=False)[0]
         found = [row.dice for row in rows if row.dice is not None]
         low = min(0.8, math.floor(10 * min(found, default=0.0)) / 10)
-        for panel, structure in zip(panels, STRUCTURES, strict=True):
+        for panel, structure in zip(panels, colours, strict=True):
             for place, site in enumerate(labels):
-                for phase, shift in zip(PHASES, (-0.19, 0.19), strict=True):
-                    cell = (site, structure, phase)
+                for time, shift in zip(task.times, shifts, strict=True):
+                    cell = (site, structure, time)
                     own = [r.dice for r in rows if (r.site, r.structure, r.phase) == cell and r.dice is not None]
-                    _strip(panel, np.sort(own), place + shift, COLOURS[structure], hollow=phase == PHASES[1])
+                    _strip(panel, np.sort(own), place + shift, colours[structure], hollow=time != task.times[0])
             for edge in range(1, len(labels)):
                 panel.axhline(edge - 0.5, color=GRID, linewidth=0.8)
-            panel.set_title(structure, color=COLOURS[structure], fontweight="bold", fontsize=11)
+            panel.set_title(structure, color=colours[structure], fontweight="bold", fontsize=11)
             panel.set_xlim(low - 0.02, 1.02)
             panel.set_ylim(len(labels) - 0.5, -0.5)
             panel.set_yticks(range(len(labels)), short(list(labels.values())))

@@ -24,18 +24,18 @@ from fedprivseg.core.kinds import kind_named
 from fedprivseg.core.leakage_result import AGAIN, Leakage, read_leakage
 from fedprivseg.core.method_card import What
 from fedprivseg.core.pages.frame import render
-from fedprivseg.core.records import PHASES, STRUCTURES
 from fedprivseg.core.results import Result, SiteResult, read_result
 from fedprivseg.core.runfolder import RunFolder
+from fedprivseg.core.task import SegmentationTask
 from fedprivseg.governance.compliance import read_compliance
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.audit import read_identities
 from fedprivseg.study.leakage.admission import admitted
-from fedprivseg.study.report.charts import COLOURS, curve_chart, dice_chart
+from fedprivseg.study.report.charts import curve_chart, dice_chart
 from fedprivseg.study.report.formats import FILTERS, joined, score, why_it_left
 from fedprivseg.study.report.site_images import CASES, SiteImages, images_allowed
 from fedprivseg.study.report.site_ledgers import LedgerSummary, summarise_ledger
-from fedprivseg.study.report.slices import LINES, case_svg, code_svg, image_svg
+from fedprivseg.study.report.slices import case_svg, code_svg, image_svg
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,8 @@ def write_report(folder: Path, kept: Mapping[str, SiteImages]) -> Path:
         kinds=kinds,
         raw=any(kind.raw for kind in kinds),
         left=joined([kind.label for kind in kinds]),
-        means={structure: _mean([getattr(h.result.dice, structure) for h in hospitals]) for structure in STRUCTURES},
         hd95=_mean([hospital.result.hd95_mm.mean for hospital in hospitals]),
-        chart=Markup(_chart(result, hospitals)),
+        chart=Markup(_chart(result, hospitals, scenario.task)),
         curve=Markup(_curve(result, hospitals)),
         crossed={(cell.trained_at, cell.measured_at): cell.dice for cell in result.cross_site},
         leakage=leakage,
@@ -103,13 +102,11 @@ def write_report(folder: Path, kept: Mapping[str, SiteImages]) -> Path:
         withdrawals=read_withdrawals(folder),
         reconstructed=_reconstructed(folder, leakage) if leakage and images else {},
         undefined=sum(row.dice is None for row in result.metrics),
-        drawings=_drawings(hospitals),
+        drawings=_drawings(hospitals, scenario.task),
         settings=tomli_w.dumps(_stated(result.scenario)),
         simulated=result.engine in ("ray", "inline"),
-        structures=STRUCTURES,
-        phases=PHASES,
-        colours=COLOURS,
-        lines=LINES,
+        task=scenario.task,
+        phantom=scenario.data.source.startswith("phantom"),
     )
     return deliver(run.report, page)
 
@@ -130,7 +127,7 @@ def _hospitals(run: RunFolder, result: Result, scenario: Scenario, images: Mappi
     return hospitals
 
 
-def _drawings(hospitals: Sequence[Hospital]) -> dict[str, dict[str, Markup]]:
+def _drawings(hospitals: Sequence[Hospital], task: SegmentationTask) -> dict[str, dict[str, Markup]]:
     """Site -> what -> inline SVG, for every image there is."""
     drawings: dict[str, dict[str, Markup]] = {}
     for hospital in hospitals:
@@ -139,10 +136,10 @@ def _drawings(hospitals: Sequence[Hospital]) -> dict[str, dict[str, Markup]]:
             continue
         for name, case in hospital.images.cases.items():
             title = (
-                f"{hospital.label}, {name} case, mean Dice {score(case.dice)}: short-axis slice with the network's outlines "
+                f"{hospital.label}, {name} case, mean Dice {score(case.dice)}: {task.slice} with the network's outlines "
                 "(solid) and the reference outlines (dashed)"
             )
-            own[name] = Markup(case_svg(case, f"{hospital.name}-{name}", title))
+            own[name] = Markup(case_svg(case, f"{hospital.name}-{name}", title, task.lines))
         if hospital.images.slice is not None and hospital.images.code is not None:
             channels, height, width = hospital.images.code.shape
             title = f"{hospital.label}: a test slice, which stayed at the hospital"
@@ -171,7 +168,8 @@ def _reconstructed(folder: Path, leakage: Leakage) -> dict[tuple[str, What], dic
                 pictures = arrays.get(f"{site}.{what}.{row}")
                 if pictures is None:
                     continue
-                grey = pictures[:, 0] if what == "images" else np.tensordot(pictures, (1.0, 0.55, 0.75), axes=(1, 0))
+                shades = np.resize((1.0, 0.55, 0.75, 0.4, 0.9, 0.65), pictures.shape[1])
+                grey = pictures[:, 0] if what == "images" else np.tensordot(pictures, shades, axes=(1, 0))
                 found.setdefault((site, what), {})[words] = [
                     Markup(image_svg(picture, f"{site}, {case} {what}: {words}"))
                     for case, picture in zip(CASES, grey, strict=True)
@@ -179,11 +177,11 @@ def _reconstructed(folder: Path, leakage: Leakage) -> dict[tuple[str, What], dic
     return found
 
 
-def _chart(result: Result, hospitals: Sequence[Hospital]) -> str:
+def _chart(result: Result, hospitals: Sequence[Hospital], task: SegmentationTask) -> str:
     if all(row.dice is None for row in result.metrics):
         return ""
-    title = "Dice of every test subject by structure, hospital and phase; the means stand in the tables"
-    return dice_chart(result.metrics, {hospital.name: hospital.label for hospital in hospitals}, title)
+    title = "Dice of every test subject by structure, hospital and time point; the means stand in the tables"
+    return dice_chart(result.metrics, {hospital.name: hospital.label for hospital in hospitals}, title, task)
 
 
 def _curve(result: Result, hospitals: Sequence[Hospital]) -> str:
@@ -205,7 +203,7 @@ def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, 
             found.append(("bad", hospital.label, f"its ledger does not verify: {hospital.ledger.fault}"))
         if hospital.images is not None and hospital.images.unreadable:
             found.append(("bad", hospital.label, "its images could not be read; run the scenario again for them"))
-        lost = [structure for structure in STRUCTURES if getattr(hospital.result.dice, structure) == 0]
+        lost = [structure for structure, value in hospital.result.dice.structures.items() if value == 0]
         if lost:
             found.append(("bad", hospital.label, f"the network missed {joined(lost)} in every test subject (Dice 0)."))
     if any(kind_named(each).raw for each in result.exports):

@@ -1,7 +1,7 @@
 """Slices and codes as small inline SVG: a grey PNG of the pixels as they are, outlines as paths over it.
 
 Arrays come with X along rows, as NIfTI stores them; they are drawn transposed, X to the right and Y down, as a viewer
-shows a short-axis slice. An outline runs through the middle between two pixel centres, so its points are whole numbers of half
+shows a slice. An outline runs through the middle between two pixel centres, so its points are whole numbers of half
 pixels: it is exact, sharp at any zoom, and a few bytes a corner.
 """
 
@@ -18,13 +18,8 @@ import contourpy
 import numpy as np
 from PIL import Image
 
-from fedprivseg.core.records import STRUCTURES
-
-LINES: Mapping[str, str] = {"LV": "#FF8A3D", "MYO": "#2FE0AE", "RV": "#5AB8FF"}
-"""One colour a structure for lines on a dark image: the hues of `charts.COLOURS`, lighter."""
-
 MARGIN_MM = 14.0
-"""How much is shown around the heart."""
+"""How much is shown around what is labelled."""
 
 RAGGED = 12_000
 """Bytes of an outline beyond which a region is tinted instead: so many specks cannot be told apart as lines, and their image
@@ -72,31 +67,32 @@ class Case:
         return np.clip((image - low) / max(high - low, 1e-6), 0, 1)
 
 
-def case_svg(case: Case, name: str, title: str) -> str:
-    """The slice, cropped around the heart, truth as dashed and prediction as solid lines; as inline SVG.
+def case_svg(case: Case, name: str, title: str, lines: Mapping[str, str]) -> str:
+    """The slice, cropped around what is labelled, truth as dashed and prediction as solid lines; as inline SVG.
 
     Args:
         case: what is drawn.
         name: unique in the page.
         title: what a screen reader says.
+        lines: structure -> the colour of its outline, by label.
     """
     x_mm, y_mm = case.spacing
     grey = case.grey
     wide, high = grey.shape[0] * x_mm, grey.shape[1] * y_mm
     tints, paths = [], []
     for kind, labels in (("truth", case.truth), ("net", case.prediction)):
-        # LV last: its outline is also the inner edge of MYO, and would else be hidden under it.
-        for label, structure in reversed(list(enumerate(STRUCTURES, start=1))):
+        # The first last: of nested structures it is the innermost, and would else be hidden under the others.
+        for label, structure in reversed(list(enumerate(lines, start=1))):
             inside = labels[case.window] == label
             path = outline(inside)
             if len(path) > RAGGED:
-                tints.append(_tint(inside, LINES[structure], wide, high))
+                tints.append(_tint(inside, lines[structure], wide, high))
             elif path:
                 key = f"{name}-{kind}-{structure}"
                 dashes = f' stroke-dasharray="{_DASHES}"' if kind == "truth" else ""
                 paths.append(
                     f'<path id="{key}" d="{path}" vector-effect="non-scaling-stroke"/>'
-                    f'<use href="#{key}" stroke="{LINES[structure]}" stroke-opacity="1" stroke-width="1.8"{dashes}/>'
+                    f'<use href="#{key}" stroke="{lines[structure]}" stroke-opacity="1" stroke-width="1.8"{dashes}/>'
                 )
     # A dark rim under each line keeps it apart from bright tissue.
     rim = f'<g transform="scale({x_mm / 2:g} {y_mm / 2:g})" fill="none" stroke="#000" stroke-opacity=".56" stroke-width="3">'

@@ -20,7 +20,7 @@ STEPS, BATCH = 5, 16
 
 def new_net() -> torch.nn.Module:
     """The untrained net of every framework."""
-    return build_net("unet", "batch", 64, 0, "initial weights")
+    return build_net("unet", "batch", 64, 3, 0, "initial weights")
 
 
 def site_data(folder: Path, place: int) -> dict[str, np.ndarray]:

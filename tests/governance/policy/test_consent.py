@@ -28,7 +28,7 @@ GIVEN = Consent(
     source="cardiology",
 )
 DCM = {"purposes": frozenset({Duo.DISEASE_RESEARCH}), "diseases": frozenset({"DCM"})}
-RESEARCH = Use()
+RESEARCH = Use(Duo.HEALTH_RESEARCH, frozenset(), "cine-mri")
 
 # name: (what differs from GIVEN, what differs from a study for health research, the rule that decides)
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {

@@ -22,11 +22,12 @@ from fedprivseg.core.accounts import begin_again
 from fedprivseg.core.errors import QuorumError, RunError, SiteError
 from fedprivseg.core.expected import MOST_CODE, Array, Expected
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, STATUS
-from fedprivseg.core.records import Payload
+from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.runfolder import RunFolder
+from fedprivseg.core.task import Scope
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.methods.method import MEASURED, in_parts
+from fedprivseg.methods.method import in_parts, measured_declared
 from fedprivseg.protections import protected
 from fedprivseg.runtime.server.federation import GridFederation
 from fedprivseg.runtime.wire import Failed, Refused, write_reply
@@ -82,7 +83,9 @@ class Toy:
         for site in federation.sites:
             assert len(images[site]) == len(masks[site]) == 12
             images[site].rows(np.arange(12))
-        return federation.ask("measure", MEASURED)
+        return federation.ask(
+            "measure", measured_declared(None, Scope(federation.grid, federation.task), Order("measure"))
+        )
 
 
 @pytest.fixture(scope="module")

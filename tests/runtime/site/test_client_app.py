@@ -10,13 +10,14 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from fedprivseg.core.expected import DESCRIPTION
 from fedprivseg.core.kinds import IMAGE_CODE, METRIC, RAW, STATUS, WEIGHTS
-from fedprivseg.core.records import Order, Payload, digest
+from fedprivseg.core.records import Grid, Order, Payload, digest
+from fedprivseg.core.task import Scope, default_task
 from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.sitefolder.notes import ERRORS, Notes
 from fedprivseg.imaging.splits import Cohort
-from fedprivseg.methods.method import MEASURED
+from fedprivseg.methods.method import measured_declared
 from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.runtime.engines.inline import InlineGrid
 from fedprivseg.runtime.site import client_app as site_app
@@ -189,8 +190,9 @@ def _codes(rows, **changes):
 
 
 def _measured(rows):
-    forms = {name: np.zeros((rows, *form.shape[1:]), form.dtype) for name, form in MEASURED.arrays.items()}
-    return _payload(kind=METRIC, purpose="measure", arrays=forms, history=MEASURED.history)
+    declared = measured_declared(None, Scope(Grid(32, 32, 6.0), default_task()), Order("measure"))
+    forms = {name: np.zeros((rows, *form.shape[1:]), form.dtype) for name, form in declared.arrays.items()}
+    return _payload(kind=METRIC, purpose="measure", arrays=forms, history=declared.history)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,9 @@ def site(home):
 
 
 def admitted(home, disease=""):
-    one = Subject(SUBJECT, 1, "S", "train", True, 0, 1, home / "image", None, pathology=disease)
+    one = Subject(
+        SUBJECT, 1, "train", True, {"ED": 0, "ES": 1}, home / "image", None, ("LV", "MYO", "RV"), {"disease": disease}
+    )
     return [each.code for each in site(home).admit(Cohort((one,), ())).train]
 
 

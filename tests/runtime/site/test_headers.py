@@ -12,7 +12,8 @@ import pytest
 from conftest import BRIEF, ROOT, tiny_settings
 from nibabel.nifti1 import Nifti1Extension
 
-from fedprivseg.imaging.mnms import HEADER_FIELDS, check_release, load_phases, read_release
+from fedprivseg.core.task import default_task
+from fedprivseg.imaging.mnms.release import HEADER_FIELDS, MnMs
 from fedprivseg.imaging.scrub import findings
 from fedprivseg.study.predict import predict_image
 from fedprivseg.study.run import load_scenario, simulate
@@ -89,10 +90,10 @@ def test_what_is_searched_for_is_really_there(planted):
 
 
 def test_nothing_that_is_read_follows_from_a_field_that_is_not_listed(phantom, planted):
-    assert not check_release(planted).faults
-    for before, after in zip(read_release(phantom).subjects, read_release(planted).subjects, strict=True):
+    assert not MnMs().check(planted).faults
+    for before, after in zip(MnMs().read(phantom).subjects, MnMs().read(planted).subjects, strict=True):
         for (phase, one), (other_phase, other) in zip(
-            load_phases(before).items(), load_phases(after).items(), strict=True
+            MnMs().load(before, default_task()).items(), MnMs().load(after, default_task()).items(), strict=True
         ):
             assert phase == other_phase
             assert np.array_equal(one.image, other.image)

@@ -46,7 +46,7 @@ def test_a_prediction_has_its_images_order_of_axes_and_header(bench: SiteRuntime
         assert mask.GetSize()[0] < 20  # slices first, as in the image
         assert (mask.GetOrigin(), mask.GetSpacing()) == (image.GetOrigin()[:3], image.GetSpacing()[:3])
         predicted = np.asarray(nib.load(path).dataobj).transpose(1, 2, 0) > 0
-        known = np.asarray(nib.load(one.mask).dataobj[..., one.ed]) > 0
+        known = np.asarray(nib.load(one.mask).dataobj[..., one.frames["ED"]]) > 0
         # The truth itself went through a grid of 6 mm; a mask in another order would meet it by chance.
         assert 2 * (predicted & known).sum() / (predicted.sum() + known.sum()) > 0.9
 

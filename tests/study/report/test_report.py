@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.documents import write_document
 from fedprivseg.core.errors import FolderError
-from fedprivseg.core.records import STRUCTURES, Budget, CrossSite, CurvePoint
+from fedprivseg.core.records import Budget, CrossSite, CurvePoint
 from fedprivseg.core.results import Result, Scores, SiteResult, metric_rows, read_result
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger
@@ -35,6 +35,7 @@ SHAPES = {
     "centre3": ((192, 192), (1.4, 1.4)),
 }
 SUBJECTS = 7
+STRUCTURES = ("LV", "MYO", "RV")
 
 
 def heart(shape: tuple[int, int], spacing: tuple[float, float], shift: float, generator: np.random.Generator) -> Any:
@@ -53,7 +54,7 @@ def heart(shape: tuple[int, int], spacing: tuple[float, float], shift: float, ge
 def scores(values: np.ndarray) -> Scores:
     means = np.nanmean(values, axis=(0, 1))
     return Scores(
-        **dict(zip(STRUCTURES, map(float, means), strict=True)),
+        structures=dict(zip(STRUCTURES, map(float, means), strict=True)),
         mean=float(means.mean()),
         missing=int(np.isnan(values).sum()),
     )
@@ -136,7 +137,8 @@ def write_run(
         engine="inline",
         exports=exports,
         sites=sites,
-        mean_dice=float(np.mean([site.dice.mean for site in sites.values()])),
+        mean_dice={s: float(np.mean([site.dice.structures[s] for site in sites.values()])) for s in STRUCTURES},
+        overall_dice=float(np.mean([site.dice.mean for site in sites.values()])),
         stages={"fit encoders": 141.2, "send codes": 6.1, "train mapping": 88.0, "decode and measure": 12.7},
         wall_s=251.3,
         resumed=False,
@@ -267,10 +269,10 @@ def test_report_shows_every_section_and_number(finished: Path, page: Page) -> No
     assert places == sorted(places)
     result = json.loads((finished / "result.json").read_text())
     for site in result["sites"].values():
-        for structure in (*STRUCTURES, "mean"):
-            assert f"{site['dice'][structure]:.3f}" in page.text
+        for value in (*site["dice"]["structures"].values(), site["dice"]["mean"]):
+            assert f"{value:.3f}" in page.text
         assert f"{site['hd95_mm']['mean']:.1f}" in page.text
-    assert f"{result['mean_dice']:.3f}" in page.text
+    assert f"{result['overall_dice']:.3f}" in page.text
     assert page.text.count("1 of 42") == 3  # one distance unknown of 7 subjects x 2 phases x 3 structures
     assert "no patient was scanned" in page.text
     # 128 channels of 8 x 8 are 8192 values; 128 x 128 are 16384 pixels: half a value for each.
@@ -381,7 +383,7 @@ def test_what_went_wrong_stands_before_the_results(tmp_path: Path) -> None:
 def test_a_site_without_measurements_is_shown_as_such(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", without_images=["centre2"])
     content = json.loads((run / "result.json").read_text())
-    nothing = {"LV": None, "MYO": None, "RV": None, "mean": None, "missing": 0}
+    nothing = {"structures": dict.fromkeys(STRUCTURES), "mean": None, "missing": 0}
     content["sites"]["centre2"].update(subjects_test=0, dice=nothing, hd95_mm=nothing, assd_mm=nothing)
     write_document(run / "result.json", content)
     unmeasured(run, "centre2")

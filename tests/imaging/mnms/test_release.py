@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from fedprivseg.core.errors import DataError
+from fedprivseg.core.task import default_task
 from fedprivseg.imaging.cohort import summarise
-from fedprivseg.imaging.mnms import FAULTS, TABLE, check_release, load_phases, read_release, warnings_of_masks
-from fedprivseg.imaging.release_warnings import WARNINGS
+from fedprivseg.imaging.mnms.release import FAULTS, WARNINGS, MnMs
+from fedprivseg.imaging.mnms.table import TABLE
 
 REAL = Path(
     os.environ.get("FEDPRIVSEG_DATA") or Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -84,15 +85,12 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_sound_release(root: Path) -> None:
-    for release, seen in ((read_release(root), None), (check_release(root), (0, 1, 2, 3))):
+    for release, seen in ((MnMs().read(root), None), (MnMs().check(root), (0, 1, 2, 3))):
         assert release.faults == ()
         assert [subject.code for subject in release.subjects] == ["A1B2", "C3", "D4E5F6", "U7"]
         first, last = release.subjects[0], release.subjects[3]
-        assert (first.centre, first.vendor, first.split, first.labelled, first.ed, first.es) == (
-            *(1, "Siemens", "train"),
-            *(True, ED, ES),
-        )
-        assert (first.age, first.sex, first.pathology) == (61.0, "F", "NOR")
+        assert (first.centre, first.split, first.labelled, first.frames) == (1, "train", True, {"ED": ED, "ES": ES})
+        assert first.attributes == {"disease": "NOR", "sex": "F", "vendor": "Siemens"}
         assert (last.split, last.labelled, last.mask) == ("train", False, None)
         assert [subject.split for subject in release.subjects[1:3]] == ["val", "test"]
         assert release.scans["C3"].shape == SHAPE
@@ -102,8 +100,8 @@ def test_a_sound_release(root: Path) -> None:
 
 
 def test_phases_are_the_frames_that_the_table_names(root: Path) -> None:
-    subject = read_release(root).subjects[0]
-    volumes = load_phases(subject)
+    subject = MnMs().read(root).subjects[0]
+    volumes = MnMs().load(subject, default_task())
     assert list(volumes) == ["ED", "ES"]
     for phase, frame in (("ED", ED), ("ES", ES)):
         assert volumes[phase].image.dtype == np.float32
@@ -118,13 +116,13 @@ def test_es_before_ed(root: Path) -> None:
     rows = usual_rows()
     rows[0][5], rows[0][6] = ES, ED
     write_table(root, rows)
-    volumes = load_phases(read_release(root).subjects[0])
+    volumes = MnMs().load(MnMs().read(root).subjects[0], default_task())
     np.testing.assert_array_equal(volumes["ED"].image, frames("A1B2")[..., ES])
     np.testing.assert_array_equal(volumes["ES"].image, frames("A1B2")[..., ED])
 
 
 def test_an_unlabelled_subject_has_one_frame_and_no_mask(root: Path) -> None:
-    volumes = load_phases(read_release(root).subjects[3])
+    volumes = MnMs().load(MnMs().read(root).subjects[3], default_task())
     assert list(volumes) == ["ED"]
     assert volumes["ED"].mask is None
 
@@ -134,13 +132,13 @@ def test_scaling_in_the_header_is_applied(root: Path) -> None:
     body = bytearray(stored.to_bytes())
     body[112:120] = np.array([0.5, -3.0], dtype="<f4").tobytes()  # scl_slope and scl_inter, NIfTI-1 bytes 112 to 119
     image_of(root).write_bytes(gzip.compress(bytes(body)))
-    volume = load_phases(read_release(root).subjects[1])["ES"]
+    volume = MnMs().load(MnMs().read(root).subjects[1], default_task())["ES"]
     np.testing.assert_allclose(volume.image, frames(BROKEN)[..., ES] * 0.5 - 3.0)
 
 
 def test_float_masks_with_whole_values_are_masks(root: Path) -> None:
     save(mask_of(root), labels().astype(np.float32))
-    assert check_release(root).faults == ()
+    assert MnMs().check(root).faults == ()
 
 
 @pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1), (2, 1, 0)])
@@ -151,11 +149,11 @@ def test_slices_are_found_wherever_they_stand_in_the_file(order: tuple[int, ...]
     save(image_of(root), frames(BROKEN).transpose(*order, 3), AFFINE[:, [*order, 3]])
     if turned:
         save(mask_of(root), labels().transpose(*order, 3), AFFINE[:, [*order, 3]])
-    release = check_release(root)
+    release = MnMs().check(root)
     assert release.faults == ()
     assert release.scans[BROKEN].shape == shape
     assert release.scans[BROKEN].spacing == pytest.approx((1.25, 1.5, 9.6) if turned else (1.5, 1.25, 9.6))
-    volume = load_phases(release.subjects[1])["ES"]
+    volume = MnMs().load(release.subjects[1], default_task())["ES"]
     for read, written in ((volume.image, frames(BROKEN)), (volume.mask, labels())):
         np.testing.assert_array_equal(read.swapaxes(0, 1) if turned else read, written[..., ES])
 
@@ -165,35 +163,35 @@ def test_other_units_are_converted(unit: str, factor: float, root: Path) -> None
     stored = nib.Nifti1Image(frames(BROKEN), np.diag([1 / factor] * 3 + [1]) @ AFFINE)
     stored.header.set_xyzt_units(unit)
     stored.to_filename(image_of(root))
-    release = check_release(root)
+    release = MnMs().check(root)
     assert release.faults == ()
     assert release.scans[BROKEN].spacing == pytest.approx((1.5, 1.25, 9.6))
-    np.testing.assert_allclose(load_phases(release.subjects[1])["ED"].affine, AFFINE, atol=1e-4)
+    np.testing.assert_allclose(MnMs().load(release.subjects[1], default_task())["ED"].affine, AFFINE, atol=1e-4)
 
 
 def test_nifti_2_is_read(root: Path) -> None:
     nib.Nifti2Image(frames(BROKEN), AFFINE).to_filename(image_of(root))
-    release = check_release(root)
+    release = MnMs().check(root)
     assert release.faults == ()
-    np.testing.assert_array_equal(load_phases(release.subjects[1])["ES"].image, frames(BROKEN)[..., ES])
+    np.testing.assert_array_equal(MnMs().load(release.subjects[1], default_task())["ES"].image, frames(BROKEN)[..., ES])
 
 
 def test_an_image_without_a_place_has_masks_of_its_sizes(root: Path) -> None:
     """Both codes 0: the mask, whose header has a transform, cannot lie elsewhere, but can be of another size."""
     swap_header(image_of(root), 254, b"\0\0")  # sform_code
-    release = check_release(root)
+    release = MnMs().check(root)
     assert release.faults == ()
     assert release.scans[BROKEN].spacing == pytest.approx((1.5, 1.25, 9.6))
     save(mask_of(root), labels(), AFFINE @ np.diag([1, 1.02, 1, 1]))
-    assert [fault.code for fault in check_release(root).faults] == ["affine-mismatch"]
+    assert [fault.code for fault in MnMs().check(root).faults] == ["affine-mismatch"]
 
 
 def test_nothing_after_the_last_wanted_frame_is_needed(root: Path) -> None:
     body = image_of(root).read_bytes()
     image_of(root).write_bytes(body[:-100])  # frame 4 of 0 to 4 is cut short; ES is frame 3
-    volume = load_phases(read_release(root).subjects[1])["ES"]
+    volume = MnMs().load(MnMs().read(root).subjects[1], default_task())["ES"]
     np.testing.assert_array_equal(volume.image, frames(BROKEN)[..., ES])
-    assert [fault.code for fault in check_release(root).faults] == ["unreadable"]
+    assert [fault.code for fault in MnMs().check(root).faults] == ["unreadable"]
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------
@@ -350,22 +348,22 @@ FRAME_FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
 def test_read_release_finds(name: str, root: Path) -> None:
     expected, spoil = HEADER_FAULTS[name]
     spoil(root)
-    release = read_release(root)
+    release = MnMs().read(root)
     assert [fault.code for fault in release.faults] == [expected]
     assert [subject.code for subject in release.subjects] == ["A1B2", "D4E5F6", "U7"]
     assert set(release.scans) == {"A1B2", "D4E5F6", "U7"}
     assert BROKEN in release.faults[0].file + release.faults[0].what
     assert not Path(release.faults[0].file).is_absolute()
-    assert check_release(root).faults == release.faults
+    assert MnMs().check(root).faults == release.faults
 
 
 @pytest.mark.parametrize("name", FRAME_FAULTS)
 def test_check_release_finds(name: str, root: Path) -> None:
     expected, spoil = FRAME_FAULTS[name]
     spoil(root)
-    assert read_release(root).faults == ()
+    assert MnMs().read(root).faults == ()
     calls: list[tuple[int, int]] = []
-    release = check_release(root, progress=lambda done, total: calls.append((done, total)))
+    release = MnMs().check(root, progress=lambda done, total: calls.append((done, total)))
     assert [fault.code for fault in release.faults] == [expected]
     assert release.faults[0].file.startswith(f"Validation/{BROKEN}/{BROKEN}_sa")
     assert [subject.code for subject in release.subjects] == ["A1B2", "D4E5F6", "U7"]
@@ -377,7 +375,7 @@ def test_load_phases_refuses_and_names_no_patient(name: str, root: Path) -> None
     expected, spoil = FRAME_FAULTS[name]
     spoil(root)
     with pytest.raises(DataError, match=expected) as caught:
-        load_phases(read_release(root).subjects[1])
+        MnMs().load(MnMs().read(root).subjects[1], default_task())
     assert BROKEN not in str(caught.value)
     assert str(root) not in str(caught.value)
 
@@ -392,7 +390,7 @@ def test_a_code_that_is_no_code(code: str, root: Path) -> None:
     with (root / TABLE).open("a", encoding="utf-8") as stream:
         stream.write(row)
     save(root.parent / "secret" / "secret_sa.nii.gz", frames("s"))
-    release = read_release(root)
+    release = MnMs().read(root)
     assert [fault.code for fault in release.faults] == ["unsafe-code"]
     assert release.faults[0].what.isprintable()
     assert len(release.subjects) == 4
@@ -400,7 +398,7 @@ def test_a_code_that_is_no_code(code: str, root: Path) -> None:
 
 def test_a_folder_that_the_table_does_not_list(root: Path) -> None:
     shutil.copytree(root / "Testing" / "D4E5F6", root / "Testing" / "STRAY\x1b[2J")
-    release = read_release(root)
+    release = MnMs().read(root)
     assert [fault.code for fault in release.faults] == ["unlisted-folder"]
     assert release.faults[0].file.isprintable()
     assert len(release.subjects) == 4
@@ -411,14 +409,14 @@ def test_a_link_that_stays_inside_is_followed(root: Path) -> None:
     target.parent.mkdir()
     shutil.move(image_of(root), target)
     image_of(root).symlink_to(target)
-    assert check_release(root).faults == ()
+    assert MnMs().check(root).faults == ()
 
 
 def test_many_faults_at_once_all_show(root: Path) -> None:
     poke(root, lambda base: mask_of(base, "A1B2"), without(ED))
     image_of(root, "D4E5F6").unlink()
     change_row(root, "ED", "x")
-    release = check_release(root)
+    release = MnMs().check(root)
     assert {fault.code for fault in release.faults} == {"empty-mask", "missing-file", "bad-number"}
     assert [subject.code for subject in release.subjects] == ["U7"]
 
@@ -445,7 +443,7 @@ def copied(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 def test_one_scan_under_two_codes(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
     """Both are left out, in a run too: nothing tells which code is right."""
     copied(root, change)
-    for release in (read_release(root), check_release(root)):
+    for release in (MnMs().read(root), MnMs().check(root)):
         assert [fault.code for fault in release.faults] == ["same-scan"]
         assert release.faults[0].what.startswith("A1B2 (train) and D4E5F6 (test) have the same voxels")
         assert [subject.code for subject in release.subjects] == ["C3", "U7"]
@@ -455,8 +453,8 @@ def test_one_scan_under_two_codes(root: Path, change: Callable[[np.ndarray], np.
 def test_a_scan_that_shares_one_frame_is_found_by_the_deep_check(root: Path) -> None:
     """Its frame at ED is another's frame at ES: no first slice tells it."""
     copied(root, lambda voxels: voxels[..., [0, ES, 2, 4, ED]])
-    assert read_release(root).faults == ()
-    assert [fault.code for fault in check_release(root).faults] == ["same-scan"]
+    assert MnMs().read(root).faults == ()
+    assert [fault.code for fault in MnMs().check(root).faults] == ["same-scan"]
 
 
 def test_equal_first_slices_make_no_copies(root: Path) -> None:
@@ -464,7 +462,7 @@ def test_equal_first_slices_make_no_copies(root: Path) -> None:
     voxels = frames("A1B2")
     voxels[:, :, 0] = frames("D4E5F6")[:, :, 0]
     save(image_of(root, "A1B2"), voxels)
-    assert read_release(root).faults == check_release(root).faults == ()
+    assert MnMs().read(root).faults == MnMs().check(root).faults == ()
 
 
 # --- warnings --------------------------------------------------------------------------------------------------------
@@ -527,7 +525,7 @@ FRAME_WARNINGS: dict[str, tuple[str, Callable[[Path], object]]] = {
 def test_a_warning_names_file_and_subject_and_leaves_out_nobody(name: str, root: Path) -> None:
     code, spoil = (HEADER_WARNINGS | FRAME_WARNINGS)[name]
     spoil(root)
-    quick, deep = read_release(root), check_release(root)
+    quick, deep = MnMs().read(root), MnMs().check(root)
     assert {each.code for each in deep.warnings} == {code}
     assert {each.code for each in quick.warnings} == ({code} if name in HEADER_WARNINGS else set())
     assert len(deep.subjects) == 4
@@ -535,7 +533,7 @@ def test_a_warning_names_file_and_subject_and_leaves_out_nobody(name: str, root:
     for each in deep.warnings:
         assert not Path(each.file).is_absolute()
         assert name in HEADER_WARNINGS or BROKEN in each.file
-    assert warnings_of_masks(root, deep.subjects) == tuple(
+    assert MnMs().doubts(root, deep.subjects) == tuple(
         each for each in deep.warnings if name in FRAME_WARNINGS and each.code != "same-frame"
     )
 
@@ -545,7 +543,7 @@ def test_nothing_outside_the_release_is_listed(root: Path) -> None:
     outside.mkdir()
     (outside / "._secret").write_bytes(b"\x00\x05\x16\x07")
     (root / "Testing" / "Z9").symlink_to(outside)
-    assert read_release(root).warnings == ()
+    assert MnMs().read(root).warnings == ()
 
 
 def test_every_warning_is_tested() -> None:
@@ -553,9 +551,9 @@ def test_every_warning_is_tested() -> None:
 
 
 def test_a_mask_with_a_fault_has_no_warning(root: Path) -> None:
-    subjects = read_release(root).subjects
+    subjects = MnMs().read(root).subjects
     poke(root, mask_of, without(ED))
-    assert warnings_of_masks(root, subjects) == ()
+    assert MnMs().doubts(root, subjects) == ()
 
 
 # --- the folder and the table ----------------------------------------------------------------------------------------
@@ -568,10 +566,10 @@ def test_the_outer_folder_and_other_table_names(root: Path) -> None:
     (inner / TABLE).rename(inner / "information.csv")
     (inner / "notes.csv").write_text("a,b\n1,2\n")
     (inner / "._information.csv").write_bytes(b"\x00\x05\x16\x07\xff\xfe")
-    assert len(read_release(inner.parent).subjects) == 4
-    assert len(read_release(inner).subjects) == 4
+    assert len(MnMs().read(inner.parent).subjects) == 4
+    assert len(MnMs().read(inner).subjects) == 4
     (inner / "information.csv").rename(inner.parent / "information.csv")
-    assert len(read_release(inner.parent).subjects) == 4
+    assert len(MnMs().read(inner.parent).subjects) == 4
 
 
 def test_a_table_saved_by_a_spreadsheet(root: Path) -> None:
@@ -579,10 +577,10 @@ def test_a_table_saved_by_a_spreadsheet(root: Path) -> None:
     lines = [",".join(f" {name} " for name in COLUMNS)]
     lines += [f"{row[0]},{row[1]} , Siemens,A,{row[4]}.0,{row[5]}.0,{row[6]}.0" for row in usual_rows()]
     (root / TABLE).write_text("\r\n".join([*lines, "", ",,,,,,", ""]), encoding="utf-8-sig", newline="")
-    release = read_release(root)
+    release = MnMs().read(root)
     assert release.faults == ()
     assert len(release.subjects) == 4
-    assert (release.subjects[0].age, release.subjects[0].sex) == (None, "")
+    assert release.subjects[0].attributes["sex"] == ""
 
 
 def no_splits(root: Path) -> None:
@@ -623,17 +621,17 @@ def test_no_release(name: str, root: Path) -> None:
     expected, spoil = NO_RELEASE[name]
     spoil(root)
     with pytest.raises(DataError, match=expected) as caught:
-        read_release(root)
+        MnMs().read(root)
     assert "Training/Labeled" in str(caught.value)
     assert TABLE in str(caught.value)
 
 
 def test_an_empty_folder_and_a_file_are_no_release(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of the split folders"):
-        read_release(tmp_path)
+        MnMs().read(tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="no folder"):
-        read_release(tmp_path / "file")
+        MnMs().read(tmp_path / "file")
 
 
 def test_the_cohort_table(root: Path) -> None:
@@ -643,7 +641,7 @@ def test_the_cohort_table(root: Path) -> None:
     rows[2][4], rows[2][2] = 2, "Philips"
     rows[1][2] = "GE"
     write_table(root, rows)
-    table = summarise(read_release(root))
+    table = summarise(MnMs().read(root))
     assert [(row.centre, row.split, row.subjects, row.labelled) for row in table] == [
         (1, "train", 2, 1),
         (2, "val", 1, 1),
@@ -654,7 +652,7 @@ def test_the_cohort_table(root: Path) -> None:
     assert (table[2].matrix_min, table[2].matrix_max) == ((40, 34), (40, 34))
     assert (table[0].slices_min, table[2].slices_max) == (4, 3)
     assert table[0].labels is None
-    assert summarise(check_release(root))[0].labels == (0, 1, 2, 3)
+    assert summarise(MnMs().check(root))[0].labels == (0, 1, 2, 3)
 
 
 # --- real data -------------------------------------------------------------------------------------------------------
@@ -666,11 +664,13 @@ def test_the_cohort_table(root: Path) -> None:
 def test_real_releases_are_sound(name: str, subjects: int, centres: set[int]) -> None:
     if not (REAL / name).is_dir():
         pytest.skip(f"{name} is not here; set FEDPRIVSEG_DATA")
-    release = check_release(REAL / name)
+    release = MnMs().check(REAL / name)
     assert release.faults == ()
     assert len(release.subjects) == subjects
     assert {subject.centre for subject in release.subjects} == centres
     assert all(row.labels == (0, 1, 2, 3) for row in summarise(release))
     subject = release.subjects[0]
     whole = nib.load(subject.image)
-    np.testing.assert_array_equal(load_phases(subject)["ES"].image, whole.get_fdata(dtype=np.float32)[..., subject.es])
+    np.testing.assert_array_equal(
+        MnMs().load(subject, default_task())["ES"].image, whole.get_fdata(dtype=np.float32)[..., subject.frames["ES"]]
+    )

@@ -20,7 +20,7 @@ TABLE = "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
 COLUMNS = ("External code", "VendorName", "Centre", "ED", "ES")
 """The columns without which a table is not the table of a release."""
 
-OPTIONAL = ("Age", "Sex", "Pathology")
+OPTIONAL = ("Sex", "Pathology")
 """Columns that are read if they are there; no others are."""
 
 SUFFIXES = (".csv", ".tsv", ".txt")

@@ -20,7 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedprivseg.core.records import PHASES, STRUCTURES
+STRUCTURES = ("LV", "MYO", "RV")
+"""What the labels 1, 2, 3 of M&Ms stand for."""
+
+PHASES = ("ED", "ES")
+"""End-diastole and end-systole, the two annotated phases."""
 
 ENCLOSED = 0.75
 """The share of a label's border from which on the second label encloses it."""
@@ -33,7 +37,7 @@ _KNOWN_ORDERS = {STRUCTURES: "that of M&Ms", ("RV", "MYO", "LV"): "that of ACDC"
 
 @dataclass(frozen=True)
 class Issue:
-    """One implausible thing. kind: a key of `release_warnings.WARNINGS`. what: the particulars, without code or path."""
+    """One implausible thing. kind: a key of `release.WARNINGS`. what: the particulars, without code or path."""
 
     kind: str
     what: str

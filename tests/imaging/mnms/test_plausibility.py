@@ -7,9 +7,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from fedprivseg.core.records import STRUCTURES
-from fedprivseg.imaging.mnms import check_release, load_phases, read_release
-from fedprivseg.imaging.plausibility import implausible
+from fedprivseg.core.task import default_task
+from fedprivseg.imaging.mnms.plausibility import STRUCTURES, implausible
+from fedprivseg.imaging.mnms.release import MnMs
 
 VOXEL_ML = 0.01
 
@@ -117,9 +117,9 @@ def test_nobody_without_masks_is_judged():
 
 
 def test_no_phantom_raises_anything(phantom):
-    release = read_release(phantom)
+    release = MnMs().read(phantom)
     for subject in release.subjects:
-        masks = {phase: volume.mask for phase, volume in load_phases(subject).items()}
+        masks = {phase: volume.mask for phase, volume in MnMs().load(subject, default_task()).items()}
         assert implausible(masks, VOXEL_ML) == ()
 
 
@@ -127,4 +127,4 @@ def test_no_phantom_raises_anything(phantom):
 def test_no_real_subject_raises_anything(real_data, name):
     if not (real_data / name).is_dir():
         pytest.skip(f"{name} is not here; set FEDPRIVSEG_DATA")
-    assert check_release(real_data / name).warnings == ()
+    assert MnMs().check(real_data / name).warnings == ()
