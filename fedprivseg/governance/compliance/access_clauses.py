@@ -25,7 +25,7 @@ from fedprivseg.governance.access.staff import OPENED
 from fedprivseg.governance.ledger.ledger import Line
 
 Verdict = tuple[Literal["kept", "broken", "not applicable", "outside software"], str, list[str], str]
-"""(state, why, evidence, what would mend it)."""
+"""(state, why, evidence, what would fix it)."""
 
 DEFAULTS = frozenset({"access.no-permit", "access.fault", UNKNOWN_PERSON, NO_RECORD})
 """Rules that only refuse, and stand in no file."""
@@ -35,7 +35,7 @@ STAFF = tuple(title.value for title in Title)
 GRANULARITY: Mapping[str, str] = MappingProxyType(
     {"A.1.1-a": "default", "A.1.1-b": "informed", "A.1.1-c": "authorised"}
 )
-_MEND = (
+_FIX = (
     "Find out who wrote the line; ask for records with `fedprivseg access ask` or `query`, which write it themselves."
 )
 
@@ -84,7 +84,7 @@ def _judge(evidence: Evidence, rule: _Rule) -> Verdict:
     faults += [(site, line, "has no decision") for site, line in _strange(evidence)]
     if faults:
         why = "; ".join(f"line {line.index} of {site.name} {fault}" for site, line, fault in faults[:3])
-        return "broken", f"{why}.", [_at(site, line) for site, line, _ in faults], _MEND
+        return "broken", f"{why}.", [_at(site, line) for site, line, _ in faults], _FIX
     where = [_at(site, line) for site, line in (*decisions, *trials)]
     if not where:
         return "not applicable", "Nobody asked for a record to whom this applies.", [], ""
@@ -209,7 +209,7 @@ def granularity_of_doctors(evidence: Evidence) -> Verdict:
         other = _granted(line) and wanted not in (None, line.facts.get("granularity"))
         return "grants data of another detail than its clause" if other else None
 
-    kept = "Names of tests, reports and details are told apart in each."
+    kept = "Each distinguishes names of tests, reports and details."
     return _judge(evidence, _Rule(_of(*STAFF), "A.1.1", lacks, kept))
 
 
@@ -247,7 +247,7 @@ def own_queries(evidence: Evidence) -> Verdict:
         too_much = line.facts.get("level") == 5 or line.facts.get("granularity") == "authorised"
         return "shows a person what is for staff" if _granted(line) and too_much else None
 
-    kept = "Identity, papers and authorisation were asked for; sensitive and old findings were not shown."
+    kept = "Identity, documents and authorisation were checked; sensitive and old findings were not shown."
     return _judge(evidence, _Rule(_of(*PERSONS), "A.2.1", lacks, kept))
 
 
