@@ -13,12 +13,13 @@ from fedprivseg.protections.operation import ArrayOperation, Key
 
 @final
 class Precision(ArrayOperation):
-    """Rounds every value to one of 2**bits levels between the least and the largest of its channel (uniform quantisation).
+    """Rounds every value to one of 2**bits levels between the least and the largest of its channel.
 
     A payload's bytes stay as many: rounded values are sent as float16.
     """
 
     name = "precision"
+    paper = "uniform quantisation"
     techniques: ClassVar = (Technique.TRUNCATION,)
     guarantee = "none: at most so many bits a value leave, and nothing says which"
     reversal = "nobody: what lies below a level is gone"
