@@ -78,11 +78,6 @@ class SiteFolder:
         return self.path / "accounts.jsonl"
 
     @property
-    def requests(self) -> Path:
-        """Requests for access."""
-        return self.path / "requests.jsonl"
-
-    @property
     def cedar(self) -> Path:
         """A folder: the site's own rules of access."""
         return self.path / "cedar"

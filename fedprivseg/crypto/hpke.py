@@ -1,35 +1,28 @@
-"""Content that is encrypted to the server's key: what a site's policy wants closed crosses the wire closed (5.3.1, 5.3.2-b).
+"""Content that is encrypted to the server's key: what a site's policy wants encrypted is so on the wire (5.3.1, 5.3.2-b).
 
-The construction is HPKE in its base mode (RFC 9180): an ephemeral X25519 key, HKDF-SHA256, AES-256-GCM. The slot that a payload
-is for - site, run, action, number, kind - is the `info` from which the key is derived, so what was caught opens in no other
-slot. The server's encryption key stands on a card that the server signs with its identity (Ed25519); a site encrypts to that
-card only if it knows the identity, from its agreement or its station. HPKE proves nothing about the sender: the site signs.
+The construction is HPKE in its base mode (RFC 9180): an ephemeral X25519 key, HKDF-SHA256, AES-256-GCM. The message context
+that a payload is for - site, run, action, number, kind - is the `info` from which the key is derived, so what was caught opens
+in no other one. The server's encryption key stands in a certificate that the server signs with its identity (Ed25519); a site
+encrypts to that key only if it knows the identity, from its agreement or its configuration. HPKE proves nothing about the
+sender: the site signs.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import final
 
-from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fedprivseg.core.errors import PayloadError, RequestError
-from fedprivseg.core.files import write_secret
 from fedprivseg.core.kinds import KindSpec
-from fedprivseg.crypto.identity import SiteKey, canonical, verify
+from fedprivseg.crypto.identity import SiteKey, canonical, create_private, key_id, read_private, verify
 
 OVERHEAD = 48
 """Bytes that encryption adds to a payload: 32 of the ephemeral key (RFC 9180 section 7.1, Nenc) and 16 of the tag."""
@@ -54,22 +47,17 @@ class EncryptionKey:
 
         Raises RequestError if the file exists (a key is never overwritten) or cannot be written.
         """
-        key = cls(X25519PrivateKey.generate())
-        write_secret(path, key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        return key
+        return cls(create_private(path, X25519PrivateKey.generate()))
 
     @classmethod
     def load(cls, path: Path) -> EncryptionKey:
         """The key in the PEM file at `path`. Raises RequestError if there is none that can be read, or not X25519."""
-        try:
-            private = load_pem_private_key(path.read_bytes(), password=None)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
-            private = None
+        private = read_private(path)
         if not isinstance(private, X25519PrivateKey):
             raise RequestError(
-                f"the file {path.name} holds no X25519 private key that can be read (unencrypted PKCS8 PEM is what is read). "
-                "Restore it from a backup, or move it away: the next start makes a new key, and what was sent to the old "
-                "one and not yet opened is asked for again."
+                f"the file {path.name} holds no X25519 private key (unencrypted PKCS8 PEM is what is read). Restore it from a "
+                "backup, or move it away: the next start makes a new key, and what was sent to the old one and not yet opened "
+                "is asked for again."
             )
         return cls(private)
 
@@ -88,8 +76,13 @@ class EncryptionKey:
 
 @dataclass(frozen=True)
 class KeyCertificate:
-    """That the server whose identity is `server_key` opens what is encrypted to `encryption_key` (both public, hex), signed
-    by that identity."""
+    """That a server opens what is encrypted to a key, signed by that server.
+
+    Attributes:
+        server_key: the server's identity (public, hex).
+        encryption_key: the key (public, hex).
+        signature: by that identity, hex.
+    """
 
     server_key: str
     encryption_key: str
@@ -97,23 +90,23 @@ class KeyCertificate:
 
     @classmethod
     def issue(cls, identity: SiteKey, key: EncryptionKey) -> KeyCertificate:
-        """The card of `key`, signed by the server's `identity`."""
-        signed = _card_statement(identity.public_hex, key.public_hex)
+        """The certificate of `key`, signed by the server's `identity`."""
+        signed = _certified(identity.public_hex, key.public_hex)
         return cls(identity.public_hex, key.public_hex, identity.sign(signed).hex())
 
     @classmethod
     def read(cls, text: str) -> KeyCertificate | None:
-        """The card in `text`, as `text()` writes it; None if that is no card, and then nothing is encrypted to it."""
+        """The certificate in `text`, as `text()` writes it; None if that is none, and then nothing is encrypted to it."""
         try:
-            card = cls(**json.loads(text))
-            keys = [_HEX_KEY.fullmatch(key) for key in (card.server_key, card.encryption_key)]
-            bytes.fromhex(card.signature)
+            certificate = cls(**json.loads(text))
+            keys = [_HEX_KEY.fullmatch(key) for key in (certificate.server_key, certificate.encryption_key)]
+            bytes.fromhex(certificate.signature)
         except (ValueError, TypeError, RecursionError):
             return None
-        return card if all(keys) else None
+        return certificate if all(keys) else None
 
     def text(self) -> str:
-        """The card as JSON."""
+        """The certificate as JSON."""
         return canonical(asdict(self)).decode("ascii")
 
     @property
@@ -122,25 +115,20 @@ class KeyCertificate:
         return key_id(self.encryption_key)
 
     def unfit(self, identity: str | None) -> str | None:
-        """Why a site that knows the server by `identity` (hex, None if by none) does not encrypt to this card: a sentence, or
+        """Why a site that knows the server by `identity` (hex, None if by none) does not encrypt to this key: a sentence, or
         None if it does."""
         if identity is None:
-            return "This site knows no server's key, from no agreement and no station, so it cannot tell whose card this is."
+            return "This site knows no server's key, from no agreement and no configuration: it cannot tell whose this one is."
         if self.server_key != identity:
             return "The encryption key is another server's than the one that this site deals with."
-        if not verify(identity, _card_statement(self.server_key, self.encryption_key), bytes.fromhex(self.signature)):
+        if not verify(identity, _certified(self.server_key, self.encryption_key), bytes.fromhex(self.signature)):
             return "The encryption key is not signed by the server that this site deals with."
         return None
 
     def seal(self, slot: bytes, body: bytes) -> bytes:
         """`body` encrypted for `slot`, with an ephemeral key of its own: `OVERHEAD` bytes longer, other bytes each time.
-        Raises ValueError if the card's key is no point that X25519 can work with."""
+        Raises ValueError if the key is no point that X25519 can work with."""
         return _suite().encrypt(body, X25519PublicKey.from_public_bytes(bytes.fromhex(self.encryption_key)), slot)
-
-
-def key_id(public_hex: str) -> str:
-    """The first 16 hex digits of the SHA-256 of a public key: what a ledger line calls it."""
-    return hashlib.sha256(bytes.fromhex(public_hex)).hexdigest()[:16]
 
 
 def slot(run_id: str, site: str, action: str, number: int, kind: KindSpec) -> bytes:
@@ -157,7 +145,7 @@ def slot(run_id: str, site: str, action: str, number: int, kind: KindSpec) -> by
     )
 
 
-def _card_statement(server_key: str, encryption_key: str) -> bytes:
+def _certified(server_key: str, encryption_key: str) -> bytes:
     return canonical(
         {"statement": "fedprivseg encryption key 1", "server_key": server_key, "encryption_key": encryption_key}
     )

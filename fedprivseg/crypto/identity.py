@@ -12,10 +12,11 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -25,7 +26,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fedprivseg.core.errors import RequestError
-from fedprivseg.core.files import write_secret
+from fedprivseg.core.files import unusable, write_secret
+
+Private = TypeVar("Private", Ed25519PrivateKey, X25519PrivateKey)
 
 
 @final
@@ -45,27 +48,17 @@ class SiteKey:
 
         Raises RequestError if the file exists (a key is never overwritten) or cannot be written.
         """
-        key = cls(Ed25519PrivateKey.generate())
-        pem = key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_secret(path, pem)
-        return key
+        return cls(create_private(path, Ed25519PrivateKey.generate()))
 
     @classmethod
     def new(cls) -> SiteKey:
-        """A fresh key that lies in no file."""
+        """A fresh key that is in no file."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
     def load(cls, path: Path) -> SiteKey:
         """The key in the PEM file at `path`. Raises RequestError if there is none that can be read, or not Ed25519."""
-        try:
-            pem = path.read_bytes()
-        except OSError as fault:
-            raise RequestError(_unusable(path, "read", fault)) from None
-        try:
-            private = load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            private = None
+        private = read_private(path)
         if not isinstance(private, Ed25519PrivateKey):
             raise RequestError(
                 f"the file {path.name} holds no Ed25519 private key (unencrypted PKCS8 PEM is what is read). "
@@ -84,7 +77,7 @@ class SiteKey:
     @property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 of the public key: short enough to compare by eye."""
-        return hashlib.sha256(bytes.fromhex(self.public_hex)).hexdigest()[:16]
+        return key_id(self.public_hex)
 
     def sign(self, body: bytes) -> bytes:
         """The 64-byte Ed25519 signature of `body`."""
@@ -97,6 +90,30 @@ class SiteKey:
 
     def __repr__(self) -> str:
         return f"SiteKey(fingerprint={self.fingerprint})"
+
+
+def key_id(public_hex: str) -> str:
+    """The first 16 hex digits of the SHA-256 of a public key: what a ledger line calls it."""
+    return hashlib.sha256(bytes.fromhex(public_hex)).hexdigest()[:16]
+
+
+def create_private(path: Path, private: Private) -> Private:
+    """Write a private key to a new file, as unencrypted PKCS8 PEM that only the owner can read (mode 0600); the key itself.
+
+    Raises RequestError if the file exists (a key is never overwritten) or cannot be written.
+    """
+    write_secret(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return private
+
+
+def read_private(path: Path) -> object:
+    """The private key in an unencrypted PKCS8 PEM file; None if it holds none. Raises RequestError if it cannot be read."""
+    try:
+        return load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as fault:
+        raise RequestError(unusable(f"the key file {path.name}", "read", fault)) from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
 
 
 def verify(public_hex: str, body: bytes, signature: bytes) -> bool:
@@ -117,8 +134,14 @@ def canonical(fields: Mapping[str, Any]) -> bytes:
 def statement(run_id: str, site: str, action: str, number: int, body_digest: str) -> bytes:
     """What a site signs when it releases a payload; the server builds the same bytes from what it asked for.
 
-    body_digest: SHA-256 of the encoded payload in hex. The run, the action and its `number` (round or shard) are part
-    of it, so a payload caught on the wire does not verify in another run or another slot.
+    A payload caught on the wire does not verify in another run or for another order.
+
+    Args:
+        run_id: of the run.
+        site: that releases it.
+        action: that it answers.
+        number: round or shard.
+        body_digest: SHA-256 of the encoded payload in hex.
     """
     return canonical(
         {
@@ -149,18 +172,10 @@ def read_key_file(path: Path, most: int) -> bytes:
             shared = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077
             content = file.read(most + 1)
     except OSError as fault:
-        raise RequestError(_unusable(path, "read", fault)) from None
+        raise RequestError(unusable(f"the key file {path.name}", "read", fault)) from None
     if shared:
         raise RequestError(
             f"the key file {path.name} can be read or written by others than its owner. Set its mode to 0600, and "
             "change the key if somebody may have read it."
         )
     return content
-
-
-def _unusable(path: Path, verb: str, fault: OSError) -> str:
-    """The message for a key file that could not be `verb`; the folder is a site's own affair and stays out of it."""
-    return (
-        f"the key file {path.name} could not be {verb} ({fault.strerror or type(fault).__name__}). "
-        "Check that its folder exists and belongs to this account."
-    )

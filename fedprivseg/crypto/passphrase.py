@@ -59,4 +59,4 @@ def _normal(passphrase: str) -> bytes:
     try:
         return unicodedata.normalize("NFC", passphrase).encode("utf-8")
     except UnicodeEncodeError:
-        raise RequestError("the passphrase is no text that can be encoded. Type it anew.") from None
+        raise RequestError("the passphrase is no text that can be encoded. Type it again.") from None

@@ -1,6 +1,9 @@
-"""Encryption at rest: sealed files and the keys that seal them.
+"""Encryption at rest: encrypted (sealed) files and the keys that seal them.
 
 T/SCGS 313008-2024 clauses 5.4.1, 5.4.2-a (control of storage), 5.4.2-b (integrity by cryptography).
+
+The format is our own, on AES-GCM of `cryptography`, because age (tried as pyrage 1.4) binds no file to its name and no header
+to its key: a file put in another's place would open, and destruction could not tell from a header which key a copy is under.
 
 A sealed file is a header of `HEADER_BYTES` and then the content in pieces of `PIECE_BYTES`, each followed by a tag of 16::
 
@@ -24,10 +27,9 @@ import io
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NoReturn, final
+from typing import NamedTuple, NoReturn, final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -63,13 +65,20 @@ class SealError(FedprivsegError):
 class SealingKey:
     """A key that seals and opens files. The secret stays in this object; nothing prints it, and it cannot be pickled.
 
-    ``id``: 32 hex digits that name the key and tell nothing of it; they stand in the header of what it seals.
+    Attributes:
+        id: 32 hex digits that name the key and tell nothing of it; they stand in the header of what it seals.
     """
 
     __slots__ = ("_origin", "_secret", "_wrap", "id")
 
     def __init__(self, secret: bytes, cost: Cost | None = None, salt: bytes = bytes(16)) -> None:
-        """Wrap the 32 bytes of `secret`. cost, salt: how it was made of a passphrase; None if it was drawn."""
+        """Wrap a secret.
+
+        Args:
+            secret: 32 bytes.
+            cost: at which it was made of a passphrase; None if it was drawn.
+            salt: 16 bytes with which it was made of a passphrase.
+        """
         if len(secret) != KEY_BYTES or len(salt) != 16:
             raise RequestError(f"a sealing key is {KEY_BYTES} bytes and its salt 16; other lengths were given.")
         origin = (_RANDOM, 0, 0, 0) if cost is None else (_PASSPHRASE, cost.log2_n, cost.r, cost.p)
@@ -79,17 +88,16 @@ class SealingKey:
         self.id: str = _expand(secret, b"fedprivseg sealing id 1", 16).hex()
 
     @classmethod
-    def random(cls) -> SealingKey:
-        """A new key, drawn by the operating system."""
-        return cls(os.urandom(KEY_BYTES))
-
-    @classmethod
     def create(cls, path: Path, passphrase: str | None = None, cost: Cost | None = None) -> SealingKey:
-        """A new random key, written to `path`, which only the owner can read (mode 0600): as its 32 bytes, or, with a
-        passphrase, sealed under it at `cost` (None for the recommended one).
+        """A new random key in a file that only the owner can read (mode 0600).
 
-        Raises RequestError if the file exists (a key is never overwritten), cannot be written, or the passphrase is too
-        short.
+        Args:
+            path: the file.
+            passphrase: under which the key is encrypted there; None writes its 32 bytes in plaintext.
+            cost: of making a key of the passphrase; None for the recommended one.
+
+        Raises:
+            RequestError: the file exists (a key is never overwritten) or cannot be written, or the passphrase is too short.
         """
         secret = os.urandom(KEY_BYTES)
         write_secret(
@@ -104,10 +112,11 @@ class SealingKey:
 
     @classmethod
     def load(cls, path: Path, passphrase: str | None = None) -> SealingKey:
-        """The key in the file at `path`; a file that is sealed under a passphrase needs that.
+        """The key in the file at `path`; a file that is encrypted under a passphrase needs that.
 
-        Raises RequestError if it is no key file, others than its owner can read it, or the passphrase is not given; SealError
-        if it is another one.
+        Raises:
+            RequestError: it is no key file, others than its owner can read it, or the passphrase is not given.
+            SealError: the passphrase is another one.
         """
         content = read_key_file(path, HEADER_BYTES + KEY_BYTES + TAG_BYTES)
         if content.startswith(MAGIC):
@@ -190,15 +199,6 @@ class SealingKey:
             return False
         return True
 
-    def rekey(self, name: str, sealed: bytes, new: SealingKey) -> bytes:
-        """The sealed file `name` under the key `new`, its content as it was and not looked at.
-
-        Only the header changes: for a big file give its first HEADER_BYTES and write the answer over them. The data key
-        stays, so whoever held the old key and a copy of the old header can still open it; seal anew against these. Raises
-        SealError if this key does not open the header.
-        """
-        return new._header(name, self._unwrap(name, sealed)) + sealed[HEADER_BYTES:]
-
     def _header(self, name: str, data_key: bytes) -> bytes:
         start = MAGIC + bytes([VERSION]) + self._origin + bytes.fromhex(self.id)
         nonce = os.urandom(12)
@@ -206,7 +206,7 @@ class SealingKey:
 
     def _unwrap(self, name: str, sealed: bytes) -> bytes:
         header = _parsed(sealed)
-        if header.key_id != self.id:
+        if header.key_id.hex() != self.id:
             raise SealError(
                 "this file is sealed under another key, or its header was changed. Open it with the passphrase or "
                 "key file under which it was sealed."
@@ -230,21 +230,17 @@ def wants_passphrase(path: Path) -> bool:
     return read_key_file(path, len(MAGIC)).startswith(MAGIC)
 
 
-def key_id(sealed: bytes) -> str:
-    """The id of the key under which a file says that it is sealed; its header is enough. Raises SealError if it is none."""
-    return _parsed(sealed).key_id
+class _Header(NamedTuple):
+    """The fields of an encrypted file's header, in their order. Nothing in it is secret."""
 
-
-@dataclass(frozen=True)
-class _Header:
-    """The fields of a sealed file's header, in their order, without magic and version. Nothing in it is secret."""
-
+    magic: bytes
+    version: int
     source: int
     log2_n: int
     r: int
     p: int
     salt: bytes
-    key_id: str
+    key_id: bytes
     nonce: bytes
     wrapped: bytes
 
@@ -252,14 +248,15 @@ class _Header:
 def _parsed(sealed: bytes) -> _Header:
     if len(sealed) < HEADER_BYTES:
         raise SealError(f"this is no sealed file: it is shorter than a header of {HEADER_BYTES} bytes. {_EVIDENCE}")
-    magic, version, source, log2_n, r, p, salt, name, nonce, wrapped = _LAYOUT.unpack(sealed[:HEADER_BYTES])
-    if magic != MAGIC:
+    header = _Header._make(_LAYOUT.unpack(sealed[:HEADER_BYTES]))
+    if header.magic != MAGIC:
         raise SealError(f"this is no sealed file: it does not begin as one. {_EVIDENCE}")
-    if version != VERSION:
+    if header.version != VERSION:
         raise SealError(
-            f"this sealed file is of format version {version}; only version {VERSION} is read. Use the program that wrote it."
+            f"this sealed file is of format version {header.version}; only version {VERSION} is read. Use the program that "
+            "wrote it."
         )
-    return _Header(source, log2_n, r, p, salt, name.hex(), nonce, wrapped)
+    return header
 
 
 def _expand(secret: bytes, use: bytes, length: int) -> bytes:
@@ -290,7 +287,7 @@ def _nonce(number: int, last: bool) -> bytes:
 
 
 def _pieces(parts: Iterable[bytes | memoryview], size: int) -> Iterator[tuple[bytes, bool]]:
-    """`parts` cut anew into pieces of `size`, each with whether it is the last; that one is shorter, or as long if it fits."""
+    """`parts` cut again into pieces of `size`, each with whether it is the last; that one may be shorter."""
     rest = bytearray()
     for part in parts:
         rest += part

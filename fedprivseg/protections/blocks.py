@@ -25,7 +25,7 @@ class Rearrangement(ArrayOperation):
     guarantee = "none: blocks fit together like pieces of a puzzle, and all values are told"
     reversal = "key holder: exactly; and anybody with patience or one known image"
 
-    block: int = Field(ge=1, description="edge of a block in pixels")
+    block: int = Field(ge=1, description="edge of a block in pixels", examples=[2])
 
     def apply(self, value: np.ndarray, key: Key) -> np.ndarray:
         blocks = _split(value, self.block)
@@ -49,7 +49,7 @@ class Permutation(ArrayOperation):
     guarantee = "none: the image is to be seen as coarse as the blocks are, and all values are told"
     reversal = "key holder: exactly; and anybody with a few known images"
 
-    block: int = Field(ge=2, description="edge of a block in pixels")
+    block: int = Field(ge=2, description="edge of a block in pixels", examples=[2])
 
     def apply(self, value: np.ndarray, key: Key) -> np.ndarray:
         blocks = _split(value, self.block)
@@ -79,7 +79,7 @@ class DataTransformation(ArrayOperation):
     guarantee = "none: a secret linear map, which as many known blocks as it has rows give away; distances stay"
     reversal = "key holder: up to rounding; and anybody with one known image of enough blocks"
 
-    block: int = Field(ge=2, le=32, description="edge of a block in pixels")
+    block: int = Field(ge=2, le=32, description="edge of a block in pixels", examples=[2])
 
     def apply(self, value: np.ndarray, key: Key) -> np.ndarray:
         matrix = orthogonal(self.block**2, key.fixed())

@@ -37,8 +37,8 @@ class Occlusion(ArrayOperation):
     guarantee = "none: the box tells nothing, and everything around it tells what it told"
     reversal = "nobody: what was in the box is gone, though much of it may be guessed from around it"
 
-    rows: Range = Field(description="rows of the box")
-    columns: Range = Field(description="columns of the box")
+    rows: Range = Field(description="rows of the box", examples=[(0, 2)])
+    columns: Range = Field(description="columns of the box", examples=[(1, 3)])
     value: Intensity = Field(default=0.0, description="that covers the box")
 
     def apply(self, value: np.ndarray, key: Key) -> np.ndarray:
@@ -61,8 +61,8 @@ class Masking(ArrayOperation):
     guarantee = "none: the box that stays tells what it told"
     reversal = "nobody: what was around the box is gone"
 
-    kept_rows: Range = Field(description="rows of the box that stays")
-    kept_columns: Range = Field(description="columns of the box that stays")
+    kept_rows: Range = Field(description="rows of the box that stays", examples=[(0, 2)])
+    kept_columns: Range = Field(description="columns of the box that stays", examples=[(1, 3)])
     value: Intensity = Field(default=0.0, description="that covers everything else")
 
     def apply(self, value: np.ndarray, key: Key) -> np.ndarray:
@@ -90,7 +90,9 @@ class NullInsertion(ArrayOperation):
     guarantee = "none: everything outside the regions tells what it told"
     reversal = "nobody: what was in the regions is gone"
 
-    regions: tuple[tuple[Range, Range], ...] = Field(min_length=1, description="rows and columns of each region")
+    regions: tuple[tuple[Range, Range], ...] = Field(
+        min_length=1, description="rows and columns of each region", examples=[(((0, 1), (0, 1)), ((2, 4), (1, 2)))]
+    )
     null: Intensity = Field(default=0.0, description="that stands there")
 
     def apply(self, value: np.ndarray, key: Key) -> np.ndarray:

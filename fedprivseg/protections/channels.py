@@ -13,10 +13,7 @@ from fedprivseg.protections.operation import ArrayOperation, Key
 
 @final
 class Channels(ArrayOperation):
-    """Sets channels to zero (Srivastava et al., JMLR 15:1929, 2014: dropout).
-
-    Which ones a subset keeps is the site's secret, though the zeros tell it.
-    """
+    """Sets channels to zero. Which ones a subset keeps is the site's secret, though the zeros tell it."""
 
     name = "channels"
     paper = "Srivastava et al., JMLR 15:1929, 2014 (dropout)"

@@ -25,8 +25,8 @@ class Clipping(ArrayOperation):
     guarantee = "none: only the extreme values are gone"
     reversal = "nobody: values beyond the percentiles are gone"
 
-    low: float = Field(ge=0, le=100, description="lower percentile")
-    high: float = Field(ge=0, le=100, description="upper percentile")
+    low: float = Field(ge=0, le=100, description="lower percentile", examples=[5])
+    high: float = Field(ge=0, le=100, description="upper percentile", examples=[95])
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -55,7 +55,9 @@ class Perturbation(ArrayOperation):
     guarantee = "none: values are not bounded first, so this is not differential privacy"
     reversal = "nobody: but the mean of many noisy releases of one image comes close to it, and so does a denoiser"
 
-    deviation: float = Field(gt=0, allow_inf_nan=False, description="standard deviation, in the unit of the values")
+    deviation: float = Field(
+        gt=0, allow_inf_nan=False, description="standard deviation, in the unit of the values", examples=[0.5]
+    )
 
     def apply(self, value: np.ndarray, key: Key) -> np.ndarray:
         return _float32(value + self.deviation * key.once().standard_normal(value.shape), "deviation")
@@ -73,8 +75,8 @@ class NumericTransform(ArrayOperation):
     guarantee = "none: the image looks the same"
     reversal = "anybody: the history names gain and offset, and two known values give them away"
 
-    gain: float = Field(gt=0, allow_inf_nan=False, description="factor")
-    offset: Intensity = Field(description="that is added")
+    gain: float = Field(gt=0, allow_inf_nan=False, description="factor", examples=[2.0])
+    offset: Intensity = Field(description="that is added", examples=[-1.0])
 
     def apply(self, value: np.ndarray, key: Key) -> np.ndarray:
         return _float32(value.astype(np.float64) * self.gain + self.offset, "gain or the offset")

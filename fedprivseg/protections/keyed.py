@@ -19,10 +19,7 @@ from fedprivseg.protections.operation import ArrayOperation, Key
 
 @final
 class Keyed(ArrayOperation):
-    """z' = Q z in every cell, Q from the site's key; then, if asked for, another order of the cells.
-
-    The keyed latent transform of Bello et al. 2026 (arXiv 2603.05541), with the key at the site alone.
-    """
+    """z' = Q z in every cell, Q from the site's key; then, if asked for, another order of the cells."""
 
     name = "keyed"
     paper = "the keyed latent transform of Bello et al. 2026 (arXiv 2603.05541), with the key at the site alone"

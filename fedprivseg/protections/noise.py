@@ -14,10 +14,7 @@ from fedprivseg.protections.operation import ArrayOperation, Key
 
 @final
 class Noise(ArrayOperation):
-    """Gaussian noise (Balle and Wang, ICML 2018, theorem 8: analytic Gaussian mechanism).
-
-    What it promises holds for one released code; views of a slice and its test codes add up.
-    """
+    """Gaussian noise. What it promises holds for one released code; views of a slice and its test codes add up."""
 
     name = "noise"
     paper = "Balle and Wang, ICML 2018, theorem 8 (analytic Gaussian mechanism)"

@@ -69,15 +69,17 @@ class SeedKey(Key):
 class Operation(Frozen, ABC, Generic[Given, Made]):
     """One technique; its fields are its parameters, checked when it is made. Final subclasses only.
 
+    A field says what it is in its description; one without a default has an example that fits arrays of 4 x 4 cells and more.
+
     Attributes:
         name: by which a scenario names it.
-        paper: where it comes from.
+        paper: whose technique it is.
         guarantee: one line that begins with 'formal:', 'computational:' or 'none:'.
         reversal: who can undo it, one line that begins with 'nobody:', 'key holder:' or 'anybody:'.
     """
 
     name: ClassVar[str]
-    paper: ClassVar[str] = "T/SCGS 313008-2024, clause 5.2, table 2"
+    paper: ClassVar[str] = "T/SCGS 313008-2024, clause 5.2"
     guarantee: ClassVar[str]
     reversal: ClassVar[str]
 

@@ -13,7 +13,7 @@ from fedprivseg.protections.operation import ArrayOperation, Key
 
 @final
 class Precision(ArrayOperation):
-    """Rounds every value to one of 2**bits levels between the least and the largest of its channel (uniform quantisation).
+    """Rounds every value to one of 2**bits levels between the least and the largest of its channel.
 
     A payload's bytes stay as many: rounded values are sent as float16.
     """

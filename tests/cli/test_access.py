@@ -132,7 +132,6 @@ def test_an_application_that_lacks_something_is_refused_by_name(home, change, sa
     path.write_text(APPLICATION.replace(*change))
     with pytest.raises(RequestError, match=said):
         call("request", home.parents[1], home.name, path, "--as", "ada")
-    assert not (home / "requests.jsonl").exists()
     assert not (home / "ledger.jsonl").exists()
 
 

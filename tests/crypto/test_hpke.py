@@ -160,7 +160,7 @@ def test_a_key_file_is_the_owners_alone_and_is_never_overwritten_or_printed(tmp_
     SiteKey.create(tmp_path / "identity.pem")
     (tmp_path / "garbage.pem").write_bytes(b"\xff")
     for name in ("identity.pem", "garbage.pem", "absent.pem"):
-        with pytest.raises(RequestError, match=f"{name} holds no X25519 private key"):
+        with pytest.raises(RequestError, match=f"{name} (holds no X25519|could not be read)"):
             EncryptionKey.load(tmp_path / name)
 
 

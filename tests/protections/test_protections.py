@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from protection_examples import EXAMPLES
 from scipy.stats import norm
 
 from fedprivseg.core.config import ProtectionConfig
-from fedprivseg.core.errors import ScenarioError
-from fedprivseg.core.kinds import MASK_CODE
+from fedprivseg.core.errors import RequestError, ScenarioError
+from fedprivseg.core.expected import Array, Expected
+from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE
 from fedprivseg.core.seeds import numpy_generator
-from fedprivseg.protections import PROTECTIONS, Shield, resolve
+from fedprivseg.protections import PROTECTIONS, Shield, protected, resolve
 from fedprivseg.protections.noise import gaussian_epsilon
 from fedprivseg.protections.operation import SeedKey
 from fedprivseg.testing import ProtectionContract
@@ -37,7 +37,6 @@ def _protection(name, **parameters):
 
 class TestContract(ProtectionContract):
     parts = PROTECTIONS
-    examples = EXAMPLES
 
 
 @given(bits=st.integers(1, 10), seed=st.integers(0, 50))
@@ -110,6 +109,13 @@ def test_layers_are_applied_in_order_and_undone_backwards():
     assert history == ("keyed channels", "keyed channels and cells")
     np.testing.assert_allclose(shield.undo(MASK_CODE, found), codes, atol=2e-2)
     assert (Shield(configs, 0, "centre2").apply(MASK_CODE, codes, ("a", 0))[0] != found).any()
+
+
+def test_what_does_not_fit_the_declared_codes_is_refused_before_any_is_seen():
+    config = ProtectionConfig(name="occlusion", parameters={"rows": (0, 9), "columns": (0, 1)})
+    expected = Expected(IMAGE_CODE, "train", {"codes": Array("float16", (None, 6, 4, 4))}, views=1)
+    with pytest.raises(RequestError, match="4 rows and 4 columns; the box must lie within them"):
+        protected((config,), expected)
 
 
 def test_other_kinds_pass_untouched():

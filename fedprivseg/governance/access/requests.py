@@ -157,6 +157,9 @@ class Requests:
     def _append(self, who: Staff, what: State, request: str | None, now: datetime, **fields: Any) -> Event:
         try:
             with locked(self.home):
+                folder, site = SiteFolder(self.home), self.home.resolve().name
+                if folder.ledger.exists() and folder.key.exists():
+                    open_ledger(self.home, site)  # sets aside a line that a kill cut off
                 events = self.events()
                 cases = _replay(events)
                 _check_time(now, events)
@@ -171,7 +174,7 @@ class Requests:
                         f"nothing was recorded: {name} was submitted under an earlier release, whose ledger does not tell what "
                         "it states. Reject it, and have it submitted again."
                     )
-                line = open_ledger(self.home, self.home.resolve().name).append("access", _facts(event))
+                line = open_ledger(self.home, site).append("access", _facts(event))
         except OSError as fault:
             raise RequestError(unusable("the site's folder", "used", fault)) from None
         return event.model_copy(update={"line": line.index})

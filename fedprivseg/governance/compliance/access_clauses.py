@@ -180,7 +180,7 @@ def granularity_of_doctors(evidence: Evidence, clause: str, detail: Mapping[str,
         other = _granted(line) and wanted not in (None, line.facts.get("granularity"))
         return "grants data of another detail than its clause" if other else None
 
-    why = "Names of tests, reports and details are told apart in each."
+    why = "Each distinguishes names of tests, reports and details."
     return _judge(evidence, why, lacks, of=_of(*STAFF), clause=clause)
 
 
@@ -216,7 +216,7 @@ def own_queries(evidence: Evidence, clause: str) -> Verdict:
         too_much = line.facts.get("level") == 5 or line.facts.get("granularity") == "authorised"
         return "shows a person what is for staff" if _granted(line) and too_much else None
 
-    why = "Identity, documents and authorisation were asked for; sensitive and old findings were not shown."
+    why = "Identity, documents and authorisation were checked; sensitive and old findings were not shown."
     return _judge(evidence, why, lacks, of=_of(*PERSONS), clause=clause)
 
 

@@ -75,7 +75,7 @@ class Statistics(Operation[Table, Counts]):
 
 
 def _groups(records: Sequence[Record], fields: tuple[str, ...]) -> Counter[Group]:
-    """How many records agree in `fields`. An entry is told apart by its type too; NaN agrees with NaN."""
+    """How many records agree in `fields`. Entries of different types differ; NaN agrees with NaN."""
     present(records, fields)
     groups: Counter[Group] = Counter()
     for record in records:

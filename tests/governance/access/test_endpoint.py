@@ -32,7 +32,7 @@ def home(tmp_path):
     return hospital(tmp_path)
 
 
-def desk(home):
+def endpoint(home):
     return AccessEndpoint(home, today=TODAY, clock=lambda: NOW)
 
 
@@ -42,7 +42,7 @@ def lines(home):
 
 def test_a_doctor_gets_her_patients_report_and_the_ledger_says_who_and_whose_under_pseudonyms(home):
     hold(home, entry("P00", "imaging-report"))
-    answer = desk(home).staff("attending-rhythm", "P00", "imaging-report", Action.VIEW, CARE)
+    answer = endpoint(home).staff("attending-rhythm", "P00", "imaging-report", Action.VIEW, CARE)
     assert (answer.ruling.allowed, answer.ruling.decision.rule, answer.line) == (True, "treatment.informed", 1)
     (line,) = lines(home)
     key = SiteKey.load(home / "vault" / "key.pem")
@@ -72,7 +72,7 @@ def test_a_doctor_gets_her_patients_report_and_the_ledger_says_who_and_whose_und
 )
 def test_a_denied_request_still_writes_its_line(home, who, subject, item, change, rule):
     hold(home, entry("P00", "imaging-report"))
-    answer = desk(home).staff(who, subject, item, Action.VIEW, replace(CARE, **change))
+    answer = endpoint(home).staff(who, subject, item, Action.VIEW, replace(CARE, **change))
     assert (answer.ruling.allowed, answer.ruling.decision.rule) == (False, rule)
     (line,) = lines(home)
     assert (line.facts["decision"], line.facts["rule"], line.index) == ("deny", rule, answer.line)
@@ -83,7 +83,8 @@ def test_a_denied_request_still_writes_its_line(home, who, subject, item, change
 def test_who_is_unknown_learns_nothing_of_what_is_held(home):
     hold(home, entry("P00", "imaging-report"))
     told = {
-        desk(home).staff("somebody", subject, "imaging-report", Action.VIEW, CARE).ruling for subject in ("P00", "P99")
+        endpoint(home).staff("somebody", subject, "imaging-report", Action.VIEW, CARE).ruling
+        for subject in ("P00", "P99")
     }
     assert len(told) == 1
 
@@ -109,7 +110,7 @@ def test_a_ledger_that_cannot_be_written_denies(home, monkeypatch, way, who):
         (home / "ledger.jsonl").write_bytes(before.replace(b"open", b"shut"))
     else:
         (home / "ledger.jsonl.head").write_text("{}")
-    answer = desk(home).staff(who, "P00", "imaging-report", Action.VIEW, CARE)
+    answer = endpoint(home).staff(who, "P00", "imaging-report", Action.VIEW, CARE)
     assert (answer.ruling.allowed, answer.ruling.decision.rule, answer.line) == (False, "ledger.unwritable", None)
     assert answer.ruling.decision.clause == "5.6.2-d"
     assert str(home) not in answer.ruling.decision.reason
@@ -118,9 +119,9 @@ def test_a_ledger_that_cannot_be_written_denies(home, monkeypatch, way, who):
 @pytest.mark.parametrize("name", ["staff.toml", "records.jsonl", "accounts.jsonl"])
 def test_files_that_cannot_be_read_deny_everything_and_say_so_in_the_ledger(home, name):
     (home / name).write_text("{ not what it was")
-    answers = [*desk(home).person("patient-001", "P00", "", Action.QUERY, OWN)]
+    answers = [*endpoint(home).person("patient-001", "P00", "", Action.QUERY, OWN)]
     if name != "accounts.jsonl":  # of which staff have no need
-        answers.append(desk(home).staff("attending-rhythm", "P00", "imaging-report", Action.VIEW, CARE))
+        answers.append(endpoint(home).staff("attending-rhythm", "P00", "imaging-report", Action.VIEW, CARE))
     for answer in answers:
         assert (answer.ruling.allowed, answer.ruling.decision.rule) == (False, "access.fault")
         assert name in answer.ruling.decision.reason
@@ -132,7 +133,7 @@ def test_files_that_cannot_be_read_deny_everything_and_say_so_in_the_ledger(home
 def test_a_site_without_these_files_has_no_endpoint(home, name):
     (home / name).unlink()
     with pytest.raises(RequestError, match=name.replace(".", r"\.")):
-        desk(home)
+        endpoint(home)
     assert not (home / "ledger.jsonl").exists()
 
 
@@ -141,7 +142,7 @@ def test_a_right_that_is_taken_away_is_gone_with_the_next_question(home):
     hold(home, entry("P00", "imaging-report"))
 
     def asked():
-        return desk(home).staff("attending-rhythm", "P00", "imaging-report", Action.VIEW, CARE).ruling
+        return endpoint(home).staff("attending-rhythm", "P00", "imaging-report", Action.VIEW, CARE).ruling
 
     assert asked().allowed
     hold(home, entry("P00", "imaging-report", doctors=[], group="heart-failure"))
@@ -196,7 +197,7 @@ def approved(home, days=10):
 
 
 def trains(home, who="researcher-1"):
-    return desk(home).staff(who, "P00", "study-images", Action.TRAIN, STUDY).ruling
+    return endpoint(home).staff(who, "P00", "study-images", Action.TRAIN, STUDY).ruling
 
 
 def test_a_researcher_trains_on_what_was_approved_for_her_and_nobody_else_does(home):
@@ -261,7 +262,7 @@ def test_a_request_that_cannot_be_grants_nothing_and_stops_no_doctor(home):
     ruling = trains(home)
     assert ruling.decision.rule == "access.fault"
     assert "there is no such request" in ruling.decision.reason
-    doctor = desk(home).staff("attending-rhythm", "P00", "study-images", Action.VIEW, CARE).ruling
+    doctor = endpoint(home).staff("attending-rhythm", "P00", "study-images", Action.VIEW, CARE).ruling
     assert doctor.decision.rule != "access.fault"  # who treats needs no request
 
 
@@ -269,7 +270,7 @@ def test_a_request_that_cannot_be_grants_nothing_and_stops_no_doctor(home):
 
 
 def person(home, who="account-P00", subject="", item="", action=Action.QUERY, context=OWN):
-    return {each.item: each.ruling.decision.rule for each in desk(home).person(who, subject, item, action, context)}
+    return {each.item: each.ruling.decision.rule for each in endpoint(home).person(who, subject, item, action, context)}
 
 
 def ago(days):
@@ -335,7 +336,7 @@ def test_keeping_needs_a_right_and_a_notice_and_an_encrypted_channel(home):
     know(home, own("P00", rights=["print"]))
 
     def keeps(action, **change):
-        (answer,) = desk(home).person("account-P00", "", "imaging-report", action, replace(OWN, **change))
+        (answer,) = endpoint(home).person("account-P00", "", "imaging-report", action, replace(OWN, **change))
         return answer.ruling
 
     refused = keeps(Action.PRINT)
@@ -353,7 +354,7 @@ def test_of_any_questions_one_line_each_is_written_and_only_what_policies_permit
     draw = random.Random(3)
     staff = read_staff(home / "staff.toml")
     index = [json.loads(line) for line in (home / "records.jsonl").read_text().splitlines()]
-    opened = desk(home)
+    opened = endpoint(home)
     granted = 0
     for count in range(1, 151):
         one, who = draw.choice(index), draw.choice(sorted(staff))

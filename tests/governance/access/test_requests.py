@@ -499,6 +499,17 @@ def test_a_write_that_fails_records_and_grants_nothing(requests: Requests, monke
     assert requests.projects("researcher", NOW)
 
 
+def test_a_line_that_a_kill_cut_off_is_set_aside_by_the_next_event(requests: Requests) -> None:
+    approved(requests)
+    path = requests.home / "ledger.jsonl"
+    with path.open("ab") as file:
+        file.write(path.read_bytes()[:40])
+    with pytest.raises(LedgerError, match="torn"):
+        requests.projects("researcher", NOW)
+    requests.revoke("request-1", MANAGER, REASONS, NOW)
+    assert state(requests) is State.REVOKED
+
+
 def test_several_writers_wait_for_each_other(requests: Requests) -> None:
     """Each opens the ledger for itself, as processes do."""
 

@@ -222,7 +222,7 @@ def test_a_file_is_encrypted_and_opened_again(place, cipher):
         (("in.csv", "out", "symmetric encryption"), "name its key file"),
         (("in.csv", "out", "homomorphic encryption"), "nothing reads a file in it"),
         (("in.csv", "out.csv", "occlusion"), "is not for such a file; what is: generalisation"),
-        (("in.nii.gz", "out.nii", "truncation"), "take Crop: columns, rows; Clipping: high, low; Precision: bits"),
+        (("in.nii.gz", "out.nii", "truncation"), "Crop: columns, rows; Clipping: high, low; Precision: bits"),
         (("in.nii.gz", "out.nii", "truncation", "--set", "bitz=3"), "given: bitz"),
         (("in.nii.gz", "out.nii", "truncation", "--set", "rows=3", "--set", "columns=4"), "rows: Input should be a valid"),
         (("in.nii.gz", "out.csv", "truncation", "--set", "bits=3"), "must end in .nii or .nii.gz"),

@@ -181,7 +181,7 @@ def test_a_bad_byte_in_the_last_piece_restores_nothing(tmp_path: Path, monkeypat
 
 def test_the_wrong_key_and_the_wrong_name_open_nothing(source: Path, tmp_path: Path) -> None:
     with pytest.raises(SealError, match="another key"):
-        restore(source, tmp_path / "back", SealingKey.random(), "study-7")
+        restore(source, tmp_path / "back", SealingKey(os.urandom(32)), "study-7")
     with pytest.raises(SealError, match="another file's"):
         read_manifest(source, KEY, "study-8")
     with pytest.raises(SealError, match="another file's"):
@@ -195,12 +195,6 @@ def test_archives_that_change_places_are_noticed(source: Path, tmp_path: Path) -
     os.replace(other, source)
     with pytest.raises(SealError, match="another file's"):
         verify_archive(source, KEY, "study-7")
-
-
-def test_a_new_passphrase_opens_the_archive_without_writing_it_anew(source: Path) -> None:
-    new = SealingKey.random()
-    source.write_bytes(KEY.rekey("fedprivseg archive 1: study-7", source.read_bytes(), new))
-    assert verify_archive(source, new, "study-7").name == "study-7"
 
 
 def test_nothing_is_written_over(source: Path, tmp_path: Path) -> None:
