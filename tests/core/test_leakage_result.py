@@ -1,4 +1,4 @@
-"""attacks.json: format 1 is read as format 2 has it, and the admission table follows from what each attack says it counts for."""
+"""attacks.json: format 1 is read as format 2 has it, and the admission table follows from what attacks say they count for."""
 
 from __future__ import annotations
 
