@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fedprivseg.attacks.base import Progress, silent
+from fedprivseg.attacks.base import View
 from fedprivseg.core.method_card import What
 from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
@@ -101,32 +101,25 @@ def unlikeness(output: torch.Tensor, truth: torch.Tensor, what: What) -> torch.T
 
 
 def inverted(
-    wanted: np.ndarray,
+    view: View,
     pictures: np.ndarray,
     codes: np.ndarray,
     steps: int,
-    seed: int,
     names: tuple[str | int, ...],
-    *,
-    what: What,
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
-    device: str = "cpu",
-    progress: Progress = silent,
 ) -> np.ndarray:
-    """What a decoder that is trained on pictures and their codes makes of other codes: pictures (N, K, H, W) float32.
+    """What a decoder that is trained on pictures and their codes makes of the codes of `view`: (N, K, H, W) float32.
 
     Args:
-        wanted: those codes, (N, C, h, w).
         pictures: (M, K, H, W), M of 1 or more.
         codes: theirs, (M, C, h, w).
         steps: of the optimiser.
-        seed: of every draw, with `names`.
-        what: images or masks, which are learned under another loss.
+        names: of every draw.
         held_out: pictures and codes that validate the training `CHECKS` times; the best state is used. Without, the last.
     """
-    where = torch.device(device)
+    where = torch.device(view.device)
     truth, given = torch.from_numpy(pictures).to(where), torch.from_numpy(codes).to(where)
-    with building(seed, *names):
+    with building(view.seed, *names):
         net = _InversionNet(given, truth)
     net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=1e-4)
@@ -134,24 +127,24 @@ def inverted(
         optimiser, RATE, total_steps=steps + 1, pct_start=max(0.1, 2 / (steps + 1))
     )
     best, kept = float("inf"), None
-    batches = shuffled(len(pictures), min(BATCH, len(pictures)), torch_generator(seed, *names, "order"))
+    batches = shuffled(len(pictures), min(BATCH, len(pictures)), torch_generator(view.seed, *names, "order"))
     for step, chosen in zip(range(1, steps + 1), batches, strict=False):
         chosen = chosen.to(where)
         optimiser.zero_grad(set_to_none=True)
         with arithmetic(where, True):
             output = net(given[chosen])
-        unlikeness(output, truth[chosen], what).backward()
+        unlikeness(output, truth[chosen], view.what).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         pace.step()
-        progress(" ".join(map(str, names)), step, steps)
+        view.progress(" ".join(map(str, names)), step, steps)
         if held_out is not None and (step == steps or step % max(1, steps // CHECKS) == 0):
-            found = float(unlikeness(_decoded(net, held_out[1], where), torch.from_numpy(held_out[0]), what))
+            found = float(unlikeness(_decoded(net, held_out[1], where), torch.from_numpy(held_out[0]), view.what))
             if found < best:
                 best, kept = found, {name: value.clone() for name, value in net.state_dict().items()}
     if kept is not None:
         net.load_state_dict(kept)
-    return _decoded(net, wanted, where).numpy()
+    return _decoded(net, view.codes, where).numpy()
 
 
 @torch.no_grad()

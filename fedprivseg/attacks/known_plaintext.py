@@ -25,9 +25,6 @@ class KnownPlaintext(Reconstruction):
     def reconstruct(self, view: View) -> dict[str, np.ndarray]:
         """One setting for each number of pairs that there are."""
         return {
-            f"k = {len(pictures)}": inverted(
-                view.codes, pictures, codes, view.effort.inner, view.seed, (self.name, len(pictures)),
-                what=view.what,                 device=view.device, progress=view.progress,
-            )
+            f"k = {len(pictures)}": inverted(view, pictures, codes, view.effort.inner, (self.name, len(pictures)))
             for pictures, codes in view.some_pairs(COUNTS)
-        }  # fmt: skip
+        }

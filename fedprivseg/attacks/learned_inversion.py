@@ -17,7 +17,7 @@ from typing import final
 import numpy as np
 import torch
 
-from fedprivseg.attacks.base import Effort, Progress, Rehearse, UpdateAttack, UpdateView
+from fedprivseg.attacks.base import UpdateAttack, UpdateView
 from fedprivseg.core.measures import ssim
 from fedprivseg.core.seeds import numpy_generator, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
@@ -82,32 +82,21 @@ Invert = Callable[[Weights], np.ndarray]
 """An update, weights before minus after -> images (B, 1, H, W) float32 in 0..1."""
 
 
-def learn(
-    rehearse: Rehearse, slices: int, auxiliary: np.ndarray, effort: Effort, seed: int, progress: Progress
-) -> Invert:
-    """Learn the map for updates of `slices` slices.
-
-    Args:
-        rehearse: gives the update for images in the place of the site's.
-        slices: how many an update is of.
-        auxiliary: (M, H, W) float32 in 0..1, the adversary's images, at least 2.
-        effort: twice as many rehearsals as steps.
-        seed: of every draw.
-        progress: called after each rehearsal.
-    """
-    count = max(4, REHEARSALS * effort.steps)
+def learn(view: UpdateView) -> Invert:
+    """Learn the map for updates of the slices of `view`, whose own update is not looked at."""
+    seed, auxiliary, slices = view.seed("rehearsals", *view.slices), view.auxiliary, len(view.slices)
+    count = max(4, REHEARSALS * view.effort.steps)
     cut = max(1, min(round(len(auxiliary) * (1 - HELD_OUT)), len(auxiliary) - 1))
     fitted = max(2, min(round(count * (1 - HELD_OUT)), count - 1))
-    own, rest = auxiliary[:cut], auxiliary[cut:]
-    pictures = np.concatenate(
-        [_warped(own, (fitted, slices), seed, "own"), _warped(rest, (count - fitted, slices), seed, "held out")]
-    )
-    first = rehearse(pictures[0])
+    own = _warped(auxiliary[:cut], (fitted, slices), seed, "own")
+    rest = _warped(auxiliary[cut:], (count - fitted, slices), seed, "held out")
+    pictures = np.concatenate([own, rest])
+    first = view.rehearse(pictures[0])
     sketch = Sketch.of(first, seed)
     rows = [sketch(first)]
     for batch in pictures[1:]:
-        rows.append(sketch(rehearse(batch)))
-        progress(NAME, len(rows), count)
+        rows.append(sketch(view.rehearse(batch)))
+        view.progress(NAME, len(rows), count)
     sketches = np.stack(rows)
     centre = sketches.mean(axis=0)
     # A value that is the same in all rehearsals, as a dead channel's, would blow up on the first update where it is not.
@@ -150,9 +139,7 @@ class LearnedInversion(UpdateAttack):
     def reconstruct(self, view: UpdateView) -> np.ndarray:
         """What the map of these slices makes of the update."""
         if view.slices not in self._maps:
-            seed = view.seed("rehearsals", *view.slices)
-            count = len(view.slices)
-            self._maps[view.slices] = learn(view.rehearse, count, view.auxiliary, view.effort, seed, view.progress)
+            self._maps[view.slices] = learn(view)
         return self._maps[view.slices](view.update)
 
 

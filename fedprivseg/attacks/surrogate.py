@@ -7,6 +7,7 @@ surrogate is then used on the site's codes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, final
 
 import numpy as np
@@ -93,11 +94,8 @@ class Surrogate(Reconstruction):
         with torch.no_grad():
             encoder.eval()
             codes = torch.cat([encoder(part) for part in pictures.split(32)]).cpu().numpy()
-        found = inverted(
-            real.cpu().numpy(), view.auxiliary, codes, view.effort.steps, view.seed, (self.name, "decoder"), what=view.what,
-            device=view.device, progress=view.progress,
-        )  # fmt: skip
-        return {"": found}
+        standardised = replace(view, codes=real.cpu().numpy())
+        return {"": inverted(standardised, view.auxiliary, codes, view.effort.steps, (self.name, "decoder"))}
 
 
 def discrepancy(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

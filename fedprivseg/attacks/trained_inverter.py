@@ -37,8 +37,4 @@ class TrainedInverter(Reconstruction):
         rest = view.auxiliary[cut:]
         codes = view.query(pictures)
         held_out = (rest, view.query(rest)) if len(rest) else None
-        found = inverted(
-            view.codes, pictures, codes, view.effort.steps, view.seed, (self.name,), what=view.what, held_out=held_out,
-            device=view.device, progress=view.progress,
-        )  # fmt: skip
-        return {"": found}
+        return {"": inverted(view, pictures, codes, view.effort.steps, (self.name,), held_out)}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fakes import blocks
 
-from fedprivseg.attacks.base import Effort
+from fedprivseg.attacks.base import Effort, UpdateView
 from fedprivseg.attacks.learned_inversion import KEPT, Sketch, learn
 from fedprivseg.attacks.metrics import Truth, evaluate
 from fedprivseg.core.compute import threads
@@ -41,12 +41,17 @@ def inverse(slices, net):
     """Learned under the outlines of slice 0, on images of the slices from 4 on."""
     with threads(1):
         return learn(
-            lambda images: _gradient(net, images, slices.masks[:1]),
-            1,
-            slices.images[4:],
-            Effort(60, 0),
-            0,
-            lambda *_: None,
+            UpdateView(
+                update={},
+                masks=slices.masks[:1],
+                slices=(0,),
+                setting="",
+                build=lambda: net,
+                rehearse=lambda images: _gradient(net, images, slices.masks[:1]),
+                auxiliary=slices.images[4:],
+                effort=Effort(60, 0),
+                seed=lambda *_: 0,
+            )
         )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedprivseg.attacks.base import SMALL
+from fedprivseg.attacks.base import SMALL, View
 from fedprivseg.attacks.inversion_net import WARP, inverted
 from fedprivseg.attacks.metrics import Truth, evaluate
 from fedprivseg.attacks.trained_inverter import COPIES, HELD_OUT
@@ -72,9 +72,8 @@ def _row(side: int, images: np.ndarray, masks: np.ndarray, truth: Truth, seed: i
         codes.append(_coarse(labels.numpy(), side))
     given = np.concatenate(pictures), np.concatenate(codes)
     rest = images[cut:, None], _coarse(masks[cut:], side)
-    output = inverted(
-        _coarse(truth.masks, side), *given, SMALL.steps, seed, ("mask bound",), what="images", held_out=rest
-    ).clip(0, 1)
+    view = View(_coarse(truth.masks, side), truth.pictures.shape[1:], "images", SMALL, seed)
+    output = inverted(view, *given, SMALL.steps, ("mask bound",), rest).clip(0, 1)
     found = {each.metric: each.leakage for each in evaluate(output, truth, images[:, None], seed)}
     return f"| {side} x {side} | {' | '.join(f'{found[name]:.2f}' for name in MEASURES)} |"
 
