@@ -13,7 +13,7 @@ from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.vaults import Who, passphrase_of
 from fedprivseg.cli.writers import writer
 
-app = typer.Typer(help="A site's archives: compressed, sealed, for a stated term.", no_args_is_help=True)
+app = typer.Typer(help="A site's archives: compressed, encrypted, for a stated term.", no_args_is_help=True)
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 Site = Annotated[str, typer.Argument(metavar="SITE", help="One of its sites.")]

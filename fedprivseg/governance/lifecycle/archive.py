@@ -91,7 +91,7 @@ class Manifest(Record):
 
 
 def archive(files: Mapping[str, Source], target: Path, key: SealingKey, **stated: object) -> Manifest:
-    """Write an archive. The files stay where they are; each is read twice.
+    """Write an archive. The files stay where they are; each is read twice. On an exception there is no archive.
 
     Args:
         files: by the name that each has in the archive, without ``/``.
@@ -100,8 +100,8 @@ def archive(files: Mapping[str, Source], target: Path, key: SealingKey, **stated
         stated: the fields of the manifest but its members.
 
     Raises:
-        RequestError: a name or a file will not do, or the disk cannot be used; then there is no archive.
-        ArchiveError: a file changes meanwhile; then there is no archive.
+        RequestError: a name or a file will not do, or the disk cannot be used.
+        ArchiveError: a file changes meanwhile.
     """
     if any(len(requested_parts(label)) != 1 for label in files):
         raise RequestError("the names of files in an archive hold no '/'. Use a backup for a tree of folders.")
@@ -134,14 +134,7 @@ def _sealed_name(name: str) -> str:
 @final
 @dataclass(frozen=True)
 class Listed:
-    """One archive of a site.
-
-    Attributes:
-        name: the archive's.
-        manifest: None if it does not open.
-        due: whether its term has ended.
-        fault: why it does not open.
-    """
+    """One archive of a site. due: whether its term has ended. fault: why it does not open; then it has no manifest."""
 
     name: str
     manifest: Manifest | None = None
@@ -152,7 +145,7 @@ class Listed:
 def create(
     run: Path, site: str, name: str, *, keep_until: date | None = None, who: str = "", passphrase: str | None = None
 ) -> Manifest:
-    """Archive what the site's vault, predictions and notes hold, and read all of it again.
+    """Archive what the site's vault, predictions and notes hold, and read all of it again; on an exception there is no archive.
 
     Args:
         run: the run's folder.
@@ -163,10 +156,7 @@ def create(
         passphrase: of the site's key, see `sealing_key`.
 
     Raises:
-        FolderError: there is no run.
-        RequestError: the wrong site, key, name, person or term, or there is nothing to archive; then there is no archive.
-        SealError: what is to be archived was changed; then there is no archive.
-        ArchiveError: it changes meanwhile; then there is no archive.
+        FedprivsegError: the wrong site, key, name, person or term, nothing to archive, or a file that was changed.
     """
     folder, key = _admitted(run, site, who, passphrase)
     target = _place(folder, name)

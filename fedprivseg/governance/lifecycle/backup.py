@@ -109,19 +109,8 @@ def restore_backup(source: Path, target: Path, key: SealingKey) -> Backup:
 
 
 def back_up(run: Path, site: str, target: Path, passphrase: str | None = None) -> Backup:
-    """Write a backup of a site's folder, and read all of it again. Nobody may work at the site meanwhile.
-
-    Args:
-        run: the run's folder.
-        site: its name.
-        target: a new file.
-        passphrase: of the site's key, see `sealing_key`.
-
-    Raises:
-        FolderError: there is no run.
-        RequestError: the wrong site, key or target.
-        ArchiveError: a file changes meanwhile.
-    """
+    """Write a backup of a site's folder to the new file `target`, and read all of it again. Nobody may work at the site
+    meanwhile. passphrase: see `sealing_key`. Raises RequestError, ArchiveError as `backup`."""
     folder = RunFolder(run).site_named(site)
     key = sealing_key(folder.path, passphrase)
     book = open_ledger(folder.path, site)
@@ -155,11 +144,9 @@ def recover(source: Path, run: Path, site: str, key_file: Path, passphrase: str 
         passphrase: of that key, see `sealing_key`.
 
     Raises:
-        FolderError: there is no run.
         RequestError: the wrong site or key, there is a folder (nothing is restored over), or consent was withdrawn or the data
             destroyed since.
-        SealError: the backup is damaged or another key's.
-        ArchiveError: it is not what it says of itself.
+        SealError, ArchiveError: the backup is damaged, or another key's.
     """
     folder = RunFolder(run).site_named(site)
     if folder.path.exists() or folder.path.is_symlink():

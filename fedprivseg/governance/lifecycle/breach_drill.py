@@ -28,6 +28,9 @@ RECIPIENT = "recipient"
 """The fact that names who got a payload. A line without it went to the server of its run."""
 
 
+What = Literal["payload", "subject", "key", "period"]
+
+
 @dataclass(frozen=True)
 class Leak:
     """What is supposed to have leaked: one thing. A key that leaked concerns what was signed while it may have been known.
@@ -43,7 +46,7 @@ class Leak:
         RequestError: `what` and `which` do not go together, or the times have no time zone or are in the wrong order.
     """
 
-    what: Literal["payload", "subject", "key", "period"]
+    what: What
     which: str = ""
     since: datetime | None = None
     until: datetime | None = None
@@ -63,21 +66,8 @@ class Leak:
 
 @dataclass(frozen=True)
 class Exposure:
-    """One release that the leak concerns.
-
-    Attributes:
-        site: whose ledger has it.
-        index: of its line there.
-        time: of that line.
-        digest: SHA-256 of the payload.
-        kind: of the payload.
-        purpose: for which it was released.
-        level: of sensitivity.
-        size: in bytes.
-        recipient: who got it.
-        protections: what was done to it.
-        certain: whether the ledger says that it is concerned, or cannot exclude it.
-        says: the same in a sentence.
+    """One release that the leak concerns. certain: whether the ledger says that it is concerned, or cannot exclude it. says:
+    the same in a sentence.
     """
 
     site: str
@@ -163,19 +153,8 @@ def drill(lines: Iterable[Line], plan: ResponsePlan, leak: Leak, found: datetime
 
 
 def rehearse(run: Path, site: str, lines: Sequence[Line], leak: Leak, found: datetime) -> Drill:
-    """A breach drill at one site: `drill` by its response plan. The findings say too where the plan does less than the data-use
-    agreement promises.
-
-    Args:
-        run: the run's folder.
-        site: its name.
-        lines: of its ledger, which verifies.
-        leak: what is supposed to have leaked.
-        found: the time of its discovery.
-
-    Raises:
-        RequestError: the site has no plan.
-    """
+    """`drill` at one site, by its response plan. The findings say too where the plan does less than the data-use agreement
+    promises. lines: of the site's ledger, which verifies. Raises RequestError if the site has no plan."""
     folder = RunFolder(run).site(site)
     path = folder.response_plan
     if not path.exists():

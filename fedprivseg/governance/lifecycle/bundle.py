@@ -51,13 +51,7 @@ class ArchiveError(FedprivsegError):
 
 @final
 class Member(Frozen):
-    """One file.
-
-    Attributes:
-        name: its parts are joined by ``/``.
-        size: in bytes.
-        sha256: of its content, in hex.
-    """
+    """One file. name: its parts are joined by ``/``. size: in bytes. sha256: of its content, in hex."""
 
     name: str
     size: int = Field(ge=0)
@@ -71,13 +65,7 @@ class Member(Frozen):
 
 
 class Record(Frozen, ABC):
-    """What a bundle says of itself.
-
-    Attributes:
-        made: when.
-        made_by: a role or a pseudonym.
-        members: the files in it.
-    """
+    """What a bundle says of itself. made_by: a role or a pseudonym."""
 
     made: AwareDatetime
     made_by: str = Field(min_length=1)

@@ -26,15 +26,7 @@ from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 @final
 @dataclass(frozen=True)
 class Duty:
-    """What must be done with something that a site holds.
-
-    Attributes:
-        name: what it is.
-        act: what must be done.
-        day: from which on.
-        clause: that asks for it.
-        reason: in a sentence.
-    """
+    """What must be done with something that a site holds, from which day on, and the clause that asks for it."""
 
     name: str
     act: str
@@ -67,17 +59,8 @@ class Review:
 
 
 def review(run: Path, site: str, lines: Sequence[Line], today: date | None = None) -> Review:
-    """What a site holds of its subjects in the run's folder, and until when it may.
-
-    Args:
-        run: the run's folder.
-        site: its name.
-        lines: of its ledger, which verifies.
-        today: None for the site's own day.
-
-    Raises:
-        RequestError: the site has no policy that can be read, or the day of a line is none.
-    """
+    """What a site holds of its subjects in the run's folder, and until when it may. lines: of its ledger, which verifies.
+    today: None for the site's own day. Raises RequestError if the site has no policy that can be read."""
     root = RunFolder(run)
     folder = root.site(site)
     configuration = SiteConfiguration.read(folder.configuration)

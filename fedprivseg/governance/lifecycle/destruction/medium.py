@@ -19,14 +19,8 @@ IN_PLACE = frozenset({"ext2", "ext3", "ext4", "vfat"})
 
 @dataclass(frozen=True)
 class Medium:
-    """What can be told of where a file lies.
-
-    Attributes:
-        filesystem: its name, empty if it cannot be told.
-        rotating: whether it is a magnetic disk, None if it cannot be told.
-        in_place: whether overwriting reaches the file's blocks, as far as can be told.
-        reason: in words.
-    """
+    """What can be told of where a file lies. rotating: None if it cannot be told. in_place: whether overwriting reaches the
+    file's blocks, as far as can be told. reason: why."""
 
     filesystem: str
     rotating: bool | None
