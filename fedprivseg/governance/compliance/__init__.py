@@ -30,9 +30,9 @@ from fedprivseg.governance.compliance.evidence import Evidence
 from fedprivseg.governance.compliance.standard import read_standard
 from fedprivseg.governance.compliance.verdict import State, broken
 
-_CLAUSES = (access_clauses, collection_clauses, destruction_clauses, storage_clauses, transport_clauses, use_clauses)
+CHECKS = (access_clauses, collection_clauses, destruction_clauses, storage_clauses, transport_clauses, use_clauses)
 
-SCGS = read_standard("scgs_313008_2024", _CLAUSES)
+SCGS = read_standard("scgs_313008_2024", CHECKS)
 
 STANDARDS = (SCGS,)
 """The standards that a run is judged by: a title, and clauses with their checks."""

@@ -36,8 +36,15 @@ class Standard(Frozen):
 
 
 def read_standard(name: str, checks: Sequence[ModuleType]) -> tuple[str, tuple[tuple[Clause, Check], ...]]:
-    """A standard's title, and each clause with its check. name: of the data file beside this module. checks: the modules in
-    which the functions that it names stand. Raises RequestError if one stands in none of them."""
+    """A standard's title, and each clause with its check.
+
+    Args:
+        name: of the data file beside this module.
+        checks: the modules in which the functions stand that it names.
+
+    Raises:
+        RequestError: one of these functions stands in none of the modules.
+    """
     text = resources.files("fedprivseg.governance.compliance").joinpath(f"{name}.toml").read_text("utf-8")
     standard = Standard.model_validate(tomllib.loads(text))
     known = {

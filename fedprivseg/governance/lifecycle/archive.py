@@ -32,20 +32,8 @@ from fedprivseg.crypto.identity import canonical
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import data_manager
 from fedprivseg.governance.ledger.ledger import SUBJECTS, Fact, Ledger, enrolled, open_ledger, read
-from fedprivseg.governance.lifecycle import inventory
-from fedprivseg.governance.lifecycle.bundle import (
-    Record,
-    Source,
-    digest_of,
-    disk,
-    examined,
-    opened,
-    pieces,
-    requested_parts,
-    restored,
-    verified,
-    write,
-)
+from fedprivseg.governance.lifecycle import bundle, inventory
+from fedprivseg.governance.lifecycle.bundle import Record, Source
 from fedprivseg.governance.policy.levels import CLASSES, DataClass
 from fedprivseg.governance.policy.profile import read_policy
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
@@ -103,28 +91,28 @@ def archive(files: Mapping[str, Source], target: Path, key: SealingKey, **stated
         RequestError: a name or a file will not do, or the disk cannot be used.
         ArchiveError: a file changes meanwhile.
     """
-    if any(len(requested_parts(label)) != 1 for label in files):
+    if any(len(bundle.requested_parts(label)) != 1 for label in files):
         raise RequestError("the names of files in an archive hold no '/'. Use a backup for a tree of folders.")
-    manifest = validated(Manifest, {**stated, "members": examined(files)}, "the archive")
-    write(target, key, _sealed_name(manifest.name), manifest, list(files.values()))
+    manifest = validated(Manifest, {**stated, "members": bundle.examined(files)}, "the archive")
+    bundle.write(target, key, _sealed_name(manifest.name), manifest, list(files.values()))
     return manifest
 
 
 def read_manifest(source: Path, key: SealingKey, name: str) -> Manifest:
     """The manifest of the archive `name` in the file `source`; the rest is not read. Raises SealError, ArchiveError."""
-    with disk("the archive", "read"):
-        return opened(source, key, _sealed_name(name), Manifest)[0]
+    with bundle.disk("the archive", "read"):
+        return bundle.opened(source, key, _sealed_name(name), Manifest)[0]
 
 
 def verify_archive(source: Path, key: SealingKey, name: str) -> Manifest:
     """The manifest of the archive `name`, after every file in it was checked against it. Raises SealError, ArchiveError."""
-    with disk("the archive", "read"):
-        return verified(source, key, _sealed_name(name), Manifest)
+    with bundle.disk("the archive", "read"):
+        return bundle.verified(source, key, _sealed_name(name), Manifest)
 
 
 def restore(source: Path, target: Path, key: SealingKey, name: str) -> Manifest:
     """The files of the archive `name` in the new folder `target`; see `bundle.restored`."""
-    return restored(source, target, key, _sealed_name(name), Manifest)
+    return bundle.restored(source, target, key, _sealed_name(name), Manifest)
 
 
 def _sealed_name(name: str) -> str:
@@ -134,7 +122,13 @@ def _sealed_name(name: str) -> str:
 @final
 @dataclass(frozen=True)
 class Listed:
-    """One archive of a site. due: whether its term has ended. fault: why it does not open; then it has no manifest."""
+    """One archive of a site.
+
+    Attributes:
+        manifest: None if it does not open.
+        due: whether its term has ended.
+        fault: why it does not open.
+    """
 
     name: str
     manifest: Manifest | None = None
@@ -189,7 +183,7 @@ def create(
             "by": manifest.made_by,
             "bytes": target.stat().st_size,
             "content": sum(member.size for member in manifest.members),
-            "sha256": digest_of(target),
+            "sha256": bundle.digest_of(target),
             "what": "made and verified",
         }
         facts[SUBJECTS] = enrolled(read(book.path))
@@ -286,4 +280,4 @@ def _content(path: Path, key: SealingKey) -> Source:
 
 
 def _decrypted(path: Path, key: SealingKey) -> Iterator[bytes]:
-    return key.open_stream(path.name, pieces(path))
+    return key.open_stream(path.name, bundle.pieces(path))

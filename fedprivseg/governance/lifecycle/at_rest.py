@@ -33,7 +33,12 @@ _PLAINTEXT = "it lies in plaintext: it is not encrypted"
 @final
 @dataclass(frozen=True)
 class Checked:
-    """One file of a site that encrypts. fault: why it does not open, or that it lies in plaintext; empty if all is well."""
+    """One file of a site that encrypts.
+
+    Attributes:
+        name: relative to the site's folder.
+        fault: why it does not open, or that it lies in plaintext; empty if all is well.
+    """
 
     name: str
     fault: str

@@ -24,10 +24,6 @@ from fedprivseg.governance.lifecycle.response_plan import HIGHEST, Contact, Resp
 from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.governance.policy.consent import Register
 
-RECIPIENT = "recipient"
-"""The fact that names who got a payload. A line without it went to the server of its run."""
-
-
 What = Literal["payload", "subject", "key", "period"]
 
 
@@ -66,8 +62,14 @@ class Leak:
 
 @dataclass(frozen=True)
 class Exposure:
-    """One release that the leak concerns. certain: whether the ledger says that it is concerned, or cannot exclude it. says:
-    the same in a sentence.
+    """One release that the leak concerns.
+
+    Attributes:
+        index: of its line in the ledger.
+        digest: SHA-256 of the payload.
+        size: in bytes.
+        certain: whether the ledger says that it is concerned, or cannot exclude it.
+        says: the same in a sentence.
     """
 
     site: str
@@ -154,7 +156,18 @@ def drill(lines: Iterable[Line], plan: ResponsePlan, leak: Leak, found: datetime
 
 def rehearse(run: Path, site: str, lines: Sequence[Line], leak: Leak, found: datetime) -> Drill:
     """`drill` at one site, by its response plan. The findings say too where the plan does less than the data-use agreement
-    promises. lines: of the site's ledger, which verifies. Raises RequestError if the site has no plan."""
+    promises.
+
+    Args:
+        run: the run's folder.
+        site: its name.
+        lines: of its ledger, which verifies.
+        leak: what is supposed to have leaked.
+        found: the time of its discovery, with a time zone.
+
+    Raises:
+        RequestError: the site has no plan.
+    """
     folder = RunFolder(run).site(site)
     path = folder.response_plan
     if not path.exists():
@@ -228,7 +241,7 @@ def _exposure(line: Line, certain: bool) -> Exposure:
     level, size, history = facts.get("level"), facts.get("bytes"), facts.get("history")
     stated = type(level) is int and 1 <= level <= HIGHEST
     kind, purpose = str(facts.get("kind", "unknown")), str(facts.get("purpose", "unknown"))
-    recipient = str(facts.get(RECIPIENT) or f"the server of run {facts.get('run', 'unknown')}")
+    recipient = f"the server of run {facts.get('run', 'unknown')}"
     protections = tuple(str(step) for step in history) if isinstance(history, list) else ()
     under = ", ".join(protections) or "no protection that the ledger names"
     of = f"level {level}" if stated else f"a level that the ledger does not state (taken as {HIGHEST})"

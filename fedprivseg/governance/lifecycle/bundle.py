@@ -51,7 +51,13 @@ class ArchiveError(FedprivsegError):
 
 @final
 class Member(Frozen):
-    """One file. name: its parts are joined by ``/``. size: in bytes. sha256: of its content, in hex."""
+    """One file.
+
+    Attributes:
+        name: its parts are joined by ``/``.
+        size: in bytes.
+        sha256: of its content, in hex.
+    """
 
     name: str
     size: int = Field(ge=0)

@@ -59,8 +59,17 @@ class Review:
 
 
 def review(run: Path, site: str, lines: Sequence[Line], today: date | None = None) -> Review:
-    """What a site holds of its subjects in the run's folder, and until when it may. lines: of its ledger, which verifies.
-    today: None for the site's own day. Raises RequestError if the site has no policy that can be read."""
+    """What a site holds of its subjects in the run's folder, and until when it may.
+
+    Args:
+        run: the run's folder.
+        site: its name.
+        lines: of its ledger, which verifies.
+        today: None for the site's own day.
+
+    Raises:
+        RequestError: the site has no policy that can be read, or the day of a line cannot be.
+    """
     root = RunFolder(run)
     folder = root.site(site)
     configuration = SiteConfiguration.read(folder.configuration)

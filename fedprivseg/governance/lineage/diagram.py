@@ -38,7 +38,6 @@ class _Text:
     text: str
     size: float = _SMALL
     colour: str = INK
-    bold: bool = False
     mono: bool = False
 
 
@@ -217,7 +216,7 @@ def _box(panel: Axes, artefact: Artefact, box: _Box, texts: Sequence[_Text]) -> 
         colour, face = _GREY, "#F7F7F7"
     if artefact.state in ("refused", "end"):
         colour, face, weight = _RED, "#FDF1F1", 1.6
-    shape = f"round,pad=0,rounding_size={0.06}"
+    shape = "round,pad=0,rounding_size=0.06"
     panel.add_patch(
         FancyBboxPatch(
             (box.x, box.y), _BOX, box.tall, boxstyle=shape, facecolor=face, edgecolor=colour, linewidth=weight,

@@ -31,7 +31,13 @@ PLAIN = "not encrypted at rest"
 
 
 class Reference(Frozen):
-    """A line of a ledger. ledger: a site's name, or ``server``. line: its index, from 0. time: UTC, ISO 8601."""
+    """A line of a ledger.
+
+    Attributes:
+        ledger: a site's name, or ``server``.
+        line: its index, from 0.
+        time: UTC, ISO 8601.
+    """
 
     ledger: str
     line: int
@@ -48,8 +54,12 @@ class Reference(Frozen):
 
 
 class Part(Frozen):
-    """One file, shard or payload of an artefact. sha256: of its bytes, empty where no ledger says it. here: whether it lies
-    there now; None for what passed and lies nowhere."""
+    """One file, shard or payload of an artefact.
+
+    Attributes:
+        sha256: of its bytes, empty where no ledger says it.
+        here: whether it lies there now; None for what passed and lies nowhere.
+    """
 
     name: str
     sha256: str = ""

@@ -97,8 +97,18 @@ def received_artefact(
     state: State,
     ended: Reference | None = None,
 ) -> Artefact:
-    """What arrived at the server of what a gate released. receipts: the lines of those who got it. ended: the line that tells
-    why it is gone."""
+    """What arrived at the server of what a gate released.
+
+    Args:
+        gate: what the gate released.
+        id: of the artefact.
+        title: for people.
+        where: in words.
+        parts: shards or payloads.
+        receipts: the lines of those who got it.
+        state: what became of it.
+        ended: the line that tells why it is gone.
+    """
     return Artefact(
         id=id,
         sort=gate.sort,
@@ -120,8 +130,14 @@ def received_artefact(
 
 
 def answer_artefact(id: str, told: Sequence[Line], receipts: Sequence[Line], made_from: str) -> Artefact:
-    """The server's answers to a site, in the site's own code. told: the lines of those who answered; receipts: of those who got
-    the answers; made_from: the id of the artefact that was answered."""
+    """The server's answers to a site, in the site's own code.
+
+    Args:
+        id: of the artefact.
+        told: the lines of those who answered.
+        receipts: the lines of those who got the answers.
+        made_from: the id of the artefact that was answered.
+    """
     return Artefact(
         id=id,
         sort="answer",
@@ -148,8 +164,17 @@ def model_artefact(
     state: State = "kept",
     ended: Reference | None = None,
 ) -> Artefact:
-    """The server's network that was made with what a site sent, of which the last line tells. coded: whether the server alone
-    has a network; otherwise it is an average over sites."""
+    """The server's network that was made with what a site sent.
+
+    Args:
+        id: of the artefact.
+        coded: whether the server alone has a network; otherwise it is an average over sites.
+        where: in words.
+        parts: the networks.
+        made_from: what the site sent; the last of their lines tells of the network.
+        state: what became of it.
+        ended: the line that tells why it is gone.
+    """
     last = max((reference for each in made_from for reference in each.references), key=lambda each: each.time)
     return Artefact(
         id=id,

@@ -119,8 +119,13 @@ class Certificate(Frozen):
 
 
 class Begun(Frozen):
-    """What was found before anything was touched: enough to resume after a kill, and no path. headers: of the copies that are
-    encrypted under the order's key, in hex; empty for others."""
+    """What was found before anything was touched: enough to resume after a kill, and no path.
+
+    Attributes:
+        order: its SHA-256.
+        inodes: of the order's copies.
+        headers: of those that are encrypted under the order's key, in hex; empty for others.
+    """
 
     format: Literal["fedprivseg destruction begun 1"] = "fedprivseg destruction begun 1"
     order: str
@@ -136,8 +141,17 @@ class Begun(Frozen):
 
 
 def certified(order: Order, records: Path, key: SiteKey) -> Certificate | None:
-    """The certificate of an order in the folder of records, None if it was not executed. key: the site's. Raises
-    DestructionError if it was changed or is another site's, RequestError if the id stands for another order."""
+    """The certificate of an order, None if it was not executed.
+
+    Args:
+        order: which.
+        records: the folder of records.
+        key: the site's.
+
+    Raises:
+        DestructionError: the certificate was changed, or is another site's.
+        RequestError: the id of the order stands for another one.
+    """
     path = records / f"{order.id}.certificate.json"
     if not path.exists():
         return None

@@ -37,8 +37,13 @@ class Method(StrEnum):
 @final
 @dataclass(frozen=True)
 class Requirement:
-    """What a class and level asks for. methods: those that are strong enough. media: those of them with which the destruction
-    of the medium must be arranged too. says: the same in a sentence."""
+    """What a class and level asks for.
+
+    Attributes:
+        methods: those that are strong enough.
+        media: those of them with which the destruction of the medium must be arranged too.
+        says: the same in a sentence.
+    """
 
     methods: tuple[Method, ...]
     media: tuple[Method, ...]
@@ -206,8 +211,17 @@ RULES: tuple[tuple[str, str, Callable[[Order, Approvers, date], str | None]], ..
 
 
 def refuse(order: Order, approvers: Approvers, today: date, *, approval: bool = True) -> None:
-    """Raise RequestError that names the rule and clause that an order breaks first, if it breaks one. approvers: who may
-    approve. approval: whether it has to be approved by now."""
+    """Raise if an order breaks a rule.
+
+    Args:
+        order: given, and perhaps approved.
+        approvers: who may approve.
+        today: the day.
+        approval: whether it has to be approved by now.
+
+    Raises:
+        RequestError: it names the rule and clause that the order breaks first.
+    """
     for rule, clause, objection in RULES if approval else RULES[2:]:
         if (reason := objection(order, approvers, today)) is not None:
             raise RequestError(f"the order is refused ({rule}, clause {clause}): {reason} Nothing was destroyed.")

@@ -22,7 +22,12 @@ from fedprivseg.governance.sitefolder.vault import sealing_key
 
 @dataclass(frozen=True)
 class Proof:
-    """One destruction. certificate: None if there is none that verifies. faults: what is not true, in sentences."""
+    """One destruction.
+
+    Attributes:
+        certificate: None if there is none that verifies.
+        faults: what is not true, in sentences.
+    """
 
     id: str
     certificate: Certificate | None
@@ -30,8 +35,14 @@ class Proof:
 
 
 def prove(run: Path, site: str, public_hex: str, lines: Sequence[Line]) -> tuple[Proof, ...]:
-    """Every destruction at a site that was begun or done, by its id. public_hex: the key by which the site is known. lines: of
-    its ledger, which verifies."""
+    """Every destruction at a site that was begun or done, by its id.
+
+    Args:
+        run: the run's folder.
+        site: its name.
+        public_hex: the key by which the site is known.
+        lines: of its ledger, which verifies.
+    """
     root = RunFolder(run.resolve())
     folder = root.site(site)
     own = [line for line in lines if line.event == DESTRUCTION]

@@ -49,7 +49,12 @@ _VAULT = "vault"
 @final
 @dataclass(frozen=True)
 class DestructionSession:
-    """One site of a run, as whoever destroys finds it. titles: of its staff, by id. lines: of its ledger, which verifies."""
+    """One site of a run, as whoever destroys finds it.
+
+    Attributes:
+        titles: of its staff, by id.
+        lines: of its ledger, which verifies.
+    """
 
     run: RunFolder
     folder: SiteFolder
