@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,8 +25,8 @@ _HEAD, _FOOT = 0.95, 0.5
 _WIDE = 34
 """Characters of a box's small text in a line."""
 
-_PAPER: Mapping[Lane, str] = {"site": "#EEF4F8", "gate": "#FBF4E4", "server": "#F1F1F4"}
-_LINES: Mapping[Lane, str] = {"site": "#0B4F6C", "gate": "#8A5A00", "server": "#4A4E69"}
+_PAPER: Mapping[Lane, str] = MappingProxyType({"site": "#EEF4F8", "gate": "#FBF4E4", "server": "#F1F1F4"})
+_LINES: Mapping[Lane, str] = MappingProxyType({"site": "#0B4F6C", "gate": "#8A5A00", "server": "#4A4E69"})
 _Dashes = str | tuple[int, tuple[int, int]]
 _RED, _GREEN, _GREY = "#A61B1B", "#1B6E4B", "#9AA5B1"
 _SMALL, _TINY = 8.0, 7.2
