@@ -13,7 +13,7 @@ from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.vaults import passphrase_of
 from fedprivseg.cli.writers import writer
 
-app = typer.Typer(help="A site's archives: compressed, sealed, for a stated term.", no_args_is_help=True)
+app = typer.Typer(help="A site's archives: compressed, encrypted, for a stated term.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The archive's name: a-z, 0-9 and '-'.")]
 

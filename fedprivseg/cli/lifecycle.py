@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +14,7 @@ from fedprivseg.cli.terminal import print_table
 from fedprivseg.core.errors import RequestError
 
 if TYPE_CHECKING:
-    from fedprivseg.governance.ledger.line import Line
-    from fedprivseg.governance.lifecycle.breach_drill import Drill, Leak
+    from fedprivseg.governance.lifecycle.breach_drill import Drill, What
 
 
 def retention(
@@ -75,47 +72,26 @@ def drill(
 ) -> None:
     """If this had leaked: what went out, to whom, under which protections, and who is notified by when. Sends nothing. One of
     --payload, --subject, --key, or a period; times such as 2026-03-01 or 2026-03-01T08:00+00:00."""
-    from fedprivseg.governance.lifecycle.breach_drill import rehearse
+    from fedprivseg.governance.lifecycle.breach_drill import Leak, pseudonym, rehearse
     from fedprivseg.governance.sitefolder.audit import site_ledger
 
     public_hex, lines = site_ledger(run_folder, site)
-    leak = _leak(run_folder, site, public_hex, lines, payload, subject, key, _time(since), _time(until, last=True))
+    chosen = sum([bool(payload), bool(subject), key])
+    if chosen > 1:
+        raise RequestError("a drill is of one leak; give one of --payload, --subject and --key")
+    if not chosen and not since and not until:
+        raise RequestError("what leaked? Give --payload, --subject, --key, or a period by --since and --until")
+    if payload and (len(payload) != 64 or set(payload) - set("0123456789abcdef")):
+        raise RequestError("--payload wants the SHA-256 of a payload, 64 hex digits: the fact digest of a ledger line")
+    # A subject's code becomes a pseudonym here, and goes no further.
+    which = payload or (pseudonym(run_folder, site, lines, subject) if subject else public_hex if key else "")
+    what: What = "payload" if payload else "subject" if subject else "key" if key else "period"
+    leak = Leak(what, which, _time(since), _time(until, last=True))
     answer = rehearse(run_folder, site, lines, leak, _time(found) or datetime.now(UTC))
     if as_json:
         typer.echo(json.dumps(asdict(answer), default=lambda value: value.isoformat()))
         return
     _tell(answer)
-
-
-def _leak(
-    run: Path,
-    site: str,
-    public_hex: str,
-    lines: Sequence[Line],
-    payload: str,
-    subject: str,
-    key: bool,
-    since: datetime | None,
-    until: datetime | None,
-) -> Leak:
-    """The one thing that is supposed to have leaked. A subject's code becomes a pseudonym here, and goes no further."""
-    from fedprivseg.governance.lifecycle.breach_drill import Leak, pseudonym
-
-    if sum([bool(payload), bool(subject), key]) > 1:
-        raise RequestError("a drill is of one leak; give one of --payload, --subject and --key")
-    if payload:
-        if len(payload) != 64 or set(payload) - set("0123456789abcdef"):
-            raise RequestError(
-                "--payload wants the SHA-256 of a payload, 64 hex digits: the fact digest of a ledger line"
-            )
-        return Leak("payload", payload, since, until)
-    if subject:
-        return Leak("subject", pseudonym(run, site, lines, subject), since, until)
-    if key:
-        return Leak("key", public_hex, since, until)
-    if since is None and until is None:
-        raise RequestError("what leaked? Give --payload, --subject, --key, or a period by --since and --until")
-    return Leak("period", "", since, until)
 
 
 def _tell(answer: Drill) -> None:

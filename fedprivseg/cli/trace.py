@@ -1,4 +1,4 @@
-"""``fedprivseg trace``: the life of one patient's data in a run, as a picture and as PROV-JSON."""
+"""``fedprivseg trace``: the life of one patient's data in a run, as an image and as PROV-JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def trace(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="What to write: a picture (.svg, .png), a page (.html) or PROV-JSON (.json)."),
+        typer.Option("-o", "--out", help="What to write: an image (.svg, .png), a page (.html) or PROV-JSON (.json)."),
     ] = None,
     server: Annotated[bool, typer.Option("--server", help="From the server's side, which knows no subjects.")] = False,
     site: Annotated[str, typer.Option(help="The subject's site; default whichever knows the subject.")] = "",
@@ -37,71 +37,63 @@ def trace(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show every form that one patient's data took in a run: where, under whose responsibility and which protections, with the
-    ledger lines that say so. At the site; with --server the same of one shard, which names no subject."""
+    """Show every artefact made of one patient's data in a run: where, under whose responsibility and which protections, with
+    the ledger lines that say so. At the site; with --server the same of one shard, which names no subject."""
     if out is not None and out.suffix.lower() not in FORMATS:
         raise RequestError(f"-o wants a file that ends in {', '.join(FORMATS)}; given {out.name!r}")
     if server and (site or with_code):
         raise RequestError("--server goes without --site and --with-code: the server knows no subjects")
-    found = _trace(run_folder, subject, server=server, site=site, with_code=with_code)
-    if out is not None:
-        _write(found, out)
-    if as_json:
-        from fedprivseg.governance.lineage.prov_json import prov_json
-
-        typer.echo(prov_json(found), nl=False)
-        return
-    if out is None:
-        _print(found)
-        return
-    typer.echo(f"{out}: {len(found.forms)} forms")
-
-
-def _trace(run: Path, name: str, *, server: bool, site: str, with_code: bool) -> Trace:
     if server:
         from fedprivseg.governance.lineage.server_side import trace_shard
 
-        return trace_shard(run, name)
-    from fedprivseg.governance.lineage.site_side import trace_subject
+        found = trace_shard(run_folder, subject)
+    else:
+        from fedprivseg.governance.lineage.site_side import trace_subject
 
-    return trace_subject(run, name, site=site, with_code=with_code)
+        found = trace_subject(run_folder, subject, site=site, with_code=with_code)
+    if out is not None:
+        deliver(out, _body(found, out.suffix.lower()))
+    if as_json:
+        typer.echo(_body(found, ".json"), nl=False)
+    elif out is None:
+        _print(found)
+    else:
+        typer.echo(f"{out}: {len(found.artefacts)} artefacts")
 
 
-def _write(found: Trace, out: Path) -> None:
-    """Put the picture, the page or the document at `out` in one step."""
-    form = out.suffix.lower()
-    if form == ".json":
+def _body(found: Trace, ending: str) -> str | bytes:
+    """The trace as an image, as a page or as PROV-JSON, as the ending of a file's name asks."""
+    if ending == ".json":
         from fedprivseg.governance.lineage.prov_json import prov_json
 
-        body = prov_json(found).encode()
-    else:
-        from fedprivseg.governance.lineage import diagram, lineage_page
+        return prov_json(found)
+    from fedprivseg.governance.lineage import diagram, lineage_page
 
-        makers = {".svg": diagram.svg_of, ".html": lineage_page.page_of}
-        body = diagram.png_of(found) if form == ".png" else makers[form](found).encode()
-    deliver(out, body)
+    if ending == ".png":
+        return diagram.png_of(found)
+    return diagram.svg_of(found) if ending == ".svg" else lineage_page.page_of(found)
 
 
 def _print(found: Trace) -> None:
     rows = []
-    for form in found.forms:
-        state = f"{form.state} ({form.ended})" if form.ended else form.state
+    for each in found.artefacts:
+        state = f"{each.state} ({each.ended})" if each.ended else each.state
         rows.append(
             [
-                form.time[:19].replace("T", " "),
-                form.lane,
-                form.title,
-                form.where,
-                form.holder,
-                "-" if form.level is None else str(form.level),
-                "; ".join([*form.done, *form.protections, *form.lacking]),
+                each.time[:19].replace("T", " "),
+                each.lane,
+                each.title,
+                each.where,
+                each.holder,
+                "-" if each.level is None else str(each.level),
+                "; ".join([*each.done, *each.protections, *each.lacking]),
                 state,
-                " ".join(str(reference) for reference in form.references),
+                " ".join(str(reference) for reference in each.references),
             ]
         )
     title = f"{found.label}: {found.role}; {found.method}, run {found.run}"
     print_table(
-        title, ["time", "lane", "form", "where", "holder", "level", "done and protected", "state", "ledger"], rows
+        title, ["time", "lane", "artefact", "where", "holder", "level", "done and protected", "state", "ledger"], rows
     )
     for note in found.notes:
         typer.echo(f"note: {note}")

@@ -30,17 +30,9 @@ from fedprivseg.governance.compliance.evidence import Evidence
 from fedprivseg.governance.compliance.standard import read_standard
 from fedprivseg.governance.compliance.verdict import State, broken
 
-SCGS = read_standard(
-    "scgs_313008_2024",
-    (
-        access_clauses,
-        collection_clauses,
-        destruction_clauses,
-        storage_clauses,
-        transport_clauses,
-        use_clauses,
-    ),
-)
+CHECKS = (access_clauses, collection_clauses, destruction_clauses, storage_clauses, transport_clauses, use_clauses)
+
+SCGS = read_standard("scgs_313008_2024", CHECKS)
 
 STANDARDS = (SCGS,)
 """The standards that a run is judged by: a title, and clauses with their checks."""
@@ -72,11 +64,7 @@ class Finding(Frozen):
 
 def judge(run: Path) -> tuple[Finding, ...]:
     """Every clause of every standard, in its order. While a ledger does not verify, or is not what the other side was shown,
-    no clause is kept: what did not happen is not known.
-
-    Raises:
-        FolderError: `run` is no run.
-    """
+    no clause is kept: what did not happen is not known. Raises FolderError if `run` is no run."""
     evidence = Evidence(run)
     found = []
     for title, clauses in STANDARDS:

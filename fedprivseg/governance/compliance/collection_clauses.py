@@ -36,12 +36,10 @@ def _stated(evidence: Evidence, facts: tuple[str, ...], why: str) -> Verdict:
 
 def rules_stated(evidence: Evidence) -> Verdict:
     """Every site's policy can be read."""
-    without = [site.name for site in evidence.sites if site.policy is None]
-    where = [evidence.relative(site.folder.policy) for site in evidence.sites if site.policy is not None]
-    if without:
+    if without := evidence.without_policy:
         why = f"No policy that can be read at {', '.join(without)}; nothing left there."
-        return broken(why, where, "Write a policy.toml.")
-    return kept("Each site's policy is on file and was read for every payload.", where)
+        return broken(why, evidence.policies, "Write a policy.toml.")
+    return kept("Each site's policy is on file and was read for every payload.", evidence.policies)
 
 
 def consent(evidence: Evidence) -> Verdict:

@@ -27,9 +27,7 @@ class SiteEvidence:
     """What one site of a run has on file.
 
     Attributes:
-        folder: the site's.
-        policy: None if there is none that can be read.
-        agreement: None if there is none that can be read.
+        policy: None if there is none that can be read; so is the agreement.
         lines: of its ledger; none if it does not verify.
         fault: why its ledger does not verify, empty if it does.
     """
@@ -59,12 +57,7 @@ class SiteEvidence:
 
 
 class Evidence:
-    """A run's folder, read once for all clauses. It decrypts no array of any site.
-
-    Attributes:
-        run: the folder.
-        sites: by name.
-    """
+    """A run's folder, read once for all clauses. Sites are sorted by name. It decrypts no array of any site."""
 
     def __init__(self, run: Path) -> None:
         self.run = RunFolder(run)
@@ -118,6 +111,16 @@ class Evidence:
     def where(self, event: str) -> list[str]:
         """Where these lines stand."""
         return [site.at(line) for site, line in self.lines(event)]
+
+    @property
+    def without_policy(self) -> list[str]:
+        """The sites that have no policy that can be read."""
+        return [site.name for site in self.sites if site.policy is None]
+
+    @property
+    def policies(self) -> list[str]:
+        """The files of policies that can be read."""
+        return [self.relative(site.folder.policy) for site in self.sites if site.policy is not None]
 
     def relative(self, path: Path) -> str:
         """A path in the run's folder, as findings name it."""

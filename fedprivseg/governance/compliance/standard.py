@@ -9,8 +9,6 @@ from importlib import resources
 from types import ModuleType
 from typing import Any, final
 
-from pydantic import Field
-
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.model import Frozen
 from fedprivseg.governance.compliance.evidence import Evidence
@@ -21,41 +19,31 @@ Check = Callable[[Evidence], Verdict]
 
 @final
 class Clause(Frozen):
-    """One clause.
-
-    Attributes:
-        id: its number in the standard.
-        asks: what it asks, in a few words.
-        check: the function that judges it.
-        given: arguments of that function, such as other numbers of the standard.
-    """
+    """One clause: its number, what it asks in a few words, and the name of the function that judges it."""
 
     id: str
     asks: str
     check: str
-    given: dict[str, Any] = Field(default_factory=dict)
 
 
 @final
 class Standard(Frozen):
-    """The clauses of a standard, in its order."""
+    """The clauses of a standard, in its order. given: arguments of checks, such as other numbers of the standard."""
 
     title: str
     clauses: tuple[Clause, ...]
+    given: dict[str, dict[str, Any]]
 
 
 def read_standard(name: str, checks: Sequence[ModuleType]) -> tuple[str, tuple[tuple[Clause, Check], ...]]:
-    """A standard whose file ``<name>.toml`` lies beside this module.
+    """A standard's title, and each clause with its check.
 
     Args:
-        name: of the file.
-        checks: the modules in which the functions that it names stand.
-
-    Returns:
-        Its title, and each clause with its check.
+        name: of the data file beside this module.
+        checks: the modules in which the functions stand that it names.
 
     Raises:
-        RequestError: the file names a function that stands in none of the modules.
+        RequestError: one of these functions stands in none of the modules.
     """
     text = resources.files("fedprivseg.governance.compliance").joinpath(f"{name}.toml").read_text("utf-8")
     standard = Standard.model_validate(tomllib.loads(text))
@@ -67,4 +55,5 @@ def read_standard(name: str, checks: Sequence[ModuleType]) -> tuple[str, tuple[t
     }
     if unknown := [clause.check for clause in standard.clauses if clause.check not in known]:
         raise RequestError(f"{name}.toml names checks that do not exist: {', '.join(unknown)}")
-    return standard.title, tuple((clause, partial(known[clause.check], **clause.given)) for clause in standard.clauses)
+    checked = [(each, partial(known[each.check], **standard.given.get(each.check, {}))) for each in standard.clauses]
+    return standard.title, tuple(checked)

@@ -45,12 +45,11 @@ def storage_controlled(evidence: Evidence) -> Verdict:
 
 def storage_policy(evidence: Evidence) -> Verdict:
     """Each site states how it stores, and for how long."""
-    without = [site.name for site in evidence.sites if site.policy is None]
-    where = [evidence.relative(site.folder.policy) for site in evidence.sites if site.policy is not None]
-    if without:
+    if without := evidence.without_policy:
         why = f"{', '.join(without)} state no rules of storage that can be read."
-        return broken(why, where, "Write a policy.toml.")
-    return kept("Each site's policy states whether its vault is encrypted, and its program keeps to it.", where)
+        return broken(why, evidence.policies, "Write a policy.toml.")
+    why = "Each site's policy states whether its vault is encrypted, and its program keeps to it."
+    return kept(why, evidence.policies)
 
 
 def integrity(evidence: Evidence) -> Verdict:

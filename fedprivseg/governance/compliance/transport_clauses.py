@@ -108,7 +108,7 @@ def interfaces(evidence: Evidence) -> Verdict:
         f"What may pass within a site's security domain and to another are lists of kinds; all else is refused. {inside} "
         f"payloads passed within a domain, {len(released) - inside} to another."
     )
-    return kept(why, [evidence.relative(site.folder.policy) for site in evidence.sites if site.policy is not None])
+    return kept(why, evidence.policies)
 
 
 def _plain(evidence: Evidence) -> list[str]:

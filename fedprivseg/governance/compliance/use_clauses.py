@@ -51,7 +51,7 @@ def graded(evidence: Evidence) -> Verdict:
         sites = ", ".join(sorted({site for _, site in bare}))
         kinds = ", ".join(sorted({kind for kind, _ in bare}))
         fix = "Grade each kind that leaves under [[strategy]] in the site's policy."
-        why = f"{sites} let out {kinds} without grading utility and confidentiality."
+        why = f"{sites} released {kinds} without grading utility and confidentiality."
         return broken(why, list(bare.values()), fix)
     if against:
         fix = 'Take another technique; unadvised = "refuse" in the site\'s policy keeps such payloads at the site.'

@@ -33,19 +33,10 @@ from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import data_manager
 from fedprivseg.governance.ledger.format import SUBJECTS, Fact
 from fedprivseg.governance.ledger.ledger import Ledger, enrolled, open_ledger, read
-from fedprivseg.governance.lifecycle import inventory
+from fedprivseg.governance.lifecycle import bundle, inventory
 from fedprivseg.governance.lifecycle.bundle import (
     Record,
     Source,
-    digest_of,
-    disk,
-    examined,
-    opened,
-    pieces,
-    requested_parts,
-    restored,
-    verified,
-    write,
 )
 from fedprivseg.governance.policy.levels import CLASSES, DataClass
 from fedprivseg.governance.policy.profile import read_policy
@@ -92,7 +83,7 @@ class Manifest(Record):
 
 
 def archive(files: Mapping[str, Source], target: Path, key: SealingKey, **stated: object) -> Manifest:
-    """Write an archive. The files stay where they are; each is read twice.
+    """Write an archive. The files stay where they are; each is read twice. On an exception there is no archive.
 
     Args:
         files: by the name that each has in the archive, without ``/``.
@@ -101,31 +92,31 @@ def archive(files: Mapping[str, Source], target: Path, key: SealingKey, **stated
         stated: the fields of the manifest but its members.
 
     Raises:
-        RequestError: a name or a file will not do, or the disk cannot be used; then there is no archive.
-        ArchiveError: a file changes meanwhile; then there is no archive.
+        RequestError: a name or a file will not do, or the disk cannot be used.
+        ArchiveError: a file changes meanwhile.
     """
-    if any(len(requested_parts(label)) != 1 for label in files):
+    if any(len(bundle.requested_parts(label)) != 1 for label in files):
         raise RequestError("the names of files in an archive hold no '/'. Use a backup for a tree of folders.")
-    manifest = validated(Manifest, {**stated, "members": examined(files)}, "the archive")
-    write(target, key, _sealed_name(manifest.name), manifest, list(files.values()))
+    manifest = validated(Manifest, {**stated, "members": bundle.examined(files)}, "the archive")
+    bundle.write(target, key, _sealed_name(manifest.name), manifest, list(files.values()))
     return manifest
 
 
 def read_manifest(source: Path, key: SealingKey, name: str) -> Manifest:
     """The manifest of the archive `name` in the file `source`; the rest is not read. Raises SealError, ArchiveError."""
-    with disk("the archive", "read"):
-        return opened(source, key, _sealed_name(name), Manifest)[0]
+    with bundle.disk("the archive", "read"):
+        return bundle.opened(source, key, _sealed_name(name), Manifest)[0]
 
 
 def verify_archive(source: Path, key: SealingKey, name: str) -> Manifest:
     """The manifest of the archive `name`, after every file in it was checked against it. Raises SealError, ArchiveError."""
-    with disk("the archive", "read"):
-        return verified(source, key, _sealed_name(name), Manifest)
+    with bundle.disk("the archive", "read"):
+        return bundle.verified(source, key, _sealed_name(name), Manifest)
 
 
 def restore(source: Path, target: Path, key: SealingKey, name: str) -> Manifest:
     """The files of the archive `name` in the new folder `target`; see `bundle.restored`."""
-    return restored(source, target, key, _sealed_name(name), Manifest)
+    return bundle.restored(source, target, key, _sealed_name(name), Manifest)
 
 
 def _sealed_name(name: str) -> str:
@@ -138,7 +129,6 @@ class Listed:
     """One archive of a site.
 
     Attributes:
-        name: the archive's.
         manifest: None if it does not open.
         due: whether its term has ended.
         fault: why it does not open.
@@ -153,7 +143,7 @@ class Listed:
 def create(
     run: Path, site: str, name: str, *, keep_until: date | None = None, who: str = "", passphrase: str | None = None
 ) -> Manifest:
-    """Archive what the site's vault, predictions and notes hold, and read all of it again.
+    """Archive what the site's vault, predictions and notes hold, and read all of it again; on an exception there is no archive.
 
     Args:
         run: the run's folder.
@@ -164,10 +154,7 @@ def create(
         passphrase: of the site's key, see `sealing_key`.
 
     Raises:
-        FolderError: there is no run.
-        RequestError: the wrong site, key, name, person or term, or there is nothing to archive; then there is no archive.
-        SealError: what is to be archived was changed; then there is no archive.
-        ArchiveError: it changes meanwhile; then there is no archive.
+        FedprivsegError: the wrong site, key, name, person or term, nothing to archive, or a file that was changed.
     """
     folder, key = _admitted(run, site, who, passphrase)
     target = _place(folder, name)
@@ -200,7 +187,7 @@ def create(
             "by": manifest.made_by,
             "bytes": target.stat().st_size,
             "content": sum(member.size for member in manifest.members),
-            "sha256": digest_of(target),
+            "sha256": bundle.digest_of(target),
             "what": "made and verified",
         }
         facts[SUBJECTS] = enrolled(read(book.path))
@@ -297,4 +284,4 @@ def _content(path: Path, key: SealingKey) -> Source:
 
 
 def _decrypted(path: Path, key: SealingKey) -> Iterator[bytes]:
-    return key.open_stream(path.name, pieces(path))
+    return key.open_stream(path.name, bundle.pieces(path))

@@ -45,12 +45,8 @@ class Checked:
 
 
 def make_key(run: Path, site: str, passphrase: str | None = None) -> SealingKey:
-    """A new sealing key for a site that has none, encrypted under `passphrase` if that is given.
-
-    Raises:
-        FolderError: there is no run.
-        RequestError: there is no such site, it has a key, or encrypted files without one: a new key would not open these.
-    """
+    """A new sealing key for a site that has none, encrypted under `passphrase` if that is given. Raises RequestError if the
+    site has a key, or encrypted files without one: a new key would not open these."""
     folder = RunFolder(run).site_named(site)
     left = [*folder.vault.glob("*.sealed"), *folder.path.glob("*.sealed")]
     if left and not folder.sealing_key.exists():
@@ -68,12 +64,8 @@ def make_key(run: Path, site: str, passphrase: str | None = None) -> SealingKey:
 
 
 def check(run: Path, site: str, passphrase: str | None = None) -> tuple[Checked, ...]:
-    """Whether every file that is to be encrypted at a site that encrypts opens to its last byte, and none lies in plaintext.
-
-    Raises:
-        FolderError: there is no run.
-        RequestError: the wrong site or key, or a site whose policy keeps its vault in plaintext.
-    """
+    """Whether every file that is to be encrypted opens to its last byte, and none lies in plaintext. Raises RequestError for a
+    site whose policy keeps its vault in plaintext."""
     folder = _encrypting(run, site)
     found = tuple(_checked(folder, sealing_key(folder.path, passphrase)))
     faults = sum(bool(each.fault) for each in found)
@@ -83,8 +75,8 @@ def check(run: Path, site: str, passphrase: str | None = None) -> tuple[Checked,
 
 
 def export(run: Path, site: str, target: Path, passphrase: str | None = None, *, who: str = "") -> int:
-    """Decrypt the predictions of a site, as ``<code>_<phase>.nii.gz`` on their own grids. They name patients: the folder is
-    for the hospital itself.
+    """Decrypt the predictions of a site, as ``<code>_<phase>.nii.gz`` on their own grids; how many. They name patients: the
+    folder is for the hospital itself.
 
     Args:
         run: the run's folder.
@@ -93,11 +85,7 @@ def export(run: Path, site: str, target: Path, passphrase: str | None = None, *,
         passphrase: of the site's key, see `sealing_key`.
         who: the data manager who does it, by the id in ``staff.toml``, if the site has one.
 
-    Returns:
-        How many.
-
     Raises:
-        FolderError: there is no run.
         RequestError: the wrong site, key, person or target, or there are none.
         SealError: the vault was changed.
     """

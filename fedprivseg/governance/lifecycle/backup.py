@@ -26,16 +26,9 @@ from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.ledger import open_ledger, read
+from fedprivseg.governance.lifecycle import bundle
 from fedprivseg.governance.lifecycle.bundle import (
     Record,
-    digest_of,
-    disk,
-    examined,
-    parts_of,
-    requested_parts,
-    restored,
-    verified,
-    write,
 )
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.notifications import told
@@ -67,7 +60,7 @@ class Backup(Record):
     @classmethod
     def _safe(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            parts_of(name)
+            bundle.parts_of(name)
         return names
 
 
@@ -91,22 +84,22 @@ def backup(folder: Path, target: Path, key: SealingKey, *, leave_out: Collection
     folders, files = _tree(folder, leave_out)
     if target.resolve().is_relative_to(folder.resolve()):
         raise RequestError("the backup would lie in the folder that it is of. Write it to another medium.")
-    content = {**stated, "folders": tuple(folders), "members": examined(files)}
+    content = {**stated, "folders": tuple(folders), "members": bundle.examined(files)}
     record = validated(Backup, content, "the backup")
-    write(target, key, _BACKUP, record, list(files.values()))
+    bundle.write(target, key, _BACKUP, record, list(files.values()))
     return record
 
 
 def verify_backup(source: Path, key: SealingKey) -> Backup:
     """What the backup says of itself, after all of it was read and checked. Compare ``made`` with when the last one was due:
     an older backup in the place of a newer one is whole too. Raises SealError, ArchiveError."""
-    with disk("the backup", "read"):
-        return verified(source, key, _BACKUP, Backup)
+    with bundle.disk("the backup", "read"):
+        return bundle.verified(source, key, _BACKUP, Backup)
 
 
 def restore_backup(source: Path, target: Path, key: SealingKey) -> Backup:
     """The tree of the backup as the new folder `target`; see `bundle.restored`."""
-    return restored(source, target, key, _BACKUP, Backup)
+    return bundle.restored(source, target, key, _BACKUP, Backup)
 
 
 def back_up(run: Path, site: str, target: Path, passphrase: str | None = None) -> Backup:
@@ -119,9 +112,7 @@ def back_up(run: Path, site: str, target: Path, passphrase: str | None = None) -
         passphrase: of the site's key, see `sealing_key`.
 
     Raises:
-        FolderError: there is no run.
-        RequestError: the wrong site, key or target.
-        ArchiveError: a file changes meanwhile.
+        RequestError, ArchiveError: as of `backup`.
     """
     folder = RunFolder(run).site_named(site)
     key = sealing_key(folder.path, passphrase)
@@ -156,11 +147,9 @@ def recover(source: Path, run: Path, site: str, key_file: Path, passphrase: str 
         passphrase: of that key, see `sealing_key`.
 
     Raises:
-        FolderError: there is no run.
         RequestError: the wrong site or key, there is a folder (nothing is restored over), or consent was withdrawn or the data
             destroyed since.
-        SealError: the backup is damaged or another key's.
-        ArchiveError: it is not what it says of itself.
+        SealError, ArchiveError: the backup is damaged, or another key's.
     """
     folder = RunFolder(run).site_named(site)
     if folder.path.exists() or folder.path.is_symlink():
@@ -194,14 +183,14 @@ def _facts(record: Backup, path: Path) -> dict[str, Fact]:
         "clause": "5.4.2-c",
         "files": len(record.members),
         "made": record.made.isoformat(),
-        "sha256": digest_of(path),
+        "sha256": bundle.digest_of(path),
     }
 
 
 def _tree(folder: Path, leave_out: Collection[str]) -> tuple[list[str], dict[str, Path]]:
     """Folders and files under `folder` by their names relative to it, sorted, without those in `leave_out`."""
     folders, files, unmet = [], {}, set(leave_out)
-    with disk("the folder", "read"):
+    with bundle.disk("the folder", "read"):
         if folder.is_symlink() or not folder.is_dir():
             raise RequestError("what is to be backed up is no folder. Give the folder itself, not a link to it.")
         for path in sorted(folder.rglob("*")):
@@ -209,7 +198,7 @@ def _tree(folder: Path, leave_out: Collection[str]) -> tuple[list[str], dict[str
             unmet.discard(name)
             if any(name == left or name.startswith(f"{left}/") for left in leave_out):
                 continue
-            requested_parts(name)
+            bundle.requested_parts(name)
             mode = path.lstat().st_mode
             if stat.S_ISDIR(mode):
                 folders.append(name)

@@ -25,8 +25,7 @@ from fedprivseg.governance.lifecycle.response_plan import HIGHEST, Contact, Resp
 from fedprivseg.governance.policy.agreement import read_agreement
 from fedprivseg.governance.policy.consent import Register
 
-RECIPIENT = "recipient"
-"""The fact that names who got a payload. A line without it went to the server of its run."""
+What = Literal["payload", "subject", "key", "period"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Leak:
         RequestError: `what` and `which` do not go together, or the times have no time zone or are in the wrong order.
     """
 
-    what: Literal["payload", "subject", "key", "period"]
+    what: What
     which: str = ""
     since: datetime | None = None
     until: datetime | None = None
@@ -67,16 +66,9 @@ class Exposure:
     """One release that the leak concerns.
 
     Attributes:
-        site: whose ledger has it.
-        index: of its line there.
-        time: of that line.
+        index: of its line in the ledger.
         digest: SHA-256 of the payload.
-        kind: of the payload.
-        purpose: for which it was released.
-        level: of sensitivity.
         size: in bytes.
-        recipient: who got it.
-        protections: what was done to it.
         certain: whether the ledger says that it is concerned, or cannot exclude it.
         says: the same in a sentence.
     """
@@ -164,15 +156,15 @@ def drill(lines: Iterable[Line], plan: ResponsePlan, leak: Leak, found: datetime
 
 
 def rehearse(run: Path, site: str, lines: Sequence[Line], leak: Leak, found: datetime) -> Drill:
-    """A breach drill at one site: `drill` by its response plan. The findings say too where the plan does less than the data-use
-    agreement promises.
+    """`drill` at one site, by its response plan. The findings say too where the plan does less than the data-use agreement
+    promises.
 
     Args:
         run: the run's folder.
         site: its name.
         lines: of its ledger, which verifies.
         leak: what is supposed to have leaked.
-        found: the time of its discovery.
+        found: the time of its discovery, with a time zone.
 
     Raises:
         RequestError: the site has no plan.
@@ -250,7 +242,7 @@ def _exposure(line: Line, certain: bool) -> Exposure:
     level, size, history = facts.get("level"), facts.get("bytes"), facts.get("history")
     stated = type(level) is int and 1 <= level <= HIGHEST
     kind, purpose = str(facts.get("kind", "unknown")), str(facts.get("purpose", "unknown"))
-    recipient = str(facts.get(RECIPIENT) or f"the server of run {facts.get('run', 'unknown')}")
+    recipient = f"the server of run {facts.get('run', 'unknown')}"
     protections = tuple(str(step) for step in history) if isinstance(history, list) else ()
     under = ", ".join(protections) or "no protection that the ledger names"
     of = f"level {level}" if stated else f"a level that the ledger does not state (taken as {HIGHEST})"

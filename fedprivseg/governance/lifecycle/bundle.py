@@ -71,13 +71,7 @@ class Member(Frozen):
 
 
 class Record(Frozen, ABC):
-    """What a bundle says of itself.
-
-    Attributes:
-        made: when.
-        made_by: a role or a pseudonym.
-        members: the files in it.
-    """
+    """What a bundle says of itself. made_by: a role or a pseudonym."""
 
     made: AwareDatetime
     made_by: str = Field(min_length=1)

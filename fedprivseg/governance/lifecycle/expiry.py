@@ -26,15 +26,7 @@ from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 @final
 @dataclass(frozen=True)
 class Duty:
-    """What must be done with something that a site holds.
-
-    Attributes:
-        name: what it is.
-        act: what must be done.
-        day: from which on.
-        clause: that asks for it.
-        reason: in a sentence.
-    """
+    """What must be done with something that a site holds, from which day on, and the clause that asks for it."""
 
     name: str
     act: str
@@ -76,7 +68,7 @@ def review(run: Path, site: str, lines: Sequence[Line], today: date | None = Non
         today: None for the site's own day.
 
     Raises:
-        RequestError: the site has no policy that can be read, or the day of a line is none.
+        RequestError: the site has no policy that can be read, or the day of a line cannot be.
     """
     root = RunFolder(run)
     folder = root.site(site)

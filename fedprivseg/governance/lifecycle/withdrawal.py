@@ -49,12 +49,7 @@ _CLAUSE = "5.1.2-b"
 
 
 class Deleted(Frozen):
-    """One file that is gone.
-
-    Attributes:
-        path: where it was, relative to the run.
-        sha256: of what it held.
-    """
+    """One file that is gone: where it was, relative to the run, and the SHA-256 of what it held."""
 
     path: str
     sha256: str
@@ -64,9 +59,7 @@ class Withdrawal(Frozen):
     """What was done for one subject.
 
     Attributes:
-        site: the subject's.
         pseudonym: the subject, as the site alone can tell.
-        day: of the withdrawal.
         line: where the site's ledger says so.
         shards: what was deleted at the server of the site's.
         models: what was deleted there of models.
@@ -87,11 +80,6 @@ _WITHDRAWALS: TypeAdapter[tuple[Withdrawal, ...]] = TypeAdapter(tuple[Withdrawal
 
 def withdraw(run: Path, site: str, subject: str) -> Withdrawal:
     """Execute the withdrawal of a subject's consent in the run's folder. Doing it again after an interruption finishes it.
-
-    Args:
-        run: the run's folder.
-        site: the subject's.
-        subject: its code in the site's register.
 
     Raises:
         FolderError: there is no run, or somebody else works in its folder.

@@ -1,4 +1,1 @@
-"""The life of one patient's data in a run.
-
-`record` has what a trace says, `reading` what it is read from; `site` and `server` make one; `figure`, `page`, `prov` show it.
-"""
+"""The life of one patient's data in a run, with the ledger lines that say so: as a table, an image and as PROV-JSON."""

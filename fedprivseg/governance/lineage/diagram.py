@@ -1,7 +1,7 @@
-"""A trace as a picture: lanes for site, gate and server, time from left to right, a box for each form.
+"""A trace as an image: lanes for site, gate and server, time from left to right, a box for each artefact.
 
-Boxes stand in columns: a form stands right of those it was made from, and right of what happened before it in its lane; what
-arrived at the server stands under what the gate let out. Lengths are in inches.
+Boxes stand in columns: an artefact stands right of those it was made from, and right of what happened before it in its lane;
+what arrived at the server stands under what the gate released. Lengths are in inches.
 """
 
 from __future__ import annotations
@@ -39,24 +39,23 @@ class _Text:
     text: str
     size: float = _SMALL
     colour: str = INK
-    bold: bool = False
     mono: bool = False
 
 
 def svg_of(trace: Trace, *, titled: bool = True) -> str:
-    """The picture as an ``<svg>`` element, whose texts stay texts; titled: with its title in it."""
+    """The image as an ``<svg>`` element, whose texts stay texts; titled: with its title in it."""
     with house_style("trace"):
         return as_svg(draw(trace, titled=titled), title_of(trace))
 
 
 def png_of(trace: Trace, dpi: int = 150) -> bytes:
-    """The picture as PNG."""
+    """The image as PNG."""
     with house_style("trace"):
         return as_png(draw(trace), dpi)
 
 
 def title_of(trace: Trace) -> str:
-    """What the picture shows, in a line."""
+    """What the image shows, in a line."""
     if trace.side == "server":
         return f"Life of shard {trace.label} at the server"
     return f"Life of the data of subject {trace.label} of {trace.site}"
@@ -64,7 +63,7 @@ def title_of(trace: Trace) -> str:
 
 def subtitle_of(trace: Trace) -> str:
     """In which study, what for, and on which day it began."""
-    days = sorted({form.time[:10] for form in trace.forms if form.time})
+    days = sorted({artefact.time[:10] for artefact in trace.artefacts if artefact.time})
     when = "" if not days else f"{days[0]} to {days[-1]}, times in UTC" if days[1:] else f"{days[0]}, times in UTC"
     return "   ·   ".join(part for part in (trace.role, trace.method, f"run {trace.run}", when) if part)
 
@@ -82,43 +81,43 @@ def lines_of(references: Sequence[Reference]) -> str:
     return "   ".join(parts)
 
 
-def places(forms: Sequence[Artefact]) -> dict[str, int]:
-    """The column of each form, by its id; no two forms of a lane stand in one."""
+def places(artefacts: Sequence[Artefact]) -> dict[str, int]:
+    """The column of each artefact, by its id; no two artefacts of a lane stand in one."""
     columns: dict[str, int] = {}
     last: dict[str, int] = dict.fromkeys(LANES, -1)
-    for form in forms:
-        before = [columns[each] for each in form.made_from if each in columns]
-        if form.sort == "end":
+    for artefact in artefacts:
+        before = [columns[each] for each in artefact.made_from if each in columns]
+        if artefact.sort == "end":
             column = max(columns.values(), default=-1) + 1
             last = dict.fromkeys(LANES, column)
-        elif form.lane == "server" and _under(form, forms):
+        elif artefact.lane == "server" and _under(artefact, artefacts):
             column = max(*before, last["server"] + 1)
-        elif form.lane == "gate":
+        elif artefact.lane == "gate":
             column = max([each + 1 for each in before] + [last["gate"] + 1, last["server"] + 1])
         else:
-            column = max([each + 1 for each in before] + [last[form.lane] + 1])
-        columns[form.id] = column
-        last[form.lane] = max(last[form.lane], column)
+            column = max([each + 1 for each in before] + [last[artefact.lane] + 1])
+        columns[artefact.id] = column
+        last[artefact.lane] = max(last[artefact.lane], column)
     return columns
 
 
-def _under(form: Artefact, forms: Sequence[Artefact]) -> bool:
-    """Whether the form arrived through the gate, and so stands under it."""
-    return any(each.lane == "gate" and each.id in form.made_from for each in forms)
+def _under(artefact: Artefact, artefacts: Sequence[Artefact]) -> bool:
+    """Whether the artefact arrived through the gate, and so stands under it."""
+    return any(each.lane == "gate" and each.id in artefact.made_from for each in artefacts)
 
 
-def _texts(form: Artefact) -> list[_Text]:
+def _texts(artefact: Artefact) -> list[_Text]:
     """What stands in a box, line by line, under its title."""
-    gone = form.state == "gone"
-    texts = [_Text(line, colour=MUTED) for line in _wrapped(form.act, 2)]
-    texts += [_Text(line) for line in _wrapped(form.where, 2)]
-    texts += [_Text(line) for line in _wrapped(", ".join(form.done), 2)]
-    texts += [_Text(line, colour=_GREEN) for line in _wrapped("; ".join(form.protections), 3)]
-    texts += [_Text(line, colour=_RED) for line in _wrapped("; ".join(form.lacking) if not gone else "", 2)]
+    gone = artefact.state == "gone"
+    texts = [_Text(line, colour=MUTED) for line in _wrapped(artefact.act, 2)]
+    texts += [_Text(line) for line in _wrapped(artefact.where, 2)]
+    texts += [_Text(line) for line in _wrapped(", ".join(artefact.done), 2)]
+    texts += [_Text(line, colour=_GREEN) for line in _wrapped("; ".join(artefact.protections), 3)]
+    texts += [_Text(line, colour=_RED) for line in _wrapped("; ".join(artefact.lacking) if not gone else "", 2)]
     if gone:
-        why = f"gone: ledger {form.ended}" if form.ended else "gone; no ledger here says why"
+        why = f"gone: ledger {artefact.ended}" if artefact.ended else "gone; no ledger here says why"
         texts += [_Text(line, colour=_RED) for line in _wrapped(why, 2)]
-    texts += [_Text(line, _TINY, MUTED, mono=True) for line in _wrapped(lines_of(form.references), 2)]
+    texts += [_Text(line, _TINY, MUTED, mono=True) for line in _wrapped(lines_of(artefact.references), 2)]
     return texts
 
 
@@ -127,12 +126,14 @@ def _wrapped(text: str, most: int) -> list[str]:
 
 
 def draw(trace: Trace, *, titled: bool = True) -> Figure:
-    """The picture as a figure; to be made and written in the house style. titled: with title and subtitle over it."""
+    """The image as a figure; to be made and written in the house style. titled: with title and subtitle over it."""
     head = _HEAD if titled else 0.0
-    forms, columns = trace.forms, places(trace.forms)
-    texts = {form.id: _texts(form) for form in forms}
+    artefacts, columns = trace.artefacts, places(trace.artefacts)
+    texts = {artefact.id: _texts(artefact) for artefact in artefacts}
     tall = {
-        lane: max([len(texts[form.id]) for form in forms if form.lane == lane], default=2) * _LINE + 0.26 + 2 * _PAD
+        lane: max([len(texts[artefact.id]) for artefact in artefacts if artefact.lane == lane], default=2) * _LINE
+        + 0.26
+        + 2 * _PAD
         for lane in LANES
     }
     width = _LABEL + _EDGE + (max(columns.values(), default=0) + 1) * (_BOX + _GAP)
@@ -147,17 +148,19 @@ def draw(trace: Trace, *, titled: bool = True) -> Figure:
         panel.text(_EDGE, 0.32, title_of(trace), fontsize=14, fontweight="bold", va="center")
         panel.text(_EDGE, 0.6, subtitle_of(trace), fontsize=9, color=MUTED, va="center")
     boxes = {
-        form.id: _Box(_LABEL + _EDGE + columns[form.id] * (_BOX + _GAP), tops[form.lane], tall[form.lane])
-        for form in forms
+        artefact.id: _Box(
+            _LABEL + _EDGE + columns[artefact.id] * (_BOX + _GAP), tops[artefact.lane], tall[artefact.lane]
+        )
+        for artefact in artefacts
     }
-    ends = [form for form in forms if form.sort == "end"]
-    for form in ends:
-        x = boxes[form.id].x - _GAP / 2
+    ends = [artefact for artefact in artefacts if artefact.sort == "end"]
+    for artefact in ends:
+        x = boxes[artefact.id].x - _GAP / 2
         panel.plot((x, x), (head, height - _FOOT), color=_RED, linewidth=1.6, zorder=2)
-    _arrows(panel, forms, boxes, columns)
-    for form in forms:
-        _box(panel, form, boxes[form.id], texts[form.id])
-    _times(panel, forms, columns, boxes, head)
+    _arrows(panel, artefacts, boxes, columns)
+    for artefact in artefacts:
+        _box(panel, artefact, boxes[artefact.id], texts[artefact.id])
+    _times(panel, artefacts, columns, boxes, head)
     _legend(panel, height)
     return figure
 
@@ -198,7 +201,7 @@ def _lanes(panel: Axes, trace: Trace, tall: Mapping[Lane, float], width: float, 
             _EDGE, top + high / 2 - 0.1, names[lane][0], fontsize=11, fontweight="bold", color=_LINES[lane], va="center"
         )
         panel.text(_EDGE, top + high / 2 + 0.12, names[lane][1], fontsize=_SMALL, color=MUTED, va="center")
-        if not any(form.lane == lane for form in trace.forms):
+        if not any(artefact.lane == lane for artefact in trace.artefacts):
             panel.text(_LABEL + _EDGE, top + high / 2, trace.role, fontsize=9, color=MUTED, style="italic", va="center")
         tops[lane] = top + _CHANNEL
         top += high
@@ -206,27 +209,34 @@ def _lanes(panel: Axes, trace: Trace, tall: Mapping[Lane, float], width: float, 
     return tops
 
 
-def _box(panel: Axes, form: Artefact, box: _Box, texts: Sequence[_Text]) -> None:
-    colour = _LINES[form.lane]
+def _box(panel: Axes, artefact: Artefact, box: _Box, texts: Sequence[_Text]) -> None:
+    colour = _LINES[artefact.lane]
     face, weight = "white", 1.3
-    style: _Dashes = (0, (4, 2)) if form.state == "passed" else "-"
-    if form.state == "gone":
+    style: _Dashes = (0, (4, 2)) if artefact.state == "passed" else "-"
+    if artefact.state == "gone":
         colour, face = _GREY, "#F7F7F7"
-    if form.state in ("refused", "end"):
+    if artefact.state in ("refused", "end"):
         colour, face, weight = _RED, "#FDF1F1", 1.6
-    shape = f"round,pad=0,rounding_size={0.06}"
+    shape = "round,pad=0,rounding_size=0.06"
     panel.add_patch(
         FancyBboxPatch(
             (box.x, box.y), _BOX, box.tall, boxstyle=shape, facecolor=face, edgecolor=colour, linewidth=weight,
             linestyle=style, zorder=3,
         )
     )  # fmt: skip
-    title = _GREY if form.state == "gone" else colour
+    title = _GREY if artefact.state == "gone" else colour
     top = box.y + _PAD + 0.1
-    panel.text(box.x + 0.1, top, form.title, fontsize=10, fontweight="bold", color=title, va="center", zorder=4)
-    if form.level is not None:
+    panel.text(box.x + 0.1, top, artefact.title, fontsize=10, fontweight="bold", color=title, va="center", zorder=4)
+    if artefact.level is not None:
         panel.text(
-            box.right - 0.09, top, f"level {form.level}", fontsize=_TINY, color=MUTED, va="center", ha="right", zorder=4
+            box.right - 0.09,
+            top,
+            f"level {artefact.level}",
+            fontsize=_TINY,
+            color=MUTED,
+            va="center",
+            ha="right",
+            zorder=4,
         )
     for row, text in enumerate(texts):
         panel.text(
@@ -235,29 +245,29 @@ def _box(panel: Axes, form: Artefact, box: _Box, texts: Sequence[_Text]) -> None
         )  # fmt: skip
 
 
-def _arrows(panel: Axes, forms: Sequence[Artefact], boxes: Mapping[str, _Box], columns: Mapping[str, int]) -> None:
+def _arrows(panel: Axes, artefacts: Sequence[Artefact], boxes: Mapping[str, _Box], columns: Mapping[str, int]) -> None:
     """From what was there to what was made of it, in straight pieces that cross no box."""
-    lanes = {form.id: form.lane for form in forms}
-    sources = list(dict.fromkeys(each for form in forms for each in form.made_from))
-    for form in forms:
-        for number, source in enumerate(form.made_from):
+    lanes = {artefact.id: artefact.lane for artefact in artefacts}
+    sources = list(dict.fromkeys(each for artefact in artefacts for each in artefact.made_from))
+    for artefact in artefacts:
+        for number, source in enumerate(artefact.made_from):
             if source not in boxes:
                 continue
-            one, two = boxes[source], boxes[form.id]
+            one, two = boxes[source], boxes[artefact.id]
             shift = 0.07 * (sources.index(source) % 4)
-            next_door = columns[form.id] == columns[source] + 1
-            if lanes[source] == form.lane:
+            next_door = columns[artefact.id] == columns[source] + 1
+            if lanes[source] == artefact.lane:
                 points = (
                     [(one.right, one.middle), (two.x, two.middle)]
                     if next_door
-                    else _around(one, two, below=form.lane == "server", shift=shift)
+                    else _around(one, two, below=artefact.lane == "server", shift=shift)
                 )
-            elif columns[form.id] == columns[source]:
+            elif columns[artefact.id] == columns[source]:
                 points = [(one.x + _BOX / 2, one.bottom), (one.x + _BOX / 2, two.y)]
-            elif LANES.index(form.lane) > LANES.index(lanes[source]):
+            elif LANES.index(artefact.lane) > LANES.index(lanes[source]):
                 level = one.bottom + 0.12 + shift
                 # Out on the right half and in on the left, so that lines of neighbours do not seem to be one.
-                into = two.x + _BOX * 0.28 + 0.16 * (number - (len(form.made_from) - 1) / 2)
+                into = two.x + _BOX * 0.28 + 0.16 * (number - (len(artefact.made_from) - 1) / 2)
                 leave = one.x + _BOX * 0.72
                 points = [(leave, one.bottom), (leave, level), (into, level), (into, two.y)]
             else:
@@ -283,16 +293,16 @@ def _line(panel: Axes, points: Sequence[tuple[float, float]]) -> None:
 
 
 def _times(
-    panel: Axes, forms: Sequence[Artefact], columns: Mapping[str, int], boxes: Mapping[str, _Box], head: float
+    panel: Axes, artefacts: Sequence[Artefact], columns: Mapping[str, int], boxes: Mapping[str, _Box], head: float
 ) -> None:
-    """Over each column the time of the first form that stands in it."""
+    """Over each column the time of the first artefact that stands in it."""
     first: dict[int, Artefact] = {}
-    for form in forms:
-        if form.time and (columns[form.id] not in first or form.time < first[columns[form.id]].time):
-            first[columns[form.id]] = form
-    for form in first.values():
-        time = datetime.fromisoformat(form.time).strftime("%H:%M:%S")
-        panel.text(boxes[form.id].x + 0.1, head + 0.12, time, fontsize=_TINY, color=MUTED, va="center")
+    for artefact in artefacts:
+        if artefact.time and (columns[artefact.id] not in first or artefact.time < first[columns[artefact.id]].time):
+            first[columns[artefact.id]] = artefact
+    for artefact in first.values():
+        time = datetime.fromisoformat(artefact.time).strftime("%H:%M:%S")
+        panel.text(boxes[artefact.id].x + 0.1, head + 0.12, time, fontsize=_TINY, color=MUTED, va="center")
 
 
 def _legend(panel: Axes, height: float) -> None:

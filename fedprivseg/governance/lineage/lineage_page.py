@@ -1,4 +1,4 @@
-"""A trace as one self-contained page: the picture, and under it the same as a table."""
+"""A trace as one self-contained page: the image, and under it the same as a table."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def page_of(trace: Trace) -> str:
         title=title_of(trace),
         subtitle=subtitle_of(trace),
         picture=Markup(svg_of(trace, titled=False)),
-        columns=max(places(trace.forms).values(), default=0) + 1,
-        rows=[(form, lines_of(form.references)) for form in trace.forms],
+        columns=max(places(trace.artefacts).values(), default=0) + 1,
+        rows=[(each, lines_of(each.references)) for each in trace.artefacts],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +16,16 @@ from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.format import SUBJECTS
 from fedprivseg.governance.ledger.line import Line
-from fedprivseg.governance.lineage.artefacts import LineageContext, concerns, file_form, put_away_form, withdrawn_form
-from fedprivseg.governance.lineage.attempt import attempt_forms
+from fedprivseg.governance.lineage.artefacts import (
+    LineageContext,
+    archive_artefact,
+    concerns,
+    file_artefact,
+    withdrawal_artefact,
+)
+from fedprivseg.governance.lineage.attempt import Attempt
 from fedprivseg.governance.lineage.provenance import Artefact, Trace
-from fedprivseg.governance.lineage.reading import stated_key, verified
+from fedprivseg.governance.lineage.server_store import ServerStore, stated_key, verified
 from fedprivseg.governance.policy.consent import Register
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
@@ -28,28 +34,33 @@ from fedprivseg.imaging.splits import COHORT, own_subjects
 
 
 def trace_subject(run: Path, name: str, *, site: str = "", with_code: bool = False) -> Trace:
-    """The life of the data of `name`, a subject's code or its pseudonym, in the run's folder; at `site`, or where it is known.
+    """The life of the data of one subject in the run's folder.
 
-    with_code: call the subject by its code, where it is known, and not by its pseudonym. Raises FolderError if there is no
-    run, RequestError if no site knows the subject (it names no other), LedgerError if a ledger does not verify.
+    Args:
+        run: the run's folder.
+        name: the subject's code, or its pseudonym.
+        site: the subject's, or empty for whichever knows it.
+        with_code: call the subject by its code, where it is known, and not by its pseudonym.
+
+    Raises:
+        FolderError: there is no run.
+        RequestError: no site knows the subject; it names no other.
+        LedgerError: a ledger does not verify.
     """
-    scenario = read_scenario(run)
-    if (run / "result.json").exists():
+    root, scenario, method = RunFolder(run), read_scenario(run), MethodCard.read(run)
+    if root.result.exists():
         check_files(run, gone=True)
-    home, pseudonym, subject = _find(run, sorted(each.name for each in scenario.sites), name, site)
-    key = SiteKey.load(SiteFolder(home).key)
-    own = verified(home / "ledger.jsonl", key.public_hex)
-    server = verified(run / "server" / "ledger.jsonl")
-    method = MethodCard.read(run)
-    side, row = _role(own, pseudonym)
+    folder, pseudonym, subject = _find(root, sorted(each.name for each in scenario.sites), name, site)
+    key = SiteKey.load(folder.key)
+    lines, server = verified(folder.ledger, key.public_hex), verified(root.server.ledger)
+    side, row = _role(lines, pseudonym)
     code = subject.code if subject else name if name != pseudonym else ""
-    book = LineageContext(
-        run=run,
-        home=home,
+    context = LineageContext(
+        folder=folder,
         method=method,
         scenario=scenario,
-        own=own,
-        server=server,
+        lines=lines,
+        server=ServerStore(root.server, server, folder.name),
         pseudonym=pseudonym,
         label=code if with_code and code else pseudonym,
         subject=subject,
@@ -59,89 +70,85 @@ def trace_subject(run: Path, name: str, *, site: str = "", with_code: bool = Fal
     return Trace(
         run=read_run_id(run),
         side="site",
-        site=book.site,
+        site=context.site,
         method=method.title,
         subject=pseudonym,
-        label=book.label,
-        role={"train": "a training subject", "test": "a test subject", "": "not taken into the study"}[side],
-        forms=tuple(_forms(book)),
-        keys={book.site: key.public_hex, **({"server": stated_key(server)} if server else {})},
-        notes=tuple(_notes(book)),
+        label=context.label,
+        role={"train": "a training subject", "test": "a test subject", "": "not enrolled in the study"}[side],
+        artefacts=tuple(_artefacts(context)),
+        keys={context.site: key.public_hex, **stated_key(server)},
+        notes=tuple(_notes(context)),
     )
 
 
-def _forms(book: LineageContext) -> Iterator[Artefact]:
-    """Every form, oldest first. A withdrawal at the site ends an attempt: what comes after it was made anew."""
-    file = file_form(book)
+def _artefacts(context: LineageContext) -> Iterator[Artefact]:
+    """All of them, oldest first. A withdrawal at the site ends an attempt: what comes after it was made again."""
+    file = file_artefact(context)
     yield file
-    ends = [line.index for line in book.own if line.event == "withdrawal"]
+    ends = [line.index for line in context.lines if line.event == "withdrawal"]
     start = 0
-    for number, end in enumerate([*ends, len(book.own)], start=1):
-        lines = [line for line in book.own if start <= line.index < end]
-        closing = book.own[end] if end < len(book.own) else None
-        if any(concerns(line, book.pseudonym) for line in lines):
-            yield from attempt_forms(book, lines, closing, file, f"attempt{number}." if ends else "")
-        if closing is not None and closing.facts.get("subject") == book.pseudonym:
-            yield withdrawn_form(book, closing)
+    for number, end in enumerate([*ends, len(context.lines)], start=1):
+        lines = [line for line in context.lines if start <= line.index < end]
+        closing = context.lines[end] if end < len(context.lines) else None
+        if any(concerns(line, context.pseudonym) for line in lines):
+            yield from Attempt(context, lines, closing, f"attempt{number}." if ends else "").artefacts(file)
+        if closing is not None and closing.facts.get("subject") == context.pseudonym:
+            yield withdrawal_artefact(context, closing)
         start = end + 1
-    for line in book.own:
-        if line.event in ("archive", "destruction") and concerns(line, book.pseudonym):
-            yield put_away_form(book, line)
+    for line in context.lines:
+        if line.event in ("archive", "destruction") and concerns(line, context.pseudonym):
+            yield archive_artefact(context, line)
 
 
-def _find(run: Path, names: Sequence[str], name: str, site: str) -> tuple[Path, str, Subject | None]:
+def _find(run: RunFolder, names: Sequence[str], name: str, site: str) -> tuple[SiteFolder, str, Subject | None]:
     """The folder of the site that knows `name`, the subject's pseudonym there, and the subject if its code is known."""
-    if site and site not in names:
-        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
-    asked = [each for each in names if site in ("", each)]
-    homes = [RunFolder(run).site(each).path for each in asked]
-    homes = [home for home in homes if (home / "ledger.jsonl").exists() and (SiteFolder(home).key).exists()]
-    if not homes:
+    asked = [run.site_named(site)] if site else [run.site(each) for each in names]
+    folders = [folder for folder in asked if folder.ledger.exists() and folder.key.exists()]
+    if not folders:
         raise FolderError(
-            f"{run} has no folder of {site or 'a site'} with a key and a ledger; at the server, trace a shard with --server"
+            f"{run.path} has no folder of {site or 'a site'} with a key and a ledger; at the server, trace a shard with "
+            "--server"
         )
-    for home in homes:
-        key = SiteKey.load(SiteFolder(home).key)
-        mentioned = [line for line in ledger.read(home / "ledger.jsonl") if concerns(line, name)]
-        subject = next((one for one in _people(home) if name in (one.code, key.pseudonym(one.code))), None)
+    for folder in folders:
+        key = SiteKey.load(folder.key)
+        subject = next((one for one in _people(folder) if name in (one.code, key.pseudonym(one.code))), None)
         if subject is not None:
-            return home, key.pseudonym(subject.code), subject
-        if mentioned:
-            return home, name, None
-        if name in _registered(home):
-            return home, key.pseudonym(name), None
-    places = site or f"any site whose folder is here ({', '.join(home.name for home in homes)})"
+            return folder, key.pseudonym(subject.code), subject
+        if any(concerns(line, name) for line in ledger.read(folder.ledger)):
+            return folder, name, None
+        if name in _registered(folder):
+            return folder, key.pseudonym(name), None
+    places = site or f"any site whose folder is here ({', '.join(folder.name for folder in folders)})"
     raise RequestError(
         f"no such subject is known at {places}. Give a code as it stands in the site's register of consent or in the table of "
         "its release, or a pseudonym as the site's ledger has it; `fedprivseg data check` reads the release."
     )
 
 
-def _people(home: Path) -> Iterator[Subject]:
-    """Those whom the site took in, then everybody whom its release has."""
-    station = SiteConfiguration.read(home / "station.json")
-    notes = Notes(home)
+def _people(folder: SiteFolder) -> Iterator[Subject]:
+    """Those whom the site enrolled, then everybody whom its release has."""
+    configuration, notes = SiteConfiguration.read(folder.configuration), Notes(folder.path)
     if notes.has(PARTICIPANTS):
-        taken = COHORT.validate_json(notes.read(PARTICIPANTS))
-        yield from (*taken.train, *taken.test)
+        cohort = COHORT.validate_json(notes.read(PARTICIPANTS))
+        yield from (*cohort.train, *cohort.test)
     try:
-        release = dataset_of(station.data, station.release).read(station.release)
+        release = dataset_of(configuration.data, configuration.release).read(configuration.release)
     except DataError:
         return  # the release is not where it was: the ledger still tells
-    yield from own_subjects(release.subjects, station.site)
+    yield from own_subjects(release.subjects, configuration.site)
 
 
-def _registered(home: Path) -> frozenset[str]:
+def _registered(folder: SiteFolder) -> frozenset[str]:
     try:
-        return frozenset(Register.read(SiteFolder(home).register).consents)
+        return frozenset(Register.read(folder.register).consents)
     except RequestError:
         return frozenset()
 
 
-def _role(own: Sequence[Line], pseudonym: str) -> tuple[Literal["train", "test", ""], int]:
-    """On which side the last intake that took the subject in put it, and at which place."""
+def _role(lines: Sequence[Line], pseudonym: str) -> tuple[Literal["train", "test", ""], int]:
+    """On which side the last enrolment of the subject put it, and at which place."""
     sides: tuple[Literal["train", "test"], ...] = ("train", "test")
-    for line in reversed(own):
+    for line in reversed(lines):
         for side in sides:
             people = line.facts.get(side)
             if line.event == "enrolment" and isinstance(people, list) and pseudonym in people:
@@ -150,42 +157,34 @@ def _role(own: Sequence[Line], pseudonym: str) -> tuple[Literal["train", "test",
 
 
 _ABOUT_OTHERS = ("listed", "restored", "ordered", "approved")
-"""What lines of archives and destructions say that make no new form of anybody's data, and end none."""
+"""What lines of archives and destructions say that make no artefact of anybody's data, and end none."""
 
 
-def _notes(book: LineageContext) -> Iterator[str]:
+def _notes(context: LineageContext) -> Iterator[str]:
     """What the ledger does not say."""
-    silent = [
-        line.index
-        for line in book.own
-        if line.event == "release" and SUBJECTS not in line.facts
-        if (kind := find_kind(line.facts.get("kind"))) is None or kind.derived_from is not None
-    ]
-    if silent:
-        yield _unsaid(
-            book.site, silent, "let out data without saying whose; it cannot be excluded that this subject's was in it"
-        )
-    for event in ("archive", "destruction"):
-        silent = [
-            line.index
-            for line in book.own
-            if line.event == event and SUBJECTS not in line.facts and line.facts.get("what") not in _ABOUT_OTHERS
-        ]
-        if silent:
-            yield _unsaid(book.site, silent, f"tell of an {event} without saying whose data" if event == "archive" else
-                          "tell of a destruction without saying whose data")  # fmt: skip
-    accesses = [line.index for line in book.own if line.event == "access"]
-    if accesses:
-        yield _unsaid(book.site, accesses, "tell of requests for access to ranges of data; they name no subject")
-    if not book.server:
-        yield "The server's ledger is not here: that the server received what was let out is not shown."
-    if book.has_pictures:
-        yield (
-            "The vault holds pictures of three test subjects for the report of this simulation; it is not recorded of whom."
-        )
 
+    def unsaid(event: str, what: str, of: Callable[[Line], bool]) -> Iterator[str]:
+        found = [line.index for line in context.lines if line.event == event and of(line)]
+        if found:
+            shown = ", ".join(f"{context.site}:{index}" for index in found[:5])
+            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+            yield f"Ledger lines {shown}{more} {what}."
 
-def _unsaid(site: str, indices: Sequence[int], what: str) -> str:
-    shown = ", ".join(f"{site}:{index}" for index in indices[:5])
-    more = f" and {len(indices) - 5} more" if len(indices) > 5 else ""
-    return f"Ledger lines {shown}{more} {what}."
+    def derived(line: Line) -> bool:
+        kind = find_kind(line.facts.get("kind"))
+        return SUBJECTS not in line.facts and (kind is None or kind.derived_from is not None)
+
+    def nobodys(line: Line) -> bool:
+        return SUBJECTS not in line.facts and line.facts.get("what") not in _ABOUT_OTHERS
+
+    silent = "released data without saying whose; it cannot be excluded that this subject's was in it"
+    yield from unsaid("release", silent, derived)
+    yield from unsaid("archive", "tell of an archive without saying whose data", nobodys)
+    yield from unsaid("destruction", "tell of a destruction without saying whose data", nobodys)
+    yield from unsaid(
+        "access", "tell of requests for access to ranges of data; they name no subject", lambda line: True
+    )
+    if not context.server.lines:
+        yield "The server's ledger is not here: that the server received what was released is not shown."
+    if context.has_images:
+        yield "The vault holds images of three test subjects for the report of this simulation; it is not recorded of whom."

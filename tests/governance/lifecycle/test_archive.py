@@ -25,7 +25,6 @@ from fedprivseg.core.files import write_durably
 from fedprivseg.crypto import sealed_files
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.crypto.sealed_files import SealError, SealingKey
-from fedprivseg.governance.lifecycle import archive as module
 from fedprivseg.governance.lifecycle import bundle
 from fedprivseg.governance.lifecycle.archive import Manifest, archive, read_manifest, restore, verify_archive
 from fedprivseg.governance.lifecycle.backup import Backup, backup, restore_backup, verify_backup
@@ -413,14 +412,14 @@ def test_what_a_killed_restore_left_is_said_and_not_taken_for_a_result(source: P
 
 def test_a_file_that_changes_meanwhile_makes_no_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = write(tmp_path / "vault", {"patient-7": b"before"})
-    examined = module.examined
+    examined = bundle.examined
 
     def then_changed(files: Mapping[str, Path]) -> Any:
         members = examined(files)
         files["patient-7"].write_bytes(b"behind")
         return members
 
-    monkeypatch.setattr(module, "examined", then_changed)
+    monkeypatch.setattr(bundle, "examined", then_changed)
     with pytest.raises(ArchiveError, match="file 1 of 1 changed") as caught:
         archive(files, tmp_path / "a", KEY, **STUDY)
     assert "patient-7" not in str(caught.value)

@@ -82,7 +82,7 @@ def _call(*words):
 
 
 def _forms(trace):
-    return [(form.lane, form.sort, form.state) for form in trace.forms]
+    return [(form.lane, form.sort, form.state) for form in trace.artefacts]
 
 
 def test_the_ledger_says_whose_slices_stand_in_each_shard(coded):
@@ -130,9 +130,9 @@ def test_every_form_of_a_training_subject_is_there(coded):
         ("server", "code", "kept"),
         ("server", "model", "kept"),
     ]
-    assert [part.name for part in trace.forms[-1].parts] == ["mapping.safetensors"]
-    assert trace.forms[3].done == ("view", "image encoder", "float16")
-    assert trace.forms[1].lacking == ("not encrypted at rest",)
+    assert [part.name for part in trace.artefacts[-1].parts] == ["mapping.safetensors"]
+    assert trace.artefacts[3].done == ("view", "image encoder", "float16")
+    assert trace.artefacts[1].lacking == ("not encrypted at rest",)
 
 
 def test_every_form_of_a_test_subject_is_there(coded):
@@ -147,12 +147,12 @@ def test_every_form_of_a_test_subject_is_there(coded):
         ("gate", "measures", "passed"),
         ("server", "measures", "kept"),
     ]
-    assert any("pictures of three test subjects" in note for note in trace.notes)
+    assert any("images of three test subjects" in note for note in trace.notes)
 
 
 def test_an_update_goes_into_the_averaged_network_and_back_to_a_sealed_site(averaged):
     trace = trace_subject(averaged, _people(averaged, "train")[0])
-    assert [(form.lane, form.sort) for form in trace.forms] == [
+    assert [(form.lane, form.sort) for form in trace.artefacts] == [
         ("site", "file"),
         ("site", "array"),
         ("gate", "weights"),
@@ -160,13 +160,13 @@ def test_an_update_goes_into_the_averaged_network_and_back_to_a_sealed_site(aver
         ("server", "model"),
         ("site", "model"),
     ]
-    assert trace.forms[-1].made_from == (trace.forms[-2].id,)
-    for form in (trace.forms[1], trace.forms[-1]):
-        assert form.protections == ("sealed, AES-256-GCM",)
+    assert trace.artefacts[-1].made_from == (trace.artefacts[-2].id,)
+    for form in (trace.artefacts[1], trace.artefacts[-1]):
+        assert form.protections == ("encrypted at rest, AES-256-GCM",)
         assert [part for part in form.parts if part.name.startswith("vault/")]
         assert all(part.name.endswith(".sealed") for part in form.parts if part.name.startswith("vault/"))
     tested = trace_subject(averaged, _people(averaged, "test")[0])
-    (masks,) = [form for form in tested.forms if form.sort == "prediction"]
+    (masks,) = [form for form in tested.artefacts if form.sort == "prediction"]
     assert [part.name for part in masks.parts] == [
         "vault/prediction-00000-ed.sealed",
         "vault/prediction-00000-es.sealed",
@@ -178,7 +178,7 @@ def test_references_lead_to_the_lines_that_tell_of_it(coded, averaged, withdrawn
         books = {"server": ledger.read(run / "server/ledger.jsonl")}
         books |= {site: ledger.read(run / "sites" / site / "ledger.jsonl") for site in SITES}
         trace = trace_subject(run, subject)
-        for form in trace.forms:
+        for form in trace.artefacts:
             assert form.references
             for reference in (*form.references, *([form.ended] if form.ended else [])):
                 line = books[reference.ledger][reference.line]
@@ -196,10 +196,10 @@ def test_references_lead_to_the_lines_that_tell_of_it(coded, averaged, withdrawn
 def test_a_withdrawal_is_the_end(withdrawn):
     run, subject = withdrawn
     trace = trace_subject(run, subject)
-    end = trace.forms[-1]
+    end = trace.artefacts[-1]
     assert (end.sort, [each.event for each in end.references]) == ("end", ["withdrawal"])
-    assert max(reference.time for form in trace.forms for reference in form.references) == end.time
-    states = {(form.lane, form.sort): form.state for form in trace.forms}
+    assert max(reference.time for form in trace.artefacts for reference in form.references) == end.time
+    states = {(form.lane, form.sort): form.state for form in trace.artefacts}
     assert states == {
         ("site", "file"): "kept",  # the hospital's own images are not the study's to delete
         ("site", "array"): "gone",
@@ -208,7 +208,7 @@ def test_a_withdrawal_is_the_end(withdrawn):
         ("server", "code"): "gone",
         ("site", "end"): "end",
     }
-    shards = next(form for form in trace.forms if (form.lane, form.sort) == ("server", "code"))
+    shards = next(form for form in trace.artefacts if (form.lane, form.sort) == ("server", "code"))
     assert shards.ended is not None
     line = ledger.read(run / "server/ledger.jsonl")[shards.ended.line]
     assert line.facts["rule"] == "consent.no-longer-valid"
@@ -224,9 +224,9 @@ def test_archives_and_destructions_that_name_the_subject_are_told_and_others_not
     book.append("archive", {**facts, "subjects": [key.pseudonym(one)]})
     book.append("destruction", {"method": "crypto-erasure", "clause": "5.8-f", "subjects": [key.pseudonym(one)]})
     book.append("destruction", {"method": "erase", "clause": "5.8-f"})
-    assert [form.title for form in trace_subject(run, one).forms][-2:] == ["Archived", "Destroyed"]
+    assert [form.title for form in trace_subject(run, one).artefacts][-2:] == ["Archived", "Destroyed"]
     foreign = trace_subject(run, other)
-    assert {form.sort for form in foreign.forms} & {"archive", "end"} == set()
+    assert {form.sort for form in foreign.artefacts} & {"archive", "end"} == set()
     assert [note for note in foreign.notes if "destruction without saying whose data" in note]
 
 
@@ -245,13 +245,13 @@ def test_the_servers_side_names_no_subject_in_any_byte(coded, withdrawn, tmp_pat
     seen = set()
     for shard in shards:
         trace = trace_shard(run, shard)
-        seen |= {form.sort for form in trace.forms}
+        seen |= {form.sort for form in trace.artefacts}
         for text in _outputs(trace) if "centre1" in trace.label else [trace.model_dump_json()]:
             assert not any(name in text for name in names)
     assert {"code", "model", "answer", "measures"} <= seen
     gone = trace_shard(withdrawn[0], "centre1/send_image_codes/0")
-    assert gone.forms[-1].state == "gone"
-    assert gone.forms[-1].ended is not None
+    assert gone.artefacts[-1].state == "gone"
+    assert gone.artefacts[-1].ended is not None
 
 
 def test_a_shard_goes_by_its_hash_or_its_place(coded):
@@ -300,28 +300,18 @@ def test_prov_json_is_whole(coded, withdrawn):
         for ends in (end for each in relations.values() for end in each):
             assert {value for name, value in ends.items() if name != "prov:time"} <= declared
         assert all(name.split(":")[0] in document["prefix"] for name in declared)
-        forms = sorted(f"run:form/{form.id}" for form in trace.forms if form.sort != "end")
+        forms = sorted(f"run:artefact/{form.id}" for form in trace.artefacts if form.sort != "end")
         for relation in ("wasGeneratedBy", "wasAttributedTo"):
             assert sorted(each["prov:entity"] for each in relations[relation]) == forms
-        gone = sorted(f"run:form/{form.id}" for form in trace.forms if form.state == "gone")
+        gone = sorted(f"run:artefact/{form.id}" for form in trace.artefacts if form.state == "gone")
         assert sorted(each["prov:entity"] for each in relations.get("wasInvalidatedBy", [])) == gone
         derived = {(each["prov:generatedEntity"], each["prov:usedEntity"]) for each in relations["wasDerivedFrom"]}
-        assert derived == {(f"run:form/{f.id}", f"run:form/{each}") for f in trace.forms for each in f.made_from}
+        assert derived == {
+            (f"run:artefact/{f.id}", f"run:artefact/{each}") for f in trace.artefacts for each in f.made_from
+        }
 
 
-def test_another_library_reads_the_same_prov(coded):
-    prov = pytest.importorskip("prov.model", reason="prov is an extra for tests")
-    text = prov_json(trace_subject(coded, _people(coded, "train")[0]))
-    document, ours = prov.ProvDocument.deserialize(content=text, format="json"), json.loads(text)
-    counts = {name: len(content) for name, content in ours.items() if name != "prefix"}
-    kinds = {"entity": prov.ProvEntity, "activity": prov.ProvActivity, "agent": prov.ProvAgent}
-    kinds |= {"wasGeneratedBy": prov.ProvGeneration, "used": prov.ProvUsage, "wasDerivedFrom": prov.ProvDerivation}
-    kinds |= {"wasAttributedTo": prov.ProvAttribution, "wasAssociatedWith": prov.ProvAssociation}
-    kinds |= {"hadMember": prov.ProvMembership}
-    assert {name: len(list(document.get_records(kinds[name]))) for name in counts} == counts
-
-
-def test_no_text_of_the_picture_lies_on_another_or_leaves_its_box(coded, averaged, withdrawn):
+def test_no_text_of_the_image_lies_on_another_or_leaves_its_box(coded, averaged, withdrawn):
     traces = [
         trace_subject(coded, _people(coded, "train")[0]),
         trace_subject(coded, _people(coded, "test")[0]),
@@ -330,15 +320,15 @@ def test_no_text_of_the_picture_lies_on_another_or_leaves_its_box(coded, average
         trace_shard(coded, "centre1/send_test_codes/0"),
     ]
     for trace in traces:
-        columns = module.places(trace.forms)
-        assert len({(form.lane, columns[form.id]) for form in trace.forms}) == len(trace.forms)
+        columns = module.places(trace.artefacts)
+        assert len({(form.lane, columns[form.id]) for form in trace.artefacts}) == len(trace.artefacts)
         with module.house_style("test"):
             figure = module.draw(trace)
             renderer = FigureCanvasAgg(figure).get_renderer()
         (panel,) = figure.axes
         texts = [text.get_window_extent(renderer) for text in panel.texts if text.get_text()]
         boxes = [patch.get_window_extent(renderer) for patch in panel.patches if patch.get_zorder() == 3]
-        assert len(boxes) == len(trace.forms)
+        assert len(boxes) == len(trace.artefacts)
         for place, one in enumerate(texts):
             assert not any(one.overlaps(other) for other in texts[place + 1 :])
             for box in boxes:

@@ -72,11 +72,8 @@ def order(session: DestructionSession, by: str, reason: str, *, media: str = "",
 
 
 def approve(session: DestructionSession, by: str) -> Order:
-    """Approve the last order in the name of `by`, who is somebody else than who gave it.
-
-    Raises:
-        RequestError: there is no order, it was changed since it was given, or `by` may not.
-    """
+    """Approve the last order in the name of `by`, who is somebody else than who gave it. Raises RequestError if there is no
+    order, it was changed since it was given, or `by` may not."""
     stated = pending(session).unapproved
     _require(session, by, APPROVES, "approve a destruction")
     if session.said(APPROVED, id=stated.id):
@@ -135,11 +132,7 @@ def execute(session: DestructionSession) -> Certificate:
 
 
 def pending(session: DestructionSession) -> Order:
-    """The last order as it was written down.
-
-    Raises:
-        RequestError: there is none, or it was changed.
-    """
+    """The last order as it was written down. Raises RequestError if there is none, or it was changed."""
     ordered = session.said(ORDERED)
     if not ordered:
         raise RequestError(f"nothing was ordered at {session.site}; order it first: fedprivseg destroy order")

@@ -23,11 +23,7 @@ from fedprivseg.governance.policy.levels import DataClass
 
 
 class DestructionError(FedprivsegError):
-    """A destruction that is not complete, or a certificate that is none.
-
-    Attributes:
-        left: what remains, such as ``file 2 of 3``.
-    """
+    """A destruction that is not complete, or a certificate that is none. left: what remains, such as ``file 2 of 3``."""
 
     def __init__(self, message: str, left: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -38,11 +34,9 @@ class Item(Frozen):
     """One thing that was destroyed.
 
     Attributes:
-        what: sort of thing.
         number: its place in the order, from 1.
         id: of a file or shard the SHA-256 that it had, of a key its id in the headers of encrypted files.
         size: in bytes.
-        how: in words.
         medium: what could be told of a file's.
     """
 
@@ -125,14 +119,12 @@ class Certificate(Frozen):
 
 
 class Begun(Frozen):
-    """What was found before anything was touched: enough to resume after a kill.
+    """What was found before anything was touched: enough to resume after a kill, and no path.
 
     Attributes:
         order: its SHA-256.
-        began: the time.
-        items: what is to be destroyed.
         inodes: of the order's copies.
-        headers: of its copies in hex, empty for those that are not encrypted under its key.
+        headers: of those that are encrypted under the order's key, in hex; empty for others.
     """
 
     format: Literal["fedprivseg destruction begun 1"] = "fedprivseg destruction begun 1"
@@ -149,7 +141,7 @@ class Begun(Frozen):
 
 
 def certified(order: Order, records: Path, key: SiteKey) -> Certificate | None:
-    """The certificate of an order, if it was executed.
+    """The certificate of an order, None if it was not executed.
 
     Args:
         order: which.
@@ -157,8 +149,8 @@ def certified(order: Order, records: Path, key: SiteKey) -> Certificate | None:
         key: the site's.
 
     Raises:
-        DestructionError: the certificate under the order's id was changed, or is another site's.
-        RequestError: the id stands for another order.
+        DestructionError: the certificate was changed, or is another site's.
+        RequestError: the id of the order stands for another one.
     """
     path = records / f"{order.id}.certificate.json"
     if not path.exists():

@@ -145,7 +145,7 @@ def _examine(order: Order, means: Means, now: datetime) -> Begun:
             raise RequestError("the key of the order is not in the site's key file. Nothing was destroyed.")
         key = file.key(file.name)
         how = "1 key file overwritten once with random bytes and removed"
-        items.append(Item(what="key", number=1, id=key.id, how=how, medium=medium_of(file.path).reason))
+        items.append(Item(what="key", number=1, id=key.id, how=how, medium=medium_of(file.path)))
     inodes: list[int] = []
     headers: list[str] = []
     for number, copy in enumerate(order.copies, start=1):
@@ -207,7 +207,7 @@ def _file_item(copy: Copy, order: Order, number: int) -> Item:
         id=digest.hexdigest(),
         size=size,
         how=f"{over}removed from its folder",
-        medium=medium_of(copy.path).reason,
+        medium=medium_of(copy.path),
     )
 
 

@@ -7,7 +7,6 @@ journals of data, networks): old blocks stay until they are used again.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 PROVES_NOTHING = "overwriting proves nothing"
@@ -17,27 +16,10 @@ IN_PLACE = frozenset({"ext2", "ext3", "ext4", "vfat"})
 """File systems that write a file's blocks where they are. Not xfs: blocks that files share are written elsewhere."""
 
 
-@dataclass(frozen=True)
-class Medium:
-    """What can be told of where a file lies.
-
-    Attributes:
-        filesystem: its name, empty if it cannot be told.
-        rotating: whether it is a magnetic disk, None if it cannot be told.
-        in_place: whether overwriting reaches the file's blocks, as far as can be told.
-        reason: in words.
-    """
-
-    filesystem: str
-    rotating: bool | None
-    in_place: bool
-    reason: str
-
-
-def medium_of(path: Path) -> Medium:
-    """The medium of the file at `path`, after Linux's ``mountinfo`` and ``queue/rotational``. What cannot be told counts as
-    not in place. What lies below, such as snapshots or the disk of a virtual machine's host, does not show. Raises OSError.
-    """
+def medium_of(path: Path) -> str:
+    """What can be told of the medium of the file at `path`, after Linux's ``mountinfo`` and ``queue/rotational``. It ends with
+    `PROVES_NOTHING` unless overwriting is known to reach the file's blocks. What lies below, such as snapshots or the disk of a
+    virtual machine's host, does not show. Raises OSError."""
     number = path.lstat().st_dev
     device = f"{os.major(number)}:{os.minor(number)}"
     mounts = Path("/proc/self/mountinfo")
@@ -47,22 +29,19 @@ def medium_of(path: Path) -> Medium:
     return judge_medium(mounts.read_text(encoding="utf-8") if mounts.is_file() else "", device, rotational)
 
 
-def judge_medium(mountinfo: str, device: str, rotational: str) -> Medium:
+def judge_medium(mountinfo: str, device: str, rotational: str) -> str:
     """What follows from the text of ``mountinfo``, a device as ``major:minor``, and ``1`` or ``0`` for rotating or not."""
     filesystem, options = "", ""
     for line in mountinfo.splitlines():
         left, dash, right = line.partition(" - ")
         if dash and left.split()[2] == device:
             filesystem, options = right.split()[0], right.split()[-1]
-    rotating = {"1": True, "0": False}.get(rotational)
     if filesystem not in IN_PLACE:
         reason = f"the file system ({filesystem or 'unknown'}) may write elsewhere than over the old blocks"
     elif "data=journal" in options.split(","):
         reason = f"{filesystem} keeps data in its journal too"
-    elif rotating is not True:
-        reason = "the medium is flash, or it could not be told" if rotating is None else "the medium is flash memory"
+    elif rotational == "1":
+        return f"{filesystem} on what says it is a rotating disk writes over the old blocks"
     else:
-        return Medium(
-            filesystem, True, True, f"{filesystem} on what says it is a rotating disk writes over the old blocks"
-        )
-    return Medium(filesystem, rotating, False, f"{reason}: {PROVES_NOTHING}")
+        reason = "the medium is flash memory" if rotational == "0" else "the medium is flash, or it could not be told"
+    return f"{reason}: {PROVES_NOTHING}"

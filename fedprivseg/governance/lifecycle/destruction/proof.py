@@ -25,7 +25,6 @@ class Proof:
     """One destruction.
 
     Attributes:
-        id: of its order.
         certificate: None if there is none that verifies.
         faults: what is not true, in sentences.
     """

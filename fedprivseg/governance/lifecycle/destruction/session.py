@@ -54,11 +54,6 @@ class DestructionSession:
     """One site of a run, as whoever destroys finds it.
 
     Attributes:
-        run: the run's folder.
-        folder: the site's.
-        scenario: of the run.
-        configuration: of the site.
-        key: the site's.
         titles: of its staff, by id.
         lines: of its ledger, which verifies.
     """
@@ -100,11 +95,7 @@ class DestructionSession:
         return Ledger(self.folder.ledger, self.key, self.site).append(DESTRUCTION, facts)
 
     def draw_up(self, by: str, reason: str, *, media: str = "", with_models: bool = False) -> Order:
-        """The order for everything that is there now; see `approval.order`.
-
-        Raises:
-            RequestError: it cannot be given so.
-        """
+        """The order for everything that is there now; see `approval.order`. Raises RequestError if it cannot be given so."""
         key, server = self._sealing_key, self.run.server
         copies = [_copy(each, key) for each in inventory.everything(self.folder)]
         if key is None:  # a site that encrypts keeps no images between runs
@@ -192,13 +183,8 @@ class DestructionSession:
 
 
 def open_session(run: Path, site: str) -> DestructionSession:
-    """The site `site` of the run in the folder `run`.
-
-    Raises:
-        FolderError: there is no run.
-        RequestError: there is no such site, or its staff cannot be read.
-        LedgerError: its ledger does not verify.
-    """
+    """The site `site` of the run in the folder `run`. Raises FolderError if there is no run, RequestError if there is no such
+    site or its staff cannot be read, LedgerError if its ledger does not verify."""
     root = RunFolder(run.resolve())
     folder = root.site_named(site)
     if not folder.key.exists():

@@ -53,6 +53,10 @@ def plain(made, tmp_path):
     return shutil.copytree(made["plain"], tmp_path / "run")
 
 
+def killed(*arguments, **words):
+    raise KeyboardInterrupt
+
+
 def take(run):
     return open_session(run, "centre1")
 
@@ -201,9 +205,6 @@ def test_an_interrupted_destruction_goes_on(run, monkeypatch):
     bodies = gone(run)
     approved(run)
 
-    def killed(*arguments, **words):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
         patch.setattr(execute, "_remove", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -325,9 +326,6 @@ def test_on_a_terminal_the_name_of_the_site_is_typed(run, monkeypatch):
 
 def test_a_ledger_line_that_could_not_be_written_is_written_the_next_time(run, monkeypatch):
     approved(run)
-
-    def killed(*arguments, **words):
-        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(DestructionSession, "write", killed)

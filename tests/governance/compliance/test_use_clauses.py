@@ -83,7 +83,7 @@ def test_what_leaves_without_a_grade_breaks_the_clause(phantom, tmp_path, monkey
     ran(phantom, tmp_path / "run")
     found = clause(tmp_path / "run")
     assert found.state == "broken"
-    assert found.why.startswith("centre1 let out image-code, mask-code, metric, status without grading")
+    assert found.why.startswith("centre1 released image-code, mask-code, metric, status without grading")
 
 
 def test_a_run_in_which_nothing_left_has_nothing_to_judge(phantom, tmp_path):
