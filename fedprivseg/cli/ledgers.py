@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,7 @@ from fedprivseg.core.files import deliver
 if TYPE_CHECKING:
     from fedprivseg.governance.ledger.ledger import Line
 
-app = typer.Typer(help="The sites' ledgers: what left, what was blocked, what was done.", no_args_is_help=True)
+app = typer.Typer(help="The sites' ledgers: what left, what was refused, what was done.", no_args_is_help=True)
 
 Event = Annotated[str, typer.Option(help="Only lines of this event, such as release, refusal, intake or withdrawal.")]
 Site = Annotated[str, typer.Option(help="Only this site's lines.")]
@@ -31,16 +31,35 @@ _SHORT = ("site", "action", "kind", "item", "rule", "clause", "what", "request",
 
 @app.command()
 def verify(run_folder: Run) -> None:
-    """Verify every ledger, and each against the checkpoints that the other side has of it; name the first line that was
-    changed, removed or re-ordered, and a ledger that is gone. Exit status 1 if any was."""
+    """Verify every ledger, and each against what the other side was shown of it; name the first line that was changed,
+    removed or re-ordered, and a ledger that is gone. Exit status 1 if any was."""
+    from fedprivseg.governance.ledger import ledger
+    from fedprivseg.governance.sitefolder.audit import known_keys
+
+    keys = known_keys(run_folder)
     broken = False
-    for sentence, bad in _checked(run_folder):
-        broken |= bad
-        typer.echo(sentence)
-    if not broken:
-        for sentence in (*_unknown(run_folder), *_contradictions(run_folder)):
+    for path in _ledgers(run_folder):
+        site = path.parent.name
+        try:
+            verified = ledger.verify(path, public_hex=keys.get(site))
+            typer.echo(f"{site}: {verified.lines} lines, intact{''.join(f'; {note}' for note in verified.notes)}")
+        except LedgerError as fault:
             broken = True
-            typer.echo(sentence)
+            typer.echo(f"{site}: BROKEN: {fault}")
+    for site in _missing(run_folder, keys):
+        broken = True
+        typer.echo(
+            f"{site}: MISSING: it has shown its key in this run, and its ledger is gone. Put back a copy, and verify it."
+        )
+    for site in _unknown(run_folder, keys) if not broken else ():
+        broken = True
+        typer.echo(
+            f"{site}: UNKNOWN: the server had payloads of it, and its record of the sites' keys does not name it."
+        )
+    if not broken:
+        for sentence in _contradictions(run_folder):
+            broken = True
+            typer.echo(f"CONTRADICTED: {sentence}")
     if broken:
         raise typer.Exit(1)
 
@@ -77,48 +96,39 @@ def export(
 
 def _end_if_broken(run_folder: Path) -> None:
     """End with status 1 and a sentence for each ledger that does not hold."""
-    faults = [sentence for sentence, bad in _checked(run_folder) if bad]
+    from fedprivseg.governance.ledger import ledger
+    from fedprivseg.governance.sitefolder.audit import known_keys
+
+    keys, faults = known_keys(run_folder), []
+    for path in _ledgers(run_folder):
+        try:
+            ledger.verify(path, public_hex=keys.get(path.parent.name))
+        except LedgerError as fault:
+            faults.append(f"{path.parent.name}: BROKEN: {fault}")
+    faults += [
+        f"{site}: MISSING: its ledger is gone. Put back a copy, and verify it." for site in _missing(run_folder, keys)
+    ]
     for sentence in faults:
         typer.echo(sentence, err=True)
     if faults:
         raise typer.Exit(1)
 
 
-def _checked(run_folder: Path) -> Iterator[tuple[str, bool]]:
-    """A sentence on each ledger that is there or must be, and whether something is wrong with it.
-
-    A site that the server knows by its key must have one, and the server that has a folder.
-    """
-    from fedprivseg.governance.ledger import ledger
-    from fedprivseg.governance.sitefolder.audit import known_keys
-
-    keys, ledgers = known_keys(run_folder), _ledgers(run_folder)
-    for site, path in ledgers.items():
-        try:
-            verified = ledger.verify(path, public_hex=keys.get(site))
-            yield f"{site}: {verified.lines} lines, intact{''.join(f'; {note}' for note in verified.notes)}", False
-        except LedgerError as fault:
-            yield f"{site}: BROKEN: {fault}", True
+def _missing(run_folder: Path, keys: Mapping[str, str]) -> list[str]:
+    """Whose ledger must be there and is not: a site that the server knows by its key, and the server that has a folder."""
     expected = {*keys} - {"server"} | ({"server"} if (run_folder / "server").is_dir() else set())
-    for site in sorted(expected - ledgers.keys()):
-        yield (
-            f"{site}: MISSING: it has shown its key in this run, and its ledger is gone. Put back a copy, and verify it.",
-            True,
-        )
+    return sorted(expected - {path.parent.name for path in _ledgers(run_folder)})
 
 
-def _unknown(run_folder: Path) -> list[str]:
-    """A sentence on each site whose payloads the server had, and whose key it does not know any more."""
+def _unknown(run_folder: Path, keys: Mapping[str, str]) -> list[str]:
+    """The sites whose payloads the server had, and whose keys it does not know any more."""
     from fedprivseg.governance.ledger.ledger import read
-    from fedprivseg.governance.sitefolder.audit import known_keys
 
-    server = _ledgers(run_folder).get("server")
-    lines = read(server) if server else []
-    came = {str(line.facts.get("site")) for line in lines if line.event == "receipt" and "digest" in line.facts}
-    return [
-        f"{site}: UNKNOWN: the server had payloads of it, and its record of the sites' keys does not name it."
-        for site in sorted(came - known_keys(run_folder).keys())
+    path = run_folder / "server" / "ledger.jsonl"
+    came = [
+        line for line in (read(path) if path.exists() else ()) if line.event == "receipt" and "digest" in line.facts
     ]
+    return sorted({str(line.facts.get("site")) for line in came} - keys.keys())
 
 
 def _said(line: Line) -> list[str]:
@@ -126,8 +136,8 @@ def _said(line: Line) -> list[str]:
     facts = {name: fact for name, fact in line.facts.items() if fact not in ("", [], {})}
     if line.event == "intake":
         refused = facts.get("refused")
-        left_out = f"; not enrolled: {', '.join(map(str, refused))}" if isinstance(refused, list) else ""
-        return [f"{facts.get('subjects', 0)} subjects enrolled{left_out}"]
+        left_out = f"; not taken in: {', '.join(map(str, refused))}" if isinstance(refused, list) else ""
+        return [f"{facts.get('subjects', 0)} subjects taken in{left_out}"]
     decision = {"permit": "allowed", "deny": "denied"}.get(str(facts.get("decision")))
     if decision:
         facts["what"] = decision
@@ -135,37 +145,32 @@ def _said(line: Line) -> list[str]:
     return [str(facts[name]) for name in _SHORT if name in facts] + digest
 
 
-def _contradictions(run_folder: Path) -> list[str]:
-    """A sentence on each ledger that is not what its checkpoints at the other side say."""
+def _contradictions(run_folder: Path) -> tuple[str, ...]:
     from fedprivseg.governance.ledger.checkpoints import equivocations
     from fedprivseg.governance.ledger.ledger import read
 
-    lines = {party: read(path) for party, path in _ledgers(run_folder).items()}
-    found = equivocations(lines.pop("server", []), lines)
-    return [f"CONTRADICTED: {sentence}" for sentence in found]
+    server = run_folder / "server" / "ledger.jsonl"
+    sites = {path.parent.name: read(path) for path in _ledgers(run_folder) if path != server}
+    return equivocations(read(server) if server.exists() else [], sites)
 
 
-def _ledgers(run_folder: Path) -> dict[str, Path]:
-    """Party -> its ledger, the server's first. Raises FolderError if there is none."""
-    from fedprivseg.core.runfolder import RunFolder
-
-    run = RunFolder(run_folder)
-    ledgers = {"server": run.server.ledger, **{site.name: site.ledger for site in run.sites}}
-    found = {party: path for party, path in ledgers.items() if path.exists()}
-    if not found:
+def _ledgers(run_folder: Path) -> list[Path]:
+    paths = sorted([*run_folder.glob("sites/*/ledger.jsonl"), *run_folder.glob("server/ledger.jsonl")])
+    if not paths:
         raise FolderError(f"{run_folder} holds no ledger (no sites/*/ledger.jsonl); give the folder of a run")
-    return found
+    return paths
 
 
 def _lines(run_folder: Path, event: str, site: str, where: list[str]) -> Iterator[Line]:
     """The lines that fit, site by site. Raises RequestError for an event, a site or a fact that does not exist."""
     from fedprivseg.governance.ledger.ledger import EVENTS, read
 
-    ledgers = _ledgers(run_folder)
+    paths = _ledgers(run_folder)
+    names = [path.parent.name for path in paths]
     if event and event not in EVENTS:
         raise RequestError(f"a ledger has no event {event!r}; events are: {', '.join(EVENTS)}")
-    if site and site not in ledgers:
-        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(ledgers)}")
+    if site and site not in names:
+        raise RequestError(f"unknown site {site!r}; the sites of this run are: {', '.join(names)}")
     wanted = []
     for condition in where:
         name, equals, value = condition.partition("=")
@@ -173,8 +178,8 @@ def _lines(run_folder: Path, event: str, site: str, where: list[str]) -> Iterato
             raise RequestError(f"--where wants FACT=VALUE, such as kind=image-code; given {condition!r}")
         wanted.append((name, value))
     named: set[str] = set()
-    for party, path in ledgers.items():
-        if site in ("", party):
+    for path in paths:
+        if site in ("", path.parent.name):
             for line in read(path):
                 named |= line.facts.keys()
                 fits = all(str(line.facts.get(name)) == value for name, value in wanted)

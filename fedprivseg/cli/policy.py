@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fedprivseg.governance.policy.preview import PolicyPreview
     from fedprivseg.governance.policy.profile import SitePolicy
 
-app = typer.Typer(help="The sites' policies: what may leave, and what changes between two.", no_args_is_help=True)
+app = typer.Typer(help="The sites' policies: what they let out, and what changes between two.", no_args_is_help=True)
 
 
 @app.command()
@@ -32,7 +32,7 @@ def profiles(as_json: AsJson = False) -> None:
         typer.echo(json.dumps([profile.model_dump(mode="json") for profile in found]))
         return
     rows = [[each.profile, ", ".join(each.kinds) or "nothing", str(each.max_level), each.says] for each in found]
-    print_table("", ["profile", "may leave", "up to level", "covers"], rows)
+    print_table("", ["profile", "lets out", "up to level", "covers"], rows)
 
 
 @app.command()
@@ -42,13 +42,12 @@ def check(
     out: RunOut = None,
     as_json: AsJson = False,
 ) -> None:
-    """What would be blocked, at which site, by which rule. Exit status 3 if fewer sites than the quorum would remain."""
+    """What would be refused, at which site, by which rule. Exit status 3 if fewer sites than the quorum would remain."""
     from fedprivseg.study.scenarios import load_scenario
 
     asked = load_scenario(scenario, settings or [])
 
     from fedprivseg.core.results import read_scenario
-    from fedprivseg.core.runfolder import RunFolder
     from fedprivseg.governance.policy.preview import preview_policy
     from fedprivseg.methods import resolve
     from fedprivseg.runtime.site.techniques import techniques_of
@@ -56,7 +55,7 @@ def check(
 
     folder = out or asked.folder
     # Agreements of another scenario say nothing about this one.
-    ours = RunFolder(folder).scenario.exists() and read_scenario(folder).sha256 == asked.sha256
+    ours = (folder / "scenario.json").exists() and read_scenario(folder).sha256 == asked.sha256
     parties = parties_in(folder, asked) if ours else {}
     found = preview_policy(asked, resolve(asked.method).declared, techniques_of(asked), parties)
     refused = [each for each in found if not each.decision.allowed]
@@ -76,12 +75,12 @@ def check(
         ]
         typer.echo(
             json.dumps(
-                {"blocked": blocked, "remain": remain, "quorum": asked.quorum, "next": next_step, "decisions": entries}
+                {"withheld": blocked, "remain": remain, "quorum": asked.quorum, "next": next_step, "decisions": entries}
             )
         )
     else:
         if refused:
-            print_table("blocked by policy", ["site", "what", "rule", "clause", "reason"], _grouped(refused))
+            print_table("refused", ["site", "what", "rule", "clause", "reason"], _grouped(refused))
         if graded := _graded(found):
             print_table(
                 "de-identification (clause 5.2)",
@@ -91,8 +90,7 @@ def check(
         console = open_console()
         names = ", ".join(blocked) or "no site"
         console.print(
-            f"{asked.method.name}: {names} would be blocked by policy; {remain} of {len(asked.sites)} remain",
-            highlight=False,
+            f"{asked.method.name}: {names} would be withheld; {remain} of {len(asked.sites)} remain", highlight=False
         )
     if remain < asked.quorum:
         ended = f"{remain} sites would remain, the quorum is {asked.quorum}"
@@ -124,7 +122,7 @@ def diff(
 
 
 def _next_step(rules: set[str], folder: Path) -> list[str]:
-    """Which command adds what an agreement lacks, if it is that."""
+    """Which command mends what an agreement lacks, if it is that."""
     if "agreement.absent" in rules:
         return ["`fedprivseg agreement new SCENARIO` drafts the agreements; give it the same --set and --out"]
     if "agreement.unsigned" in rules:
@@ -133,7 +131,7 @@ def _next_step(rules: set[str], folder: Path) -> list[str]:
 
 
 def _grouped(refused: list[PolicyPreview]) -> list[list[str]]:
-    """One row for all payloads of a site that the same rule blocks for the same reason."""
+    """One row for all payloads of a site that the same rule refuses for the same reason."""
     groups: dict[tuple[str, Decision], list[str]] = {}
     for each in refused:
         what = groups.setdefault((each.site, each.decision), [])
@@ -164,7 +162,7 @@ def _graded(found: Sequence[PolicyPreview]) -> list[list[str]]:
                 judged.grading.utility,
                 judged.grading.confidentiality,
                 ", ".join(judged.techniques) or "none",
-                f"{judged.verdict}{' (blocked)' if judged.refused else ''}",
+                f"{judged.verdict}{' (refused)' if judged.refused else ''}",
             )
             sites = groups.setdefault(row, [])
             if each.site not in sites:
@@ -202,9 +200,9 @@ def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: Sit
     for (kind, purpose), now in verdicts[1].items():
         was = verdicts[0][kind, purpose]
         if was.allowed and not now.allowed:
-            sentences.setdefault(f"blocked now ({now.rule}): {now.reason}", []).append(f"{kind} for {purpose}")
+            sentences.setdefault(f"refused now ({now.rule}): {now.reason}", []).append(f"{kind} for {purpose}")
         elif now.allowed and not was.allowed:
-            sentences.setdefault(f"allowed now; before it was blocked ({was.rule}).", []).append(
+            sentences.setdefault(f"let out now; before it was refused ({was.rule}).", []).append(
                 f"{kind} for {purpose}"
             )
     changes = [f"In {asked.name}, {', '.join(what)}: {words}" for words, what in sentences.items()]

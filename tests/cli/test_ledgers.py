@@ -115,8 +115,8 @@ def test_verify_names_a_ledger_that_is_gone(run):
     ("event", "facts", "said"),
     [
         ("intake", {"subjects": 6, "refused": ["consent.sharing: 2", "consent.withdrawn: 1"]},
-         "6 subjects enrolled; not enrolled: consent.sharing: 2, consent.withdrawn: 1"),
-        ("intake", {"subjects": 9, "refused": []}, "9 subjects enrolled"),
+         "6 subjects taken in; not taken in: consent.sharing: 2, consent.withdrawn: 1"),
+        ("intake", {"subjects": 9, "refused": []}, "9 subjects taken in"),
         ("access", {"what": "decision", "decision": "deny", "item": "images", "subject": "e451", "reason": "No."},
          "images; denied; e451; No."),
         ("access", {"what": "decision", "decision": "permit", "action": "view"}, "view; allowed"),
