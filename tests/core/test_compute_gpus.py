@@ -82,6 +82,6 @@ def test_a_benchmark_asks_for_every_scenarios_gpus_before_the_first_runs(gpus, q
     (tmp_path / "sites").symlink_to(quickstart.parent.parent / "sites")
     (folder / "a.toml").write_text(text)
     (folder / "b.toml").write_text(text.replace('name = "quickstart"', 'name = "b"') + "gpus = 1\n")
-    monkeypatch.setattr("fedprivseg.study.benchmark.simulate", lambda *_, **__: pytest.fail("a scenario was run"))
+    monkeypatch.setattr("fedprivseg.study.pipeline.run", lambda *_, **__: pytest.fail("a scenario was run"))
     with pytest.raises(RequestError, match="torch sees none"):
         run_all(folder, tmp_path / "runs", [0])

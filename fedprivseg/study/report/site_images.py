@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from fedprivseg.core.errors import FedprivsegError
 from fedprivseg.core.results import Result, read_result
-from fedprivseg.core.runfolder import RunFolder
+from fedprivseg.core.runfolder import RunFolder, SiteFolder
 from fedprivseg.governance.sitefolder.vault import PICTURES, open_vault
 from fedprivseg.study.report.slices import Case
 
@@ -56,13 +56,15 @@ def images_of(folder: Path) -> dict[str, SiteImages]:
     result = read_result(folder)
     if not images_allowed(result):
         return {}
-    found = {name: _of_site(RunFolder(folder).site(name).path) for name in result.sites}
+    found = {name: _of_site(RunFolder(folder).site(name)) for name in result.sites}
     return {name: images for name, images in found.items() if images is not None}
 
 
-def _of_site(home: Path) -> SiteImages | None:
+def _of_site(home: SiteFolder) -> SiteImages | None:
+    if not home.vault.is_dir():  # opening a vault would make its folder
+        return None
     try:
-        vault = open_vault(home)
+        vault = open_vault(home.path)
         arrays = vault.load(PICTURES) if vault.has(PICTURES) else None
         return None if arrays is None else _images(arrays)
     except (SafetensorError, FedprivsegError, KeyError, ValueError):
