@@ -105,7 +105,7 @@ class SitePolicy(Frozen):
             "required",
             "A signed and current data-use agreement is now needed.",
             "No data-use agreement is needed any more.",
-            "agreement.absent",
+            "governance.policy.agreement",
         ),
     ] = "required"
     demands: Annotated[
