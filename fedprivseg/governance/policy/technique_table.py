@@ -30,7 +30,7 @@ class Technique(StrEnum):
     chinese: str
     """The word of the standard itself, for whoever compares a report with it."""
 
-    def __new__(cls, value: str, chinese: str) -> Technique:
+    def __new__(cls, value: str, chinese: str = "") -> Technique:
         """The member of that value."""
         member = str.__new__(cls, value)
         member._value_, member.chinese = value, chinese
@@ -93,7 +93,7 @@ class Advice:
 
 
 def _cell(recommended: str, against: str) -> Cell:
-    return Cell(*(frozenset(Technique(name) for name in half.split(", ")) for half in (recommended, against)))  # type: ignore[call-arg]
+    return Cell(*(frozenset(Technique(name) for name in half.split(", ")) for half in (recommended, against)))
 
 
 TABLE_2: Mapping[tuple[Grade, Grade], Cell] = MappingProxyType(
