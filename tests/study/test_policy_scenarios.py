@@ -78,7 +78,7 @@ def test_an_agreement_that_ran_out_ends_a_study_without_quorum(phantom, tmp_path
 
 
 def test_a_term_of_retention_that_ended_ends_a_study_before_anything_is_computed(phantom, tmp_path):
-    with pytest.raises(QuorumError, match=r"retention\.ended"):
+    with pytest.raises(QuorumError, match=r"retention\.expired"):
         run("retention", phantom, tmp_path / "run", "study.today=2027-01-02")  # the day after the last
     for site in SITES:
         home = tmp_path / "run/sites" / site
