@@ -43,7 +43,7 @@ def test_from_a_refusal_to_a_run(words, tmp_path):
         "valid",
         "valid",
     ]
-    assert "no site would be withheld; 2 of 2 remain" in call("policy", "check", SCENARIO, "--out", run, *words)
+    assert "no site would be blocked; 2 of 2 remain" in call("policy", "check", SCENARIO, "--out", run, *words)
     ended = json.loads(call("run", SCENARIO, "--out", run, "--json", *words))
     assert {name: site["status"] for name, site in ended["sites"].items()} == {"centre1": "ok", "centre2": "ok"}
     assert ended["resumed"], "who was blocked for want of an agreement is asked again"
@@ -125,7 +125,7 @@ def test_an_agreement_that_cannot_be_read_is_said_to_block_that_site(drafted, wo
     call("agreement", "sign", drafted, "--as", "server")
     (drafted / "sites/centre2/agreement.json").write_text("{")
     found = json.loads(call("policy", "check", SCENARIO, "--out", drafted, "--json", *words))
-    assert (found["withheld"], found["next"]) == (["centre2"], [])
+    assert (found["blocked"], found["next"]) == (["centre2"], [])
     rules = {each["rule"] for each in found["decisions"] if each["site"] == "centre2"}
     assert rules == {"agreement.unreadable"}
 

@@ -80,15 +80,10 @@ OLD_RULES: Mapping[str, str] = MappingProxyType(
         "transfer.within": "transfer.within-domain",
         "transport.key": "encryption.no-valid-key",
         "undeclared.answer": "declaration.absent",
-        "undeclared.dtype": "declaration.dtype",
-        "undeclared.history": "declaration.history",
-        "undeclared.kind": "declaration.kind",
-        "undeclared.names": "declaration.names",
-        "undeclared.purpose": "declaration.purpose",
-        "undeclared.range": "declaration.range",
-        "undeclared.shape": "declaration.shape",
-        "undeclared.shard": "declaration.shard",
-        "undeclared.shards": "declaration.shards",
+        **{
+            f"undeclared.{name}": f"declaration.{name}"
+            for name in ("dtype", "history", "kind", "names", "purpose", "range", "shape", "shard", "shards")
+        },
     }
 )
 """Rule id of format 1 -> rule id; the others are the same."""

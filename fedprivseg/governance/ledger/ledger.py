@@ -36,10 +36,10 @@ from fedprivseg.governance.ledger.line import (
     fail,
     parse,
     parse_signed,
+    parsing,
     raw_lines,
     signed_line,
     unusable,
-    why,
 )
 
 _WAITING = ".waiting"  # ends the name of a torn line's file until its recovery line is written
@@ -260,18 +260,15 @@ def _lines(path: Path) -> Iterator[Line]:
                 f"line {number - 1} of {path.name} is torn: it has no newline at its end. If its writer was killed, "
                 "opening the ledger for writing moves it aside and records that; otherwise keep the file as evidence."
             )
-        try:
-            yield parse(raw[:-1])
-        except (ValueError, RecursionError) as fault:
-            fail(path, number, f"is no ledger line ({why(fault)})")
+        with parsing(path, number, "is"):
+            line = parse(raw[:-1])
+        yield line
 
 
 def _check_first(path: Path, raw: bytes, public_hex: str | None) -> tuple[str, str]:
     """The site and public key that the first line states. Raises LedgerError if it states none or a foreign key."""
-    try:
+    with parsing(path, 1, "was changed: it is"):
         line = parse(raw)
-    except (ValueError, RecursionError) as fault:
-        fail(path, 1, f"was changed: it is no ledger line ({why(fault)})")
     stated = line.facts.get("public_key")
     if line.event != "key" or not isinstance(stated, str):
         fail(path, 1, f"was changed, removed or re-ordered: a ledger begins with its key, not with {line.event!r}")
@@ -282,10 +279,8 @@ def _check_first(path: Path, raw: bytes, public_hex: str | None) -> tuple[str, s
 
 def _check_line(path: Path, raw: bytes, index: int, site: str, public_hex: str) -> Line:
     """The line in `raw` if it is the whole, signed line `index` of `site`. Raises LedgerError naming it otherwise."""
-    try:
+    with parsing(path, index + 1, "was changed: it is"):
         line = parse_signed(raw, public_hex)
-    except (ValueError, RecursionError) as fault:
-        fail(path, index + 1, f"was changed: it is no ledger line ({why(fault)})")
     if line is None:
         fail(path, index + 1, "was changed: its signature does not fit its text and the key of the ledger")
     if line.index != index:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -100,9 +101,14 @@ def digest_of(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def why(fault: Exception) -> str:
-    """A fault in a line, in words; never the line's text."""
-    return "bad JSON" if isinstance(fault, json.JSONDecodeError | UnicodeDecodeError | RecursionError) else str(fault)
+@contextmanager
+def parsing(path: Path, number: int, verb: str) -> Iterator[None]:
+    """A block that parses line `number` (from 1); what is wrong with the line is raised as LedgerError, without its text."""
+    try:
+        yield
+    except (ValueError, RecursionError) as fault:
+        bad_json = isinstance(fault, json.JSONDecodeError | UnicodeDecodeError | RecursionError)
+        fail(path, number, f"{verb} no ledger line ({'bad JSON' if bad_json else fault})")
 
 
 def fail(path: Path, number: int, reason: str) -> NoReturn:

@@ -1,7 +1,7 @@
 """The data-use agreement between a site and who runs the study, as a document that the gate can read (clause 5.3.2-a).
 
 It states the parties by their public keys, what the data is for and for how long, what may leave, which protections hold, and
-what is done if data leaks. Both parties sign the same bytes (Ed25519). Without it, or outside its term, the gate stays shut.
+what is done if data leaks. Both parties sign the same bytes (Ed25519). Without it, or outside its term, nothing leaves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PARTIES: tuple[Literal["site", "server"], ...] = ("site", "server")
 
 
 class BreachPlan(Frozen):
-    """What happens if data leaks. contact: a role or an office, no person. hours: within how many it is told."""
+    """What happens if data leaks. contact: a role or an office, no person. hours: within how many it is notified."""
 
     contact: str = Field(min_length=3)
     hours: int = Field(ge=1, le=720)
@@ -33,8 +33,7 @@ class BreachPlan(Frozen):
 
 
 class Terms(Frozen):
-    """What the parties agree on. start, end: first and last day. site, server: names; site_key, server_key: their public
-    keys (hex)."""
+    """What the parties, named and by their public keys (hex), agree on, from the first day `start` to the last day `end`."""
 
     site: str
     server: str
@@ -109,8 +108,9 @@ def objection(
 ) -> Decision | None:
     """Why a payload of `kind` for `purpose` may not leave on `today` under `agreement`; None if it may.
 
-    site_key: the public key of the site whose gate asks. server_key: that of the server which the site knows, None if it knows
-    none yet: any server that signed the agreement will do.
+    Args:
+        site_key: the public key of the site.
+        server_key: that of the server that the site knows; None if it knows none yet, and then any that signed will do.
     """
     if agreement is None:
         return _no("absent", "There is no data-use agreement at this site, and its policy asks for one.")

@@ -1,21 +1,21 @@
-"""A site's register of consent, and who may be taken into a study (T/SCGS 313008-2024 clauses 5.1.1, 5.1.2-b to d).
+"""A site's register of consent, and who may be enrolled in a study (T/SCGS 313008-2024 clauses 5.1.1, 5.1.2-b to d).
 
 The register is a CSV file of the site, one line a subject. Purposes are terms of the Data Use Ontology (DUO, GA4GH; Lawson et
 al., Cell Genomics 1:100028, 2021). A subject without a line, with a line that cannot be read, or whose line does not cover the
-study is not taken: consent is never assumed.
+study is not enrolled: consent is never assumed.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import write_text
@@ -63,8 +63,15 @@ StudyPurpose = Literal["DUO:0000042", "DUO:0000006", "DUO:0000007"]
 
 @dataclass(frozen=True)
 class Use:
-    """What a study wants. purpose: a permission term. diseases: for research on diseases, which. data: the type of data.
-    commercial: whether for profit. ethics: the reference of an ethics approval, empty if there is none."""
+    """What a study wants.
+
+    Attributes:
+        purpose: a permission term.
+        diseases: for research on diseases, which.
+        data: the type of data.
+        commercial: whether for profit.
+        ethics: the reference of an ethics approval, empty if there is none.
+    """
 
     purpose: Duo
     diseases: frozenset[str]
@@ -75,9 +82,15 @@ class Use:
 
 @dataclass(frozen=True)
 class Consent:
-    """One subject's line. range: types of data that it covers. sharing: whether what is made of the data may leave the site.
-    valid_from, valid_until: first and last day. withdrawn: the day of withdrawal, None while it stands. channel, source:
-    how and where the data was collected (5.1.2-d)."""
+    """One subject's line.
+
+    Attributes:
+        range: types of data that it covers.
+        sharing: whether what is made of the data may leave the site.
+        valid_from, valid_until: first and last day, the latter None for no end.
+        withdrawn: the day of withdrawal, None if it was not withdrawn.
+        channel, source: how and where the data was collected (5.1.2-d).
+    """
 
     subject: str
     purposes: frozenset[Duo]
@@ -154,19 +167,19 @@ class Register:
 
     @classmethod
     def read(cls, path: Path) -> Register:
-        """The register in a CSV file. Raises RequestError if it is absent or any line of it cannot be read: who cannot read
-        one line cannot know that it was no withdrawal."""
+        """The register in a CSV file. Raises RequestError if it is absent or any line of it cannot be read: a line that cannot
+        be read may be a withdrawal."""
         try:
             raw = path.read_bytes()
             table = csv.DictReader(io.StringIO(raw.decode("utf-8"), newline=""), strict=True)
             rows = list(table)
         except FileNotFoundError:
             raise RequestError(
-                f"there is no register of consent ({path.name}) at this site; without one nobody is taken in"
+                f"there is no register of consent ({path.name}) at this site; without one nobody is enrolled"
             ) from None
         except (OSError, UnicodeDecodeError, csv.Error) as fault:
             raise RequestError(
-                f"the register of consent cannot be read ({type(fault).__name__}); nobody is taken in"
+                f"the register of consent cannot be read ({type(fault).__name__}); nobody is enrolled"
             ) from None
         columns = sorted(each.name for each in fields(Consent))
         if sorted(table.fieldnames or ()) != columns:  # a file without a line has to say what it is, too
@@ -180,7 +193,7 @@ class Register:
         return cls(MappingProxyType(found), digest(raw))
 
     def decide(self, subject: str, use: Use, today: date) -> Decision:
-        """Whether `subject` may be taken into the study."""
+        """Whether `subject` may be enrolled in the study."""
         consent = self.consents.get(subject)
         if consent is None:
             return Decision(False, "consent.absent", "The register holds no consent of the subject.", CLAUSE)
@@ -212,53 +225,46 @@ def _consent(row: Mapping[str | None, str | None], number: int) -> Consent:
         raise RequestError(
             f"line {number} of the register of consent has not just the columns {', '.join(sorted(names))}"
         )
-    place = ""
-    try:
-        place = "purposes"
-        purposes = frozenset(Duo(term) for term in _terms(row[place]))
-        place = "sharing"
-        sharing = {"agreed": True, "refused": False}[str(row[place])]
-        place = "valid_from"
-        start = date.fromisoformat(str(row[place]))
-        place = "valid_until"
-        end = date.fromisoformat(str(row[place])) if row[place] else None
-        place = "withdrawn"
-        withdrawn = date.fromisoformat(str(row[place])) if row[place] else None
-        place = "subject"
-        if not row[place]:
-            raise ValueError
-    except (ValueError, KeyError):
-        raise RequestError(
-            f"line {number} of the register of consent has something else in {place!r} than {_ALLOWED[place]}"
-        ) from None
-    return Consent(
-        subject=str(row["subject"]),
-        purposes=purposes,
-        diseases=_terms(row["diseases"]),
-        range=_terms(row["range"]),
-        sharing=sharing,
-        valid_from=start,
-        valid_until=end,
-        withdrawn=withdrawn,
-        channel=str(row["channel"]),
-        source=str(row["source"]),
-    )
+    read: dict[str, Any] = {}
+    for place, (parse, allowed) in _COLUMNS.items():
+        try:
+            read[place] = parse(str(row[place]))
+        except (ValueError, KeyError):
+            raise RequestError(
+                f"line {number} of the register of consent has something else in {place!r} than {allowed}"
+            ) from None
+    return Consent(**read)
 
 
-_ALLOWED: Mapping[str, str] = MappingProxyType(
+def _terms(text: str) -> frozenset[str]:
+    return frozenset(term.strip() for term in text.split(";") if term.strip())
+
+
+def _code(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text
+
+
+def _day(text: str) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
+_COLUMNS: Mapping[str, tuple[Callable[[str], Any], str]] = MappingProxyType(
     {
-        "purposes": "terms of " + ", ".join(Duo) + ", parted by ';'",
-        "sharing": "'agreed' or 'refused'",
-        "valid_from": "a day as YYYY-MM-DD",
-        "valid_until": "a day as YYYY-MM-DD, or nothing",
-        "withdrawn": "a day as YYYY-MM-DD, or nothing",
-        "subject": "a subject's code",
+        "purposes": (lambda text: frozenset(map(Duo, _terms(text))), f"terms of {', '.join(Duo)}, separated by ';'"),
+        "sharing": (lambda text: {"agreed": True, "refused": False}[text], "'agreed' or 'refused'"),
+        "valid_from": (date.fromisoformat, "a day as YYYY-MM-DD"),
+        "valid_until": (_day, "a day as YYYY-MM-DD, or nothing"),
+        "withdrawn": (_day, "a day as YYYY-MM-DD, or nothing"),
+        "subject": (_code, "a subject's code"),
+        "diseases": (_terms, "names"),
+        "range": (_terms, "names"),
+        "channel": (str, "text"),
+        "source": (str, "text"),
     }
 )
-
-
-def _terms(text: str | None) -> frozenset[str]:
-    return frozenset(term.strip() for term in (text or "").split(";") if term.strip())
+"""How each column is read, and what it may hold."""
 
 
 def _list(names: Iterable[str]) -> str:

@@ -1,9 +1,9 @@
 """Where a payload departs from what the method declares: names, types, shapes, bounds, history, numbers.
 
-These are what a payload says beside the values of its arrays, and each could carry a patient's code out in words or numbers.
-So nothing here is free: what the declaration does not say is refused, and no reason repeats what it found, since a reason
-leaves the site as well. Values of arrays are looked at only where the declaration bounds them; nobody can tell from weights
-or codes what they were made to say.
+These are what a payload states beside the values of its arrays, and each could carry a patient's code out in words or numbers.
+So nothing here is free: what is not declared is refused, and no reason repeats what was found, since a reason leaves the
+site as well. Values of arrays are looked at only where the declaration bounds them; nobody can tell from weights
+or codes what they were made to disclose.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """The gate of a site: everything that would leave is decided here, and nothing leaves unless a rule says that it may.
 
-A payload of a kind that the method declares is put first to the site's policy (`standing`), then to the rules in `RULES`, one
-function each, in the order in which they stand; the first that objects decides, and if none does the payload may leave (rule
-``kind.declared``), provided that it is what the method declares of the answer to this order, to the last name, word and number
-(`declaration`). Everything else is refused: an undeclared kind, raw data, bytes that are no payload, a fault in the gate, a
-ledger that cannot be written, a site without a policy, a decision that took too long.
+A payload of a kind that the method declares is checked first against the site's policy (`context`), then by the rules in
+`RULES`, one function each, in their order; the first that objects decides, and if none does the payload may leave (rule
+``kind.declared``), provided that it is exactly what the method declares of the answer to this order (`declaration`). Everything
+else is refused: an undeclared kind, raw data, bytes that are no payload, a fault in the gate, a ledger that cannot be
+written, a site without a policy, a decision that took too long.
 
-What the policy wants closed is encrypted to the server's key after the decision and before the signature, which is over what
-travels. A rule that hangs cannot be stopped from outside of it (a thread cannot be killed): while it hangs nothing leaves,
-since only the gate hands a payload out, and a decision that comes late is a refusal. The server waits until its deadline.
+What must be encrypted by the policy is encrypted to the server's key after the decision and before the signature, which is over
+what travels. A rule that hangs cannot be stopped from outside (a thread cannot be killed): while it hangs nothing leaves, since
+only the gate hands a payload out, and a decision after the time limit is a refusal. The server waits until its deadline.
 
 The size rules bound what could leave under the name of a metric or a status; they do not prove that a small array is
 what it is called. That is for whoever reads the method, and for the attacks. A method's code is trusted with the values of what
@@ -36,9 +36,9 @@ from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.policy.context import PolicyContext
 from fedprivseg.governance.policy.declaration import departure
-from fedprivseg.governance.policy.profile import Purpose
+from fedprivseg.governance.policy.profile import Level, Purpose
 
-LEVELS = (1, 2, 3, 4, 5)
+LEVELS: tuple[int, ...] = get_args(Level)
 """Sensitivity, 1 (public) to 5 (strictly limited): T/SCGS 313008-2024 clause 5.5."""
 
 RAW_LEVEL = 4
@@ -54,8 +54,15 @@ _CHUNK = 1 << 20  # values looked at in one go, so that looking needs no memory 
 
 @dataclass(frozen=True)
 class Released:
-    """What may be sent: `body` with the site's `signature` over its statement, and the ledger `line` that says so. digest: of
-    the payload. encrypted_to: the id of the key to which `body` is the payload encrypted; empty if `body` is the payload."""
+    """What may be sent.
+
+    Attributes:
+        body: the payload, or the encrypted payload.
+        digest: of the payload.
+        signature: the site's, over the statement about `body`.
+        line: where the ledger says so.
+        encrypted_to: the id of the key to which `body` is encrypted; empty if it is not.
+    """
 
     body: bytes
     digest: str
@@ -67,7 +74,7 @@ class Released:
 
 @dataclass(frozen=True)
 class Refused:
-    """What stays. line: where the ledger says so; None only if the ledger could not be written."""
+    """What may not be sent. line: where the ledger says so; None only if the ledger could not be written."""
 
     digest: str
     decision: Decision
@@ -79,9 +86,14 @@ class Refused:
 class Gate:
     """The policy of one site for one method.
 
-    exports: the kinds that the method declares. site: whose gate this is. standing: the site's policy and what it asks for, on
-    this day. patience_s: how long a decision may take; a later one is a refusal. Raises RequestError for something in `exports`
-    that is no kind.
+    Attributes:
+        exports: the kinds that the method declares.
+        site: the site's name.
+        standing: the site's policy context on this day.
+        patience_s: how long a decision may take; a later one is a refusal.
+
+    Raises:
+        RequestError: something in `exports` is no kind.
     """
 
     exports: frozenset[KindSpec]
@@ -130,12 +142,16 @@ class Gate:
     ) -> Released | Refused:
         """Decide on the encoded payload `body`, write that into the ledger, and only then hand it back.
 
-        The signature is over ``statement(run_id, site, action, number, digest)``, with the digest of what is sent: the answer
-        to `action` number `number` of run `run_id`, encrypted if the policy wants it. expected: says what the method declares
-        of that answer; None if it declares nothing, and then nothing may leave. shown: the head of the server's ledger, which
-        the line notes. owners: the pseudonyms of those whose data the payload is made of, for the line; what
-        raises there is a refusal. Exactly one ledger line is written, before the return; if that fails, nothing is
-        released. Any exception from here means that nothing was released either.
+        The signature is over ``statement(run_id, site, action, number, digest)``, with the digest of what is sent. Exactly one
+        ledger line is written, before the return; if that fails, nothing is released. Any exception from here means that
+        nothing was released either.
+
+        Args:
+            action, number: the order that the payload answers.
+            run_id: the run.
+            expected: says what the method declares of that answer; None if it declares nothing, and then nothing may leave.
+            shown: the checkpoint of the server's ledger that came with the order, for the line.
+            owners: the pseudonyms of those whose data the payload is made of, for the line; an exception there is a refusal.
         """
         begun = time.monotonic()
         body = sent = bytes(body)
@@ -178,7 +194,7 @@ class Gate:
             "rule": decision.rule,
             "run": run_id,
             **({} if shown is None else {"server_checkpoint": shown.as_fact()}),
-            **({} if payload is None else {**_describe(payload, as_declared), **self._strategy(payload.kind)}),
+            **({} if payload is None else {**_describe(payload, as_declared), **self._advice(payload.kind)}),
             **({SUBJECTS: subjects} if subjects else {}),
             **({"encrypted_to": encrypted_to, "encrypted_digest": sealed} if decision.allowed and encrypted_to else {}),
             **({"transfer": "within" if self.standing.transfer.within else "across"} if decision.allowed else {}),
@@ -198,12 +214,12 @@ class Gate:
         if time.monotonic() - begun <= self.patience_s:
             return decision
         reason = (
-            f"The gate took longer than {self.patience_s:g} s to decide; a decision that comes late lets nothing out."
+            f"The gate took longer than {self.patience_s:g} s to decide; a decision after that allows nothing to leave."
         )
         return Decision(False, "gate.timeout", reason, "5.6.2-b")
 
-    def _strategy(self, kind: KindSpec) -> dict[str, Fact]:
-        """Under which techniques the payload leaves and what each grading says of them; nothing where it is not graded."""
+    def _advice(self, kind: KindSpec) -> dict[str, Fact]:
+        """The techniques under which the payload leaves and what Table 2 says of them; nothing where it is not graded."""
         judged = self.standing.judged(kind)
         if not judged:
             return {}
@@ -227,7 +243,7 @@ class Gate:
         return Decision(False, "kind.undeclared", reason, "5.6.2-b")
 
 
-def _foreign(gate: Gate, payload: Payload) -> str | None:
+def _other_site(gate: Gate, payload: Payload) -> str | None:
     if payload.site == gate.site:
         return None
     return f"The payload claims to come from another site; this is the gate of '{gate.site}'."
@@ -242,7 +258,7 @@ def _level(gate: Gate, payload: Payload) -> str | None:
     return f"The sensitivity level is {payload.level}; from this site at most level {most} may leave."
 
 
-def _understated(gate: Gate, payload: Payload) -> str | None:
+def _under_classified(gate: Gate, payload: Payload) -> str | None:
     assigned = gate.standing.level(payload.kind)
     if payload.level >= assigned.level:
         return None
@@ -297,9 +313,9 @@ def _too_many_axes(gate: Gate, payload: Payload) -> str | None:
 
 
 RULES: tuple[tuple[str, str, Callable[[Gate, Payload], str | None]], ...] = (
-    ("site.mismatch", "5.3.2-b", _foreign),
+    ("site.mismatch", "5.3.2-b", _other_site),
     ("level.too-high", "5.5", _level),
-    ("level.under-classified", "5.5", _understated),
+    ("level.under-classified", "5.5", _under_classified),
     ("encryption.no-valid-key", "5.3.2-b", _unencryptable),
     ("arrays.dtype", "5.1.2-c", _dtype),
     ("arrays.non-finite", "5.1.2-c", _non_finite),

@@ -4,12 +4,12 @@ A hospital weighs utility against confidentiality for each kind of payload, in i
 
     [[strategy]]
     of = ["image-code", "mask-code"]
-    utility = "low"             # a code is a distorted picture, and serves its use
+    utility = "low"             # a code is a distorted image that still serves its use
     confidentiality = "high"    # a leak of it may have serious effects
-    unadvised = "refuse"        # or "note": it may leave, and the report says that the table advises against it
+    unadvised = "refuse"        # or "note": it may leave, and the report says that the table recommends against it
 
-Each technique is judged by itself; one that the table advises against is unadvised whatever stands beside it, and so is a
-payload that leaves under no technique at all.
+Each technique is judged by itself. One that the table recommends against makes the payload not recommended, whatever other
+techniques it is under; so does no technique at all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fedprivseg.governance.policy.technique_table import CLAUSE, Grade, Techniqu
 
 
 class Grading(Frozen):
-    """The place of kinds of payloads in Table 2. unadvised: what happens to what the table advises against."""
+    """The place of kinds of payload in Table 2. unadvised: what happens to a payload that the table does not recommend."""
 
     of: tuple[KindSpec, ...] = Field(min_length=1)
     utility: Grade
@@ -42,7 +42,7 @@ class Grading(Frozen):
 
 @dataclass(frozen=True)
 class Judged:
-    """What the table says of payloads of a `kind` under one grading. techniques: that they leave under. sentence: for a
+    """What the table says of payloads of a `kind` that leave under `techniques`, for one grading; `sentence` is for a
     person."""
 
     kind: KindSpec
@@ -53,7 +53,7 @@ class Judged:
 
     @property
     def refused(self) -> bool:
-        """Whether the payload has to stay."""
+        """Whether the payload may not leave."""
         return self.verdict == Verdict.NOT_RECOMMENDED and self.grading.unadvised == "refuse"
 
 
@@ -68,7 +68,7 @@ def _judged(kind: KindSpec, grading: Grading, techniques: tuple[Technique, ...])
         return Judged(kind, grading, (), Verdict.NOT_RECOMMENDED, sentence)
     found = [advice(technique, grading.utility, grading.confidentiality) for technique in techniques]
     by_verdict = {each.verdict: each for each in reversed(found)}
-    # In this order: one technique that is advised against outweighs all others.
+    # In this order: one technique that is not recommended outweighs all others.
     decisive = next(
         by_verdict[v] for v in (Verdict.NOT_RECOMMENDED, Verdict.RECOMMENDED, Verdict.OPEN) if v in by_verdict
     )

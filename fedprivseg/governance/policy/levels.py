@@ -1,8 +1,8 @@
 """Classes of data (T/SCGS 313008-2024 clause 5.1.3, Table 1) and its five levels (5.5), assigned by rule and with the reason.
 
-Three things raise a level, as the clause has it: whether a person can be told from the data, whether it shows a special
-disease, and how many records it holds. How much a *code* tells of its image is not something that a rule knows: it counts as
-data from which a person could be told again, with whatever noise, and attacks measure what it tells.
+Three things raise a level, as the clause has it: whether a person can be identified from the data, whether it shows a special
+disease, and how many records it holds. How much a *code* discloses of its image is not something that a rule knows: it
+counts as data from which a person could be re-identified, with whatever noise, and attacks measure what it discloses.
 """
 
 from __future__ import annotations
@@ -80,18 +80,27 @@ class Assigned:
 
 
 def subject_level(*, identified: bool, special: bool) -> Assigned:
-    """The level of one subject's images at the site. identified: whether name, face or the like are still with them. special:
-    whether they show a disease that the site treats as special."""
+    """The level of one subject's images at the site.
+
+    Args:
+        identified: whether name, face or the like are still with them.
+        special: whether they show a disease that the site treats as special.
+    """
     if special:
         return Assigned(5, "the images show a special disease in detail")
     if identified:
         return Assigned(IDENTIFYING, "the images identify the patient directly")
-    return Assigned(3, "the images are de-identified; the patient could be told again from the anatomy")
+    return Assigned(3, "the images are de-identified; the patient could be re-identified from the anatomy")
 
 
 def payload_level(kind: KindSpec, *, special: bool, subjects: int, identified: bool = False) -> Assigned:
-    """The level of what would leave. special: whether any subject behind it has a special disease. subjects: how many are
-    behind it. identified: whether the images of any identify directly, by a face or by text in them."""
+    """The level of a payload of `kind`.
+
+    Args:
+        special: whether any subject whose data it is made of has a special disease.
+        subjects: how many these are.
+        identified: whether the images of any identify directly, by a face or by text in them.
+    """
     base = _base(kind, special=special, identified=identified)
     by_size = next((level for least, level in RECORDS if subjects >= least), 1)
     if by_size > base.level:
@@ -105,11 +114,8 @@ def _base(kind: KindSpec, *, special: bool, identified: bool) -> Assigned:
     if kind.discloses == "counts":
         return Assigned(2, "counts and measures identify nobody")
     if kind.discloses == "sum":
-        return Assigned(2, "by itself it is random; only the sum over sites says something")
-    if special:
-        return Assigned(4, "it is made of images that show a special disease, and nothing bounds what it tells of them")
-    if identified:
-        return Assigned(
-            4, "it is made of images that identify patients directly, and nothing bounds what it tells of them"
-        )
-    return Assigned(3, "patients could be told again from it; nothing bounds what it tells of them")
+        return Assigned(2, "by itself it is random; only the sum over sites has a meaning")
+    if special or identified:
+        shown = "show a special disease" if special else "identify patients directly"
+        return Assigned(4, f"it is made of images that {shown}, and nothing bounds what it discloses of them")
+    return Assigned(3, "patients could be re-identified from it; nothing bounds what it discloses of them")

@@ -1,4 +1,4 @@
-"""What the gates of a scenario's sites would refuse, before anything runs: the rules of the gate, asked with empty payloads."""
+"""A preview of what the gates of a scenario's sites would refuse: their rules on empty payloads, before anything runs."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def effective(scenario: Scenario, site: SiteConfig) -> SitePolicy | None:
 
 @dataclass(frozen=True)
 class Parties:
-    """Whose data-use agreement it is at one site: both parties with their keys, and what they agreed on, if they did.
-    unreadable: there is one, and it cannot be read."""
+    """The parties of the data-use agreement at one site, with their keys, and the agreement if there is one that can be read.
+    unreadable: there is one that cannot."""
 
     site: SiteKey
     server: SiteKey
@@ -63,8 +63,8 @@ class Parties:
 def terms_of(
     config: AgreementConfig, scenario: Scenario, site: str, exports: frozenset[KindSpec], keys: Parties
 ) -> Terms:
-    """The terms between `site` and the server for `scenario`. exports: what the method declares, which is what may leave if
-    `config` names nothing else."""
+    """The terms between `site` and the server for `scenario`. Unless `config` names kinds they are `exports`, those that
+    the method declares."""
     return Terms(
         site=site,
         server="server",
@@ -84,8 +84,7 @@ def terms_of(
 def draw_up(
     scenario: Scenario, site: str, exports: frozenset[KindSpec], site_key: SiteKey, server_key: SiteKey
 ) -> Agreement | None:
-    """The agreement that the scenario's simulated parties sign, with both signatures; None if it states none. exports: what
-    the method declares."""
+    """The agreement that the scenario's simulated parties sign, with both signatures; None if it states none."""
     config = scenario.study.agreement
     if config is None:
         return None
@@ -99,9 +98,14 @@ def preview_policy(
     techniques: Mapping[KindSpec, tuple[Technique, ...]],
     parties: Mapping[str, Parties] = MappingProxyType({}),
 ) -> tuple[PolicyPreview, ...]:
-    """What every site's gate would say to every kind that the method declares, for each purpose. techniques: under which each
-    kind leaves. parties: by site, the agreements that lie there already; elsewhere the scenario's is drawn up. Where a register
-    of consent is needed, it is taken for granted that it covers somebody: only the site knows."""
+    """What every site's gate would decide on every kind that the method declares, for each purpose. Where a register of
+    consent is needed, it is assumed to cover somebody: only the site knows.
+
+    Args:
+        exports: the kinds that the method declares.
+        techniques: those under which each kind leaves.
+        parties: by site, the agreements that exist already; elsewhere the scenario's is drawn up.
+    """
     found = []
     encryption = EncryptionKey(X25519PrivateKey.generate())
     for site in scenario.sites:

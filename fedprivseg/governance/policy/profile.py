@@ -36,6 +36,9 @@ EncryptFrom = Literal[1, 2, 3, 4, 5, "never"]
 """From which level on what leaves is encrypted to the server's key."""
 
 
+Kinds = tuple[KindSpec, ...]
+
+
 class Demand(Frozen):
     """A protection without which payloads of a kind do not leave.
 
@@ -73,7 +76,7 @@ class SitePolicy(Frozen):
 
     profile: Name
     says: str = Field(min_length=20, description="what the policy covers, in a sentence or two")
-    kinds: Annotated[tuple[KindSpec, ...], allowed("leave", "kind.not-allowed", "raw-data.not-allowed")] = ()
+    kinds: Annotated[Kinds, allowed("leave", "kind.not-allowed", "raw-data.not-allowed")] = ()
     """Kinds of payload that may leave."""
     purposes: Annotated[tuple[Purpose, ...], allowed("be served", "purpose.not-allowed")] = ()
     max_level: Annotated[
@@ -105,7 +108,7 @@ class SitePolicy(Frozen):
             "required",
             "A signed and current data-use agreement is now needed.",
             "No data-use agreement is needed any more.",
-            "agreement.absent",
+            "governance.policy.agreement",
         ),
     ] = "required"
     demands: Annotated[
@@ -154,13 +157,9 @@ class SitePolicy(Frozen):
             show=lambda level: "at no level" if level == "never" else f"from level {level} on",
         ),
     ] = 1
-    within_domain: Annotated[
-        tuple[KindSpec, ...], allowed("pass within the security domain", "transfer.within-domain")
-    ] = ()
+    within_domain: Annotated[Kinds, allowed("pass within the security domain", "transfer.within-domain")] = ()
     """Kinds that may pass to a server in the site's own security domain."""
-    across_domains: Annotated[
-        tuple[KindSpec, ...], allowed("pass to another security domain", "transfer.across-domains")
-    ] = ()
+    across_domains: Annotated[Kinds, allowed("pass to another security domain", "transfer.across-domains")] = ()
     """Kinds that may pass to a server in another or an unknown security domain."""
     encrypt_across: Annotated[
         Literal["always", "by-level"],

@@ -181,7 +181,7 @@ def test_a_register_with_a_line_that_cannot_be_read_covers_nobody(
 
 def test_a_register_that_names_a_subject_twice_or_is_not_there_covers_nobody(tmp_path: Path) -> None:
     path = tmp_path / "consent.csv"
-    with pytest.raises(RequestError, match="nobody is taken in"):
+    with pytest.raises(RequestError, match="nobody is enrolled"):
         Register.read(path)
     write_register(path, [GIVEN])
     path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")

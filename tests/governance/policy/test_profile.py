@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +20,7 @@ from fedprivseg.governance.policy.profile import (
     Demand,
     SitePolicy,
     differences,
+    field_rules,
     meet,
     parse_policy,
     profile_names,
@@ -173,6 +176,17 @@ def test_what_both_allow_is_all_that_their_meet_allows(
         assert getattr(both.admission, name) == min(getattr(one.admission, name), getattr(other.admission, name))
     terms = [policy.retention_days for policy in (one, other) if policy.retention_days is not None]
     assert both.retention_days == (min(terms) if terms else None)
+
+
+def test_every_field_of_a_policy_says_how_two_meet_in_it_and_what_enforces_it() -> None:
+    rules = field_rules()
+    assert set(SitePolicy.model_fields) - set(rules) == {"profile", "says"}
+    folder = ROOT / "fedprivseg" / "governance" / "policy"
+    source = "".join(path.read_text() for path in (folder / "context.py", folder / "gate.py"))
+    for rule in rules.values():
+        assert rule.read_by
+        for each in rule.read_by:
+            assert f'"{each}"' in source or find_spec(f"fedprivseg.{each}") is not None
 
 
 @settings(max_examples=200, deadline=None)
