@@ -1,6 +1,6 @@
 """A request, completely checked: the scenario of a file with its sites, method, variant, protections and policies.
 
-Nothing here loads torch, Flower or Ray: a mistake is refused before anything heavy is imported.
+Nothing here loads torch, Flower or Ray; a mistake is refused before anything heavy is imported, an image library included.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.task import SegmentationTask
 from fedprivseg.core.toml_text import Setting
 from fedprivseg.governance.policy.preview import effective
-from fedprivseg.imaging.datasets import task_of
 from fedprivseg.methods import resolve
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.protections import resolve as resolve_protection
@@ -28,9 +27,6 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
     settings: ``key=value`` texts as after ``--set``, or pairs of a dotted key and a value. Raises ScenarioError.
     """
     scenario = read_scenario(Path(path), settings, sites_folder=sites_folder)
-    task = _task(scenario)
-    for site in scenario.sites:
-        site.refuse_labels(task)
     method = resolve(scenario.method)
     parameters = method.parameters.model_dump(mode="json")
     resolved = scenario.method.model_copy(update={"variant": method.variant, "parameters": parameters})
@@ -51,6 +47,9 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
             f"protections are for codes, and method {method.name!r} sends none; take them out, or see its own parameters "
             "(dp, summation)"
         )
+    task = _task(scenario)
+    for site in scenario.sites:
+        site.refuse_labels(task)
     method.check(task)
     study = scenario.study.model_copy(update={"data": scenario.study.data or task.modality})
     resolved_parts = {"task": task, "study": study, "method": resolved, "protections": protections}
@@ -59,6 +58,8 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
 
 def _task(scenario: Scenario) -> SegmentationTask:
     """The task of the scenario's data, in the words that the scenario states. Raises ScenarioError if it states another."""
+    from fedprivseg.imaging.datasets import task_of  # an image library: last, when all else is right
+
     own = task_of(scenario.data)
     if "task" not in scenario.model_fields_set:
         return own
