@@ -22,6 +22,7 @@ from fedprivseg.core.documents import write_document
 from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint
 from fedprivseg.core.results import Result, Scores, SiteResult, metric_rows, read_result
+from fedprivseg.core.task import default_task
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.study.report import report_page as report
@@ -34,7 +35,7 @@ SHAPES = {
     "centre3": ((192, 192), (1.4, 1.4)),
 }
 SUBJECTS = 7
-STRUCTURES = ("LV", "MYO", "RV")
+STRUCTURES = default_task().names
 
 
 def heart(shape: tuple[int, int], spacing: tuple[float, float], shift: float, generator: np.random.Generator) -> Any:
@@ -90,7 +91,7 @@ def write_run(
         distance = generator.gamma(4, 1.6, (SUBJECTS, 2, 3))
         distance[0, 0, 2] = np.nan
         values = {"dice": dice, "hd95_mm": distance, "assd_mm": distance / 4}
-        rows += metric_rows(site, values, SUBJECTS)
+        rows += metric_rows(site, values, SUBJECTS, default_task())
         sites[site] = SiteResult(
             status=(statuses or {}).get(site, "ok"),
             subjects_train=18 + index,
