@@ -98,7 +98,7 @@ def check(
     from fedprivseg.imaging.cohort import summarise
     from fedprivseg.imaging.datasets import dataset_of
 
-    dataset = dataset_of(DataConfig(source=str(folder), format=form))
+    dataset = dataset_of(DataConfig(source=str(folder), format=form), folder)
     try:
         task = dataset.task(folder)
         orders = {} if sites is None else label_orders(read_sites(sites), task)
@@ -154,7 +154,7 @@ def phantom(
 ) -> None:
     """Draw a made-up consortium into a folder."""
     from fedprivseg.core.errors import RequestError
-    from fedprivseg.imaging.datasets import PHANTOMS, phantom_named
+    from fedprivseg.imaging.sources import PHANTOMS, phantom_named
 
     chosen = phantom_named(kind)
     if chosen is None:

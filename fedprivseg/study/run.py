@@ -49,7 +49,8 @@ from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.history import LEDGER
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.imaging.dataset import Dataset, Fault, Release
-from fedprivseg.imaging.datasets import dataset_of, drawn_release, phantom_named, release_place
+from fedprivseg.imaging.datasets import dataset_of
+from fedprivseg.imaging.sources import drawn_release, phantom_named, release_place
 from fedprivseg.imaging.splits import COHORT, Cohort
 from fedprivseg.methods import resolve
 from fedprivseg.runtime.engines import Engine, engine

@@ -47,22 +47,24 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
             f"protections are for codes, and method {method.name!r} sends none; take them out, or see its own parameters "
             "(dp, summation)"
         )
-    task = _task(scenario)
+    form, task = _format_and_task(scenario)
     for site in scenario.sites:
         site.refuse_labels(task)
     method.check(task)
     study = scenario.study.model_copy(update={"data": scenario.study.data or task.modality})
-    resolved_parts = {"task": task, "study": study, "method": resolved, "protections": protections}
+    data = scenario.data.model_copy(update={"format": form})
+    resolved_parts = {"task": task, "data": data, "study": study, "method": resolved, "protections": protections}
     return scenario.model_copy(update=resolved_parts)
 
 
-def _task(scenario: Scenario) -> SegmentationTask:
-    """The task of the scenario's data, in the words that the scenario states. Raises ScenarioError if it states another."""
-    from fedprivseg.imaging.datasets import task_of  # an image library: last, when all else is right
+def _format_and_task(scenario: Scenario) -> tuple[str, SegmentationTask]:
+    """The layout of the scenario's data, and their task in the words that the scenario states. Raises ScenarioError if it states
+    another."""
+    from fedprivseg.imaging.sources import format_and_task  # an image library: last, when all else is right
 
-    own = task_of(scenario.data)
+    form, own = format_and_task(scenario.data)
     if "task" not in scenario.model_fields_set:
-        return own
+        return form, own
     for what, stated, there in (
         ("structures", scenario.task.names, own.names),
         ("time_points", scenario.task.times, own.times),
@@ -72,7 +74,7 @@ def _task(scenario: Scenario) -> SegmentationTask:
                 f"task.{what} are {', '.join(stated) or 'none'}, and the data have {', '.join(there)}, in this order; state "
                 "these, or leave the key out"
             )
-    return SegmentationTask.model_validate({**own.model_dump(), **scenario.task.model_dump(exclude_unset=True)})
+    return form, SegmentationTask.model_validate({**own.model_dump(), **scenario.task.model_dump(exclude_unset=True)})
 
 
 TELLING = 3
