@@ -58,8 +58,8 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
 
 
 def _format_and_task(scenario: Scenario) -> tuple[str, SegmentationTask]:
-    """The layout of the scenario's data, and their task in the words that the scenario states. Raises ScenarioError if it states
-    another."""
+    """The layout of the scenario's data, and their task in the words that the scenario states. Raises ScenarioError if it
+    states another."""
     from fedprivseg.imaging.sources import format_and_task  # an image library: last, when all else is right
 
     form, own = format_and_task(scenario.data)
