@@ -399,7 +399,7 @@ def test_no_measurement_at_all_still_gives_a_report(tmp_path: Path) -> None:
 
 def test_a_structure_that_is_never_found_is_told_at_the_top(run: Path) -> None:
     content = json.loads((run / "result.json").read_text())
-    content["sites"]["centre2"]["dice"]["RV"] = 0.0
+    content["sites"]["centre2"]["dice"]["structures"]["RV"] = 0.0
     write_document(run / "result.json", content)
     text = Page(written(run)).text
     assert "missed RV in every test subject" in text[: text.index("Left the hospitals")]
