@@ -97,7 +97,7 @@ def check(
     from fedprivseg.imaging.cohort import summarise
     from fedprivseg.imaging.datasets import dataset_of
 
-    dataset = dataset_of(DataConfig(source=str(folder), format=form))
+    dataset = dataset_of(DataConfig(source=str(folder), format=form), folder)
     try:
         task = dataset.task(folder)
         orders = {} if sites is None else label_orders(read_sites(sites), task)
@@ -152,7 +152,7 @@ def phantom(
     ] = "phantom",
 ) -> None:
     """Draw a made-up consortium into a folder."""
-    from fedprivseg.imaging.datasets import PHANTOMS, phantom_named
+    from fedprivseg.imaging.sources import PHANTOMS, phantom_named
 
     chosen = phantom_named(kind)
     if chosen is None:

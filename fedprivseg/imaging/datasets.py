@@ -1,77 +1,31 @@
-"""The data sets that a scenario may name, the phantoms among them, and the one that it does name.
+"""The layouts of images on disk that a scenario may name, and the one that a folder has.
 
-Adding a layout is its file and one line in `DATASETS`; adding a phantom, its file and one entry in `PHANTOMS`.
+Adding one is its file and one line in `DATASETS`.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, final
 
-from fedprivseg.core.cache import cache_folder
-from fedprivseg.core.config import DataConfig, SiteConfig
-from fedprivseg.core.errors import DataError, FolderError, ScenarioError
-from fedprivseg.core.records import Subject
-from fedprivseg.core.task import SegmentationTask, default_task
+from fedprivseg.core.config import DataConfig
+from fedprivseg.core.errors import ScenarioError
 from fedprivseg.imaging.dataset import Dataset
 from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.imaging.nnunet import NnUNet
-from fedprivseg.imaging.phantom.brain import TASK, announced_brains, write_brains
-from fedprivseg.imaging.phantom.consortium import CENTRES, announced, write_phantom
 
 DATASETS: tuple[type[Dataset], ...] = (MnMs, NnUNet)
 
 
-@final
-@dataclass(frozen=True)
-class Phantom:
-    """A made-up consortium, drawn into the cache when it is first needed.
-
-    Attributes:
-        name: ``data.source`` in a scenario, and the beginning of its folder's name.
-        title: in words.
-        task: what it is labelled for.
-        dataset: the layout in which it is written.
-        write: ``write(folder, subjects, seed, centres=..., progress=...)``.
-        announced: ``announced(subjects, seed, centres)``, whom that would write.
-        centres: the centres that it has; None: whatever is asked for.
-    """
-
-    name: str
-    title: str
-    task: SegmentationTask
-    dataset: type[Dataset]
-    write: Callable[..., Path]
-    announced: Callable[[int, int, Sequence[Any]], tuple[Subject, ...]]
-    centres: tuple[int, ...] | None = None
-
-
-PHANTOMS: tuple[Phantom, ...] = (
-    Phantom("phantom", "hearts, as an M&Ms release", default_task(), MnMs, write_phantom, announced, tuple(CENTRES)),
-    Phantom("phantom-brain", "heads with a lesion, as nnU-Net raw", TASK, NnUNet, write_brains, announced_brains),
-)
-
-
-def phantom_named(name: str) -> Phantom | None:
-    """The phantom that a scenario calls `name`; None for the folder of a release."""
-    return next((phantom for phantom in PHANTOMS if phantom.name == name), None)
-
-
-def dataset_of(data: DataConfig, folder: Path | None = None) -> Dataset:
+def dataset_of(data: DataConfig, folder: Path) -> Dataset:
     """The data set of a scenario, or of a site's own configuration.
 
     Args:
         data: what it says of its images.
-        folder: where they are, if that is not ``data.source``.
+        folder: where they are; ``data.source`` may name a phantom instead.
 
     Raises ScenarioError for an unknown ``data.format``, naming the known ones.
     """
-    if phantom := phantom_named(data.source):
-        return phantom.dataset(data.channel)
     if data.format:
         known = {each.name: each for each in DATASETS}
         if data.format not in known:
@@ -81,43 +35,5 @@ def dataset_of(data: DataConfig, folder: Path | None = None) -> Dataset:
                 f"unknown data.format {data.format!r}{hint}; the formats are: {', '.join(sorted(known))}"
             )
         return known[data.format](data.channel)
-    place = folder or Path(data.source)
     # A folder that looks like nothing is read as M&Ms, whose reader says what is missing.
-    return next((each for each in DATASETS if each.recognises(place)), MnMs)(data.channel)
-
-
-def task_of(data: DataConfig) -> SegmentationTask:
-    """What the images of a scenario are labelled for. Raises DataError if a release does not say."""
-    phantom = phantom_named(data.source)
-    return phantom.task if phantom else dataset_of(data).task(Path(data.source))
-
-
-def release_place(data: DataConfig, sites: Sequence[SiteConfig]) -> Path:
-    """Where the images are, or where the phantom will be. Raises DataError for a centre that the phantom lacks."""
-    phantom = phantom_named(data.source)
-    if phantom is None:
-        return Path(data.source).resolve()
-    centres = _centres(sites)
-    if phantom.centres is not None and (unknown := [each for each in centres if each not in phantom.centres]):
-        raise DataError(f"the phantom has no centre {unknown[0]}; it has {', '.join(map(str, phantom.centres))}")
-    name = f"{phantom.name}-{version('fedprivseg')}-{data.subjects}-{data.seed}-{'-'.join(map(str, centres))}"
-    return cache_folder() / name
-
-
-def drawn_release(
-    data: DataConfig, sites: Sequence[SiteConfig], progress: Callable[[int, int], None] | None = None
-) -> Path:
-    """`release_place`, with the phantom drawn if it is not there: half a second a subject."""
-    folder, phantom = release_place(data, sites), phantom_named(data.source)
-    if phantom is not None and not folder.exists():
-        try:
-            phantom.write(folder, data.subjects, data.seed, centres=_centres(sites), progress=progress)
-        except FolderError:
-            if not folder.exists():  # otherwise another process has drawn the same meanwhile
-                raise
-    return folder.resolve()
-
-
-def _centres(sites: Sequence[SiteConfig]) -> list[int | str]:
-    """The centres of `sites`, each once and in order: numbers first."""
-    return sorted({site.place for site in sites}, key=lambda place: (isinstance(place, str), place))
+    return next((each for each in DATASETS if each.recognises(folder)), MnMs)(data.channel)

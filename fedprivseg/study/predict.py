@@ -47,9 +47,12 @@ class Prediction:
 def predict_image(run: Path, image: Path, site: str, out: Path) -> Prediction:
     """Write the mask of `image` to `out`, with the image's own geometry: transforms, codes, units, order of axes.
 
-    run: the folder of a finished run. image: a single-file NIfTI, (X, Y, Z) or (X, Y, Z, T), of the channel that the run
-    learned from. What `data check` calls a fault of an image is refused. site: at which site; its vault encodes and decodes.
-    out: a .nii or .nii.gz; never the image itself, by whatever name. Labels are uint8: 0 background, then the task's.
+    Args:
+        run: the folder of a finished run.
+        image: a single-file NIfTI, (X, Y, Z) or (X, Y, Z, T), of the channel that the run learned from. What `data check` calls
+            a fault of an image is refused.
+        site: at which site; its vault encodes and decodes.
+        out: a .nii or .nii.gz; never the image itself, by whatever name. Labels are uint8: 0 background, then the task's.
 
     Raises RequestError if the run, the site, the image or `out` is wrong; then nothing is written.
     """

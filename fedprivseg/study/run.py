@@ -47,7 +47,8 @@ from fedprivseg.core.task import SegmentationTask
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.imaging.dataset import Dataset, Fault, Release
-from fedprivseg.imaging.datasets import dataset_of, drawn_release, phantom_named, release_place
+from fedprivseg.imaging.datasets import dataset_of
+from fedprivseg.imaging.sources import drawn_release, phantom_named, release_place
 from fedprivseg.imaging.splits import COHORT, Cohort
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.protections import PROTECTIONS

@@ -1,6 +1,6 @@
 """A request, completely checked: the scenario of a file with its sites, method, variant, protections and policies.
 
-Nothing here loads torch, Flower or Ray: a mistake is refused before anything heavy is imported.
+Nothing here loads torch, Flower or Ray; a mistake is refused before anything heavy is imported, an image library included.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.task import SegmentationTask
 from fedprivseg.core.toml_text import Setting
 from fedprivseg.governance.policy.preview import effective
-from fedprivseg.imaging.datasets import task_of
 from fedprivseg.methods import resolve
 from fedprivseg.protections import resolve as resolve_protection
 
@@ -27,9 +26,6 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
     settings: ``key=value`` texts as after ``--set``, or pairs of a dotted key and a value. Raises ScenarioError.
     """
     scenario = read_scenario(Path(path), settings, sites_folder=sites_folder)
-    task = _task(scenario)
-    for site in scenario.sites:
-        site.refuse_labels(task)
     method = resolve(scenario.method)
     parameters = method.parameters.model_dump(mode="json")
     resolved = scenario.method.model_copy(update={"variant": method.variant, "parameters": parameters})
@@ -53,17 +49,24 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
                 f"kinds that it sends may be protected: {sent}. Change its `of` or delete it; the method's own parameters may "
                 "protect what it sends (dp, summation)"
             )
+    form, task = _format_and_task(scenario)
+    for site in scenario.sites:
+        site.refuse_labels(task)
     method.check(task)
     study = scenario.study.model_copy(update={"data": scenario.study.data or task.modality})
-    resolved_parts = {"task": task, "study": study, "method": resolved, "protections": protections}
+    data = scenario.data.model_copy(update={"format": form})
+    resolved_parts = {"task": task, "data": data, "study": study, "method": resolved, "protections": protections}
     return scenario.model_copy(update=resolved_parts)
 
 
-def _task(scenario: Scenario) -> SegmentationTask:
-    """The task of the scenario's data, in the words that the scenario states. Raises ScenarioError if it states another."""
-    own = task_of(scenario.data)
+def _format_and_task(scenario: Scenario) -> tuple[str, SegmentationTask]:
+    """The layout of the scenario's data, and their task in the words that the scenario states. Raises ScenarioError if it
+    states another."""
+    from fedprivseg.imaging.sources import format_and_task  # an image library: last, when all else is right
+
+    form, own = format_and_task(scenario.data)
     if "task" not in scenario.model_fields_set:
-        return own
+        return form, own
     for what, stated, there in (
         ("structures", scenario.task.names, own.names),
         ("time_points", scenario.task.times, own.times),
@@ -73,7 +76,7 @@ def _task(scenario: Scenario) -> SegmentationTask:
                 f"task.{what} are {', '.join(stated) or 'none'}, and the data have {', '.join(there)}, in this order; state "
                 "these, or leave the key out"
             )
-    return SegmentationTask.model_validate({**own.model_dump(), **scenario.task.model_dump(exclude_unset=True)})
+    return form, SegmentationTask.model_validate({**own.model_dump(), **scenario.task.model_dump(exclude_unset=True)})
 
 
 TELLING = 3

@@ -12,9 +12,10 @@ from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.errors import DataError, ScenarioError
 from fedprivseg.core.task import default_task
 from fedprivseg.imaging.dataset import FAULTS
-from fedprivseg.imaging.datasets import DATASETS, PHANTOMS, dataset_of, drawn_release, release_place, task_of
+from fedprivseg.imaging.datasets import DATASETS, dataset_of
 from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.imaging.nnunet import NnUNet
+from fedprivseg.imaging.sources import PHANTOMS, drawn_release, format_and_task, release_place
 
 SITES = [SiteConfig(name=f"centre{number}", centre=number) for number in (3, 1)]
 
@@ -27,20 +28,20 @@ def test_every_data_set_says_what_its_faults_mean(kind) -> None:
 
 
 def test_a_folder_is_known_by_its_files_and_else_read_as_before(phantom: Path, tmp_path: Path) -> None:
-    assert isinstance(dataset_of(DataConfig(source=str(phantom))), MnMs)
-    assert isinstance(dataset_of(DataConfig(source=str(tmp_path))), MnMs)
-    assert isinstance(dataset_of(DataConfig(source="elsewhere"), phantom), MnMs)
+    assert isinstance(dataset_of(DataConfig(), phantom), MnMs)
+    assert isinstance(dataset_of(DataConfig(), tmp_path), MnMs)
     (tmp_path / "dataset.json").write_text("{}")
-    assert isinstance(dataset_of(DataConfig(source=str(tmp_path))), NnUNet)
-    assert isinstance(dataset_of(DataConfig(source=str(tmp_path), format="mnms")), MnMs)
-    assert dataset_of(DataConfig(source=str(tmp_path), channel=1)) == NnUNet("1")
+    assert isinstance(dataset_of(DataConfig(), tmp_path), NnUNet)
+    assert isinstance(dataset_of(DataConfig(format="mnms"), tmp_path), MnMs)
+    assert dataset_of(DataConfig(channel=1), tmp_path) == NnUNet("1")
     with pytest.raises(ScenarioError, match="the formats are: mnms, nnunet"):
-        dataset_of(DataConfig(source=str(tmp_path), format="bids"))
+        dataset_of(DataConfig(format="bids"), tmp_path)
 
 
 def test_a_phantom_has_its_task_before_it_is_drawn() -> None:
-    assert task_of(DataConfig()) == default_task()
-    assert task_of(DataConfig(source="phantom-brain")).names == ("lesion",)
+    assert format_and_task(DataConfig()) == ("mnms", default_task())
+    form, task = format_and_task(DataConfig(source="phantom-brain"))
+    assert (form, task.names) == ("nnunet", ("lesion",))
     assert {phantom.dataset for phantom in PHANTOMS} == set(DATASETS)
 
 

@@ -124,6 +124,7 @@ def test_a_release_of_one_s_own_with_sites_by_name(tmp_path: Path) -> None:
     own = [*TINY, f'data.source="{data}"', "data.channel=1", "data.split=by-patient", 'sites=["north", "south"]']
     scenario = load_scenario(path, own)
     assert (scenario.task.names, scenario.task.region, scenario.study.data) == (("lesion",), "lesion", "mri")
+    assert scenario.data.format == "nnunet"  # a site that is asked later, without its images, still knows
     ahead = preflight(scenario, tmp_path / "run")
     assert [(site.name, site.train, site.test) for site in ahead.sites] == [("north", 2, 1), ("south", 2, 1)]
     (data / "dataset.json").write_text((data / "dataset.json").read_text().replace('"lesion"', '"tumour"'))

@@ -11,7 +11,6 @@ import pytest
 from commands import tree
 from conftest import ROOT, STRICT
 
-from fedprivseg.core.config import read_scenario
 from fedprivseg.core.errors import FolderError, ScenarioError
 from fedprivseg.core.kinds import KINDS
 from fedprivseg.core.records import Subject
@@ -22,6 +21,7 @@ from fedprivseg.governance.ledger.identities import write_identities
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.splits import Cohort
+from fedprivseg.study.scenarios import load_scenario
 from fedprivseg.study.simulated_sites import provision_sites
 
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
@@ -41,7 +41,7 @@ def sites(tmp_path):
 
 
 def resolved(sites):
-    return read_scenario(ROOT / "simulations/quickstart.toml", ["study.today=2026-03-01"], sites_folder=sites)
+    return load_scenario(ROOT / "simulations/quickstart.toml", ["study.today=2026-03-01"], sites_folder=sites)
 
 
 def asked(home):
@@ -81,7 +81,7 @@ def test_policies_on_access_that_cannot_be_read_or_stand_elsewhere_are_refused(s
 @pytest.fixture
 def settled(tmp_path):
     """(the words of `provision_sites`, the run's folder) of three hospitals under the standard's profile, settled once."""
-    scenario = read_scenario(ROOT / "simulations/policy-open.toml", STRICT)
+    scenario = load_scenario(ROOT / "simulations/policy-open.toml", STRICT)
     folk = tuple(
         Subject(f"P{n}", 1, "train", True, {"ED": 0, "ES": 1}, Path("image"), None, ("LV", "MYO", "RV"))
         for n in range(3)

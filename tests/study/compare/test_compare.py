@@ -64,8 +64,8 @@ def write_run(folder, name, values, *, seed=0, method="", exports=("metric", "we
     sites = {}
     for i, site in enumerate(SITES):
         mean = float(values[i].mean())
-        scores = Scores(LV=mean, MYO=mean, RV=mean, mean=mean)
-        far = Scores(LV=5, MYO=5, RV=5, mean=5)
+        scores = Scores(structures=dict.fromkeys(("LV", "MYO", "RV"), mean), mean=mean)
+        far = Scores(structures=dict.fromkeys(("LV", "MYO", "RV"), 5), mean=5)
         sites[site] = SiteResult(
             status="ok",
             subjects_train=8,

@@ -21,6 +21,7 @@ from fedprivseg.core.documents import write_document
 from fedprivseg.core.errors import FolderError
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint
 from fedprivseg.core.results import Result, Scores, SiteResult, metric_rows, read_result
+from fedprivseg.core.task import default_task
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.study import pipeline
@@ -35,7 +36,7 @@ SHAPES = {
     "centre3": ((192, 192), (1.4, 1.4)),
 }
 SUBJECTS = 7
-STRUCTURES = ("LV", "MYO", "RV")
+STRUCTURES = default_task().names
 
 
 def heart(shape: tuple[int, int], spacing: tuple[float, float], shift: float, generator: np.random.Generator) -> Any:
@@ -91,7 +92,7 @@ def write_run(
         distance = generator.gamma(4, 1.6, (SUBJECTS, 2, 3))
         distance[0, 0, 2] = np.nan
         values = {"dice": dice, "hd95_mm": distance, "assd_mm": distance / 4}
-        rows += metric_rows(site, values, SUBJECTS)
+        rows += metric_rows(site, values, SUBJECTS, default_task())
         sites[site] = SiteResult(
             status=(statuses or {}).get(site, "ok"),
             subjects_train=18 + index,
@@ -414,7 +415,7 @@ def test_no_measurement_at_all_still_gives_a_report(tmp_path: Path) -> None:
 
 def test_a_structure_that_is_never_found_is_told_at_the_top(run: Path) -> None:
     content = json.loads((run / "result.json").read_text())
-    content["sites"]["centre2"]["dice"]["RV"] = 0.0
+    content["sites"]["centre2"]["dice"]["structures"]["RV"] = 0.0
     write_document(run / "result.json", content)
     text = Page(written(run)).text
     assert "missed RV in every test subject" in text[: text.index("Left the hospitals")]

@@ -11,7 +11,17 @@ import pytest
 from matplotlib.path import Path as Region
 from PIL import Image
 
-from fedprivseg.study.report.slices import RAGGED, Case, case_svg, code_svg, image_svg, outline
+from fedprivseg.core.task import default_task
+from fedprivseg.study.report.slices import (
+    RAGGED,
+    Case,
+    case_svg,
+    code_svg,
+    image_svg,
+    outline,
+)
+
+LINES = default_task().lines
 
 
 def case(
@@ -30,7 +40,7 @@ def test_slices_are_square_in_mm_and_cropped():
     """A 40 x 40 mm square of 1 x 2 mm pixels, with a margin of 14 mm on each side: 68 by 34 pixels of the 200 x 100."""
     labels = np.zeros((200, 100), np.uint8)
     labels[80:120, 40:60] = 1
-    svg = case_svg(case(np.random.default_rng(0).random((200, 100)), labels, labels, (1.0, 2.0)), "x", "title")
+    svg = case_svg(case(np.random.default_rng(0).random((200, 100)), labels, labels, (1.0, 2.0)), "x", "title", LINES)
     assert 'viewBox="0 0 68 68"' in svg
     assert '<image width="68" height="68" preserveAspectRatio="none"' in svg
     assert pixels(svg)[0].shape == (34, 68)
@@ -72,14 +82,14 @@ def test_an_outline_holds_the_centre_of_every_pixel_of_its_region_and_no_other(s
 
 def test_grey_is_between_the_first_and_the_99th_percentile():
     image = np.linspace(-50, 1000, 10_000).reshape(100, 100)
-    shown = pixels(case_svg(case(image, np.zeros((100, 100)), np.zeros((100, 100))), "x", "t"))[0]
+    shown = pixels(case_svg(case(image, np.zeros((100, 100)), np.zeros((100, 100))), "x", "t", LINES))[0]
     assert shown.dtype == np.uint8
     # Of 0..1 in order the hundredth part from below is 0, the middle one half of 255, that from above 255.
     assert (shown.T.reshape(-1)[[0, 99, 5000, 9950]] == (0, 0, 128, 255)).all()
 
 
 def test_a_constant_slice_is_drawn_without_a_warning():
-    svg = case_svg(case(np.ones((20, 20)), np.zeros((20, 20)), np.zeros((20, 20))), "x", "t")
+    svg = case_svg(case(np.ones((20, 20)), np.zeros((20, 20)), np.zeros((20, 20))), "x", "t", LINES)
     assert pixels(svg)[0].max() == 0
 
 
@@ -91,7 +101,7 @@ def test_a_subject_takes_a_bounded_room_whatever_the_network_says(specks):
     truth[60:100, 60:100] = 1
     prediction = np.where(random.random(truth.shape) < specks, random.integers(0, 4, truth.shape), truth)
     smooth = np.add.outer(np.sin(np.arange(160) / 9), np.cos(np.arange(160) / 7))
-    svg = case_svg(case(smooth, truth, prediction), "x", "t")
+    svg = case_svg(case(smooth, truth, prediction), "x", "t", LINES)
     assert len(svg) < 30_000 + 6 * RAGGED
     assert ("opacity:.5" in svg) == (specks >= 0.3)
     if specks == 1.0:
