@@ -62,6 +62,14 @@ class Registry(Generic[Part]):
         """Every part. Raises RequestError for a plug-in that is broken or has the name of another part."""
         return iter([*self.own.values(), *map(self._loaded, self._plugins.values())])
 
+    def __len__(self) -> int:
+        """How many parts there are; nothing is loaded."""
+        return len(self.names)
+
+    def __contains__(self, part: object) -> bool:
+        """Whether it is one of the parts. Raises RequestError as iterating does."""
+        return any(part is each for each in self)
+
     @property
     def names(self) -> list[str]:
         """The names of all parts; nothing is loaded. Raises RequestError for a name that two parts have."""
