@@ -35,7 +35,7 @@ def plain(phantom, tmp_path_factory):
 
 def test_an_encrypted_run_ends_with_the_same_bits_and_nothing_open_on_the_wire(phantom, plain, tmp_path, monkeypatch):
     wire: list[bytes] = []
-    write = wire.write_reply
+    write = site_app.write_reply
 
     def tapped(reply):
         wire.append(reply.body)
