@@ -176,7 +176,7 @@ def enrol(
     channels = {consent.channel for consent in consents} | {each.channel for each in imports or () if records}
     levels = [
         subject_level(
-            # So do all of them where a record of an import is there and cannot be read.
+            # Where the record of an import cannot be read, everybody counts as identified.
             identified=imports is None or any(record.level >= IDENTIFYING for record in imported[one.code]),
             special=one.pathology.strip().casefold() in special,
         ).level
