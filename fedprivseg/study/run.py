@@ -248,22 +248,21 @@ def _participants(folder: Path, scenario: Scenario) -> list[Path]:
 
 def _left_out(faults: Sequence[Fault]) -> tuple[str, ...]:
     """What the release lacks, without any subject's code: `fedprivseg data check` names them, at the site."""
-    if not faults:
-        return ()
-    kinds = Counter(fault.code for fault in faults)
-    listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
-    return (f"faults found in the release, faulty subjects left out: {listed}; `fedprivseg data check` lists them",)
+    return _listed("faults found in the release, faulty subjects left out", (fault.code for fault in faults))
 
 
 def _warned(dataset: Dataset, release: Release, cohorts: dict[str, Cohort]) -> tuple[str, ...]:
     """What looks wrong in the release and in the masks of those who take part, by kind and without any subject's code."""
     people = {subject.mask: subject for each in cohorts.values() for subject in (*each.train, *each.test)}
-    doubts = dataset.doubts(release.folder, [*people.values()])
-    kinds = Counter(each.code for each in (*release.warnings, *doubts))
-    if not kinds:
-        return ()
-    listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
-    return (f"warnings about the release, nobody left out for them: {listed}; `fedprivseg data check` lists them",)
+    found = (*release.warnings, *dataset.doubts(release.folder, [*people.values()]))
+    return _listed("warnings about the release, nobody left out for them", (each.code for each in found))
+
+
+def _listed(what: str, codes: Iterable[str]) -> tuple[str, ...]:
+    """A sentence on how often each code was found; nothing if none was."""
+    counts = sorted(Counter(codes).items())
+    listed = ", ".join(f"{code} ({count})" for code, count in counts)
+    return (f"{what}: {listed}; `fedprivseg data check` lists them",) if counts else ()
 
 
 def _withdrawn(folder: Path) -> tuple[str, ...]:

@@ -181,7 +181,7 @@ def test_consent_that_is_withdrawn_in_mid_study_closes_the_gate_and_can_be_carri
 
     statuses, again = run("withdrawal", phantom, folder, *first)
     assert set(statuses.values()) == {"ok"}
-    assert any("consent of 1 subject was withdrawn; trained anew without" in note for note in again.notes)
+    assert any("consent of 1 subject was withdrawn; trained again without" in note for note in again.notes)
     before, after = (each.sites["centre2"].subjects_train for each in (result, again))
     assert before == after
     assert again.split_sha256 != result.split_sha256

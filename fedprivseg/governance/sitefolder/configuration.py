@@ -1,14 +1,11 @@
 """How a site's program is set up: its public description, its data, its own folder and whom it deals with.
 
-A deployed site names its configuration file in Flower's node configuration (``station = "/path/station.json"``). A simulated
-site has only Flower's ``partition-id``; the simulation puts the folder of all sites into the environment, which Ray's workers
-inherit.
+A site names its configuration file in Flower's node configuration (``station = "/path/station.json"``).
 """
 
 from __future__ import annotations
 
 import json
-import os
 from codecs import BOM_UTF8
 from datetime import date
 from pathlib import Path
@@ -20,11 +17,8 @@ from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.documents import content_of, damaged
 from fedprivseg.core.model import Frozen
 
-if TYPE_CHECKING:  # who starts a simulation needs no Flower for the variable's name
+if TYPE_CHECKING:  # who reads a configuration needs no Flower
     from flwr.app import Context
-
-STATIONS = "FEDPRIVSEG_STATIONS"
-"""Environment variable: the folder that holds ``<site>/station.json`` of every simulated site."""
 
 
 class SiteConfiguration(Frozen):
@@ -66,7 +60,4 @@ class SiteConfiguration(Frozen):
     @classmethod
     def find(cls, context: Context) -> SiteConfiguration:
         """The configuration of the node on which the program runs."""
-        if "station" in context.node_config:
-            return cls.read(Path(str(context.node_config["station"])))
-        files = sorted(Path(os.environ[STATIONS]).glob("*/station.json"))
-        return cls.read(files[int(context.node_config["partition-id"])])
+        return cls.read(Path(str(context.node_config["station"])))

@@ -15,7 +15,9 @@ from typing import Any, final
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import RunError
-from fedprivseg.governance.sitefolder.configuration import STATIONS
+
+STATIONS = "FEDPRIVSEG_STATIONS"
+"""Environment variable, which Ray's workers inherit: the folder that holds ``<site>/station.json`` of every simulated site."""
 
 
 @final

@@ -125,9 +125,8 @@ class SiteContext:
     def admit(self, found: Cohort) -> Cohort:
         """Those of `found` who may take part, which the site notes. Without a policy, or without a register that can be read
         where one is asked, nobody."""
-        policy = self.policy
         begins = self.configuration.intake or self.today
-        enrolled, enrolment = enrol(found, self._check(policy), policy, self.configuration, self.scenario, begins)
+        enrolled, enrolment = enrol(found, self._check(self.policy), self.configuration, self.scenario, begins)
         self._keep(enrolment)
         return enrolled
 

@@ -82,7 +82,7 @@ class ConsentCheck:
 
     def __init__(self, policy: SitePolicy | None, folder: SiteFolder, scenario: Scenario, today: date) -> None:
         study = scenario.study
-        self._policy, self._today = policy, today
+        self.policy, self._today = policy, today
         self._use = Use(Duo(study.purpose), frozenset(study.diseases), study.data, study.commercial, study.ethics)
         self._kept = os.path.lexists(folder.register)
         self.register: Register | None = None
@@ -95,11 +95,11 @@ class ConsentCheck:
     @property
     def demanded(self) -> bool:
         """Whether the policy enrols only those whose consent is on file."""
-        return self._policy is not None and self._policy.consent == "register"
+        return self.policy is not None and self.policy.consent == "register"
 
     def decide(self, subject: str) -> Decision:
         """Whether the subject of that code may take part, and why."""
-        if self._policy is None:
+        if self.policy is None:
             return Decision(False, "policy.absent", "This site has no policy that can be read.", "5.6.2-b")
         if not self.demanded and not self._kept:
             return _LICENSED
@@ -136,7 +136,6 @@ class ConsentCheck:
 def enrol(
     found: Cohort,
     check: ConsentCheck,
-    policy: SitePolicy | None,
     configuration: SiteConfiguration,
     scenario: Scenario,
     begins: date,
@@ -145,8 +144,7 @@ def enrol(
 
     Args:
         found: everybody whom the site has.
-        check: the register of consent as it is now.
-        policy: the site's.
+        check: the site's policy, and its register of consent as it is now.
         configuration: where the site's folder and images are.
         scenario: the study.
         begins: the day of enrolment.
@@ -172,6 +170,7 @@ def enrol(
         one.code: [each.subjects[one.code] for each in imports or () if one.code in each.subjects] for one in people
     }
     records = [record for each in imported.values() for record in each]
+    policy = check.policy
     special = set() if policy is None else {name.strip().casefold() for name in policy.special_diseases}
     study = scenario.study
     classes = {CLASSES[study.data].value if study.data in CLASSES else UNKNOWN_CLASS}
@@ -179,7 +178,7 @@ def enrol(
     channels = {consent.channel for consent in consents} | {each.channel for each in imports or () if records}
     levels = [
         subject_level(
-            # So do all of them where a record of an import is there and cannot be read.
+            # Where the record of an import cannot be read, everybody counts as identified.
             identified=imports is None or any(record.level >= IDENTIFYING for record in imported[one.code]),
             special=one.attributes.get("disease", "").strip().casefold() in special,
         ).level

@@ -163,7 +163,7 @@ def test_afterwards_no_file_of_site_and_server_opens_or_holds_what_was_there(for
     assert not (run / "report.html").exists()  # it shows images of every site; it can be written again
     assert {path: path.read_bytes() for path in others} == others
     if form == "sealed":
-        with pytest.raises(RequestError, match="is to be sealed"):
+        with pytest.raises(RequestError, match="is to be encrypted"):
             open_vault(home)
     assert [each.faults for each in proofs(run)] == [()]
     assert "server/mapping.safetensors" in certificate.derived[0]
