@@ -21,8 +21,8 @@ WITHDREW = "withdrew"
 
 
 def located(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """A mod outside of the gate, where nothing of a patient is: Flower's simulation only numbers its nodes, and a site's program
-    needs the path of its configuration file."""
+    """A mod outside of the gate, where nothing of a patient is: Flower's simulation only numbers its nodes, and a site's
+    program needs the path of its configuration file."""
     node = context.node_config
     if "station" not in node:
         files = sorted(Path(os.environ[STATIONS]).glob("*/station.json"))

@@ -35,7 +35,7 @@ from fedprivseg.governance.lineage.site_side import trace_subject
 from fedprivseg.governance.policy.preview import preview_policy
 from fedprivseg.governance.policy.profile import parse_policy
 from fedprivseg.governance.policy.technique_table import Technique
-from fedprivseg.methods.method import MEASURED, Action, Declaration, Method, Site
+from fedprivseg.methods.method import Action, Declaration, Method, Site, measured_declared
 from fedprivseg.runtime.site.techniques import techniques_of
 from fedprivseg.study import pipeline
 from fedprivseg.study.run import load_scenario, simulate
@@ -119,7 +119,7 @@ def package(tmp_path, monkeypatch) -> Iterator[KindSpec]:
     form = {"codes": Array("float32", (4, 4), -MOST_CODE, MOST_CODE)}
     declares: dict[str, Declaration] = {
         "send_prototypes": Expected(kind, "train", form, ("mean of each class",)),
-        "measure": MEASURED,
+        "measure": measured_declared,
     }
     monkeypatch.setattr(Prototypes, "exports", frozenset({kind, METRIC, STATUS}), raising=False)
     monkeypatch.setattr(Prototypes, "declares", declares, raising=False)

@@ -15,11 +15,11 @@ from conftest import BRIEF, ROOT
 from fedprivseg.core.errors import DataError, ScenarioError
 from fedprivseg.core.leakage_result import Leakage
 from fedprivseg.core.results import Result, read_result, read_scenario
-from fedprivseg.governance.compliance import write_compliance
+from fedprivseg.governance.compliance import read_compliance
 from fedprivseg.imaging.phantom.brain import write_brains
+from fedprivseg.study import pipeline
 from fedprivseg.study.leakage import attack_run
 from fedprivseg.study.predict import predict_image
-from fedprivseg.study.report.report_page import summary_picture, write_report
 from fedprivseg.study.run import load_scenario, preflight, simulate
 
 SCENARIO = ROOT / "simulations" / "other-organ.toml"
@@ -80,23 +80,22 @@ def test_the_battery_reads_the_task(coded: Path, monkeypatch: pytest.MonkeyPatch
     chosen = ("alignment", "trained-inverter", "membership", "linkage", "attributes")
     found = attack_run(coded, attacks=chosen, sites=["centre1"])
     assert isinstance(found, Leakage)
-    masks = [one for one in found.redrawn if one.what == "masks"]
+    masks = [one for one in found.reconstructions if one.what == "masks"]
     assert masks
-    assert {measure.measure for one in masks for measure in one.measures} == {"Dice"}
-    images = {measure.measure for one in found.redrawn if one.what == "images" for measure in one.measures}
+    assert {each.metric for one in masks for each in one.metrics} == {"Dice"}
+    images = {each.metric for one in found.reconstructions if one.what == "images" for each in one.metrics}
     assert {"SSIM", "SSIM, lesion", "PSNR, lesion"} <= images
-    assert [one.measure for one in found.inferred if one.attack == "linkage"] == ["neighbouring slices: AUC"]
+    assert [one.metric for one in found.inferences if one.attack == "linkage"] == ["neighbouring slices: AUC"]
 
 
-def test_report_picture_and_compliance_read_the_task(coded: Path, tmp_path: Path) -> None:
-    page = write_report(coded).read_text()
+def test_report_and_compliance_read_the_task(coded: Path) -> None:
+    page = pipeline.report(coded).read_text()
     assert "learned together to outline lesions in brain MRI" in page
     assert "Dice lesion" in page
     assert "axial FLAIR slice" in page
     assert "no patient was scanned" in page
     assert not any(word in page for word in ("heart", "ventricle", "myocardium", "End-diastole"))
-    assert summary_picture(coded, tmp_path / "run.png").stat().st_size > 10_000
-    states = {each.clause: each.state for each in write_compliance(coded)}
+    states = {each.clause: each.state for each in read_compliance(coded)}
     assert states["5.1.1"] == states["5.1.2-d"] == "kept"
 
 

@@ -16,7 +16,7 @@ def stages(monkeypatch, tmp_path):
     entered = []
     for name, stage in {
         "study.run.simulate": "run",
-        "study.pipeline.write_compliance": "assess",
+        "study.pipeline.judge_and_write": "assess",
         "study.leakage.attack_run": "attack",
         "study.report.site_images.images_of": "images",
         "study.report.report_page.write_report": "page",

@@ -205,14 +205,14 @@ def test_a_kill_at_any_write_of_set_up_is_resumed_by_the_same_command(tmp_path, 
         number += 1
         folder = tmp_path / str(number)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fedprivseg.study.run.read_release", lambda release: found)
+            patch.setattr("fedprivseg.study.run._read", lambda dataset, release: found)
             kill = _Kill(patch, number, after=after)
             with pytest.raises((_Killed, _Reached)):
                 simulate(strict, folder, carry_out=_no_engine)
         if not kill.dead:
             break
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fedprivseg.study.run.read_release", lambda release: found)
+            patch.setattr("fedprivseg.study.run._read", lambda dataset, release: found)
             with pytest.raises(_Reached):
                 simulate(strict, folder, carry_out=_no_engine)
         assert _papers(folder) == _papers(set_up), f"write {number}"

@@ -15,7 +15,7 @@ from fedprivseg.governance.policy import gate
 from fedprivseg.governance.policy.consent import Register
 from fedprivseg.governance.sitefolder import vault
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
-from fedprivseg.imaging.mnms import read_release
+from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.runtime.engines import inline
 from fedprivseg.runtime.server import federation
 from fedprivseg.runtime.site import client_app, context
@@ -89,7 +89,7 @@ class Counts:
 
 def counted(folder, phantom, *settings):
     scenario = load_scenario(ROOT / "simulations/policy-open.toml", [*tiny_settings(phantom), *BRIEF, *settings])
-    _prepare(folder, scenario, phantom, cohorts_of(scenario, read_release(phantom).subjects))
+    _prepare(folder, scenario, phantom, cohorts_of(scenario, MnMs().read(phantom).subjects))
     with pytest.MonkeyPatch.context() as patch:
         counts = Counts(patch)
         app = ClientApp(mods=[counts.mod, client_app.gate])
