@@ -109,7 +109,7 @@ class Site(Protocol):
         released code (C, h, w), kept at the site for the report's picture of what left.
         """
 
-    def glance(self, scores: np.ndarray) -> np.ndarray:
+    def validate(self, scores: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) of `testing()`'s slices -> Dice (3,) float64 per structure on the grid, all slices
         pooled; NaN for a structure that neither the scores nor the masks show. Quick, for learning curves."""
 
@@ -349,7 +349,7 @@ class CodedMethod(Method):
         """How many codes of each slice the stream `sent` holds, in blocks of all slices, whose views everybody knows."""
         return 1
 
-    def overlaid(self, pictures: np.ndarray, count: int) -> np.ndarray:
+    def average_views(self, pictures: np.ndarray, count: int) -> np.ndarray:
         """Pictures (count * N, K, H, W) of the blocks of `views`, brought into place: their mean (N, K, H, W)."""
         return pictures
 

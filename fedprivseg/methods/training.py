@@ -95,13 +95,12 @@ class SummableParameters(RoundsParameters):
     )
 
 
-GLANCED = Expected(
+VALIDATED = Expected(
     METRIC,
     "measure",
     {"dice": Array("float64", (len(STRUCTURES),), 0.0, 1.0), "known": Array("uint8", (len(STRUCTURES),), 0, 1)},
 )
-"""What `glanced` sends."""
-
+"""What `validation` sends."""
 
 MODEL = "model"
 """The name under which a server keeps the network that was averaged or trained."""
@@ -109,7 +108,7 @@ MODEL = "model"
 
 def packed(federation: Federation, arrays: Weights, extra: Weights, number: int) -> dict[str, Payload]:
     """Weights for every site."""
-    body = {NET + name: value for name, value in arrays.items()} | {EXTRA + name: v for name, v in extra.items()}
+    body = prefixed(NET, arrays) | prefixed(EXTRA, extra)
     return {site: federation.answer(WEIGHTS, site, body, number) for site in federation.sites}
 
 
@@ -120,26 +119,45 @@ def unpacked(order: Order) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
     return under(order.answer.arrays, NET), under(order.answer.arrays, EXTRA)
 
 
+def prefixed(prefix: str, arrays: Weights) -> dict[str, np.ndarray]:
+    """The arrays, `prefix` in front of their names."""
+    return {prefix + name: value for name, value in arrays.items()}
+
+
 def under(arrays: Weights, prefix: str) -> dict[str, np.ndarray]:
     """The arrays whose names begin with `prefix`, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def glanced(net: nn.Module, site: Site, number: int, half: Half) -> Payload:
+def flat(arrays: Weights) -> np.ndarray:
+    """All values as one vector (n,), array after array in the order of their names."""
+    return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
+
+
+def unflat(values: np.ndarray, like: Weights) -> dict[str, np.ndarray]:
+    """A vector (n,) as arrays of the names and shapes of `like`: the reverse of `flat`."""
+    arrays, start = {}, 0
+    for name in sorted(like):
+        arrays[name] = values[start : start + like[name].size].reshape(like[name].shape)
+        start += like[name].size
+    return arrays
+
+
+def validation(net: nn.Module, site: Site, number: int, half: Half) -> Payload:
     """Dice of `net` on the test slices, per structure: on the grid, all slices pooled, one view, nothing kept."""
     from fedprivseg.nets.fitting import scores
 
     images = site.testing()
     values = np.full(len(STRUCTURES), np.nan)
     if len(images):
-        values = site.glance(scores(net, images[:, None], site.device, half))
+        values = site.validate(scores(net, images[:, None], site.device, half))
     known = np.isfinite(values)
     arrays = {"dice": np.where(known, values, 0.0), "known": known.astype(np.uint8)}
     return numbered(METRIC, site, "measure", arrays, number)
 
 
 def mean_dices(replies: Mapping[str, Payload]) -> dict[str, float]:
-    """Mean Dice of the structures in replies to a glance; sites without test slices are left out."""
+    """Mean Dice of the structures of a validation, by site; sites without test slices are left out."""
     known = {site: reply.arrays["known"].astype(bool) for site, reply in replies.items()}
     return {
         site: float(reply.arrays["dice"][known[site]].mean()) for site, reply in replies.items() if known[site].any()
@@ -165,15 +183,15 @@ def outline(parameters: TrainingParameters, grid: Grid) -> nn.Module:
         return _built(parameters, grid, 0)
 
 
-def travelling(net: nn.Module, stays_home: frozenset[str] = frozenset()) -> dict[str, Array]:
-    """What a WEIGHTS payload holds of `net`, but for what stays at a site: its arrays under the names that they travel by.
+def travelling(net: nn.Module, personalised: frozenset[str] = frozenset()) -> dict[str, Array]:
+    """What a WEIGHTS payload holds of `net`, but for what is personalised: its arrays under the names that they travel by.
     Values lie within `MOST_WEIGHT`, and no variance below 0: every other site's net would take the root of it."""
     from fedprivseg.nets.baseline import shapes_of
 
     return {
         NET + name: Array("float32", shape, 0 if name.endswith("running_var") else -MOST_WEIGHT, MOST_WEIGHT)
         for name, shape in shapes_of(net).items()
-        if name not in stays_home
+        if name not in personalised
     }
 
 
@@ -213,15 +231,15 @@ def augmentation(parameters: TrainingParameters) -> Augment | None:
 
 
 def segment(net: nn.Module, site: Site, images: np.ndarray, parameters: TrainingParameters) -> np.ndarray:
-    """Class scores (N, 4, H, W) of slices (N, H, W), averaged over views."""
+    """Class scores (N, 4, H, W) of slices (N, H, W), averaged over the views of test-time augmentation."""
     from fedprivseg.nets.fitting import scores
-    from fedprivseg.nets.test_time import together, view
+    from fedprivseg.nets.test_time import average_scores, view
 
     p = parameters
     if not len(images):
         return np.zeros((0, len(STRUCTURES) + 1, *images.shape[1:]), np.float32)
     parts = [scores(net, view(images, index)[:, None], site.device, p.half) for index in range(p.test_views)]
-    return together(np.concatenate(parts), p.test_views)
+    return average_scores(np.concatenate(parts), p.test_views)
 
 
 def segment_as_kept(site: Site, images: np.ndarray, parameters: TrainingParameters) -> np.ndarray:

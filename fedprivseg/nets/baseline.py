@@ -13,8 +13,7 @@ from torch import nn
 
 from fedprivseg.core.records import STRUCTURES
 from fedprivseg.core.seeds import building
-from fedprivseg.nets.choices import NetName, Norm
-from fedprivseg.nets.codec import WIDTH
+from fedprivseg.nets.choices import WIDTH, NetName, Norm
 from fedprivseg.nets.unet import UNet
 
 Weights = Mapping[str, np.ndarray]

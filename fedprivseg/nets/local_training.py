@@ -78,7 +78,7 @@ def train_round(
     """
     where = torch.device(device)
     correction = correction or NoCorrection()
-    pictures = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(where)
+    inputs = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(where)
     labels = torch.from_numpy(np.ascontiguousarray(masks)).to(where)
     net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = Steps(net, work.optimiser, work.momentum, work.decay)
@@ -88,7 +88,7 @@ def train_round(
     net.train()
     for step, chosen in zip(range(work.steps), batches, strict=False):
         chosen = chosen.to(where)
-        batch, truth = pictures[chosen], labels[chosen]
+        batch, truth = inputs[chosen], labels[chosen]
         if augment is not None:
             batch, truth = augment(batch, truth, draws)
         steps.clear()

@@ -115,7 +115,7 @@ def train_private_round(
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules()):
         raise ValueError("batch norm mixes the slices of a batch, so no slice's gradient can be bounded; use GroupNorm")
     where = torch.device(device)
-    pictures = torch.from_numpy(np.ascontiguousarray(images))[:, None]
+    inputs = torch.from_numpy(np.ascontiguousarray(images))[:, None]
     labels = torch.from_numpy(np.ascontiguousarray(masks))
     owners = subjects if mechanism.unit == "patient" else np.arange(len(images))
     units = [np.flatnonzero(owners == owner) for owner in np.unique(owners)]
@@ -138,7 +138,7 @@ def train_private_round(
             group["lr"] = work.rate_at(step)
         optimiser.zero_grad(set_to_none=True)
         if len(drawn):
-            batch, truth = pictures[drawn], labels[drawn]
+            batch, truth = inputs[drawn], labels[drawn]
             if augment is not None:
                 batch, truth = augment(batch, truth, draws)
             # Opacus hooks the first layer as well, which then needs a gradient to pass through.

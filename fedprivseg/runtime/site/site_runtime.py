@@ -159,7 +159,7 @@ class SiteRuntime:
         joined = [np.concatenate(part) for part in (images, masks, subjects, phases, places)]
         return Known(joined[0], joined[1], joined[2], joined[3], joined[4], people)
 
-    def glance(self, scores: np.ndarray) -> np.ndarray:
+    def validate(self, scores: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for `testing()`'s slices -> Dice (3,) float64 on the grid, all slices pooled."""
         labels = scores.argmax(axis=1)
         masks = self._testing()["masks"]

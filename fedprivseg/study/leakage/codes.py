@@ -136,7 +136,7 @@ def _both(drawings: Mapping[str, np.ndarray], method: CodedMethod, views: int) -
     found = {}
     for setting, drawn in drawings.items():
         found[setting] = drawn[: len(drawn) // views]
-        found[f"{setting}, {views} views".removeprefix(", ")] = method.overlaid(drawn, views)
+        found[f"{setting}, {views} views".removeprefix(", ")] = method.average_views(drawn, views)
     return found
 
 
