@@ -15,7 +15,7 @@ from pydantic import Field
 from fedprivseg.methods.aggregation import Aggregation
 from fedprivseg.methods.client_update import ClientUpdateRule
 from fedprivseg.methods.flower_strategy import flower
-from fedprivseg.methods.proximal_term import ProximalTerm
+from fedprivseg.methods.proximal_term import proximal_term
 from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import RoundsParameters, SummableParameters
 
@@ -151,4 +151,4 @@ class FedProx(Rounds):
     def client_update(self) -> ClientUpdateRule:
         """The proximal term, mu/2 * |w - w_received|^2; the norm is squared."""
         mu = self.parameters.mu
-        return ClientUpdateRule(correction=lambda start, net: ProximalTerm(net, mu)) if mu else ClientUpdateRule()
+        return ClientUpdateRule(correction=lambda start, net: proximal_term(net, mu) if mu else None)

@@ -13,13 +13,12 @@ from fedprivseg.methods.aggregation import Update
 from fedprivseg.methods.method import Site
 from fedprivseg.methods.round_state import load_state, save_state
 from fedprivseg.methods.training import LocalDP, RoundsParameters, TrainingParameters, augmentation, build, unpacked
-from fedprivseg.nets.correction import Correction, NoCorrection
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fedprivseg.nets.baseline import Weights
-    from fedprivseg.nets.local_training import Work
+    from fedprivseg.nets.local_training import Correction, Work
     from fedprivseg.nets.private_training import Mechanism
 
 HOME, RULE, SPENT, NOISE = "home", "rule", "privacy", "privacy-noise"
@@ -57,9 +56,9 @@ class ClientUpdateRule:
     """
 
     personalised: Callable[[nn.Module], frozenset[str]] = lambda net: frozenset()
-    correction: Callable[[Start, nn.Module], Correction] = lambda start, net: NoCorrection()
+    correction: Callable[[Start, nn.Module], Correction | None] = lambda start, net: None
     sends: Callable[[Iterable[str]], tuple[str, ...]] = lambda names: ()
-    finish: Callable[[Start, Weights, Correction], tuple[Weights, Weights]] = lambda start, trained, correction: (
+    finish: Callable[[Start, Weights, Correction | None], tuple[Weights, Weights]] = lambda start, trained, correction: (
         {},
         {},
     )
@@ -176,7 +175,7 @@ def take_steps(
 
 
 def _take_private_steps(
-    method: Learner, dp: LocalDP, site: Site, net: nn.Module, work: Work, number: int, correction: Correction
+    method: Learner, dp: LocalDP, site: Site, net: nn.Module, work: Work, number: int, correction: Correction | None
 ) -> float:
     from fedprivseg.nets.private_training import train_private_round
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.methods.client_update import take_steps
 from fedprivseg.methods.method import Action, Declaration, Site
-from fedprivseg.methods.proximal_term import ProximalTerm
+from fedprivseg.methods.proximal_term import proximal_term
 from fedprivseg.methods.round_state import load_state, save_state
 from fedprivseg.methods.rounds import ACTIONS, DECLARES, Rounds, train
 from fedprivseg.methods.training import RoundsParameters, build, segment, unpacked
@@ -34,7 +34,7 @@ def train_both(method: Ditto, site: Site, order: Order) -> Payload:
     number = order.number
     net = build(method.parameters, site)
     load_weights(net, unpacked(order)[0])
-    near_received = ProximalTerm(net, method.parameters.proximity)
+    near_received = proximal_term(net, method.parameters.proximity)
     load_weights(net, load_state(site, PERSONAL, number))
     work = method.work(number, len(site.training().images))
     names, stage = (site.name, "personal", number), f"personal round {number}"

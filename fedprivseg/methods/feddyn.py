@@ -18,12 +18,12 @@ from fedprivseg.methods.client_update import ClientUpdateRule, Start
 from fedprivseg.methods.flower_strategy import flower
 from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import RoundsParameters
-from fedprivseg.nets.correction import Correction
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fedprivseg.nets.baseline import Weights
+    from fedprivseg.nets.local_training import Correction
 
 
 @final
@@ -67,7 +67,7 @@ class Dynamic(Aggregation):
 
 
 @final
-class Regulariser(Correction):
+class Regulariser:
     """Adds alpha (w - w_received) - h_k to every gradient. kept: h_k, of the parameters that it has."""
 
     def __init__(self, net: nn.Module, alpha: float, kept: Weights) -> None:
@@ -77,8 +77,7 @@ class Regulariser(Correction):
         self.start = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
         self.h = {name: torch.from_numpy(value) for name, value in kept.items()}
 
-    def apply(self, net: nn.Module) -> None:
-        """The gradient of the two terms."""
+    def __call__(self, net: nn.Module) -> None:
         import torch
 
         with torch.no_grad():
@@ -113,7 +112,7 @@ class FedDyn(Rounds):
         """Regularised steps; the site keeps h_k <- h_k - alpha (w_k - w_received), for parameters."""
         alpha = self.parameters.alpha
 
-        def finish(start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
+        def finish(start: Start, trained: Weights, correction: Correction | None) -> tuple[Weights, Weights]:
             assert isinstance(correction, Regulariser)
             kept = {}
             for name in correction.start:

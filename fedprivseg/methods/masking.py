@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -196,43 +196,30 @@ def masked_round(
     """
     threshold = threshold_of(parameters, len(chosen))
 
-    def enough(present: Mapping[str, Payload], step: str) -> dict[str, Payload]:
+    def ask(step: str, sites: Iterable[str], answers: Mapping[str, Payload] | None = None) -> dict[str, Payload]:
+        present = method.ask(federation, step, number=number, answers=answers, sites=list(sites))
         if len(present) < threshold:
             raise QuorumError(
                 f"round {number} ended in {step!r}: {len(present)} of {len(chosen)} sites are left, and {threshold} are "
                 "needed to open the sum. Nothing was opened."
             )
-        return dict(present)
+        return present
 
-    published = enough(method.ask(federation, "masked_keys", number=number, sites=chosen), "masked_keys")
+    published = ask("masked_keys", chosen)
     public = {name: payload.arrays["public"] for name, payload in published.items()}
     directory = prefixed(_KEYS, public)
     everyone = {name: federation.answer(MASK_SHARE, name, directory, number) for name in published}
-    shared = enough(
-        method.ask(federation, "masked_shares", number=number, answers=everyone, sites=list(published)),
-        "masked_shares",
-    )
+    shared = ask("masked_shares", published, everyone)
     body = packed(federation, arrays, {}, number)
     orders = {}
     for name in shared:
         mail = {_FROM + sender: payload.arrays[_TO + name] for sender, payload in shared.items()}
         orders[name] = federation.answer(WEIGHTS, name, {**body[name].arrays, **mail}, number)
     size = sum(value.size for value in arrays.values()) + _BEYOND
-    masked = enough(
-        method.ask(federation, "masked_update", number=number, answers=orders, sites=list(shared)),
-        "masked_update",
-    )
+    masked = ask("masked_update", shared, orders)
     stayed = {_STAYED + name: np.array([name in masked], np.uint8) for name in sorted(shared)}
-    opened = enough(
-        method.ask(
-            federation,
-            "masked_open",
-            number=number,
-            answers={name: federation.answer(MASK_SHARE, name, stayed, number) for name in masked},
-            sites=list(masked),
-        ),
-        "masked_open",
-    )
+    who = {name: federation.answer(MASK_SHARE, name, stayed, number) for name in masked}
+    opened = ask("masked_open", masked, who)
     with np.errstate(over="ignore"):
         total = sum((p.arrays["masked"].view(np.uint64) for p in masked.values()), np.zeros(size, np.uint64))
     found = _combined(sorted(published), sorted(shared), opened)

@@ -56,16 +56,12 @@ Progress = Callable[[str, int, int], None]
 """``progress(stage, done, total)``."""
 
 
-class Site(Protocol):
-    """What a method's site half may touch. Everything here stays at the site unless the gate releases it."""
-
-    @property
-    def name(self) -> str:
-        """The site's name."""
+class Place(Protocol):
+    """Where a half of a method runs."""
 
     @property
     def seed(self) -> int:
-        """The run's root seed; derive every draw from it with the site's name."""
+        """The run's root seed. A site derives every draw from it with its name."""
 
     @property
     def grid(self) -> Grid:
@@ -76,12 +72,20 @@ class Site(Protocol):
         """torch device."""
 
     @property
-    def vault(self) -> Vault:
-        """The site's own disk."""
-
-    @property
     def progress(self) -> Progress:
         """Called while something long is under way."""
+
+
+class Site(Place, Protocol):
+    """What a method's site half may touch. Everything here stays at the site unless the gate releases it."""
+
+    @property
+    def name(self) -> str:
+        """The site's name."""
+
+    @property
+    def vault(self) -> Vault:
+        """The site's own disk."""
 
     def guarded(self, kind: KindSpec, codes: np.ndarray) -> np.ndarray:
         """Codes as they would leave under the scenario's protections. What an action returns is protected on its way out
@@ -106,7 +110,7 @@ class Site(Protocol):
         """Class scores (N, 4, H, W) of `testing()`'s slices -> a METRIC payload, measured in 3-D on the original grid.
 
         Predictions are written as NIfTI at the site, unless `keep` is false. `example`: the index of a test slice and its
-        released code (C, h, w), kept at the site for the report's picture of what left.
+        released code (C, h, w), kept at the site, so that the report can show what left.
         """
 
     def validate(self, scores: np.ndarray) -> np.ndarray:
@@ -149,24 +153,8 @@ class Codes(Protocol):
         """The rows at `indices` (n,), as one array (n, ...)."""
 
 
-class Federation(Protocol):
+class Federation(Place, Protocol):
     """What a method's server half works with. Results are keyed by site and sorted by site."""
-
-    @property
-    def seed(self) -> int:
-        """The run's root seed."""
-
-    @property
-    def grid(self) -> Grid:
-        """The network grid."""
-
-    @property
-    def device(self) -> str:
-        """torch device."""
-
-    @property
-    def progress(self) -> Progress:
-        """Called while something long is under way."""
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -17,12 +17,12 @@ from fedprivseg.methods.aggregation import Aggregation, Update
 from fedprivseg.methods.client_update import ClientUpdateRule, Start
 from fedprivseg.methods.flower_strategy import flower
 from fedprivseg.methods.rounds import Rounds
-from fedprivseg.nets.correction import Correction
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fedprivseg.nets.baseline import Weights
+    from fedprivseg.nets.local_training import Correction
 
 
 @final
@@ -55,7 +55,7 @@ class ControlVariates(Aggregation):
 
 
 @final
-class Drift(Correction):
+class Drift:
     """Adds c - c_i to every gradient, and keeps the mean of the gradients as they were."""
 
     def __init__(self, net: nn.Module, server: Weights, own: Weights) -> None:
@@ -68,7 +68,7 @@ class Drift(Correction):
         self.total = {name: torch.zeros_like(offset) for name, offset in self.offset.items()}
         self.steps = 0
 
-    def apply(self, net: nn.Module) -> None:
+    def __call__(self, net: nn.Module) -> None:
         """Algorithm 1, line 10."""
         import torch
 
@@ -84,7 +84,7 @@ class Drift(Correction):
         return {name: (total / max(1, self.steps)).numpy() for name, total in self.total.items()}
 
 
-def next_variate(start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
+def next_variate(start: Start, trained: Weights, correction: Correction | None) -> tuple[Weights, Weights]:
     """(the change of c_i, which is sent; c_i, which is kept): algorithm 1, lines 12 to 14."""
     assert isinstance(correction, Drift)
     means = correction.mean()

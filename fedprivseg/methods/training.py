@@ -15,7 +15,7 @@ from fedprivseg.core.compute import Half
 from fedprivseg.core.expected import MOST_WEIGHT, Array, Expected
 from fedprivseg.core.kinds import METRIC, WEIGHTS, KindSpec
 from fedprivseg.core.records import STRUCTURES, Grid, Order, Payload
-from fedprivseg.methods.method import Federation, Parameters, Site
+from fedprivseg.methods.method import Federation, Parameters, Place, Site
 from fedprivseg.nets.choices import VIEWS, NetName, Norm
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class TrainingParameters(Parameters):
     batch: int = Field(16, ge=2, description="slices a step")
     optimiser: Literal["sgd", "adamw"] = Field("sgd", description="sgd (Nesterov) or adamw")
     rate: float = Field(0.1, gt=0, description="learning rate of the run's first step; polynomial decay to 0")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of sgd, anew each round")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of sgd, from 0 again each round")
     decay: float = Field(3e-5, ge=0, description="weight decay")
     clip: float = Field(12.0, gt=0, description="largest norm of a step's gradient")
     augmentation: Literal["batched", "monai", "none"] = Field(
@@ -170,7 +170,7 @@ def marks(parameters: StepsParameters) -> frozenset[int]:
     return frozenset(max(1, round(parameters.rounds * (mark + 1) / points)) for mark in range(points))
 
 
-def build(parameters: TrainingParameters, where: Site | Federation) -> nn.Module:
+def build(parameters: TrainingParameters, where: Place) -> nn.Module:
     """The untrained network: the same one, weight by weight, for the server and every site."""
     return _built(parameters, where.grid, where.seed)
 

@@ -23,7 +23,7 @@ from fedprivseg.methods.feddyn import Dynamic, Regulariser
 from fedprivseg.methods.fednova import Normalised, accumulated
 from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy, flower
 from fedprivseg.methods.local_only import ALONE
-from fedprivseg.methods.proximal_term import ProximalTerm
+from fedprivseg.methods.proximal_term import proximal_term
 from fedprivseg.methods.round_state import load_state, save_state
 from fedprivseg.methods.rounds import chosen_sites
 from fedprivseg.methods.scaffold import ControlVariates, Drift
@@ -230,7 +230,7 @@ def test_feddyn_gradient_by_hand():
     rule = Regulariser(net, 2.0, {"weight": np.float32([[0.25]])})
     net.weight.data.fill_(2.0)
     net.weight.grad = torch.ones(1, 1)
-    rule.apply(net)
+    rule(net)
     assert float(net.weight.grad) == pytest.approx(3.75)
 
 
@@ -238,10 +238,10 @@ def test_fedprox_gradient_by_hand():
     # mu = 0.1, w - w_received = 1.5, gradient 1: 1 + 0.1 * 1.5, the gradient of mu / 2 * 1.5 ** 2 (the norm squared)
     net = torch.nn.Linear(1, 1, bias=False)
     net.weight.data.fill_(0.5)
-    rule = ProximalTerm(net, 0.1)
+    rule = proximal_term(net, 0.1)
     net.weight.data.fill_(2.0)
     net.weight.grad = torch.ones(1, 1)
-    rule.apply(net)
+    rule(net)
     assert float(net.weight.grad) == pytest.approx(1.15)
 
 
@@ -262,7 +262,7 @@ def test_scaffolds_mean_gradient_is_option_ii_under_plain_sgd():
     drift = Drift(net, {"weight": server}, {"weight": own})
     for gradient in gradients:
         net.weight.grad = torch.full((1, 1), gradient)
-        drift.apply(net)
+        drift(net)
         net.weight.data -= rate * net.weight.grad
     option_ii = own - server + (5.0 - net.weight.detach().numpy()) / (len(gradients) * rate)
     np.testing.assert_allclose(drift.mean()["weight"], option_ii, rtol=1e-5)
