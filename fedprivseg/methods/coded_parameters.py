@@ -24,13 +24,13 @@ class PrivacySFParameters(Parameters):
     image_channels: int | None = Field(None, ge=1, description="channels of an image code; None: Table 2")
     mask_depth: int = Field(4, ge=1, le=4, description="down-samplings of the mask encoder (Table 2: 4)")
     mask_channels: int | None = Field(None, ge=1, description="channels of a mask code; None: Table 2")
-    image_folds: int = Field(0, ge=0, le=4, description="how many of them fold pixels into channels instead of pooling")
+    image_folds: int = Field(0, ge=0, le=4, description="how many of them move pixels into channels instead of pooling")
     image_reconstruction: float = Field(0.0, ge=0, le=1, description="share of the image in a task encoder's loss")
     image_noise: float = Field(0.0, ge=0, description="noise on image codes while a task encoder is trained")
     opposition: float = Field(
         0.0,
         ge=0,
-        description="what a task encoder pays for what an inverter and attribute probes can tell from its codes",
+        description="adversarial training: what a task encoder pays for what inverters and attribute probes tell from its codes",
     )
     image_steps: int = Field(500, ge=1, description="optimiser steps of the image encoder (open)")
     image_rate: float = Field(2e-3, gt=0, description="its largest learning rate (open)")
@@ -49,7 +49,9 @@ class PrivacySFParameters(Parameters):
     )
     trunk_width: int = Field(128, ge=4, description="its channels at the code's grid (open)")
     trunk_levels: int = Field(2, ge=1, le=4, description="its up-samplings, or down-samplings for unet (open)")
-    own_ends: bool = Field(False, description="whether each site has its own 1x1 entrance and exit of the trunk")
+    own_ends: bool = Field(
+        False, description="whether each site has adapters of its own before and behind the shared backbone"
+    )
     standardise: bool = Field(
         False, description="whether the server brings each channel to zero mean and unit deviation"
     )

@@ -78,6 +78,7 @@ class Regulariser:
         self.h = {name: torch.from_numpy(value) for name, value in kept.items()}
 
     def __call__(self, net: nn.Module) -> None:
+        """The gradient of the two terms."""
         import torch
 
         with torch.no_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 from pydantic import Field
@@ -116,7 +116,6 @@ class LocalOnly(Method):
     title = "Local training only"
     paper = "reference line; Sheller et al., Scientific Reports 10:12598, 2020, compares with it"
     exports = frozenset({WEIGHTS, METRIC, STATUS})
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     parameters_type = LocalOnlyParameters
     parameters: LocalOnlyParameters
     actions: ClassVar[Mapping[str, Action]] = {

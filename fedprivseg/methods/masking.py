@@ -192,7 +192,17 @@ def masked_round(
 ) -> Update:
     """The server half of one round: the weighted mean of the chosen sites' updates, and nothing about any one of them.
 
-    Raises QuorumError when fewer sites than the threshold are left at any step.
+    Args:
+        method: whose actions are asked for.
+        federation: of the run.
+        number: of the round.
+        arrays: the present weights.
+        chosen: the sites of the round.
+        parameters: of the method.
+
+    Raises:
+        QuorumError: fewer sites than the threshold are left at a step.
+        ServerError: the sum cannot be opened, or is none.
     """
     threshold = threshold_of(parameters, len(chosen))
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -250,7 +251,7 @@ class Method(ABC):
     title: ClassVar[str]
     paper: ClassVar[str]
     exports: ClassVar[frozenset[KindSpec]]
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]]
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}})
     parameters_type: ClassVar[type[Parameters]]
     actions: ClassVar[Mapping[str, Action]]
     declares: ClassVar[Mapping[str, Declaration]]

@@ -7,7 +7,7 @@ refuses it unless the site's own policy says ``raw_sharing = "allowed"`` explici
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import numpy as np
 from pydantic import Field
@@ -76,7 +76,6 @@ class Pooled(Method):
     title = "Pooled data"
     paper = "reference line; Sheller et al., Scientific Reports 10:12598, 2020, compares with it"
     exports = frozenset({RAW, METRIC, STATUS})
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     parameters_type = PooledParameters
     parameters: PooledParameters
     actions: ClassVar[Mapping[str, Action]] = {action.__name__: action for action in (send_images, send_masks, measure)}

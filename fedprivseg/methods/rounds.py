@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -149,7 +149,6 @@ class Rounds(Method):
     parameters_type: ClassVar[type[Parameters]] = RoundsParameters
     parameters: RoundsParameters
     exports = frozenset({WEIGHTS, MASKED_WEIGHTS, MASK_SHARE, METRIC, STATUS})
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     actions: ClassVar[Mapping[str, Action]] = {**ACTIONS, **MASKING}
     declares: ClassVar[Mapping[str, Declaration]] = {**DECLARES, **MASKING_DECLARES}
 

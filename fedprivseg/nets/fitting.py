@@ -121,9 +121,17 @@ def fit_mask_codec(
 ) -> Codec:
     """The mask encoding network: structures in, structures out, under cross-entropy and Dice.
 
-    noise: largest standard deviation of what is added to a code before it is decoded, half of it white and half smooth
-    over five cells, in units of the code. A decoder that never saw a code other than its encoder's answers a code that
-    a server predicted, which is always a little off, with anything.
+    A decoder that never saw a code other than its encoder's answers a code that a server predicted, which is always a little
+    off, with anything.
+
+    Args:
+        masks: (N, H, W) uint8, labels.
+        fitting: how.
+        depth: as in `Encoder`.
+        channels: as in `Encoder`.
+        noise: largest standard deviation of what is added to a code before it is decoded, half of it white and half smooth
+            over five cells, in units of the code.
+        space_to_depth: as in `Encoder`.
     """
     with building(fitting.seed, *fitting.names):
         codec = Codec(len(STRUCTURES), len(STRUCTURES), depth, channels, space_to_depth)
@@ -160,13 +168,23 @@ def fit_task_encoder(
 ) -> TaskEncoder:
     """An image encoding network trained for the mask (see `TaskEncoder`), and as far as asked for the image.
 
-    context, levels: width and depth of the U-Net between code and decoder. reconstruction: weight in 0..1 of the mean
-    squared error of a reconstructed image, in units of the variance of `images`; the loss of the mask has the rest. What a
-    code keeps for the image helps the server to understand it, and an attacker too. noise: standard deviation of what is
-    added to a code before anything reads it, in units of the code: under noise an encoder spends what a code can hold on
-    the mask, and it is ready for the noise that a protection adds when the code leaves. adversarial: weight of what
-    `Adversaries` can tell from the code of the image and of `attributes`, beside the loss of the mask's 1. The rest: see
-    `Encoder`.
+    Args:
+        images: (N, H, W) float32 in 0..1.
+        masks: (N, H, W) uint8, labels.
+        fitting: how.
+        depth: as in `Encoder`.
+        channels: as in `Encoder`.
+        context: width of the U-Net between code and decoder.
+        levels: its depth.
+        space_to_depth: as in `Encoder`.
+        reconstruction: weight in 0..1 of the mean squared error of a reconstructed image, in units of the variance of
+            `images`; the loss of the mask has the rest. What a code keeps for the image helps the server to understand it,
+            and an attacker too.
+        noise: standard deviation of what is added to a code before anything reads it, in units of the code. Under noise an
+            encoder spends what a code can hold on the mask, and it is ready for the noise that a protection adds.
+        adversarial: weight of what `Adversaries` can tell from the code of the image and of `attributes`, beside the loss of
+            the mask's 1.
+        attributes: of each slice's patient, see `Adversaries`.
     """
     with building(fitting.seed, *fitting.names):
         net = TaskEncoder(depth, channels, context, levels, space_to_depth, reconstruct=reconstruction > 0)
@@ -223,10 +241,15 @@ def fit_answer_encoder(images: np.ndarray, masks: np.ndarray, fitting: Fitting, 
 def sound(fit: Callable[[int], Net], lost: Callable[[Net], tuple[str, ...]]) -> tuple[Net, tuple[str, ...]]:
     """A fitted network that lost no structure, if one of `ATTEMPTS` is such: fits again, from another draw, until it is.
 
-    A small network can lose a class for good early in training (see `segmentation.lost_structures`); whether it does hangs
-    on its initial weights and on the order of the slices. fit: number of the attempt, from 0 -> a fitted network. lost:
-    network -> names of the structures that it lost. Returns the network that lost fewest, the earliest of them, and what
-    it lost.
+    A small network can lose a class for good early in training (see `segmentation.lost_structures`); whether it does
+    depends on its initial weights and on the order of the slices.
+
+    Args:
+        fit: number of the attempt, from 0 -> a fitted network.
+        lost: network -> names of the structures that it lost.
+
+    Returns:
+        The network that lost fewest, the earliest of them, and what it lost.
     """
     best: tuple[Net, tuple[str, ...]] | None = None
     for attempt in range(ATTEMPTS):

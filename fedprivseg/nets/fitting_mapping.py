@@ -134,9 +134,22 @@ def fit_mapping(
 ) -> float:
     """Train `mapping` in place to predict each site's mask codes from its image codes; returns the last mean loss.
 
-    images, masks: rows of codes by site, row i of one belonging to row i of the other. The loss is the mean squared error
-    of mask codes; with `standardise`, of codes of zero mean and unit deviation, so that 1 is what predicting the mean would
-    score. Raises ValueError when rows do not pair up.
+    The loss is the mean squared error of mask codes.
+
+    Args:
+        mapping: of these sites.
+        images: image codes by site.
+        masks: mask codes by site, row i belonging to row i of the image codes.
+        schedule: how long and how fast.
+        seed: with `names`, where the order comes from.
+        names: of the purpose.
+        standardise: whether codes are brought to zero mean and unit deviation, so that a loss of 1 is what predicting the
+            mean would score.
+        device: torch device.
+        progress: called after every step.
+
+    Raises:
+        ValueError: rows do not pair up.
     """
     where = torch.device(device)
     for site in mapping.sites:
