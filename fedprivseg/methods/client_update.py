@@ -12,7 +12,15 @@ from fedprivseg.core.records import Order
 from fedprivseg.methods.aggregation import Update
 from fedprivseg.methods.method import Site
 from fedprivseg.methods.round_state import load_state, save_state
-from fedprivseg.methods.training import LocalDP, RoundsParameters, TrainingParameters, augmentation, build, unpacked
+from fedprivseg.methods.training import (
+    LocalDP,
+    RoundsParameters,
+    TrainingParameters,
+    augmentation,
+    build,
+    unpacked,
+    weight_of,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,9 +106,9 @@ def run_round(method: Learner, site: Site, order: Order) -> Update:
     save_state(site, RULE, number, kept)
     personalised = rule.personalised(net)
     save_state(site, HOME, number, {name: value for name, value in trained.items() if name in personalised})
-    weights = {"slices": len(slices.images), "subjects": len(np.unique(slices.subjects)), "equal": 1}
+    counts = {"slices_train": len(slices.images), "subjects_train": len(np.unique(slices.subjects))}
     arrays = {name: trained[name] for name in received}
-    return Update(arrays, sent, float(weights[p.weighting]), start.work.steps, loss)
+    return Update(arrays, sent, float(weight_of(p, counts)), start.work.steps, loss)
 
 
 def trained_history(p: RoundsParameters) -> tuple[str, ...]:

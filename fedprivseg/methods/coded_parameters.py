@@ -30,7 +30,7 @@ class PrivacySFParameters(Parameters):
     opposition: float = Field(
         0.0,
         ge=0,
-        description="adversarial training: what a task encoder pays for what inverters and attribute probes tell from its codes",
+        description="adversarial training: what a task encoder pays for what inverters and probes can tell from its codes",
     )
     image_steps: int = Field(500, ge=1, description="optimiser steps of the image encoder (open)")
     image_rate: float = Field(2e-3, gt=0, description="its largest learning rate (open)")

@@ -205,7 +205,7 @@ def _built(parameters: TrainingParameters, grid: Grid, seed: int) -> nn.Module:
 
 
 def weight_of(parameters: RoundsParameters, facts: Mapping[str, int]) -> int:
-    """The weight of a site in an average, from the counts that it told of (`Federation.facts`)."""
+    """The weight of a site in an average, from its counts (`Federation.facts`)."""
     weights = {"slices": facts["slices_train"], "subjects": facts["subjects_train"], "equal": 1}
     return weights[parameters.weighting]
 
