@@ -170,8 +170,16 @@ class Federation(Place, Protocol):
         answers: Mapping[str, Payload] | None = None,
         sites: Sequence[str] | None = None,
     ) -> dict[str, Payload]:
-        """Order `action` of every site (or `sites`) and wait. Sites that fail, are blocked, or send what is not as `expected`
-        are left out, and take no part any more. `expected`: what the action declares; see `Method.ask`."""
+        """Order `action` of every site and wait. Sites that fail, are blocked, or send what is not as `expected` are left out,
+        and take no part any more.
+
+        Args:
+            action: of the method.
+            expected: what it declares; see `Method.ask`.
+            number: of the order; with the action it names one question of the run.
+            answers: what each site gets with the order.
+            sites: which sites; None: all.
+        """
 
     def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
         """Fetch all shards of `action` from every site into the code store. Shards already stored are not asked for."""
@@ -215,22 +223,36 @@ def shards_of(count: int, most: int, views: int) -> int:
 
 
 def part_of(number: int, count: int, most: int) -> tuple[int, slice, int]:
-    """Of shard `number` of a stream that goes through `count` slices view by view, at most `most` in a shard: the view, the
-    places of its slices, and how many shards a view has (at least one)."""
+    """What a shard of a stream holds that goes through slices view by view.
+
+    Args:
+        number: of the shard.
+        count: how many slices there are.
+        most: most slices in a shard.
+
+    Returns:
+        The view, the places of its slices, and how many shards a view has (at least one).
+    """
     parts = max(1, -(-count // most))
     view, part = divmod(number, parts)
     return view, slice(part * most, min((part + 1) * most, count)), parts
 
 
 def in_parts(side: Literal["train", "test"], views: int, most: int) -> Check:
-    """The check of a stream of `views` views of a site's slices of one side, at most `most` in a shard: every shard holds the
-    rows that `part_of` gives it, for as many slices as the site told of in the roll call. Streams of the same slices then have
-    equally many rows. A site without training slices has nothing to send for training."""
+    """The check of a stream of codes or slices: every shard holds the rows that `part_of` gives it, for as many slices as the
+    site said in the roll call. Streams of the same slices then have equally many rows. A site without training slices has
+    nothing to send for training.
+
+    Args:
+        side: of whose slices.
+        views: of each slice.
+        most: most slices in a shard.
+    """
 
     def check(payload: Payload, facts: Mapping[str, int]) -> str | None:
         count = facts[f"slices_{side}"]
         if side == "train" and not count:
-            return "it told of no training slices, and sends some"
+            return "it said that it has no training slices, and sends some"
         _, places, _ = part_of(payload.shard, count, most)
         shards, rows = shards_of(count, most, views), max(0, places.stop - places.start)
         (array,) = payload.arrays.values()

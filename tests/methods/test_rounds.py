@@ -342,6 +342,13 @@ def test_personal_weights_stay_home_and_differ(tmp_path):
     assert_equal(arrays, run(tmp_path / "average")[1])
 
 
+def test_ditto_under_differential_privacy_says_what_its_shared_network_spent(tmp_path):
+    federation, _ = run(tmp_path, "ditto", rounds=1, dp={"epsilon": 8.0})
+    budgets = [entry for entry in federation.entries if isinstance(entry, Budget)]
+    assert {budget.site for budget in budgets} == set(federation.sites)
+    assert all(0 < budget.epsilon <= 8.0 for budget in budgets)
+
+
 def test_epochs_give_larger_sites_more_steps():
     work = method(local_epochs=2.0)
     assert [work.work(1, slices).steps for slices in (4, 8, 15)] == [2, 4, 8]  # 2 * slices / 4, rounded to even
