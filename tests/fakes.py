@@ -83,13 +83,13 @@ class FakeSite:
     def testing(self) -> np.ndarray:
         return self._slices.images[:4]
 
-    def glance(self, scores: np.ndarray) -> np.ndarray:
+    def validate(self, scores: np.ndarray) -> np.ndarray:
         return dice(np.moveaxis(scores.argmax(axis=1), 0, -1), np.moveaxis(self._slices.masks[:4], 0, -1), 3)
 
     def measure(self, scores, *, keep=True) -> Payload:
         self.seen.append(scores)
         cells = {name: np.zeros((1, 2, 3)) for name in MEASURES}
-        cells["dice"] += self.glance(scores)
+        cells["dice"] += self.validate(scores)
         known = {f"{name}_known": np.ones((1, 2, 3), np.uint8) for name in MEASURES}
         return Payload(METRIC, self.name, "measure", {**cells, **known}, level=2, history=("measure",))
 

@@ -18,13 +18,14 @@ from fedprivseg.methods.averaging import (
     Krum,
     QFedAvg,
 )
-from fedprivseg.methods.bounds import LocalOnly, Pooled
 from fedprivseg.methods.central_dp import CentralDP
 from fedprivseg.methods.ditto import Ditto
 from fedprivseg.methods.fedbn import FedBN
 from fedprivseg.methods.feddyn import FedDyn
 from fedprivseg.methods.fednova import FedNova
+from fedprivseg.methods.local_only import LocalOnly
 from fedprivseg.methods.method import Method
+from fedprivseg.methods.pooled import Pooled
 from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.methods.scaffold import Scaffold
 from fedprivseg.methods.selective import SelectiveSharing

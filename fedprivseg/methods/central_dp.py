@@ -8,15 +8,16 @@ the noise has nothing to hide in: expect it to cost nearly everything. Flower's 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 from pydantic import Field
 
 from fedprivseg.core.records import Budget
-from fedprivseg.methods.client_update import LocalRule
-from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.rounds import Aggregation, Rounds, Update
+from fedprivseg.methods.aggregation import Aggregation, Update
+from fedprivseg.methods.flower_strategy import FlowerStrategy, flower
+from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import RoundsParameters
 from fedprivseg.nets.choices import Norm
 
@@ -29,30 +30,33 @@ class NoisyMean(Aggregation):
     """The mean of clipped updates plus Gaussian noise of deviation ``noise * clip / sites``, by Flower; sites count alike.
 
     The account assumes that every site takes part in every round: sampling sites is not counted in its favour.
+
+    Args:
+        noise: multiplier of the noise.
+        clip: largest norm of a site's update.
+        delta: chance with which the promise may fail.
+        sites: how many take part in a round.
+        seed: of the noise.
     """
 
     def __init__(self, noise: float, clip: float, delta: float, sites: int, seed: int) -> None:
-        from flwr.serverapp import strategy as flower
+        from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping
 
         self.noise, self.delta = noise, delta
-        self.wrapped = flower.DifferentialPrivacyServerSideFixedClipping(
-            flower.FedAvg(**ANY_NUMBER), noise_multiplier=noise, clipping_norm=clip, num_sampled_clients=sites
+        self.wrapped = DifferentialPrivacyServerSideFixedClipping(
+            flower().strategy, noise_multiplier=noise, clipping_norm=clip, num_sampled_clients=sites
         )
         self.mean = FlowerStrategy(self.wrapped, seed=seed)
         self.releases = 0
 
-    def broadcast(self, number: int, arrays: Weights) -> Weights:
-        """Nothing."""
-        return {}
-
-    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
+    def aggregate(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
         """Clip, average with equal weights, add noise."""
-        equal = {site: Update(_moved(u.arrays, arrays), u.extra, 1.0, u.steps, u.loss) for site, u in updates.items()}
+        equal = {site: replace(u, arrays=_moved(u.arrays, arrays), weight=1.0) for site, u in updates.items()}
         # Where sites have left, the mean is over fewer, and one of them moves it further: the noise is for those who stayed.
         self.wrapped.num_sampled_clients = len(equal)
-        folded = self.mean.fold(number, arrays, equal)
+        noisy = self.mean.aggregate(number, arrays, equal)
         self.releases += 1
-        return folded
+        return noisy
 
     def state(self) -> dict[str, np.ndarray]:
         """How many noisy means were released."""
@@ -107,7 +111,3 @@ class CentralDP(Rounds):
         p = self.parameters
         taking_part = max(1, round(p.fraction * sites))
         return NoisyMean(noise_for(p.epsilon, p.delta, 1.0, p.rounds), p.site_clip, p.delta, taking_part, seed)
-
-    def local(self) -> LocalRule:
-        """Plain steps."""
-        return LocalRule()

@@ -1,4 +1,4 @@
-"""The site half of training in rounds: one round of steps, what an algorithm adds to them, and what a site keeps of it."""
+"""The site half of training in rounds: one round of steps, what a method adds to them, and what a site keeps of it."""
 
 from __future__ import annotations
 
@@ -8,26 +8,41 @@ from typing import TYPE_CHECKING, Protocol, final
 
 import numpy as np
 
-from fedprivseg.core.records import Order, Slices
+from fedprivseg.core.records import Order
+from fedprivseg.methods.aggregation import Update
 from fedprivseg.methods.method import Site
-from fedprivseg.methods.round_state import recall, remember
-from fedprivseg.methods.training import LocalDP, RoundsParameters, augmentation, build, unpacked
-from fedprivseg.nets.correction import Correction, NoCorrection
+from fedprivseg.methods.round_state import load_state, save_state
+from fedprivseg.methods.training import (
+    LocalDP,
+    RoundsParameters,
+    TrainingParameters,
+    augmentation,
+    build,
+    unpacked,
+    weight_of,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fedprivseg.nets.baseline import Weights
-    from fedprivseg.nets.local_training import Work
+    from fedprivseg.nets.local_training import Correction, Work
     from fedprivseg.nets.private_training import Mechanism
 
 HOME, RULE, SPENT, NOISE = "home", "rule", "privacy", "privacy-noise"
-"""What a site keeps: arrays of the network that stay there, what its rule keeps, the private steps it took, and their noise."""
+"""What a site keeps: its personalised parameters, what its rule keeps, the private steps it took, and their noise."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A site at the start of a round: the arrays and extras received, what its rule kept last time, how it will train."""
+    """A site at the start of a round.
+
+    Attributes:
+        arrays: the weights that it received, by name.
+        extra: what it received besides.
+        kept: what its rule kept last time.
+        work: how it will train.
+    """
 
     arrays: Weights
     extra: Weights
@@ -37,19 +52,21 @@ class Start:
 
 @final
 @dataclass(frozen=True)
-class LocalRule:
-    """What an algorithm does at a site beside plain steps; a rule without parts is plain training.
+class ClientUpdateRule:
+    """What a method does at a site beside plain steps; a rule without parts is plain training.
 
-    stays_home: names of the arrays of a net that never leave a site. correction: what is done to the gradient of every step
-    of a round. sends: names of what `finish` sends besides, given those of the arrays that travel. finish: ``(start, trained,
-    correction) -> (what to send besides, what to keep)`` after the round; both float32, named and shaped like arrays of the
-    net.
+    Attributes:
+        personalised: names of the parameters of a net that never leave a site.
+        correction: what is done to the gradient of every step of a round.
+        sends: names of what `finish` sends besides, given those of the arrays that travel.
+        finish: ``(start, trained, correction) -> (what to send besides, what to keep)`` after the round; both float32, named
+            and shaped like arrays of the net.
     """
 
-    stays_home: Callable[[nn.Module], frozenset[str]] = lambda net: frozenset()
-    correction: Callable[[Start, nn.Module], Correction] = lambda start, net: NoCorrection()
+    personalised: Callable[[nn.Module], frozenset[str]] = lambda net: frozenset()
+    correction: Callable[[Start, nn.Module], Correction | None] = lambda start, net: None
     sends: Callable[[Iterable[str]], tuple[str, ...]] = lambda names: ()
-    finish: Callable[[Start, Weights, Correction], tuple[Weights, Weights]] = lambda start, trained, correction: (
+    finish: Callable[[Start, Weights, Correction | None], tuple[Weights, Weights]] = lambda start, trained, correction: (
         {},
         {},
     )
@@ -62,43 +79,36 @@ class Learner(Protocol):
     def parameters(self) -> RoundsParameters:
         """Its hyper-parameters."""
 
-    def local(self) -> LocalRule:
+    def client_update(self) -> ClientUpdateRule:
         """What a site adds to its steps."""
 
     def work(self, number: int, slices: int) -> Work:
         """How a site with `slices` training slices trains in round `number`."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What one round at a site came to. loss: 0 under differential privacy, where it may not be told."""
-
-    arrays: Weights
-    extra: Weights
-    weight: float
-    steps: int
-    loss: float
-
-
-def run_round(method: Learner, site: Site, order: Order) -> Trained:
-    """Train the received weights on this site's slices for one round."""
+def run_round(method: Learner, site: Site, order: Order) -> Update:
+    """Train the received weights on this site's slices for one round. The loss of a private training is private: 0."""
     from fedprivseg.nets.baseline import load_weights, weights_of
 
-    p, rule, slices, number = method.parameters, method.local(), site.training(), order.number
+    p, rule, slices, number = method.parameters, method.client_update(), site.training(), order.number
     received, extra = unpacked(order)
     net = build(p, site)
-    load_weights(net, {**recall(site, HOME, number), **received})
-    start = Start(received, extra, recall(site, RULE, number), method.work(number, len(slices.images)))
+    load_weights(net, {**load_state(site, HOME, number), **received})
+    start = Start(received, extra, load_state(site, RULE, number), method.work(number, len(slices.images)))
     correction = rule.correction(start, net)
-    loss = _train(method, site, net, slices, start.work, correction, number)
+    if p.dp is None:
+        names, stage = (site.name, "round", number), f"round {number}"
+        loss = take_steps(p, site, net, start.work, names, stage, correction)
+    else:
+        loss = _take_private_steps(method, p.dp, site, net, start.work, number, correction)
     trained = weights_of(net)
     sent, kept = rule.finish(start, trained, correction)
-    remember(site, RULE, number, kept)
-    home = rule.stays_home(net)
-    remember(site, HOME, number, {name: value for name, value in trained.items() if name in home})
-    weights = {"slices": len(slices.images), "subjects": len(np.unique(slices.subjects)), "equal": 1}
+    save_state(site, RULE, number, kept)
+    personalised = rule.personalised(net)
+    save_state(site, HOME, number, {name: value for name, value in trained.items() if name in personalised})
+    counts = {"slices_train": len(slices.images), "subjects_train": len(np.unique(slices.subjects))}
     arrays = {name: trained[name] for name in received}
-    return Trained(arrays, sent, float(weights[p.weighting]), start.work.steps, loss)
+    return Update(arrays, sent, float(weight_of(p, counts)), start.work.steps, loss)
 
 
 def trained_history(p: RoundsParameters) -> tuple[str, ...]:
@@ -113,12 +123,12 @@ def trained_history(p: RoundsParameters) -> tuple[str, ...]:
 
 
 def received_net(method: Learner, site: Site, order: Order) -> nn.Module:
-    """The network as this site uses it: the arrays that `order` brings, and its own where arrays stay home."""
+    """The network as this site uses it: the arrays that `order` brings, and its own where parameters are personalised."""
     from fedprivseg.nets.baseline import load_weights
 
     assert order.answer is not None, "weights are needed"
     net = build(method.parameters, site)
-    load_weights(net, {**recall(site, HOME, order.answer.shard + 1), **unpacked(order)[0]})
+    load_weights(net, {**load_state(site, HOME, order.answer.shard + 1), **unpacked(order)[0]})
     return net
 
 
@@ -128,53 +138,72 @@ def spent(method: Learner, site: Site) -> dict[str, np.ndarray]:
 
     p = method.parameters
     assert p.dp is not None, "without differential privacy there is no account"
-    steps = recall(site, SPENT, p.rounds + 1).get("steps", np.zeros(1, np.int64))
+    steps = load_state(site, SPENT, p.rounds + 1).get("steps", np.zeros(1, np.int64))
     mechanism = mechanism_of(method, p.dp, site)
     epsilon = epsilon_spent(mechanism.noise, p.dp.delta, mechanism.rate, int(steps[0]))
     values = {"epsilon": epsilon, "delta": p.dp.delta, "noise": mechanism.noise}
     return {name: np.array([value]) for name, value in values.items()}
 
 
-def _train(
-    method: Learner, site: Site, net: nn.Module, slices: Slices, work: Work, correction: Correction, number: int
+def take_steps(
+    parameters: TrainingParameters,
+    site: Site,
+    net: nn.Module,
+    work: Work,
+    names: tuple[str | int, ...],
+    stage: str,
+    correction: Correction | None = None,
 ) -> float:
+    """Train `net` in place on the site's slices, without differential privacy; returns the mean loss.
+
+    Args:
+        parameters: the method's; they say how slices are augmented.
+        site: whose slices.
+        net: starts from the weights that it has.
+        work: which steps.
+        names: what the order of the slices and the augmentation are drawn from, beside the run's seed.
+        stage: what progress is told of.
+        correction: what is done to every gradient.
+    """
     from fedprivseg.nets.local_training import train_round
+
+    slices = site.training()
+    return train_round(
+        net,
+        slices.images,
+        slices.masks,
+        work,
+        site.seed,
+        names,
+        augment=augmentation(parameters),
+        correction=correction,
+        device=site.device,
+        progress=lambda _, done, total: site.progress(stage, done, total),
+    )
+
+
+def _take_private_steps(
+    method: Learner, dp: LocalDP, site: Site, net: nn.Module, work: Work, number: int, correction: Correction | None
+) -> float:
     from fedprivseg.nets.private_training import train_private_round
 
-    p, names = method.parameters, (site.name, "round", number)
-
-    def progress(_: str, done: int, total: int) -> None:
-        site.progress(f"round {number}", done, total)
-
-    if p.dp is None:
-        return train_round(
-            net,
-            slices.images,
-            slices.masks,
-            work,
-            site.seed,
-            names,
-            augment=augmentation(p),
-            correction=correction,
-            device=site.device,
-            progress=progress,
-        )
+    slices = site.training()
     train_private_round(
         net,
         slices.images,
         slices.masks,
         slices.subjects,
         work,
-        mechanism_of(method, p.dp, site),
+        mechanism_of(method, dp, site),
         site.seed,
-        names,
-        augment=augmentation(p),
+        (site.name, "round", number),
+        augment=augmentation(method.parameters),
         correction=correction,
         device=site.device,
-        progress=progress,
+        progress=lambda _, done, total: site.progress(f"round {number}", done, total),
     )
-    before = recall(site, SPENT, number).get("steps", np.zeros(1, np.int64))
-    remember(site, SPENT, number, {"steps": before + work.steps})
+    before = load_state(site, SPENT, number).get("steps", np.zeros(1, np.int64))
+    save_state(site, SPENT, number, {"steps": before + work.steps})
     return 0.0
 
 

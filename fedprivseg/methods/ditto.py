@@ -12,45 +12,34 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from fedprivseg.core.records import Order, Payload
-from fedprivseg.methods.averaging import ProximalTerm
-from fedprivseg.methods.client_update import LocalRule
-from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.method import Action, Declaration, Site, measured_declared
-from fedprivseg.methods.round_state import recall, remember
-from fedprivseg.methods.rounds import Aggregation, Rounds, glance, train, trained
-from fedprivseg.methods.training import RoundsParameters, augmentation, build, glanced_declared, segment, unpacked
+from fedprivseg.methods.client_update import take_steps
+from fedprivseg.methods.method import Action, Declaration, Site
+from fedprivseg.methods.proximal_term import proximal_term
+from fedprivseg.methods.round_state import load_state, save_state
+from fedprivseg.methods.rounds import ACTIONS, DECLARES, Rounds, train
+from fedprivseg.methods.training import RoundsParameters, build, segment, unpacked
 
 if TYPE_CHECKING:
     from torch import nn
 
 PERSONAL = "personal"
+"""The state of a site's own weights."""
 
 
 def train_both(method: Ditto, site: Site, order: Order) -> Payload:
     """A round of the shared network, then as many steps of the personal one; only the shared one is sent."""
     from fedprivseg.nets.baseline import load_weights, weights_of
-    from fedprivseg.nets.local_training import train_round
 
     payload = train(method, site, order)
-    p, slices, number = method.parameters, site.training(), order.number
-    received, _ = unpacked(order)
+    number = order.number
     net = build(method.parameters, site)
-    load_weights(net, received)
-    pull = ProximalTerm(net, p.proximity)
-    load_weights(net, recall(site, PERSONAL, number))
-    train_round(
-        net,
-        slices.images,
-        slices.masks,
-        method.work(number, len(slices.images)),
-        site.seed,
-        (site.name, "personal", number),
-        augment=augmentation(p),
-        correction=pull,
-        device=site.device,
-        progress=lambda _, done, total: site.progress(f"personal round {number}", done, total),
-    )
-    remember(site, PERSONAL, number, weights_of(net))
+    load_weights(net, unpacked(order)[0])
+    near_received = proximal_term(net, method.parameters.proximity)
+    load_weights(net, load_state(site, PERSONAL, number))
+    work = method.work(number, len(site.training().images))
+    names, stage = (site.name, "personal", number), f"personal round {number}"
+    take_steps(method.parameters, site, net, work, names, stage, near_received)
+    save_state(site, PERSONAL, number, weights_of(net))
     return payload
 
 
@@ -67,7 +56,7 @@ def _personal(method: Ditto, site: Site, order: Order) -> nn.Module:
     from fedprivseg.nets.baseline import load_weights
 
     net = build(method.parameters, site)
-    load_weights(net, recall(site, PERSONAL, method.parameters.rounds + 1) or unpacked(order)[0])
+    load_weights(net, load_state(site, PERSONAL, method.parameters.rounds + 1) or unpacked(order)[0])
     return net
 
 
@@ -88,19 +77,5 @@ class Ditto(Rounds):
     paper = "Li et al., ICML 2021, algorithm 1"
     parameters_type = DittoParameters
     parameters: DittoParameters
-    actions: ClassVar[Mapping[str, Action]] = {"train": train_both, "glance": glance, "measure": measure_personal}
-    declares: ClassVar[Mapping[str, Declaration]] = {
-        "train": trained,
-        "glance": glanced_declared,
-        "measure": measured_declared,
-    }
-
-    def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
-        """Flower's FedAvg of the shared network."""
-        from flwr.serverapp import strategy as flower
-
-        return FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
-
-    def local(self) -> LocalRule:
-        """Plain steps."""
-        return LocalRule()
+    actions: ClassVar[Mapping[str, Action]] = {**ACTIONS, "train": train_both, "measure": measure_personal}
+    declares: ClassVar[Mapping[str, Declaration]] = DECLARES

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import final
 
-from fedprivseg.methods.client_update import LocalRule
-from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.rounds import Aggregation, Rounds
+from fedprivseg.methods.client_update import ClientUpdateRule
+from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import SummableParameters
 
 
@@ -23,14 +22,8 @@ class FedBN(Rounds):
     parameters_type = SummableParameters
     parameters: SummableParameters
 
-    def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
-        """Flower's FedAvg over what travels."""
-        from flwr.serverapp import strategy as flower
-
-        return FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
-
-    def local(self) -> LocalRule:
-        """Normalisation layers stay home."""
+    def client_update(self) -> ClientUpdateRule:
+        """Normalisation layers are personalised."""
         from fedprivseg.nets.baseline import norm_names
 
-        return LocalRule(stays_home=norm_names)
+        return ClientUpdateRule(personalised=norm_names)

@@ -7,45 +7,46 @@ The server keeps h, the mean of all h_k, and moves the average by -h / alpha.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 from pydantic import Field
 
-from fedprivseg.core.records import Budget
-from fedprivseg.methods.client_update import LocalRule, Start
-from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.rounds import Aggregation, Rounds, Update
+from fedprivseg.methods.aggregation import Aggregation, Update
+from fedprivseg.methods.client_update import ClientUpdateRule, Start
+from fedprivseg.methods.flower_strategy import flower
+from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import RoundsParameters
-from fedprivseg.nets.correction import Correction
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fedprivseg.nets.baseline import Weights
+    from fedprivseg.nets.local_training import Correction
 
 
 @final
 class Dynamic(Aggregation):
-    """Algorithm 1, lines 10 and 11. sites: m, all of them, also when not all take part. The plain mean, as the paper has it."""
+    """Algorithm 1, lines 10 and 11, with the plain mean, as the paper has it.
+
+    Args:
+        sites: m, all of them, also when not all take part.
+        alpha: weight of the regulariser.
+        statistics: names of running statistics, which are averaged alone.
+    """
 
     def __init__(self, sites: int, alpha: float, statistics: frozenset[str]) -> None:
-        from flwr.serverapp import strategy as flower
-
         self.sites = sites
         self.alpha = alpha
         self.statistics = statistics
-        self.average = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
+        self.average = flower()
         self.h: dict[str, np.ndarray] = {}
 
-    def broadcast(self, number: int, arrays: Weights) -> Weights:
-        """Nothing."""
-        return {}
-
-    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
+    def aggregate(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
         """h <- h - alpha / m * sum of (w_k - w); w <- mean of w_k - h / alpha."""
-        equal = {site: Update(u.arrays, u.extra, 1.0, u.steps, u.loss) for site, u in updates.items()}
-        mean = self.average.fold(number, arrays, equal)
+        equal = {site: replace(update, weight=1.0) for site, update in updates.items()}
+        mean = self.average.aggregate(number, arrays, equal)
         for name, value in arrays.items():
             if name not in self.statistics:
                 change = sum(update.arrays[name] - value for update in updates.values())
@@ -61,17 +62,13 @@ class Dynamic(Aggregation):
         return dict(self.h)
 
     def restore(self, state: Weights) -> None:
-        """Take h up again."""
+        """h again."""
         self.h = dict(state)
-
-    def spent(self) -> Budget | None:
-        """Nothing: no noise is added."""
-        return None
 
 
 @final
-class Regulariser(Correction):
-    """Adds alpha (w - w_received) - h_k to every gradient."""
+class Regulariser:
+    """Adds alpha (w - w_received) - h_k to every gradient. kept: h_k, of the parameters that it has."""
 
     def __init__(self, net: nn.Module, alpha: float, kept: Weights) -> None:
         import torch
@@ -80,7 +77,7 @@ class Regulariser(Correction):
         self.start = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
         self.h = {name: torch.from_numpy(value) for name, value in kept.items()}
 
-    def apply(self, net: nn.Module) -> None:
+    def __call__(self, net: nn.Module) -> None:
         """The gradient of the two terms."""
         import torch
 
@@ -112,11 +109,11 @@ class FedDyn(Rounds):
         """The mean and h."""
         return Dynamic(sites, self.parameters.alpha, statistics)
 
-    def local(self) -> LocalRule:
+    def client_update(self) -> ClientUpdateRule:
         """Regularised steps; the site keeps h_k <- h_k - alpha (w_k - w_received), for parameters."""
         alpha = self.parameters.alpha
 
-        def finish(start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
+        def finish(start: Start, trained: Weights, correction: Correction | None) -> tuple[Weights, Weights]:
             assert isinstance(correction, Regulariser)
             kept = {}
             for name in correction.start:
@@ -124,4 +121,4 @@ class FedDyn(Rounds):
                 kept[name] = before - np.float32(alpha) * (trained[name] - start.arrays[name])
             return {}, kept
 
-        return LocalRule(correction=lambda start, net: Regulariser(net, alpha, start.kept), finish=finish)
+        return ClientUpdateRule(correction=lambda start, net: Regulariser(net, alpha, start.kept), finish=finish)

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Literal, final
 import numpy as np
 from pydantic import Field
 
-from fedprivseg.core.records import Budget
-from fedprivseg.methods.client_update import LocalRule
-from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.rounds import Aggregation, Rounds, Update
+from fedprivseg.methods.aggregation import Aggregation, Update
+from fedprivseg.methods.flower_strategy import flower
+from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import RoundsParameters
 
 if TYPE_CHECKING:
@@ -27,45 +26,30 @@ if TYPE_CHECKING:
 class Normalised(Aggregation):
     """x + tau_eff * sum of p_i (y_i - x) / |a_i|, with tau_eff = sum of p_i |a_i|; running statistics are averaged.
 
-    size: |a_i| of a site that took so many steps in so manieth round, ``size(number, steps)``.
+    Args:
+        size: ``size(number, steps)``: |a_i| of a site that took so many steps in round `number`.
+        statistics: names of running statistics.
     """
 
     def __init__(self, size: Callable[[int, int], float], statistics: frozenset[str]) -> None:
-        from flwr.serverapp import strategy as flower
-
         self.size = size
         self.statistics = statistics
-        self.average = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
+        self.average = flower()
 
-    def broadcast(self, number: int, arrays: Weights) -> Weights:
-        """Nothing."""
-        return {}
-
-    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
+    def aggregate(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
         """Equation 8, in float64."""
         total = sum(update.weight for update in updates.values())
         shares = {site: update.weight / total for site, update in updates.items()}
         sizes = {site: self.size(number, update.steps) for site, update in updates.items()}
         effective = sum(shares[site] * sizes[site] for site in updates)
-        folded = {}
+        normalised = {}
         for name, value in arrays.items():
             change = np.zeros(value.shape)
             for site, update in updates.items():
                 change += shares[site] / sizes[site] * (update.arrays[name].astype(np.float64) - value)
-            folded[name] = (value + effective * change).astype(np.float32)
-        averaged = self.average.fold(number, arrays, updates)
-        return {name: averaged[name] if name in self.statistics else folded[name] for name in arrays}
-
-    def state(self) -> dict[str, np.ndarray]:
-        """None."""
-        return {}
-
-    def restore(self, state: Weights) -> None:
-        """Nothing to restore."""
-
-    def spent(self) -> Budget | None:
-        """Nothing: no noise is added."""
-        return None
+            normalised[name] = (value + effective * change).astype(np.float32)
+        averaged = self.average.aggregate(number, arrays, updates)
+        return {name: averaged[name] if name in self.statistics else normalised[name] for name in arrays}
 
 
 def accumulated(work: Work) -> float:
@@ -101,7 +85,3 @@ class FedNova(Rounds):
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Normalised averaging."""
         return Normalised(lambda number, steps: accumulated(self.work_of(number, steps)), statistics)
-
-    def local(self) -> LocalRule:
-        """Plain steps."""
-        return LocalRule()

@@ -11,17 +11,17 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import numpy as np
 
 from fedprivseg.core.errors import QuorumError
-from fedprivseg.core.records import Budget
 from fedprivseg.core.seeds import derive
-from fedprivseg.methods.rounds import Aggregation, Update
+from fedprivseg.methods.aggregation import Aggregation, Update
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, Message
+    from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Strategy
 
     from fedprivseg.nets.baseline import Weights
@@ -38,12 +38,22 @@ LOSS = "train_loss"
 """Flower's default name of a site's mean training loss, which q-FedAvg reads."""
 
 
+def flower(strategy: str = "FedAvg", averaged: frozenset[str] = frozenset(), **arguments: Any) -> FlowerStrategy:
+    """The strategy of that name in `flwr.serverapp.strategy`, with `arguments`. averaged: see `FlowerStrategy`."""
+    from flwr.serverapp import strategy as strategies
+
+    return FlowerStrategy(getattr(strategies, strategy)(**arguments, **ANY_NUMBER), averaged)
+
+
 @final
 class FlowerStrategy(Aggregation):
-    """Aggregation by `strategy`.
+    """Aggregation by a strategy of Flower's.
 
-    averaged: names of arrays that are averaged plainly instead: running statistics, on which a server's optimiser must not
-    step (a variance could turn negative). seed: of any noise that the strategy draws from numpy's global generator.
+    Args:
+        strategy: the strategy.
+        averaged: names of arrays that are averaged plainly instead: running statistics, on which a server's optimiser must
+            not step (a variance could turn negative).
+        seed: of any noise that the strategy draws from numpy's global generator.
     """
 
     def __init__(self, strategy: Strategy, averaged: frozenset[str] = frozenset(), seed: int = 0) -> None:
@@ -51,39 +61,30 @@ class FlowerStrategy(Aggregation):
         self.averaged = averaged
         self.seed = seed
 
-    def broadcast(self, number: int, arrays: Weights) -> Weights:
-        """Nothing: what a strategy asks of the sites is part of the method's local rule."""
-        return {}
-
-    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
+    def aggregate(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
         """One round of the strategy. Raises QuorumError if it returns no arrays, which it does for too few updates."""
-        from flwr.serverapp.strategy import FedAvg
-
         stepped = [name for name in arrays if name not in self.averaged]
-        folded = self._run(self.strategy, number, arrays, updates, stepped)
+        done = self._run(self.strategy, number, arrays, updates, stepped)
         if self.averaged:
-            folded |= self._run(
-                FedAvg(**ANY_NUMBER), number, arrays, updates, [name for name in arrays if name in self.averaged]
-            )
-        return {name: folded[name] for name in arrays}
+            rest = [name for name in arrays if name in self.averaged]
+            done |= self._run(flower().strategy, number, arrays, updates, rest)
+        return {name: done[name] for name in arrays}
 
     def _run(
         self, strategy: Strategy, number: int, arrays: Weights, updates: Mapping[str, Update], names: list[str]
     ) -> dict[str, np.ndarray]:
         from flwr.app import ConfigRecord
 
-        from fedprivseg.methods.flower_nodes import Nodes
-
         with _own_randomness(derive(self.seed, "server", "strategy", number)):
-            record = _record(arrays, names)
-            list(strategy.configure_train(number, record, ConfigRecord(), Nodes(len(updates))))
+            grid = cast("Grid", _Nodes(len(updates)))
+            list(strategy.configure_train(number, _record(arrays, names), ConfigRecord(), grid))
             replies = [_reply(node, update, names) for node, update in enumerate(updates.values(), start=1)]
-            folded, _ = strategy.aggregate_train(number, replies)
-        if folded is None:
+            done, _ = strategy.aggregate_train(number, replies)
+        if done is None:
             raise QuorumError(
                 f"{type(strategy).__name__} cannot aggregate the updates of {len(updates)} sites; it needs more"
             )
-        return {name: folded[name].numpy().astype(np.float32) for name in names}
+        return {name: done[name].numpy().astype(np.float32) for name in names}
 
     def state(self) -> dict[str, np.ndarray]:
         """Every array and list or dictionary of arrays among the strategy's attributes: its moments."""
@@ -108,9 +109,16 @@ class FlowerStrategy(Aggregation):
             ordered = [values[str(place)] for place in range(len(values))] if numbered else values
             setattr(self.strategy, name, ordered)
 
-    def spent(self) -> Budget | None:
-        """Nothing: whoever wraps a strategy that adds noise keeps the account."""
-        return None
+
+@final
+class _Nodes:
+    """As much of a grid of Flower's as a strategy asks for while it configures a round: its nodes."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def get_node_ids(self) -> Iterable[int]:
+        return range(1, self._count + 1)
 
 
 def _record(arrays: Weights, names: list[str]) -> ArrayRecord:
@@ -123,9 +131,8 @@ def _record(arrays: Weights, names: list[str]) -> ArrayRecord:
 def _reply(node: int, update: Update, names: list[str]) -> Message:
     from flwr.app import Message, MetricRecord, RecordDict
 
-    arrays = _record(update.arrays, names)
     metrics = MetricRecord({WEIGHT: update.weight, LOSS: update.loss})
-    content = RecordDict({"arrays": arrays, "metrics": metrics})
+    content = RecordDict({"arrays": _record(update.arrays, names), "metrics": metrics})
     return Message(content=content, dst_node_id=node, message_type="train")
 
 

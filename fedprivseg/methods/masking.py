@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,9 @@ from fedprivseg.core.expected import MOST_LOSS, MOST_WEIGHT, Array, Expected
 from fedprivseg.core.kinds import MASK_SHARE, MASKED_WEIGHTS, WEIGHTS
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.task import Scope
-from fedprivseg.methods.client_update import Trained, run_round, trained_history
-from fedprivseg.methods.method import Action, Declaration, Federation, Site
+from fedprivseg.methods.aggregation import Update
+from fedprivseg.methods.client_update import Learner, run_round, trained_history
+from fedprivseg.methods.method import Action, Declaration, Federation, Method, Site
 from fedprivseg.methods.secure_aggregation import (
     SECRET_BYTES,
     SHARE_BYTES,
@@ -42,10 +43,20 @@ from fedprivseg.methods.secure_aggregation import (
     unseal,
     usable,
 )
-from fedprivseg.methods.training import SummableParameters, numbered, outline, packed, travelling, under, weight_of
+from fedprivseg.methods.training import (
+    SummableParameters,
+    flat,
+    numbered,
+    outline,
+    packed,
+    prefixed,
+    travelling,
+    under,
+    unflat,
+    weight_of,
+)
 
 if TYPE_CHECKING:
-    from fedprivseg.methods.rounds import Rounds
     from fedprivseg.nets.baseline import Weights
 
 MASKS = "masks"
@@ -58,7 +69,7 @@ _SEALED_BYTES = 12 + 2 * SHARE_BYTES + 16
 _BEYOND = 2  # values of the masked vector beyond the arrays: the weight and the weighted loss
 
 
-def masked_keys(method: Rounds, site: Site, order: Order) -> Payload:
+def masked_keys(method: Learner, site: Site, order: Order) -> Payload:
     """Step 0: two fresh key pairs; the public halves leave."""
     keys = Keys.fresh()
     site.vault.save(MASKS, {"encryption": _bytes(keys.encryption), "masking": _bytes(keys.masking)})
@@ -66,14 +77,14 @@ def masked_keys(method: Rounds, site: Site, order: Order) -> Payload:
     return numbered(MASK_SHARE, site, "train", {"public": public}, order.number, _PUBLISHED)
 
 
-def masked_shares(method: Rounds, site: Site, order: Order) -> Payload:
+def masked_shares(method: Learner, site: Site, order: Order) -> Payload:
     """Step 1: share the masking key and the own mask's seed among all who published keys, encrypted for each."""
     public = _public(order)
     threshold = threshold_of(method.parameters, len(public))
     kept = site.vault.load(MASKS)
     own = secrets.token_bytes(SECRET_BYTES)
     names = sorted(public)
-    site.vault.save(MASKS, {**kept, "own": _bytes(own), **{_KEYS + name: value for name, value in public.items()}})
+    site.vault.save(MASKS, {**kept, "own": _bytes(own), **prefixed(_KEYS, public)})
     maskings, seeds = (share(secret, len(names), threshold) for secret in (kept["masking"].tobytes(), own))
     sealed = {}
     for name, masking, seed in zip(names, maskings, seeds, strict=True):
@@ -82,12 +93,12 @@ def masked_shares(method: Rounds, site: Site, order: Order) -> Payload:
     return numbered(MASK_SHARE, site, "train", sealed, order.number, _SHARED)
 
 
-def masked_update(method: Rounds, site: Site, order: Order) -> Payload:
+def masked_update(method: Learner, site: Site, order: Order) -> Payload:
     """Step 2: train, then send the weighted update with all masks on."""
     assert order.answer is not None, "a round starts from weights"
     sealed = under(order.answer.arrays, _FROM)
     kept = site.vault.load(MASKS)
-    site.vault.save(MASKS, {**kept, **{_FROM + name: value for name, value in sealed.items()}})
+    site.vault.save(MASKS, {**kept, **prefixed(_FROM, sealed)})
     result = run_round(method, site, order)
     pairs = []
     for other in sealed:
@@ -101,7 +112,7 @@ def masked_update(method: Rounds, site: Site, order: Order) -> Payload:
     return numbered(MASKED_WEIGHTS, site, "train", {"masked": masked.view(np.int64)}, order.number, history)
 
 
-def masked_open(method: Rounds, site: Site, order: Order) -> Payload:
+def masked_open(method: Learner, site: Site, order: Order) -> Payload:
     """Step 3: hand out, of every site, the share that the server needs, and of no site both."""
     assert order.answer is not None, "the list of survivors is needed"
     kept = site.vault.load(MASKS)
@@ -136,22 +147,22 @@ def _keys(payload: Payload, facts: Mapping[str, int]) -> str | None:
 _HALVES = Expected(MASK_SHARE, "train", {"public": Array("uint8", (2, SECRET_BYTES))}, _PUBLISHED, check=_keys)
 
 
-def _shares_declared(method: Rounds, scope: Scope, order: Order) -> Expected:
+def _shares_declared(method: Learner, scope: Scope, order: Order) -> Expected:
     return Expected(
         MASK_SHARE, "train", {_TO + name: Array("uint8", (_SEALED_BYTES,)) for name in _public(order)}, _SHARED
     )
 
 
-def _update_declared(method: Rounds, scope: Scope, order: Order) -> Expected:
+def _update_declared(method: Learner, scope: Scope, order: Order) -> Expected:
     assert order.answer is not None, "a round starts from weights"
     p, net = method.parameters, outline(method.parameters, scope)
-    forms = travelling(net, method.local().stays_home(net))
+    forms = travelling(net, method.client_update().personalised(net))
     size = sum(math.prod(length or 0 for length in form.shape) for form in forms.values()) + _BEYOND
     history = _masked_history(p, len(under(order.answer.arrays, _FROM)) - 1)
     return Expected(MASKED_WEIGHTS, "train", {"masked": Array("int64", (size,))}, history)
 
 
-def _opened_declared(method: Rounds, scope: Scope, order: Order) -> Expected:
+def _opened_declared(method: Learner, scope: Scope, order: Order) -> Expected:
     assert order.answer is not None, "the list of survivors is needed"
     names = under(order.answer.arrays, _STAYED)
     return Expected(MASK_SHARE, "train", {_TO + name: Array("uint8", (SHARE_BYTES,)) for name in names}, _OPENED)
@@ -173,56 +184,53 @@ MASKING_DECLARES: Mapping[str, Declaration] = MappingProxyType(
 
 
 def masked_round(
-    method: Rounds,
+    method: Method,
     federation: Federation,
     number: int,
     arrays: Weights,
     chosen: Sequence[str],
     parameters: SummableParameters,
-) -> Trained:
+) -> Update:
     """The server half of one round: the weighted mean of the chosen sites' updates, and nothing about any one of them.
 
-    Raises QuorumError when fewer sites than the threshold are left at any step.
+    Args:
+        method: whose actions are asked for.
+        federation: of the run.
+        number: of the round.
+        arrays: the present weights.
+        chosen: the sites of the round.
+        parameters: of the method.
+
+    Raises:
+        QuorumError: fewer sites than the threshold are left at a step.
+        ServerError: the sum cannot be opened, or is none.
     """
     threshold = threshold_of(parameters, len(chosen))
 
-    def enough(present: Mapping[str, Payload], step: str) -> dict[str, Payload]:
+    def ask(step: str, sites: Iterable[str], answers: Mapping[str, Payload] | None = None) -> dict[str, Payload]:
+        present = method.ask(federation, step, number=number, answers=answers, sites=list(sites))
         if len(present) < threshold:
             raise QuorumError(
                 f"round {number} ended in {step!r}: {len(present)} of {len(chosen)} sites are left, and {threshold} are "
                 "needed to open the sum. Nothing was opened."
             )
-        return dict(present)
+        return present
 
-    published = enough(method.ask(federation, "masked_keys", number=number, sites=chosen), "masked_keys")
+    published = ask("masked_keys", chosen)
     public = {name: payload.arrays["public"] for name, payload in published.items()}
-    directory = {_KEYS + name: value for name, value in public.items()}
+    directory = prefixed(_KEYS, public)
     everyone = {name: federation.answer(MASK_SHARE, name, directory, number) for name in published}
-    shared = enough(
-        method.ask(federation, "masked_shares", number=number, answers=everyone, sites=list(published)),
-        "masked_shares",
-    )
+    shared = ask("masked_shares", published, everyone)
     body = packed(federation, arrays, {}, number)
     orders = {}
     for name in shared:
         mail = {_FROM + sender: payload.arrays[_TO + name] for sender, payload in shared.items()}
         orders[name] = federation.answer(WEIGHTS, name, {**body[name].arrays, **mail}, number)
     size = sum(value.size for value in arrays.values()) + _BEYOND
-    masked = enough(
-        method.ask(federation, "masked_update", number=number, answers=orders, sites=list(shared)),
-        "masked_update",
-    )
+    masked = ask("masked_update", shared, orders)
     stayed = {_STAYED + name: np.array([name in masked], np.uint8) for name in sorted(shared)}
-    opened = enough(
-        method.ask(
-            federation,
-            "masked_open",
-            number=number,
-            answers={name: federation.answer(MASK_SHARE, name, stayed, number) for name in masked},
-            sites=list(masked),
-        ),
-        "masked_open",
-    )
+    who = {name: federation.answer(MASK_SHARE, name, stayed, number) for name in masked}
+    opened = ask("masked_open", masked, who)
     with np.errstate(over="ignore"):
         total = sum((p.arrays["masked"].view(np.uint64) for p in masked.values()), np.zeros(size, np.uint64))
     found = _combined(sorted(published), sorted(shared), opened)
@@ -236,8 +244,8 @@ def masked_round(
 
 
 def _believed(
-    mean: Trained, federation: Federation, number: int, senders: Sequence[str], parameters: SummableParameters
-) -> Trained:
+    mean: Update, federation: Federation, number: int, senders: Sequence[str], parameters: SummableParameters
+) -> Update:
     """`mean` if it can be one: its weight is what the senders' counts come to, its values are in range. Raises ServerError
     otherwise: masks hide who sent something else, so nobody can be excluded for it."""
     due = sum(weight_of(parameters, federation.facts(site)) for site in senders)
@@ -256,24 +264,19 @@ def threshold_of(parameters: Any, sites: int) -> int:
     return max(2, parameters.threshold or math.ceil(2 * sites / 3))
 
 
-def in_fixed_point(result: Trained) -> np.ndarray:
+def in_fixed_point(result: Update) -> np.ndarray:
     """A round's outcome as one vector (n,) uint64: the weighted arrays by name, then the weight, then the weighted loss."""
     weight = int(result.weight)
-    parts = [result.arrays[name].ravel() for name in sorted(result.arrays)]
-    return to_fixed(np.concatenate([*parts, [1.0, result.loss]]), weight)
+    return to_fixed(np.concatenate([flat(result.arrays), [1.0, result.loss]]), weight)
 
 
-def mean_of(total: np.ndarray, arrays: Weights) -> Trained:
+def mean_of(total: np.ndarray, arrays: Weights) -> Update:
     """The sum of such vectors as the weighted mean of those who sent them. arrays: names and shapes."""
     values = from_fixed(total)
     weight, loss = (float(value) for value in values[-_BEYOND:])
     divisor = weight or math.nan  # a weight of 0 has no mean
-    mean, start = {}, 0
-    for name in sorted(arrays):
-        part = values[start : start + arrays[name].size] / divisor
-        mean[name] = part.reshape(arrays[name].shape).astype(np.float32)
-        start += arrays[name].size
-    return Trained(mean, {}, weight, 0, loss / divisor)
+    mean = unflat((values / divisor).astype(np.float32), arrays)
+    return Update(mean, {}, weight, 0, loss / divisor)
 
 
 def _combined(holders: list[str], shared: list[str], opened: Mapping[str, Payload]) -> dict[str, bytes]:

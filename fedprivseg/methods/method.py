@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -57,16 +58,12 @@ Progress = Callable[[str, int, int], None]
 """``progress(stage, done, total)``."""
 
 
-class Site(Protocol):
-    """What a method's site half may touch. Everything here stays at the site unless the gate releases it."""
-
-    @property
-    def name(self) -> str:
-        """The site's name."""
+class Place(Protocol):
+    """Where a half of a method runs."""
 
     @property
     def seed(self) -> int:
-        """The run's root seed; derive every draw from it with the site's name."""
+        """The run's root seed. A site derives every draw from it with its name."""
 
     @property
     def grid(self) -> Grid:
@@ -81,12 +78,20 @@ class Site(Protocol):
         """torch device."""
 
     @property
-    def vault(self) -> Vault:
-        """The site's own disk."""
-
-    @property
     def progress(self) -> Progress:
         """Called while something long is under way."""
+
+
+class Site(Place, Protocol):
+    """What a method's site half may touch. Everything here stays at the site unless the gate releases it."""
+
+    @property
+    def name(self) -> str:
+        """The site's name."""
+
+    @property
+    def vault(self) -> Vault:
+        """The site's own disk."""
 
     def guarded(self, kind: KindSpec, codes: np.ndarray) -> np.ndarray:
         """Codes as they would leave under the scenario's protections. What an action returns is protected on its way out
@@ -111,7 +116,7 @@ class Site(Protocol):
         Predictions are kept at the site, unless `keep` is false.
         """
 
-    def glance(self, scores: np.ndarray) -> np.ndarray:
+    def validate(self, scores: np.ndarray) -> np.ndarray:
         """Class scores (N, C, H, W) of `testing()`'s slices -> Dice (K,) float64 per structure on the grid, all slices
         pooled; NaN for a structure that neither the scores nor the masks show. Quick, for learning curves."""
 
@@ -145,28 +150,8 @@ class Codes(Protocol):
         """The rows at `indices` (n,), as one array (n, ...)."""
 
 
-class Federation(Protocol):
+class Federation(Place, Protocol):
     """What a method's server half works with. Results are keyed by site and sorted by site."""
-
-    @property
-    def seed(self) -> int:
-        """The run's root seed."""
-
-    @property
-    def grid(self) -> Grid:
-        """The network grid."""
-
-    @property
-    def task(self) -> SegmentationTask:
-        """What is segmented."""
-
-    @property
-    def device(self) -> str:
-        """torch device."""
-
-    @property
-    def progress(self) -> Progress:
-        """Called while something long is under way."""
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -181,8 +166,16 @@ class Federation(Protocol):
         answers: Mapping[str, Payload] | None = None,
         sites: Sequence[str] | None = None,
     ) -> dict[str, Payload]:
-        """Order `action` of every site (or `sites`) and wait. Sites that fail, are blocked, or send what is not as `expected`
-        are left out, and take no part any more. `expected`: what the action declares; see `Method.ask`."""
+        """Order `action` of every site and wait. Sites that fail, are blocked, or send what is not as `expected` are left out,
+        and take no part any more.
+
+        Args:
+            action: of the method.
+            expected: what it declares; see `Method.ask`.
+            number: of the order; with the action it names one question of the run.
+            answers: what each site gets with the order.
+            sites: which sites; None: all.
+        """
 
     def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
         """Fetch all shards of `action` from every site into the code store. Shards already stored are not asked for."""
@@ -226,22 +219,36 @@ def shards_of(count: int, most: int, views: int) -> int:
 
 
 def part_of(number: int, count: int, most: int) -> tuple[int, slice, int]:
-    """Of shard `number` of a stream that goes through `count` slices view by view, at most `most` in a shard: the view, the
-    places of its slices, and how many shards a view has (at least one)."""
+    """What a shard of a stream holds that goes through slices view by view.
+
+    Args:
+        number: of the shard.
+        count: how many slices there are.
+        most: most slices in a shard.
+
+    Returns:
+        The view, the places of its slices, and how many shards a view has (at least one).
+    """
     parts = max(1, -(-count // most))
     view, part = divmod(number, parts)
     return view, slice(part * most, min((part + 1) * most, count)), parts
 
 
 def in_parts(side: Literal["train", "test"], views: int, most: int) -> Check:
-    """The check of a stream of `views` views of a site's slices of one side, at most `most` in a shard: every shard holds the
-    rows that `part_of` gives it, for as many slices as the site told of in the roll call. Streams of the same slices then have
-    equally many rows. A site without training slices has nothing to send for training."""
+    """The check of a stream of codes or slices: every shard holds the rows that `part_of` gives it, for as many slices as the
+    site said in the roll call. Streams of the same slices then have equally many rows. A site without training slices has
+    nothing to send for training.
+
+    Args:
+        side: of whose slices.
+        views: of each slice.
+        most: most slices in a shard.
+    """
 
     def check(payload: Payload, facts: Mapping[str, int]) -> str | None:
         count = facts[f"slices_{side}"]
         if side == "train" and not count:
-            return "it told of no training slices, and sends some"
+            return "it said that it has no training slices, and sends some"
         _, places, _ = part_of(payload.shard, count, most)
         shards, rows = shards_of(count, most, views), max(0, places.stop - places.start)
         (array,) = payload.arrays.values()
@@ -262,7 +269,7 @@ class Method(ABC):
     title: ClassVar[str]
     paper: ClassVar[str]
     exports: ClassVar[frozenset[KindSpec]]
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]]
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}})
     parameters_type: ClassVar[type[Parameters]]
     actions: ClassVar[Mapping[str, Action]]
     declares: ClassVar[Mapping[str, Declaration]]
@@ -353,7 +360,7 @@ class CodedMethod(Method):
         """How many codes of each slice the stream `sent` holds, in blocks of all slices, whose views everybody knows."""
         return 1
 
-    def overlaid(self, pictures: np.ndarray, count: int) -> np.ndarray:
+    def average_views(self, pictures: np.ndarray, count: int) -> np.ndarray:
         """Pictures (count * N, K, H, W) of the blocks of `views`, brought into place: their mean (N, K, H, W)."""
         return pictures
 

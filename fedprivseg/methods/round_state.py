@@ -1,6 +1,6 @@
-"""What a site remembers from one round to the next, so that a round can be repeated after an interruption.
+"""What a site keeps from one round to the next, so that a round can be repeated after an interruption.
 
-The vault keeps the last two rounds of each memory: a round that is done a second time starts from what stood before it,
+The vault keeps the last two rounds of each state: a round that is done a second time starts from what stood before it,
 not from what its first, unfinished attempt left.
 """
 
@@ -16,8 +16,8 @@ _NEWEST, _BEFORE = "newest/", "before/"
 _NUMBERS = "rounds"
 
 
-def remember(site: Site, name: str, number: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep `arrays` as the memory `name` of round `number`."""
+def save_state(site: Site, name: str, number: int, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keep `arrays` as the state `name` after round `number`."""
     if not arrays:
         return
     kept = site.vault.load(name) if site.vault.has(name) else {_NUMBERS: np.array([-1, -1], np.int64)}
@@ -30,8 +30,8 @@ def remember(site: Site, name: str, number: int, arrays: Mapping[str, np.ndarray
     site.vault.save(name, {**old, **new, _NUMBERS: np.array([number, before], np.int64)})
 
 
-def recall(site: Site, name: str, number: int) -> dict[str, np.ndarray]:
-    """The memory `name` as it stood before round `number`; empty if the site has none."""
+def load_state(site: Site, name: str, number: int) -> dict[str, np.ndarray]:
+    """The state `name` as it was before round `number`; empty if the site has none."""
     if not site.vault.has(name):
         return {}
     kept = site.vault.load(name)

@@ -1,19 +1,19 @@
-"""Training in rounds: weights go out, sites train, weights come back, the server folds them together.
+"""Training in rounds: weights go out, sites train, weights come back, the server aggregates them.
 
 `Rounds` is the program that every method of the federated-averaging family shares. What distinguishes one from another is
-composed into it: an `Aggregation` (what the server does with the sites' weights) and a `LocalRule` (what a site adds to its
-steps, sends besides, keeps, and never sends).
+composed into it: an `Aggregation` (what the server does with the sites' weights) and a `ClientUpdateRule` (what a site adds to
+its steps, sends besides, keeps, and never sends).
 
-Order and arrival mean nothing here: sites are chosen by (seed, round) from their sorted names, updates are folded in the
+Order and arrival mean nothing here: sites are chosen by (seed, round) from their sorted names, updates are aggregated in the
 order of the names, and no node id is looked at. (Flower's own loop lets all three decide.)
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -24,8 +24,16 @@ from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import Budget, CurvePoint, Grid, Order, Payload
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.core.task import Scope
-from fedprivseg.methods.client_update import LocalRule, Trained, received_net, run_round, spent, trained_history
+from fedprivseg.methods.aggregation import Aggregation, Update
+from fedprivseg.methods.client_update import (
+    ClientUpdateRule,
+    received_net,
+    run_round,
+    spent,
+    trained_history,
+)
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
+from fedprivseg.methods.flower_strategy import flower
 from fedprivseg.methods.masking import MASKING, MASKING_DECLARES, in_fixed_point, masked_round, mean_of
 from fedprivseg.methods.method import Action, Declaration, Federation, Method, Parameters, Site, measured_declared
 from fedprivseg.methods.secure_aggregation import LARGEST
@@ -36,24 +44,23 @@ from fedprivseg.methods.training import (
     RoundsParameters,
     SummableParameters,
     build,
-    glanced,
-    glanced_declared,
     marks,
     mean_dices,
     numbered,
     outline,
     packed,
     planned,
+    prefixed,
     segment,
     segment_as_kept,
     travelling,
     under,
+    validated,
+    validation,
     weight_of,
 )
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from fedprivseg.nets.baseline import Weights
     from fedprivseg.nets.local_training import Work
 
@@ -70,63 +77,27 @@ EVERYBODY = "everybody"
 """Whose update a masked sum is."""
 
 
-@dataclass(frozen=True)
-class Update:
-    """What a site sent in a round: its arrays, what its rule adds, its weight in an average, its steps and mean loss."""
-
-    arrays: Weights
-    extra: Weights
-    weight: float
-    steps: int
-    loss: float
-
-
-class Aggregation(ABC):
-    """What the server does between rounds. Its state outlives an interruption."""
-
-    @abstractmethod
-    def broadcast(self, number: int, arrays: Weights) -> Weights:
-        """What goes to the sites beside `arrays` at the start of round `number`."""
-
-    @abstractmethod
-    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
-        """The next arrays from the present ones and the updates, which are sorted by site; at least one."""
-
-    @abstractmethod
-    def state(self) -> dict[str, np.ndarray]:
-        """What must be kept between rounds."""
-
-    @abstractmethod
-    def restore(self, state: Weights) -> None:
-        """Go on from what `state` returned in an earlier attempt."""
-
-    @abstractmethod
-    def spent(self) -> Budget | None:
-        """Differential privacy that the server's own noise has spent so far, of no site in particular; None without."""
-
-
 def train(method: Rounds, site: Site, order: Order) -> Payload:
     """Train the received weights on this site's slices for one round, and send what travels of the result."""
     result = run_round(method, site, order)
-    arrays = {NET + name: value for name, value in result.arrays.items()}
-    arrays |= {EXTRA + name: value for name, value in result.extra.items()}
+    arrays = prefixed(NET, result.arrays) | prefixed(EXTRA, result.extra)
     arrays[NUMBERS] = np.array([result.weight, result.steps, result.loss], np.float64)
     return numbered(WEIGHTS, site, "train", arrays, order.number, trained_history(method.parameters))
 
 
 def trained(method: Rounds, scope: Scope, order: Order) -> Expected:
     """What `train` sends: the arrays of the network that travel, what the rule adds, and (weight, steps, mean loss)."""
-    net, rule = outline(method.parameters, scope), method.local()
-    forms = travelling(net, rule.stays_home(net))
+    net, rule = outline(method.parameters, scope), method.client_update()
+    forms = travelling(net, rule.personalised(net))
     names = [name.removeprefix(NET) for name in forms]
     forms |= {EXTRA + name: replace(forms[NET + name], least=-MOST_WEIGHT) for name in rule.sends(names)}
     forms[NUMBERS] = NUMBERS_FORM
     return Expected(WEIGHTS, "train", forms, trained_history(method.parameters), check=numbers_of(method))
 
 
-def glance(method: Rounds, site: Site, order: Order) -> Payload:
+def validate(method: Rounds, site: Site, order: Order) -> Payload:
     """Score the received net on the site's test slices, for the learning curve."""
-    return glanced(received_net(method, site, order), site, order.number, method.parameters.half)
+    return validation(received_net(method, site, order), site, order.number, method.parameters.half)
 
 
 def measure(method: Rounds, site: Site, order: Order) -> Payload:
@@ -153,6 +124,16 @@ SPENT = Expected(
 )
 """What `account` sends."""
 
+ACTIONS: Mapping[str, Action] = MappingProxyType(
+    {"train": train, "glance": validate, "measure": measure, "account": account}
+)
+"""What every method of the family asks of its sites."""
+
+DECLARES: Mapping[str, Declaration] = MappingProxyType(
+    {"train": trained, "glance": validated, "measure": measured_declared, "account": SPENT}
+)
+"""What may answer them."""
+
 
 def exchange_weights(
     method: Rounds, federation: Federation, number: int, arrays: Weights, extra: Weights, chosen: Sequence[str]
@@ -160,8 +141,7 @@ def exchange_weights(
     """Every chosen site sends its weights, or what `summation` makes of them: then there is one update, of everybody."""
     p = method.parameters
     if isinstance(p, SummableParameters) and p.summation == "secure":
-        total = masked_round(method, federation, number, arrays, chosen, p)
-        return {EVERYBODY: Update(total.arrays, {}, total.weight, total.steps, total.loss)}
+        return {EVERYBODY: masked_round(method, federation, number, arrays, chosen, p)}
     sent = packed(federation, arrays, extra, number)
     replies = method.ask(federation, "train", number=number, answers=sent, sites=chosen)
     updates = {site: as_update(payload) for site, payload in replies.items()}
@@ -171,35 +151,31 @@ def exchange_weights(
 
 
 class Rounds(Method):
-    """The family's program. Final subclasses say what they aggregate and what a site adds."""
+    """The family's program. Final subclasses say what they aggregate, if it is not Flower's FedAvg, and what a site adds."""
 
     parameters_type: ClassVar[type[Parameters]] = RoundsParameters
     parameters: RoundsParameters
     exports = frozenset({WEIGHTS, MASKED_WEIGHTS, MASK_SHARE, METRIC, STATUS})
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
-    actions: ClassVar[Mapping[str, Action]] = {
-        **{action.__name__: action for action in (train, glance, measure, account)},
-        **MASKING,
-    }
-    declares: ClassVar[Mapping[str, Declaration]] = {
-        "train": trained,
-        "glance": glanced_declared,
-        "measure": measured_declared,
-        "account": SPENT,
-        **MASKING_DECLARES,
-    }
+    actions: ClassVar[Mapping[str, Action]] = {**ACTIONS, **MASKING}
+    declares: ClassVar[Mapping[str, Declaration]] = {**DECLARES, **MASKING_DECLARES}
 
     exchange = exchange_weights
     """How updates of a round come to the server."""
 
-    @abstractmethod
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
-        """What the server does with the weights of `sites` sites. statistics: the names among them that are no parameters
-        but running statistics of batch norms: no optimiser may step on a variance. seed: of noise at the server."""
+        """What the server does with the sites' weights.
 
-    @abstractmethod
-    def local(self) -> LocalRule:
+        Args:
+            sites: how many there are.
+            statistics: the names of the arrays that are no parameters but running statistics of batch norms: no optimiser
+                may step on a variance.
+            seed: of noise at the server.
+        """
+        return flower()
+
+    def client_update(self) -> ClientUpdateRule:
         """What a site adds to its steps."""
+        return ClientUpdateRule()
 
     @property
     def techniques(self) -> Mapping[KindSpec, tuple[str, ...]]:
@@ -218,17 +194,20 @@ class Rounds(Method):
         p = self.parameters
         if p.net != "unet" or p.dp is not None:
             return None
-        steps = p.local_steps if p.local_epochs is None else max(1, round(p.local_epochs * slices / p.batch))
-        return Effort(p.fraction * training_s(UNET_S, p.rounds * steps, p.batch, grid), 0.0)
+        return Effort(p.fraction * training_s(UNET_S, p.rounds * self.steps(slices), p.batch, grid), 0.0)
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Rounds of broadcast, local training and aggregation; then every site measures with the last net."""
-        from fedprivseg.nets.baseline import statistics_names
+        from fedprivseg.nets.baseline import statistics_names, weights_of
 
         p = self.parameters
-        net = build(self.parameters, federation)
+        net = build(p, federation)
         aggregation = self.aggregation(len(federation.sites), statistics_names(net), federation.seed)
-        done, arrays = self._resume(federation, aggregation, net)
+        personalised = self.client_update().personalised(net)
+        done, arrays = 0, {name: value for name, value in weights_of(net).items() if name not in personalised}
+        if (kept := federation.load_model(MODEL)) is not None:
+            arrays, done = under(kept[0], NET), int(kept[1]["round"])
+            aggregation.restore(under(kept[0], STATE))
         with federation.stage("train in rounds"):
             for number in range(done + 1, p.rounds + 1):
                 extra = aggregation.broadcast(number, arrays)
@@ -241,7 +220,7 @@ class Rounds(Method):
                         )
                     chosen = chosen_sites(federation, number, p.fraction)
                     updates = self.exchange(federation, number, arrays, extra, chosen)
-                arrays = aggregation.fold(number, arrays, updates)
+                arrays = aggregation.aggregate(number, arrays, updates)
                 federation.progress("train in rounds", number, p.rounds)
                 dices: dict[str, float] = {}
                 if number in marks(p):
@@ -251,7 +230,8 @@ class Rounds(Method):
                     loss = updates[site].loss if site in updates and p.dp is None else None
                     federation.record(CurvePoint(number, site, loss, dices.get(site), federation.sent(site)))
                 # Last: a round that was cut short before its points were recorded is done again.
-                _save(federation, number, arrays, aggregation.state())
+                model = prefixed(NET, arrays) | prefixed(STATE, aggregation.state())
+                federation.save_model(MODEL, model, {"round": str(number)})
         self._budgets(federation, aggregation)
         with federation.stage("measure"):
             return self.ask(federation, "measure", answers=packed(federation, arrays, {}, p.rounds))
@@ -260,11 +240,14 @@ class Rounds(Method):
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1, with the network that the site kept."""
         return segment_as_kept(site, images, self.parameters)
 
+    def steps(self, slices: int) -> int:
+        """How many steps a site with `slices` training slices takes in a round."""
+        p = self.parameters
+        return p.local_steps if p.local_epochs is None else max(1, round(p.local_epochs * slices / p.batch))
+
     def work(self, number: int, slices: int) -> Work:
         """How a site with `slices` training slices trains in round `number`, counted from 1."""
-        p = self.parameters
-        steps = p.local_steps if p.local_epochs is None else max(1, round(p.local_epochs * slices / p.batch))
-        return self.work_of(number, steps)
+        return self.work_of(number, self.steps(slices))
 
     def work_of(self, number: int, steps: int) -> Work:
         """Round `number` of a site that takes `steps` steps a round."""
@@ -283,19 +266,6 @@ class Rounds(Method):
             for site in federation.sites:
                 federation.record(replace(central, site=site))
 
-    def _resume(
-        self, federation: Federation, aggregation: Aggregation, net: nn.Module
-    ) -> tuple[int, dict[str, np.ndarray]]:
-        """The last finished round and its arrays; round 0 has the initial weights."""
-        from fedprivseg.nets.baseline import weights_of
-
-        if (kept := federation.load_model(MODEL)) is not None:
-            found, facts = kept
-            aggregation.restore(under(found, STATE))
-            return int(facts["round"]), under(found, NET)
-        home = self.local().stays_home(net)
-        return 0, {name: value for name, value in weights_of(net).items() if name not in home}
-
 
 def chosen_sites(federation: Federation, number: int, fraction: float) -> list[str]:
     """The sites of round `number`: a share of those that still take part, drawn by (seed, round) from their sorted names."""
@@ -313,7 +283,7 @@ def numbers_of(method: Rounds) -> Check:
         p, (weight, steps, loss) = method.parameters, (float(value) for value in payload.arrays[NUMBERS])
         slices = facts["slices_train"]
         due = weight_of(p, facts)
-        planned_steps = method.work(payload.shard, slices).steps
+        planned_steps = method.steps(slices)
         if not due or (weight, steps) != (due, planned_steps):
             return f"it says weight {weight:g} and {steps:g} steps; for its counts these are {due} and {planned_steps}"
         if loss > MOST_LOSS:
@@ -330,23 +300,10 @@ def numbers_of(method: Rounds) -> Check:
 
 def as_update(payload: Payload) -> Update:
     """What a site's WEIGHTS payload says."""
-    arrays = payload.arrays
-    weight, steps, loss = (float(value) for value in arrays[NUMBERS])
-    return Update(under(arrays, NET), under(arrays, EXTRA), weight, int(steps), loss)
+    weight, steps, loss = (float(value) for value in payload.arrays[NUMBERS])
+    return Update(under(payload.arrays, NET), under(payload.arrays, EXTRA), weight, int(steps), loss)
 
 
 def _summed(updates: Mapping[str, Update], arrays: Weights) -> Update:
     """The mean of updates by the arithmetic of secure aggregation, which needs no masks to be exact."""
-    total = sum(
-        (in_fixed_point(Trained(u.arrays, {}, u.weight, u.steps, u.loss)) for u in updates.values()),
-        np.zeros(1, np.uint64),
-    )
-    mean = mean_of(total, arrays)
-    return Update(mean.arrays, {}, mean.weight, mean.steps, mean.loss)
-
-
-def _save(federation: Federation, number: int, arrays: Weights, state: Weights) -> None:
-    content = {NET + name: value for name, value in arrays.items()} | {
-        STATE + name: value for name, value in state.items()
-    }
-    federation.save_model(MODEL, content, {"round": str(number)})
+    return mean_of(sum(map(in_fixed_point, updates.values()), np.zeros(1, np.uint64)), arrays)

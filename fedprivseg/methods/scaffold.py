@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from fedprivseg.core.records import Budget
-from fedprivseg.methods.client_update import LocalRule, Start
-from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.rounds import Aggregation, Rounds, Update
-from fedprivseg.nets.correction import Correction
+from fedprivseg.methods.aggregation import Aggregation, Update
+from fedprivseg.methods.client_update import ClientUpdateRule, Start
+from fedprivseg.methods.flower_strategy import flower
+from fedprivseg.methods.rounds import Rounds
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fedprivseg.nets.baseline import Weights
+    from fedprivseg.nets.local_training import Correction
 
 
 @final
@@ -30,39 +30,33 @@ class ControlVariates(Aggregation):
     """Flower's FedAvg of the weights, and c + (share of sites that took part) * mean of the changes of c_i."""
 
     def __init__(self, sites: int) -> None:
-        from flwr.serverapp import strategy as flower
-
         self.sites = sites
-        self.weights = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
+        self.weights = flower()
         self.control: dict[str, np.ndarray] = {}
 
     def broadcast(self, number: int, arrays: Weights) -> Weights:
         """The server's control variate, zero at first. It covers running statistics too, where it stays zero."""
         return self.control or {name: np.zeros_like(value) for name, value in arrays.items()}
 
-    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
+    def aggregate(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
         """Algorithm 1, lines 16 and 17, with a server rate of 1."""
         control = self.broadcast(number, arrays)
         change = {name: sum(update.extra[name] for update in updates.values()) for name in arrays}
         self.control = {name: (control[name] + change[name] / self.sites).astype(np.float32) for name in arrays}
-        return self.weights.fold(number, arrays, updates)
+        return self.weights.aggregate(number, arrays, updates)
 
     def state(self) -> dict[str, np.ndarray]:
         """The control variate."""
         return dict(self.control)
 
     def restore(self, state: Weights) -> None:
-        """Take the control variate up again."""
+        """The control variate again."""
         self.control = dict(state)
-
-    def spent(self) -> Budget | None:
-        """Nothing: no noise is added."""
-        return None
 
 
 @final
-class Drift(Correction):
-    """Adds c - c_i to every gradient, and remembers the mean of the gradients as they were."""
+class Drift:
+    """Adds c - c_i to every gradient, and keeps the mean of the gradients as they were."""
 
     def __init__(self, net: nn.Module, server: Weights, own: Weights) -> None:
         import torch
@@ -74,7 +68,7 @@ class Drift(Correction):
         self.total = {name: torch.zeros_like(offset) for name, offset in self.offset.items()}
         self.steps = 0
 
-    def apply(self, net: nn.Module) -> None:
+    def __call__(self, net: nn.Module) -> None:
         """Algorithm 1, line 10."""
         import torch
 
@@ -90,7 +84,7 @@ class Drift(Correction):
         return {name: (total / max(1, self.steps)).numpy() for name, total in self.total.items()}
 
 
-def next_variate(start: Start, trained: Weights, correction: Correction) -> tuple[Weights, Weights]:
+def next_variate(start: Start, trained: Weights, correction: Correction | None) -> tuple[Weights, Weights]:
     """(the change of c_i, which is sent; c_i, which is kept): algorithm 1, lines 12 to 14."""
     assert isinstance(correction, Drift)
     means = correction.mean()
@@ -111,8 +105,8 @@ class Scaffold(Rounds):
         """Weights and control variates."""
         return ControlVariates(sites)
 
-    def local(self) -> LocalRule:
+    def client_update(self) -> ClientUpdateRule:
         """Corrected steps."""
-        return LocalRule(
+        return ClientUpdateRule(
             correction=lambda start, net: Drift(net, start.extra, start.kept), sends=tuple, finish=next_variate
         )

@@ -155,8 +155,13 @@ def from_fixed(values: np.ndarray) -> np.ndarray:
 
 
 def mask(values: np.ndarray, own: bytes, pairs: Iterable[tuple[bytes, bool]]) -> np.ndarray:
-    """Fixed-point values (n,) uint64 with all masks on. own: the seed of the own mask. pairs: (agreed seed, whether this
-    site adds it) for every other site; of two sites the one first by name adds."""
+    """Fixed-point values with all masks on.
+
+    Args:
+        values: (n,) uint64.
+        own: the seed of the own mask.
+        pairs: (agreed seed, whether this site adds it) for every other site; of two sites the one first by name adds.
+    """
     with np.errstate(over="ignore"):
         masked = values + stream(own, len(values))
         for seed, adds in pairs:
@@ -165,8 +170,13 @@ def mask(values: np.ndarray, own: bytes, pairs: Iterable[tuple[bytes, bool]]) ->
 
 
 def unmask(total: np.ndarray, own: Iterable[bytes], leftover: Iterable[tuple[bytes, bool]]) -> np.ndarray:
-    """The sum (n,) uint64 of the survivors' values. total: the sum of what they sent. own: their own masks' seeds.
-    leftover: (agreed seed, whether the survivor added it) for every survivor with every site that dropped out."""
+    """The sum (n,) uint64 of the survivors' values.
+
+    Args:
+        total: (n,) uint64, the sum of what they sent.
+        own: their own masks' seeds.
+        leftover: (agreed seed, whether the survivor added it) for every survivor with every site that dropped out.
+    """
     with np.errstate(over="ignore"):
         for seed in own:
             total = total - stream(seed, len(total))

@@ -25,22 +25,27 @@ from fedprivseg.core.kinds import WEIGHTS
 from fedprivseg.core.records import Budget, Order, Payload
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.core.task import Scope
-from fedprivseg.methods.client_update import LocalRule, run_round, trained_history
-from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.method import Action, Declaration, Federation, Site, measured_declared
+from fedprivseg.methods.aggregation import Aggregation, Update
+from fedprivseg.methods.client_update import run_round, trained_history
+from fedprivseg.methods.flower_strategy import flower
+from fedprivseg.methods.method import Action, Declaration, Federation, Site
 from fedprivseg.methods.rounds import (
+    ACTIONS,
+    DECLARES,
     NUMBERS,
     NUMBERS_FORM,
-    SPENT,
-    Aggregation,
     Rounds,
-    Update,
-    account,
-    glance,
-    measure,
     numbers_of,
 )
-from fedprivseg.methods.training import RoundsParameters, glanced_declared, numbered, outline, packed, unpacked
+from fedprivseg.methods.training import (
+    RoundsParameters,
+    flat,
+    numbered,
+    outline,
+    packed,
+    unflat,
+    unpacked,
+)
 from fedprivseg.nets.choices import Norm
 
 if TYPE_CHECKING:
@@ -83,9 +88,7 @@ def train_selected(method: SelectiveSharing, site: Site, order: Order) -> Payloa
     p = method.parameters
     result = run_round(method, site, order)
     received, _ = unpacked(order)
-    change = (
-        np.concatenate([(result.arrays[name] - received[name]).ravel() for name in sorted(received)]) / result.steps
-    )
+    change = flat({name: result.arrays[name] - received[name] for name in received}) / result.steps
     draws = numpy_generator(site.seed, site.name, "selection", order.number)
     indices, values = select(change, _most(p, len(change)), p, draws)
     numbers = np.array([result.weight, result.steps, 0.0])  # the loss would be about the data, without noise
@@ -141,11 +144,7 @@ def _rebuilt(payload: Payload, arrays: Weights) -> Update:
     weight, steps, loss = (float(value) for value in payload.arrays[NUMBERS])
     change = np.zeros(sum(value.size for value in arrays.values()), np.float32)
     change[payload.arrays["indices"]] = payload.arrays["values"] * steps
-    rebuilt, start = {}, 0
-    for name in sorted(arrays):
-        part = change[start : start + arrays[name].size].reshape(arrays[name].shape)
-        rebuilt[name] = arrays[name] + part
-        start += arrays[name].size
+    rebuilt = {name: arrays[name] + part for name, part in unflat(change, arrays).items()}
     return Update(rebuilt, {}, weight, int(steps), loss)
 
 
@@ -159,22 +158,16 @@ class SparseMean(Aggregation):
     """FedAvg's mean, and the account of what the sites' selections cost."""
 
     def __init__(self, p: SelectiveParameters) -> None:
-        from flwr.serverapp import strategy as flower
-
         self.p = p
-        self.mean = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
+        self.mean = flower()
         self.rounds = 0
         self.values = 0
 
-    def broadcast(self, number: int, arrays: Weights) -> Weights:
-        """Nothing."""
-        return {}
-
-    def fold(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
+    def aggregate(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
         """The mean, by weight."""
         self.rounds += 1
         self.values = sum(value.size for value in arrays.values())
-        return self.mean.fold(number, arrays, updates)
+        return self.mean.aggregate(number, arrays, updates)
 
     def state(self) -> dict[str, np.ndarray]:
         """Rounds so far and values a round."""
@@ -201,22 +194,10 @@ class SelectiveSharing(Rounds):
     paper = "Li et al., MLMI 2019, section 2.3"
     parameters_type = SelectiveParameters
     parameters: SelectiveParameters
-    actions: ClassVar[Mapping[str, Action]] = {
-        "train": train_selected,
-        **{action.__name__: action for action in (glance, measure, account)},
-    }
-    declares: ClassVar[Mapping[str, Declaration]] = {
-        "train": selected,
-        "glance": glanced_declared,
-        "measure": measured_declared,
-        "account": SPENT,
-    }
+    actions: ClassVar[Mapping[str, Action]] = {**ACTIONS, "train": train_selected}
+    declares: ClassVar[Mapping[str, Declaration]] = {**DECLARES, "train": selected}
     exchange = exchange_selected
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """The mean, and the account."""
         return SparseMean(self.parameters)
-
-    def local(self) -> LocalRule:
-        """Plain steps."""
-        return LocalRule()

@@ -16,7 +16,7 @@ from fedprivseg.core.expected import MOST_WEIGHT, Array, Expected
 from fedprivseg.core.kinds import METRIC, WEIGHTS, KindSpec
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.task import Scope
-from fedprivseg.methods.method import Federation, Method, Parameters, Site
+from fedprivseg.methods.method import Federation, Method, Parameters, Place, Site
 from fedprivseg.nets.choices import VIEWS, NetName, Norm
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class TrainingParameters(Parameters):
     batch: int = Field(16, ge=2, description="slices a step")
     optimiser: Literal["sgd", "adamw"] = Field("sgd", description="sgd (Nesterov) or adamw")
     rate: float = Field(0.1, gt=0, description="learning rate of the run's first step; polynomial decay to 0")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of sgd, anew each round")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of sgd, from 0 again each round")
     decay: float = Field(3e-5, ge=0, description="weight decay")
     clip: float = Field(12.0, gt=0, description="largest norm of a step's gradient")
     augmentation: Literal["batched", "monai", "none"] = Field(
@@ -96,8 +96,8 @@ class SummableParameters(RoundsParameters):
     )
 
 
-def glanced_declared(method: Method, scope: Scope, order: Order) -> Expected:
-    """What `glanced` sends."""
+def validated(method: Method, scope: Scope, order: Order) -> Expected:
+    """What `validation` sends."""
     cells = (len(scope.task.structures),)
     return Expected(
         METRIC, "measure", {"dice": Array("float64", cells, 0.0, 1.0), "known": Array("uint8", cells, 0, 1)}
@@ -110,7 +110,7 @@ MODEL = "model"
 
 def packed(federation: Federation, arrays: Weights, extra: Weights, number: int) -> dict[str, Payload]:
     """Weights for every site."""
-    body = {NET + name: value for name, value in arrays.items()} | {EXTRA + name: v for name, v in extra.items()}
+    body = prefixed(NET, arrays) | prefixed(EXTRA, extra)
     return {site: federation.answer(WEIGHTS, site, body, number) for site in federation.sites}
 
 
@@ -121,26 +121,45 @@ def unpacked(order: Order) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
     return under(order.answer.arrays, NET), under(order.answer.arrays, EXTRA)
 
 
+def prefixed(prefix: str, arrays: Weights) -> dict[str, np.ndarray]:
+    """The arrays, `prefix` in front of their names."""
+    return {prefix + name: value for name, value in arrays.items()}
+
+
 def under(arrays: Weights, prefix: str) -> dict[str, np.ndarray]:
     """The arrays whose names begin with `prefix`, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def glanced(net: nn.Module, site: Site, number: int, half: Half) -> Payload:
+def flat(arrays: Weights) -> np.ndarray:
+    """All values as one vector (n,), array after array in the order of their names."""
+    return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
+
+
+def unflat(values: np.ndarray, like: Weights) -> dict[str, np.ndarray]:
+    """A vector (n,) as arrays of the names and shapes of `like`: the reverse of `flat`."""
+    arrays, start = {}, 0
+    for name in sorted(like):
+        arrays[name] = values[start : start + like[name].size].reshape(like[name].shape)
+        start += like[name].size
+    return arrays
+
+
+def validation(net: nn.Module, site: Site, number: int, half: Half) -> Payload:
     """Dice of `net` on the test slices, per structure: on the grid, all slices pooled, one view, nothing kept."""
     from fedprivseg.nets.fitting import scores
 
     images = site.testing()
     values = np.full(len(site.task.structures), np.nan)
     if len(images):
-        values = site.glance(scores(net, images[:, None], site.device, half))
+        values = site.validate(scores(net, images[:, None], site.device, half))
     known = np.isfinite(values)
     arrays = {"dice": np.where(known, values, 0.0), "known": known.astype(np.uint8)}
     return numbered(METRIC, site, "measure", arrays, number)
 
 
 def mean_dices(replies: Mapping[str, Payload]) -> dict[str, float]:
-    """Mean Dice of the structures in replies to a glance; sites without test slices are left out."""
+    """Mean Dice of the structures of a validation, by site; sites without test slices are left out."""
     known = {site: reply.arrays["known"].astype(bool) for site, reply in replies.items()}
     return {
         site: float(reply.arrays["dice"][known[site]].mean()) for site, reply in replies.items() if known[site].any()
@@ -153,7 +172,7 @@ def marks(parameters: StepsParameters) -> frozenset[int]:
     return frozenset(max(1, round(parameters.rounds * (mark + 1) / points)) for mark in range(points))
 
 
-def build(parameters: TrainingParameters, where: Site | Federation) -> nn.Module:
+def build(parameters: TrainingParameters, where: Place) -> nn.Module:
     """The untrained network: the same one, weight by weight, for the server and every site."""
     return _built(parameters, Scope(where.grid, where.task), where.seed)
 
@@ -166,15 +185,15 @@ def outline(parameters: TrainingParameters, scope: Scope) -> nn.Module:
         return _built(parameters, scope, 0)
 
 
-def travelling(net: nn.Module, stays_home: frozenset[str] = frozenset()) -> dict[str, Array]:
-    """What a WEIGHTS payload holds of `net`, but for what stays at a site: its arrays under the names that they travel by.
+def travelling(net: nn.Module, personalised: frozenset[str] = frozenset()) -> dict[str, Array]:
+    """What a WEIGHTS payload holds of `net`, but for what is personalised: its arrays under the names that they travel by.
     Values lie within `MOST_WEIGHT`, and no variance below 0: every other site's net would take the root of it."""
     from fedprivseg.nets.baseline import shapes_of
 
     return {
         NET + name: Array("float32", shape, 0 if name.endswith("running_var") else -MOST_WEIGHT, MOST_WEIGHT)
         for name, shape in shapes_of(net).items()
-        if name not in stays_home
+        if name not in personalised
     }
 
 
@@ -188,7 +207,7 @@ def _built(parameters: TrainingParameters, scope: Scope, seed: int) -> nn.Module
 
 
 def weight_of(parameters: RoundsParameters, facts: Mapping[str, int]) -> int:
-    """The weight of a site in an average, from the counts that it told of (`Federation.facts`)."""
+    """The weight of a site in an average, from its counts (`Federation.facts`)."""
     weights = {"slices": facts["slices_train"], "subjects": facts["subjects_train"], "equal": 1}
     return weights[parameters.weighting]
 
@@ -214,15 +233,15 @@ def augmentation(parameters: TrainingParameters) -> Augment | None:
 
 
 def segment(net: nn.Module, site: Site, images: np.ndarray, parameters: TrainingParameters) -> np.ndarray:
-    """Class scores (N, C, H, W) of slices (N, H, W), averaged over views."""
+    """Class scores (N, C, H, W) of slices (N, H, W), averaged over the views of test-time augmentation."""
     from fedprivseg.nets.fitting import scores
-    from fedprivseg.nets.test_time import together, view
+    from fedprivseg.nets.test_time import average_scores, view
 
     p = parameters
     if not len(images):
         return np.zeros((0, site.task.classes, *images.shape[1:]), np.float32)
     parts = [scores(net, view(images, index)[:, None], site.device, p.half) for index in range(p.test_views)]
-    return together(np.concatenate(parts), p.test_views)
+    return average_scores(np.concatenate(parts), p.test_views)
 
 
 def segment_as_kept(site: Site, images: np.ndarray, parameters: TrainingParameters) -> np.ndarray:

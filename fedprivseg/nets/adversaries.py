@@ -1,13 +1,13 @@
-"""Opponents of an encoder while it is trained: what they can tell from its codes, it learns to leave out.
+"""Adversarial training of an encoder: what its adversaries can tell from its codes, it learns to leave out.
 
-Two draw the picture from the code. One is linear, from a cell and its neighbours to the pixels under the cell, and fitted
-anew to every batch in closed form, so that it is never behind an encoder that moves; the other is a network that learns
+Two reconstruct the image from the code. One is linear, from a cell and its neighbours to the pixels under the cell, and fitted
+again to every batch in closed form, so that it is never behind an encoder that moves; the other is a network that learns
 along. A probe for each attribute guesses that of the patient. The networks learn first, from codes that they cannot change;
-then the encoder pays for what all of them know: for the share of the picture's variance about the mean picture that an
-inverter explains, and for a probe's certainty. Every cost is bounded, and nothing is gained by driving an opponent below what
+then the encoder pays for what all of them know: for the share of the image's variance about the mean image that an
+inverter explains, and for a probe's certainty. Every cost is bounded, and nothing is gained by driving an adversary below what
 it would know without any code.
 
-What that buys holds against these opponents. A stronger one, trained later on the finished encoder, may still find
+What that buys holds against these adversaries. A stronger one, trained later on the finished encoder, may still find
 something; only an attack on the release tells (`attacks`). The family: Ding et al. 2022; Li et al. (DeepObfuscator), 2021.
 """
 
@@ -20,13 +20,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fedprivseg.nets.codec import WIDTH
+from fedprivseg.nets.choices import WIDTH
 
 RATE = 2e-3
-"""The learning rate of opponents, without a schedule: they have to keep up with an encoder that moves."""
+"""The learning rate of adversaries, without a schedule: they have to keep up with an encoder that moves."""
 
 LESSONS = 2
-"""Steps of the opponents for each of the encoder."""
+"""Steps of the adversaries for each of the encoder."""
 
 RIDGE = 1e-3
 """Strength of the linear inverter's ridge, times the mean variance of a feature."""
@@ -36,15 +36,19 @@ UNKNOWN = -1
 
 
 class Adversaries:
-    """One inverter, and a probe an attribute.
+    """One inverter, and a probe an attribute. Initial weights come from torch's current generator (see `seeds.building`).
 
-    channels: of a code. ratio: pixels a side of a cell. pictures: (N, H, W) float32, the slices that are trained on.
-    attributes: name -> (N,) int, one label of 0, 1, ... a slice, or `UNKNOWN`; an attribute with one label alone is left out.
-    Initial weights come from torch's current generator (see `seeds.building`).
+    Args:
+        channels: of a code.
+        ratio: pixels a side of a cell.
+        images: (N, H, W) float32, the slices that are trained on.
+        attributes: name -> (N,) int, one label of 0, 1, ... a slice, or `UNKNOWN`; an attribute with one label alone is left
+            out.
+        device: torch device.
     """
 
     def __init__(
-        self, channels: int, ratio: int, pictures: np.ndarray, attributes: Mapping[str, np.ndarray], device: str
+        self, channels: int, ratio: int, images: np.ndarray, attributes: Mapping[str, np.ndarray], device: str
     ) -> None:
         where = torch.device(device)
         width = WIDTH * 4
@@ -58,27 +62,27 @@ class Adversaries:
             )
             for labels in known.values()
         ).to(where)  # fmt: skip
-        self._mean = torch.from_numpy(pictures.mean(axis=0))[None, None].to(where)
+        self._mean = torch.from_numpy(images.mean(axis=0))[None, None].to(where)
         weights = [*self._inverter.parameters(), *self._probes.parameters()]
         self._optimiser = torch.optim.AdamW(weights, lr=RATE)
 
-    def learn(self, code: torch.Tensor, pictures: torch.Tensor, chosen: torch.Tensor) -> None:
-        """`LESSONS` steps of all networks on codes (n, C, h, w) of pictures (n, 1, H, W), the slices `chosen` (n,)."""
+    def learn(self, code: torch.Tensor, images: torch.Tensor, chosen: torch.Tensor) -> None:
+        """`LESSONS` steps of all networks on codes (n, C, h, w) of images (n, 1, H, W), the slices `chosen` (n,)."""
         given = code.detach().float()
         for _ in range(LESSONS):
             self._optimiser.zero_grad(set_to_none=True)
-            loss = functional.mse_loss(self._inverter(given), pictures) / self._spread(pictures)
+            loss = functional.mse_loss(self._inverter(given), images) / self._spread(images)
             for logits, labels in self._guesses(given, chosen):
                 loss = loss + functional.cross_entropy(logits, labels)
             loss.backward()
             self._optimiser.step()
 
-    def cost(self, code: torch.Tensor, pictures: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    def cost(self, code: torch.Tensor, images: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         """What the encoder pays for `code`, 0 for one that says nothing: the variance that each inverter explains, 0..1, plus
         for each attribute how far the probe's guess is from an even one, in shares of the logarithm of the number of labels."""
         given = code.float()
-        missed = functional.mse_loss(self._inverter(given), pictures) / self._spread(pictures)
-        total = (1 - missed).clamp_min(0) + explained(given, pictures - self._mean)
+        missed = functional.mse_loss(self._inverter(given), images) / self._spread(images)
+        total = (1 - missed).clamp_min(0) + explained(given, images - self._mean)
         for logits, _ in self._guesses(given, chosen):
             certain = functional.log_softmax(logits, dim=1)
             total = total + 1 + (certain.exp() * certain).sum(dim=1).mean() / float(np.log(logits.shape[1]))
@@ -93,20 +97,17 @@ class Adversaries:
                 found.append((probe(given[own != UNKNOWN]), own[own != UNKNOWN]))
         return found
 
-    def _spread(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Mean squared distance of a batch from the mean picture: what an inverter without any code misses."""
-        return (pictures - self._mean).square().mean().clamp_min(1e-6)
+    def _spread(self, images: torch.Tensor) -> torch.Tensor:
+        """Mean squared distance of a batch from the mean image: what an inverter without any code misses."""
+        return (images - self._mean).square().mean().clamp_min(1e-6)
 
 
-def explained(code: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-    """The share of the squares of `pictures` (n, 1, H, W) that a ridge regression from neighbourhoods of 3 x 3 cells of `code`
+def explained(code: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """The share of the squares of `images` (n, 1, H, W) that a ridge regression from neighbourhoods of 3 x 3 cells of `code`
     (n, C, h, w) explains, in closed form and differentiable: a scalar in 0..1."""
     cells = functional.unfold(code, 3, padding=1).transpose(1, 2).flatten(0, 1)
     pixels = (
-        functional.pixel_unshuffle(pictures, pictures.shape[-1] // code.shape[-1])
-        .flatten(2)
-        .transpose(1, 2)
-        .flatten(0, 1)
+        functional.pixel_unshuffle(images, images.shape[-1] // code.shape[-1]).flatten(2).transpose(1, 2).flatten(0, 1)
     )
     given, wanted = cells - cells.mean(dim=0), pixels - pixels.mean(dim=0)
     gram, cross = given.T @ given, given.T @ wanted
@@ -116,7 +117,7 @@ def explained(code: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
 
 
 class _Inverter(nn.Module):
-    """Codes (N, C, h, w) -> pictures (N, 1, h * ratio, w * ratio), with a linear way beside the blocks that learns at once."""
+    """Codes (N, C, h, w) -> images (N, 1, h * ratio, w * ratio), with a linear way beside the blocks that learns at once."""
 
     def __init__(self, channels: int, ratio: int, width: int) -> None:
         super().__init__()
@@ -125,8 +126,8 @@ class _Inverter(nn.Module):
             nn.Conv2d(channels, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, width, 3, padding=1), nn.GELU(),
             nn.Conv2d(width, ratio**2, 3, padding=1),
         )  # fmt: skip
-        self.unfold = nn.PixelShuffle(ratio)
+        self.to_space = nn.PixelShuffle(ratio)
 
     def forward(self, code: torch.Tensor) -> torch.Tensor:
-        drawn: torch.Tensor = self.unfold(self.straight(code) + self.blocks(code))
-        return drawn
+        inverted: torch.Tensor = self.to_space(self.straight(code) + self.blocks(code))
+        return inverted

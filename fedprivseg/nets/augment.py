@@ -17,11 +17,20 @@ from torch.nn import functional
 class Augmentation:
     """How far each change may go; 0 (or False) turns one off. Each sample draws its own value, uniformly.
 
-    rotation: degrees either way. scale: log-scale either way (0.2: x 0.82 to 1.22). shift: fraction of a side, either
-    way. flip: mirror along H and along W, each with probability 1/2. elastic: largest displacement of a 4 x 4 control
-    grid, fraction of a side. gamma: log-exponent either way. contrast: log-factor about the mean, either way.
-    brightness: added, either way. noise: largest standard deviation of Gaussian noise. blur: largest weight of a 5 x 5
-    Gaussian-blurred copy. bias: largest log-amplitude of a smooth multiplicative field. Images are in 0..1.
+    Images are in 0..1.
+
+    Attributes:
+        rotation: degrees either way.
+        scale: log-scale either way (0.2: x 0.82 to 1.22).
+        shift: fraction of a side, either way.
+        flip: mirror along H and along W, each with probability 1/2.
+        elastic: largest displacement of a 4 x 4 control grid, fraction of a side.
+        gamma: log-exponent either way.
+        contrast: log-factor about the mean, either way.
+        brightness: added, either way.
+        noise: largest standard deviation of Gaussian noise.
+        blur: largest weight of a 5 x 5 Gaussian-blurred copy.
+        bias: largest log-amplitude of a smooth multiplicative field.
     """
 
     rotation: float = 30.0
@@ -44,10 +53,13 @@ NONE = Augmentation(0.0, 0.0, 0.0, False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 def augment(
     images: torch.Tensor, masks: torch.Tensor, how: Augmentation, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A warped and re-lit copy of a batch.
+    """A warped and re-lit copy of a batch: the same shapes, types and ranges.
 
-    images: (N, 1, H, W) float in 0..1. masks: (N, H, W) integer labels. Returns the same shapes and types; images stay
-    in 0..1, and what the warp brings in from outside is 0 and background.
+    Args:
+        images: (N, 1, H, W) float in 0..1; what the warp brings in from outside is 0.
+        masks: (N, H, W) integer labels; what the warp brings in is background.
+        how: how far each change may go.
+        generator: of all draws.
     """
     grid = _warp(images.shape[0], images.shape[-2], images.shape[-1], how, generator).to(images.device)
     labels = torch.arange(1, int(masks.max()) + 1, device=masks.device).view(-1, 1, 1)

@@ -62,9 +62,9 @@ def augment_like_nnunet(
     pipeline = _pipeline()
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
     pipeline.set_random_state(state=np.random.RandomState(seed))
-    pictures, labels = [], []
+    warped, labels = [], []
     for image, mask in zip(images.cpu(), masks.cpu(), strict=True):
         changed = pipeline({"image": image, "mask": mask[None].float()})
-        pictures.append(torch.as_tensor(changed["image"]).clamp(0, 1))
+        warped.append(torch.as_tensor(changed["image"]).clamp(0, 1))
         labels.append(torch.as_tensor(changed["mask"])[0].to(masks.dtype))
-    return torch.stack(pictures).to(images), torch.stack(labels).to(masks.device)
+    return torch.stack(warped).to(images), torch.stack(labels).to(masks.device)

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from fedprivseg.core.seeds import building
-from fedprivseg.nets.choices import NetName, Norm
-from fedprivseg.nets.codec import WIDTH
+from fedprivseg.nets.choices import WIDTH, NetName, Norm
 from fedprivseg.nets.unet import UNet
 
 Weights = Mapping[str, np.ndarray]

@@ -25,9 +25,14 @@ Progress = Callable[[str, int, int], None]
 class Schedule:
     """How long and how fast to train.
 
-    steps: optimiser steps. batch: slices a step. rate: the largest learning rate. decay: AdamW's weight decay. warmup:
-    share of the steps in which the rate rises. averaging: decay of the moving average of the weights that is returned
-    instead of the last ones; 0 returns the last ones. half: bfloat16 arithmetic (`compute.half_precision`).
+    Attributes:
+        steps: optimiser steps.
+        batch: slices a step.
+        rate: the largest learning rate.
+        decay: AdamW's weight decay.
+        warmup: share of the steps in which the rate rises.
+        averaging: decay of the moving average of the weights that is returned instead of the last ones; 0 returns the last.
+        half: bfloat16 arithmetic (`compute.half_precision`).
     """
 
     steps: int
@@ -57,9 +62,20 @@ def descend(
 ) -> float:
     """Minimise `loss` over the parameters of `nets`, in place; leaves `nets` in evaluation mode.
 
-    loss: indices (batch,) int64 into 0..count-1 -> scalar. Every index is drawn once before any is drawn again. The order
-    depends on (seed, names) alone. Returns the mean loss of the last tenth of the steps. Raises RunError when the loss
-    is no longer finite.
+    Args:
+        nets: what is trained.
+        loss: indices (batch,) int64 into 0..count-1 -> scalar. Every index is drawn once before any is drawn again.
+        count: how many indices there are.
+        schedule: how long and how fast.
+        seed: with `names`, where the order comes from.
+        names: of the site and the purpose.
+        progress: called after every step.
+
+    Returns:
+        The mean loss of the last tenth of the steps.
+
+    Raises:
+        RunError: the loss is no longer finite.
     """
     if count < 1:
         raise ValueError("there is nothing to train on: 0 slices given, at least 1 needed")

@@ -20,6 +20,7 @@ from fedprivseg.core.compute import Half
 from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.adversaries import Adversaries
 from fedprivseg.nets.augment import Augmentation, augment
+from fedprivseg.nets.choices import ATTEMPTS
 from fedprivseg.nets.codec import Codec, Decoder, Encoder
 from fedprivseg.nets.descent import Progress, Schedule, arithmetic, descend
 from fedprivseg.nets.segmentation import as_picture, expect_background, probabilities, segmentation_loss
@@ -27,9 +28,6 @@ from fedprivseg.nets.unet import UNet
 
 AT_ONCE = 32
 """Slices that go through a network together when nothing is learned."""
-
-ATTEMPTS = 3
-"""Trainings that a network gets to find every structure."""
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 """Indices of a batch -> its loss."""
@@ -41,8 +39,14 @@ Net = TypeVar("Net", bound=nn.Module)
 class Fitting:
     """What every fit needs besides its data.
 
-    schedule: how long and how fast. augmentation: None trains on the slices as they are. seed, names: where all
-    randomness comes from. structures: how many the masks show. device: torch device. progress: called after every step.
+    Attributes:
+        schedule: how long and how fast.
+        augmentation: None trains on the slices as they are.
+        seed: with `names`, where all randomness comes from.
+        names: of the site and the purpose.
+        structures: how many the masks show.
+        device: torch device.
+        progress: called after every step.
     """
 
     schedule: Schedule
@@ -55,11 +59,11 @@ class Fitting:
 
 
 class TaskEncoder(nn.Module):
-    """An image encoding network whose decoder draws the mask instead of the image: what its code keeps, it keeps for
+    """An image encoding network whose decoder gives the mask instead of the image: what its code keeps, it keeps for
     the task. Between code and decoder a small U-Net adds context, so that the encoder need not.
 
-    (N, 1, H, W) -> logits (N, K, H, W). Only `encoder` is used after training. redraw: whether a second decoder draws
-    the image besides.
+    (N, 1, H, W) -> logits (N, K, H, W). Only `encoder` is used after training. reconstruct: whether a second decoder
+    reconstructs the image besides.
     """
 
     def __init__(
@@ -69,17 +73,17 @@ class TaskEncoder(nn.Module):
         channels: int,
         context: int,
         levels: int,
-        folds: int = 0,
-        redraw: bool = False,
+        space_to_depth: int = 0,
+        reconstruct: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(1, depth, channels, folds)
+        self.encoder = Encoder(1, depth, channels, space_to_depth)
         self.context = UNet(channels, context, width=context, depth=levels)
-        self.decoder = Decoder(structures, depth, context, folds)
-        self.redraw = Decoder(1, depth, channels, folds) if redraw else None
+        self.decoder = Decoder(structures, depth, context, space_to_depth)
+        self.redraw = Decoder(1, depth, channels, space_to_depth) if reconstruct else None  # a name in vaults
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.decoder(self.context(self.encoder(picture)))
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.decoder(self.context(self.encoder(image)))
         return logits
 
 
@@ -87,8 +91,8 @@ class AnswerEncoder(nn.Module):
     """A segmentation network whose answer, made coarse, is the code: the probability of every structure, averaged over the
     cells of the code's grid. (N, 1, H, W) -> (N, K, H / 2**depth, W / 2**depth) in 0..1.
 
-    It says of the image what the mask says, and what the network's doubts say besides; the site has done the segmenting, and
-    what is left to the server is to mend it.
+    It says of the image what the mask says, and what the network's uncertainty says besides; the site has done the segmenting,
+    and what is left to the server is to fix it.
     """
 
     def __init__(self, encoder: UNet, depth: int) -> None:
@@ -96,8 +100,8 @@ class AnswerEncoder(nn.Module):
         self.encoder = encoder
         self.depth = depth
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        return functional.avg_pool2d(probabilities(self.encoder(picture))[:, 1:], 2**self.depth)
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return functional.avg_pool2d(probabilities(self.encoder(image))[:, 1:], 2**self.depth)
 
 
 def fit_image_codec(images: np.ndarray, fitting: Fitting, *, depth: int = 4, channels: int | None = None) -> Codec:
@@ -107,10 +111,10 @@ def fit_image_codec(images: np.ndarray, fitting: Fitting, *, depth: int = 4, cha
     batches = _Batches(images, np.zeros(images.shape, np.uint8), fitting)
 
     def loss(chosen: torch.Tensor) -> torch.Tensor:
-        pictures, _ = batches(chosen)
+        inputs, _ = batches(chosen)
         with arithmetic(batches.device, fitting.schedule.half):
-            decoded = codec(pictures)
-        return functional.mse_loss(decoded.float(), pictures)
+            decoded = codec(inputs)
+        return functional.mse_loss(decoded.float(), inputs)
 
     return _fit(codec, loss, len(images), fitting)
 
@@ -122,16 +126,24 @@ def fit_mask_codec(
     depth: int = 4,
     channels: int | None = None,
     noise: float = 0.0,
-    folds: int = 0,
+    space_to_depth: int = 0,
 ) -> Codec:
     """The mask encoding network: structures in, structures out, under cross-entropy and Dice.
 
-    noise: largest standard deviation of what is added to a code before it is decoded, half of it white and half smooth
-    over five cells, in units of the code. A decoder that never saw a code other than its encoder's answers a code that
-    a server predicted, which is always a little off, with anything.
+    A decoder that never saw a code other than its encoder's answers a code that a server predicted, which is always a little
+    off, with anything.
+
+    Args:
+        masks: (N, H, W) uint8, labels.
+        fitting: how.
+        depth: as in `Encoder`.
+        channels: as in `Encoder`.
+        noise: largest standard deviation of what is added to a code before it is decoded, half of it white and half smooth
+            over five cells, in units of the code.
+        space_to_depth: as in `Encoder`.
     """
     with building(fitting.seed, *fitting.names):
-        codec = Codec(fitting.structures, fitting.structures, depth, channels, folds)
+        codec = Codec(fitting.structures, fitting.structures, depth, channels, space_to_depth)
     expect_background(codec.decoder.output, fitting.structures)
     batches = _Batches(np.zeros(masks.shape, np.float32), masks, fitting)
     draws = torch_generator(fitting.seed, *fitting.names, "noise")
@@ -157,48 +169,60 @@ def fit_task_encoder(
     channels: int,
     context: int = 32,
     levels: int = 3,
-    folds: int = 0,
+    space_to_depth: int = 0,
     reconstruction: float = 0.0,
     noise: float = 0.0,
-    opposition: float = 0.0,
+    adversarial: float = 0.0,
     attributes: Mapping[str, np.ndarray] | None = None,
 ) -> TaskEncoder:
     """An image encoding network trained for the mask (see `TaskEncoder`), and as far as asked for the image.
 
-    context, levels: width and depth of the U-Net between code and decoder. reconstruction: weight in 0..1 of the mean
-    squared error of a redrawn image, in units of the variance of `images`; the loss of the mask has the rest. What a
-    code keeps for the image helps the server to understand it, and an attacker too. noise: standard deviation of what is
-    added to a code before anything reads it, in units of the code: under noise an encoder spends what a code can hold on
-    the mask, and it is ready for the noise that a protection adds when the code leaves. opposition: weight of what
-    `Adversaries` can tell from the code of the image and of `attributes`, beside the loss of the mask's 1. The rest: see
-    `Encoder`.
+    Args:
+        images: (N, H, W) float32 in 0..1.
+        masks: (N, H, W) uint8, labels.
+        fitting: how.
+        depth: as in `Encoder`.
+        channels: as in `Encoder`.
+        context: width of the U-Net between code and decoder.
+        levels: its depth.
+        space_to_depth: as in `Encoder`.
+        reconstruction: weight in 0..1 of the mean squared error of a reconstructed image, in units of the variance of
+            `images`; the loss of the mask has the rest. What a code keeps for the image helps the server to understand it,
+            and an attacker too.
+        noise: standard deviation of what is added to a code before anything reads it, in units of the code. Under noise an
+            encoder spends what a code can hold on the mask, and it is ready for the noise that a protection adds.
+        adversarial: weight of what `Adversaries` can tell from the code of the image and of `attributes`, beside the loss of
+            the mask's 1.
+        attributes: of each slice's patient, see `Adversaries`.
     """
     with building(fitting.seed, *fitting.names):
-        net = TaskEncoder(fitting.structures, depth, channels, context, levels, folds, redraw=reconstruction > 0)
+        net = TaskEncoder(
+            fitting.structures, depth, channels, context, levels, space_to_depth, reconstruct=reconstruction > 0
+        )
     expect_background(net.decoder.output, fitting.structures)
-    opponents = None
-    if opposition:
+    adversaries = None
+    if adversarial:
         with building(fitting.seed, *fitting.names, "opponents"):
-            opponents = Adversaries(channels, 2**depth, images, attributes or {}, fitting.device)
+            adversaries = Adversaries(channels, 2**depth, images, attributes or {}, fitting.device)
     batches = _Batches(images, masks, fitting)
     draws = torch_generator(fitting.seed, *fitting.names, "noise")
     variance = float(np.var(images)) or 1.0
 
     def loss(chosen: torch.Tensor) -> torch.Tensor:
-        pictures, labels = batches(chosen)
+        inputs, labels = batches(chosen)
         with arithmetic(batches.device, fitting.schedule.half):
-            code = net.encoder(pictures)
+            code = net.encoder(inputs)
             if noise:
                 code = code + noise * torch.randn(code.shape, generator=draws).to(code.device)
             logits = net.decoder(net.context(code))
-            redrawn = None if net.redraw is None else net.redraw(code)
+            reconstructed = None if net.redraw is None else net.redraw(code)
         task = segmentation_loss(logits, labels)
-        if opponents is not None:
-            opponents.learn(code, pictures, chosen)
-            task = task + opposition * opponents.cost(code, pictures, chosen)
-        if redrawn is None:
+        if adversaries is not None:
+            adversaries.learn(code, inputs, chosen)
+            task = task + adversarial * adversaries.cost(code, inputs, chosen)
+        if reconstructed is None:
             return task
-        likeness = functional.mse_loss(redrawn.float(), pictures) / variance
+        likeness = functional.mse_loss(reconstructed.float(), inputs) / variance
         return (1 - reconstruction) * task + reconstruction * likeness
 
     return _fit(net, loss, len(images), fitting)
@@ -212,9 +236,9 @@ def fit_unet(images: np.ndarray, masks: np.ndarray, fitting: Fitting) -> UNet:
     batches = _Batches(images, masks, fitting)
 
     def loss(chosen: torch.Tensor) -> torch.Tensor:
-        pictures, labels = batches(chosen)
+        inputs, labels = batches(chosen)
         with arithmetic(batches.device, fitting.schedule.half):
-            logits = net(pictures)
+            logits = net(inputs)
         return segmentation_loss(logits, labels)
 
     return _fit(net, loss, len(images), fitting)
@@ -228,10 +252,15 @@ def fit_answer_encoder(images: np.ndarray, masks: np.ndarray, fitting: Fitting, 
 def sound(fit: Callable[[int], Net], lost: Callable[[Net], tuple[str, ...]]) -> tuple[Net, tuple[str, ...]]:
     """A fitted network that lost no structure, if one of `ATTEMPTS` is such: fits again, from another draw, until it is.
 
-    A small network can lose a class for good early in training (see `segmentation.lost_structures`); whether it does hangs
-    on its initial weights and on the order of the slices. fit: number of the attempt, from 0 -> a fitted network. lost:
-    network -> names of the structures that it lost. Returns the network that lost fewest, the earliest of them, and what
-    it lost.
+    A small network can lose a class for good early in training (see `segmentation.lost_structures`); whether it does
+    depends on its initial weights and on the order of the slices.
+
+    Args:
+        fit: number of the attempt, from 0 -> a fitted network.
+        lost: network -> names of the structures that it lost.
+
+    Returns:
+        The network that lost fewest, the earliest of them, and what it lost.
     """
     best: tuple[Net, tuple[str, ...]] | None = None
     for attempt in range(ATTEMPTS):
@@ -245,9 +274,9 @@ def sound(fit: Callable[[int], Net], lost: Callable[[Net], tuple[str, ...]]) -> 
     return best
 
 
-def encode(encoder: nn.Module, pictures: np.ndarray, device: str = "cpu", half: Half = "auto") -> np.ndarray:
-    """Codes of pictures, as they are sent: (N, C, H, W) float32 -> (N, c, h, w) float16."""
-    return _apply(encoder, pictures, device, half, torch.Tensor.half)
+def encode(encoder: nn.Module, inputs: np.ndarray, device: str = "cpu", half: Half = "auto") -> np.ndarray:
+    """Codes of images or one-hot masks, as they are sent: (N, C, H, W) float32 -> (N, c, h, w) float16."""
+    return _apply(encoder, inputs, device, half, torch.Tensor.half)
 
 
 def scores(net: nn.Module, inputs: np.ndarray, device: str = "cpu", half: Half = "auto") -> np.ndarray:
@@ -255,9 +284,9 @@ def scores(net: nn.Module, inputs: np.ndarray, device: str = "cpu", half: Half =
     return _apply(net, inputs, device, half, probabilities)
 
 
-def pictures_of(decoder: nn.Module, codes: np.ndarray, device: str = "cpu", half: Half = "auto") -> np.ndarray:
-    """What an image decoder draws: codes (N, C, h, w) -> (N, 1, H, W) float32, clipped to 0..1."""
-    return _apply(decoder, codes, device, half, lambda drawn: drawn.float().clamp(0, 1))
+def images_of(decoder: nn.Module, codes: np.ndarray, device: str = "cpu", half: Half = "auto") -> np.ndarray:
+    """What an image decoder reconstructs: codes (N, C, h, w) -> (N, 1, H, W) float32, clipped to 0..1."""
+    return _apply(decoder, codes, device, half, lambda found: found.float().clamp(0, 1))
 
 
 class _Batches:

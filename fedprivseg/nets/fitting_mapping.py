@@ -1,7 +1,7 @@
 """What the server trains: a mapping from coded images to coded masks, on codes and nothing else.
 
-Each site's encoders were trained alone, so each site's codes are a language of their own. `SiteMapping` gives every site an
-entrance and an exit, and all of them one trunk: what is learned about the organ is learned from all sites.
+Each site's encoders were trained alone, so each site's codes are a language of their own. `SiteMapping` gives every site
+adapters, and all of them one shared backbone: what is learned about the organ is learned from all sites.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fedprivseg.nets.unet import UNet
 AT_ONCE = 256
 """Rows of codes read together when their statistics are taken."""
 
-Trunk = Literal["over-complete", "unet"]
+Backbone = Literal["over-complete", "unet"]
 
 
 class Rows(Protocol):
@@ -34,12 +34,12 @@ class Rows(Protocol):
 
 
 class SiteMapping(nn.Module):
-    """Codes of several sites -> their mask codes, through one trunk.
+    """Codes of several sites -> their mask codes, through one shared backbone.
 
     Each site's codes are standardised by their own mean and deviation, a channel each, taken from the codes received; the
-    answer is put back on the scale of that site's mask codes. With `own`, each site has besides an entrance into the trunk
-    and an exit out of it, `own` channels wide; without, the trunk takes and gives the codes themselves, one net for all
-    (the paper). An entrance sees 5 x 5 cells, for encoders trained alone may differ in where they put things as well as
+    answer is put back on the scale of that site's mask codes. With `adapters`, each site has besides an adapter in front of the
+    backbone and one behind it; without, the backbone takes and gives the codes themselves, one net for all (the paper).
+    The adapter in front sees 5 x 5 cells, for encoders trained alone may differ in where they put things as well as
     in the channel: with codes of a shallow encoder, validation Dice was 0.76 with it and 0.72 with a 1x1 one (one run).
     """
 
@@ -48,15 +48,18 @@ class SiteMapping(nn.Module):
     mask_mean: torch.Tensor
     mask_deviation: torch.Tensor
 
-    def __init__(self, sites: Sequence[str], inputs: int, outputs: int, trunk: nn.Module, own: int | None) -> None:
+    def __init__(
+        self, sites: Sequence[str], inputs: int, outputs: int, backbone: nn.Module, adapters: int | None
+    ) -> None:
         super().__init__()
         self.sites = tuple(sites)
-        self.trunk = trunk
+        self.trunk = backbone  # these names stand in the kept models of runs
         self.entrances = nn.ModuleList(
-            nn.Sequential(block(inputs, own), nn.Conv2d(own, own, 1)) if own else nn.Identity() for _ in self.sites
+            nn.Sequential(block(inputs, adapters), nn.Conv2d(adapters, adapters, 1)) if adapters else nn.Identity()
+            for _ in self.sites
         )
         self.exits = nn.ModuleList(
-            nn.Sequential(nn.ReLU(), nn.Conv2d(own, outputs, 1)) if own else nn.Identity() for _ in self.sites
+            nn.Sequential(nn.ReLU(), nn.Conv2d(adapters, outputs, 1)) if adapters else nn.Identity() for _ in self.sites
         )
         for name, channels in (("image", inputs), ("mask", outputs)):
             self.register_buffer(f"{name}_mean", torch.zeros(len(self.sites), channels, 1, 1))
@@ -65,7 +68,7 @@ class SiteMapping(nn.Module):
     def standardised(self, codes: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Standardised mask codes from image codes of some sites: (n, inputs, h, w) each -> (n, outputs, h, w) each.
 
-        All sites pass the trunk as one batch, so that its batch norms see all of them.
+        All sites pass the backbone as one batch, so that its batch norms see all of them.
         """
         places = [self.place(site) for site in codes]
         entered = [
@@ -96,16 +99,25 @@ def build_mapping(
     inputs: int,
     outputs: int,
     *,
-    trunk: Trunk = "over-complete",
+    backbone: Backbone = "over-complete",
     width: int = 128,
     levels: int = 2,
-    own: bool = False,
+    adapters: bool = False,
 ) -> SiteMapping:
-    """An untrained mapping. trunk: ``over-complete`` (section 2.3) or ``unet``, for codes on so fine a grid that context
-    is what they lack. width, levels: of the trunk. own: an entrance and an exit for each site."""
-    ends = (width, width) if own else (inputs, outputs)
-    net = OverComplete(*ends, width, levels) if trunk == "over-complete" else UNet(*ends, width, levels)
-    return SiteMapping(sites, inputs, outputs, net, width if own else None)
+    """An untrained mapping.
+
+    Args:
+        sites: whose codes it maps.
+        inputs: channels of an image code.
+        outputs: channels of a mask code.
+        backbone: ``over-complete`` (section 2.3) or ``unet``, for codes on so fine a grid that context is what they lack.
+        width: of the backbone, at the code's grid.
+        levels: of the backbone: up-samplings, or down-samplings of ``unet``.
+        adapters: whether each site has its own.
+    """
+    ends = (width, width) if adapters else (inputs, outputs)
+    net = OverComplete(*ends, width, levels) if backbone == "over-complete" else UNet(*ends, width, levels)
+    return SiteMapping(sites, inputs, outputs, net, width if adapters else None)
 
 
 def fit_mapping(
@@ -122,9 +134,22 @@ def fit_mapping(
 ) -> float:
     """Train `mapping` in place to predict each site's mask codes from its image codes; returns the last mean loss.
 
-    images, masks: rows of codes by site, row i of one belonging to row i of the other. The loss is the mean squared error
-    of mask codes; with `standardise`, of codes of zero mean and unit deviation, so that 1 is what predicting the mean would
-    score. Raises ValueError when rows do not pair up.
+    The loss is the mean squared error of mask codes.
+
+    Args:
+        mapping: of these sites.
+        images: image codes by site.
+        masks: mask codes by site, row i belonging to row i of the image codes.
+        schedule: how long and how fast.
+        seed: with `names`, where the order comes from.
+        names: of the purpose.
+        standardise: whether codes are brought to zero mean and unit deviation, so that a loss of 1 is what predicting the
+            mean would score.
+        device: torch device.
+        progress: called after every step.
+
+    Raises:
+        ValueError: rows do not pair up.
     """
     where = torch.device(device)
     for site in mapping.sites:

@@ -2,7 +2,7 @@
 
 SGD with Nesterov momentum under nnU-Net's polynomial decay (or AdamW); cross-entropy plus Dice; gradients clipped. The rate
 follows the step's place in the whole run, not in the round, so that a run of many rounds and one long training decay alike.
-The momentum starts anew each round, as a site that is not always chosen cannot keep it.
+The momentum starts again each round, as a site that is not always chosen cannot keep it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from fedprivseg.core.compute import Half
 from fedprivseg.core.errors import RunError
 from fedprivseg.core.seeds import torch_generator
 from fedprivseg.nets.baseline import heads
-from fedprivseg.nets.correction import Correction, NoCorrection
 from fedprivseg.nets.descent import Progress, arithmetic, shuffled
 from fedprivseg.nets.segmentation import segmentation_loss
 from fedprivseg.nets.steps import Steps
 
 Augment = Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
 """``augment(images (N, 1, H, W), masks (N, H, W), generator)``: a changed copy of both."""
+
+Correction = Callable[[nn.Module], None]
+"""``correction(net)``: what a method does to the gradient of a step, after it was clipped and before the step: it changes
+``.grad`` of the parameters of `net` in place."""
 
 POWER = 0.9
 """Exponent of the polynomial decay (Isensee et al. 2021)."""
@@ -35,10 +38,17 @@ POWER = 0.9
 class Work:
     """How a site trains.
 
-    first, steps: which steps of the run these are: `steps` of them, from number `first` (0 is the run's first). total: steps
-    of the whole run, for the decay. batch: slices a step. rate: learning rate at step 0. momentum: Nesterov momentum (sgd
-    only). decay: weight decay. clip: largest norm of a gradient. half: bfloat16 arithmetic
-    (`compute.half_precision`).
+    Attributes:
+        first: number of the first of these steps in the run, from 0.
+        steps: how many steps these are.
+        total: steps of the whole run, for the decay.
+        batch: slices a step.
+        optimiser: of the steps.
+        rate: learning rate at the run's first step.
+        momentum: Nesterov momentum (sgd only).
+        decay: weight decay.
+        clip: largest norm of a gradient.
+        half: bfloat16 arithmetic (`compute.half_precision`).
     """
 
     first: int
@@ -73,12 +83,23 @@ def train_round(
 ) -> float:
     """Train `net` in place for ``work.steps`` steps and return their mean loss; leaves it in evaluation mode.
 
-    images: (N, H, W) float32 in 0..1. masks: (N, H, W) uint8 in 0..3. The order and the augmentation come from (seed,
-    names) alone. Raises RunError when the loss is no longer finite.
+    Args:
+        net: the network.
+        images: (N, H, W) float32 in 0..1.
+        masks: (N, H, W) uint8, labels.
+        work: which steps.
+        seed: with `names`, where the order of the slices and the augmentation come from.
+        names: of the site and the purpose.
+        augment: None trains on the slices as they are.
+        correction: None leaves the gradients as they are.
+        device: torch device.
+        progress: called after every step.
+
+    Raises:
+        RunError: the loss is no longer finite.
     """
     where = torch.device(device)
-    correction = correction or NoCorrection()
-    pictures = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(where)
+    inputs = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(where)
     labels = torch.from_numpy(np.ascontiguousarray(masks)).to(where)
     net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = Steps(net, work.optimiser, work.momentum, work.decay)
@@ -88,7 +109,7 @@ def train_round(
     net.train()
     for step, chosen in zip(range(work.steps), batches, strict=False):
         chosen = chosen.to(where)
-        batch, truth = pictures[chosen], labels[chosen]
+        batch, truth = inputs[chosen], labels[chosen]
         if augment is not None:
             batch, truth = augment(batch, truth, draws)
         steps.clear()
@@ -97,7 +118,8 @@ def train_round(
         loss = supervised_loss(answer, truth)
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), work.clip)
-        correction.apply(net)
+        if correction is not None:
+            correction(net)
         steps.take(work.rate_at(step))
         losses.append(loss.detach())
         if progress is not None:

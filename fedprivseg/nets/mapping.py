@@ -39,19 +39,25 @@ class PyramidPooling(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         size = features.shape[-2:]
-        views = [features]
+        pyramid = [features]
         for cells, reduce in zip(PYRAMID, self.levels, strict=True):
             pooled = functional.relu(reduce(functional.adaptive_avg_pool2d(features, cells)))
-            views.append(functional.interpolate(pooled, size=size, mode="bilinear", align_corners=False))
-        fused: torch.Tensor = self.fuse(torch.cat(views, dim=1))
+            pyramid.append(functional.interpolate(pooled, size=size, mode="bilinear", align_corners=False))
+        fused: torch.Tensor = self.fuse(torch.cat(pyramid, dim=1))
         return fused
 
 
 class OverComplete(nn.Module):
     """Coded image -> coded mask. (N, inputs, h, w) float -> (N, outputs, h, w) float.
 
-    levels: up-samplings in the encoder, and poolings in the decoder; the paper gives no number. The largest features
-    are h * 2**levels by w * 2**levels. As in the encoding networks, channels halve whenever the grid doubles.
+    The largest features are h * 2**levels by w * 2**levels. As in the encoding networks, channels halve whenever the grid
+    doubles.
+
+    Args:
+        inputs: channels of a coded image.
+        outputs: channels of a coded mask.
+        width: channels at the code's grid.
+        levels: up-samplings in the encoder, and poolings in the decoder; the paper gives no number.
     """
 
     def __init__(self, inputs: int, outputs: int, width: int = 128, levels: int = 2) -> None:

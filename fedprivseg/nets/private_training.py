@@ -23,9 +23,8 @@ from torch import nn
 
 from fedprivseg.core.seeds import torch_generator
 from fedprivseg.nets.baseline import heads
-from fedprivseg.nets.correction import Correction, NoCorrection
 from fedprivseg.nets.descent import Progress
-from fedprivseg.nets.local_training import Augment, Work
+from fedprivseg.nets.local_training import Augment, Correction, Work
 from fedprivseg.nets.segmentation import segmentation_loss
 
 if TYPE_CHECKING:
@@ -36,14 +35,21 @@ Unit = Literal["slice", "patient"]
 
 @dataclass(frozen=True)
 class Mechanism:
-    """noise: multiplier (deviation of the noise over the clipping norm). rate: sampling rate in 0..1. clip: largest norm
-    of a unit's gradient. unit: what is protected. together: slices drawn of each patient that was drawn."""
+    """DP-SGD's noise.
+
+    Attributes:
+        noise: multiplier: deviation of the noise over the clipping norm.
+        rate: sampling rate of units, in 0..1.
+        clip: largest norm of a unit's gradient.
+        unit: what is protected.
+        per_patient: slices drawn of each patient that was drawn.
+    """
 
     noise: float
     rate: float
     clip: float
     unit: Unit
-    together: int = 4
+    per_patient: int = 4
 
 
 ORDERS = (1.25, 1.5, 1.75, *range(2, 64), 80, 96, 128, 192, 256, 512, 1024)
@@ -105,9 +111,25 @@ def train_private_round(
 ) -> None:
     """Train `net` in place for ``work.steps`` private steps; ``work.batch`` and ``work.clip`` have no say here.
 
-    images: (N, H, W) float32 in 0..1. masks: (N, H, W) uint8. subjects: (N,) int, whose slice each is. Returns no loss: the
-    loss of private data is private. The correction sees gradients after the noise, so whatever it keeps of them is private
-    as well. Raises ValueError for a network with batch norm.
+    Returns no loss: the loss of private data is private. The correction sees gradients after the noise, so whatever it keeps
+    of them is private as well.
+
+    Args:
+        net: without batch norm.
+        images: (N, H, W) float32 in 0..1.
+        masks: (N, H, W) uint8, labels.
+        subjects: (N,) int, whose slice each is.
+        work: which steps.
+        mechanism: the noise.
+        seed: with `names`, where all draws come from, those of the noise too.
+        names: of the site and the purpose.
+        augment: as in `train_round`.
+        correction: as in `train_round`.
+        device: torch device.
+        progress: called after every step.
+
+    Raises:
+        ValueError: the network has batch norm.
     """
     from opacus import GradSampleModule
     from opacus.optimizers import DPOptimizer
@@ -115,7 +137,7 @@ def train_private_round(
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules()):
         raise ValueError("batch norm mixes the slices of a batch, so no slice's gradient can be bounded; use GroupNorm")
     where = torch.device(device)
-    pictures = torch.from_numpy(np.ascontiguousarray(images))[:, None]
+    inputs = torch.from_numpy(np.ascontiguousarray(images))[:, None]
     labels = torch.from_numpy(np.ascontiguousarray(masks))
     owners = subjects if mechanism.unit == "patient" else np.arange(len(images))
     units = [np.flatnonzero(owners == owner) for owner in np.unique(owners)]
@@ -128,7 +150,6 @@ def train_private_round(
         expected_batch_size=max(1, round(mechanism.rate * len(units))),
         generator=torch_generator(seed, *names, "privacy noise"),
     )
-    correction = correction or NoCorrection()
     draws = torch_generator(seed, *names, "augmentation")
     lots = torch_generator(seed, *names, "sampling")
     net.train()
@@ -138,14 +159,15 @@ def train_private_round(
             group["lr"] = work.rate_at(step)
         optimiser.zero_grad(set_to_none=True)
         if len(drawn):
-            batch, truth = pictures[drawn], labels[drawn]
+            batch, truth = inputs[drawn], labels[drawn]
             if augment is not None:
                 batch, truth = augment(batch, truth, draws)
             # Opacus hooks the first layer as well, which then needs a gradient to pass through.
             separate_loss(wrapped(batch.to(where).requires_grad_()), truth.to(where)).backward()
-        _by_unit(wrapped, mechanism.together if mechanism.unit == "patient" else 1)
+        _by_unit(wrapped, mechanism.per_patient if mechanism.unit == "patient" else 1)
         if optimiser.pre_step():
-            correction.apply(net)
+            if correction is not None:
+                correction(net)
             optimiser.original_optimizer.step()
         if progress is not None:
             progress(" ".join(map(str, names)), step + 1, work.steps)
@@ -165,26 +187,26 @@ def separate_loss(answer: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 
 def _drawn(units: list[np.ndarray], mechanism: Mechanism, lots: torch.Generator) -> torch.Tensor:
-    """Indices of the slices of a step: Poisson sampling of units; of each patient `together` slices, with replacement."""
+    """Indices of the slices of a step: Poisson sampling of units; of each patient `per_patient` slices, with replacement."""
     chosen = torch.rand(len(units), generator=lots) < mechanism.rate
     found = []
     for place in torch.nonzero(chosen).flatten().tolist():
         mine = torch.from_numpy(units[place])
         if mechanism.unit == "patient":
-            mine = mine[torch.randint(len(mine), (mechanism.together,), generator=lots)]
+            mine = mine[torch.randint(len(mine), (mechanism.per_patient,), generator=lots)]
         found.append(mine)
     return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
 
 
-def _by_unit(wrapped: GradSampleModule, together: int) -> None:
-    """Turn gradients of slices into those of units: the mean over each `together` neighbours; none if nobody was drawn."""
+def _by_unit(wrapped: GradSampleModule, slices: int) -> None:
+    """Turn gradients of slices into those of units: the mean over each `slices` neighbours; none if nobody was drawn."""
     for parameter in wrapped.parameters():
         sample = getattr(parameter, "grad_sample", None)
         if sample is None:
             parameter.grad_sample = torch.zeros((0, *parameter.shape), device=parameter.device)
-        elif together > 1:
+        elif slices > 1:
             # Opacus scaled by the number of slices; a unit's gradient is the mean over its slices.
-            parameter.grad_sample = sample.reshape(-1, together, *parameter.shape).mean(dim=1)
+            parameter.grad_sample = sample.reshape(-1, slices, *parameter.shape).mean(dim=1)
 
 
 def _optimiser(net: nn.Module, work: Work) -> torch.optim.Optimizer:

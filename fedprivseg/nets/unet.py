@@ -10,13 +10,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fedprivseg.nets.codec import WIDTH, block, code_shape
+from fedprivseg.nets.choices import WIDTH, code_shape
+from fedprivseg.nets.codec import block
 
 
 class UNet(nn.Module):
     """(N, inputs, H, W) float -> (N, outputs, H, W) float, no activation. 2**depth must divide H and W.
 
-    width: channels at full resolution, doubled at each of `depth` down-samplings.
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the answer.
+        width: channels at full resolution, doubled at each down-sampling.
+        depth: down-samplings.
     """
 
     def __init__(self, inputs: int, outputs: int, width: int = WIDTH, depth: int = 4) -> None:
@@ -29,9 +34,9 @@ class UNet(nn.Module):
         )
         self.output = nn.Conv2d(width, outputs, 1)
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        code_shape(picture.shape[-2], picture.shape[-1], self.depth)
-        features = self.stem(picture)
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        code_shape(image.shape[-2], image.shape[-1], self.depth)
+        features = self.stem(image)
         skips = []
         for down in self.downs:
             skips.append(features)

@@ -32,7 +32,7 @@ from fedprivseg.nets.augment import Augmentation
 from fedprivseg.nets.choices import VIEWS
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting import Fitting, fit_unet, scores
-from fedprivseg.nets.test_time import together, view
+from fedprivseg.nets.test_time import average_scores, view
 from fedprivseg.nets.unet import UNet
 from fedprivseg.study.run import cache_folder, load_scenario, simulate
 
@@ -57,7 +57,7 @@ def _test(net: UNet, each: Cohort, scenario: Scenario) -> dict[str, float]:
         images = gridded(LOAD, subject, grid, cache_folder() / "grid" / "table")
         for phase, volume in LOAD(subject).items():
             seen = np.concatenate([view(images[phase][0], index) for index in range(len(VIEWS))])
-            mean = together(scores(net, seen[:, None]), len(VIEWS))
+            mean = average_scores(scores(net, seen[:, None]), len(VIEWS))
             shape = volume.image.shape[0], volume.image.shape[1], volume.image.shape[2]
             labels = from_grid(mean, shape, volume.spacing, grid)
             dices.append(dice(labels, volume.mask, 3))

@@ -12,8 +12,7 @@ from fedprivseg.core.kinds import KINDS, MASK_SHARE, MASKED_WEIGHTS, WEIGHTS
 from fedprivseg.core.records import Order
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.masking import threshold_of
-from fedprivseg.methods.rounds import _load
-from fedprivseg.methods.training import SummableParameters
+from fedprivseg.methods.training import MODEL, NET, SummableParameters, under
 
 BRIEF = {"rounds": 2, "local_steps": 1, "curve_points": 0, "test_views": 1}
 
@@ -24,7 +23,7 @@ def run(folder, name="fedavg", lost=(), count=3, **parameters):
     sites = [FakeSite(f"centre{i}", blocks(8 + 4 * i, seed=i), folder / "sites") for i in range(count)]
     federation = FakeFederation(method, sites, folder / "server", lost=lost)
     method.conduct(federation)
-    return federation, _load(folder / "server" / "model.safetensors")[1]
+    return federation, under(federation.load_model(MODEL)[0], NET)
 
 
 def assert_equal(one, other):

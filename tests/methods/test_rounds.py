@@ -9,7 +9,7 @@ import pytest
 import torch
 from fakes import FakeFederation, FakeSite, blocks
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
-from flwr.serverapp import strategy as flower
+from flwr.serverapp import strategy as flowers
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -18,16 +18,17 @@ from fedprivseg.core.errors import QuorumError, ScenarioError
 from fedprivseg.core.kinds import WEIGHTS
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint
 from fedprivseg.methods import resolve
-from fedprivseg.methods.averaging import ProximalTerm
-from fedprivseg.methods.bounds import ALONE
+from fedprivseg.methods.aggregation import Update
 from fedprivseg.methods.feddyn import Dynamic, Regulariser
 from fedprivseg.methods.fednova import Normalised, accumulated
-from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy
-from fedprivseg.methods.round_state import recall, remember
-from fedprivseg.methods.rounds import Update, _load, chosen_sites
+from fedprivseg.methods.flower_strategy import ANY_NUMBER, FlowerStrategy, flower
+from fedprivseg.methods.local_only import ALONE
+from fedprivseg.methods.proximal_term import proximal_term
+from fedprivseg.methods.round_state import load_state, save_state
+from fedprivseg.methods.rounds import chosen_sites
 from fedprivseg.methods.scaffold import ControlVariates, Drift
 from fedprivseg.methods.selective import SelectiveParameters, select
-from fedprivseg.methods.training import build, marks, planned
+from fedprivseg.methods.training import MODEL, NET, build, marks, planned, under
 from fedprivseg.nets.baseline import norm_names, weights_of
 from fedprivseg.nets.local_training import Work, train_round
 
@@ -51,8 +52,13 @@ def run(folder, name="fedavg", count=3, slices=None, **parameters):
     sites = [FakeSite(f"centre{i}", own, folder / "sites") for i, own in enumerate(each)]
     federation = FakeFederation(method(name, **parameters), sites, folder / "server")
     federation.method.conduct(federation)
-    path = folder / "server" / "model.safetensors"
-    return federation, _load(path)[1] if path.exists() and name != "pooled" else None
+    return federation, final(federation)
+
+
+def final(federation):
+    """The arrays of the network that the server kept, None if it kept none."""
+    kept = federation.load_model(MODEL)
+    return None if kept is None else under(kept[0], NET)
 
 
 def assert_equal(one, other):
@@ -72,7 +78,7 @@ def update(values, extra=None, weight=1.0, steps=1, loss=1.0):
 def test_with_one_site_averaging_is_local_training(tmp_path):
     _, averaged = run(tmp_path / "average", count=1)
     federation, _ = run(tmp_path / "alone", "local-only", count=1)
-    alone = recall(federation.all["centre0"], ALONE, BRIEF["rounds"] + 1)
+    alone = load_state(federation.all["centre0"], ALONE, BRIEF["rounds"] + 1)
     assert_equal(averaged, {name: value for name, value in alone.items() if name not in ("loss", "round")})
 
 
@@ -120,21 +126,21 @@ def test_equal_data_and_one_plain_step_is_a_step_on_pooled_data(tmp_path):
 def test_the_mean_is_flowers(tmp_path):
     draws = np.random.default_rng(0)
     updates = {f"centre{i}": update(draws.normal(size=50), weight=3.0 + i) for i in range(4)}
-    folded = FlowerStrategy(flower.FedAvg(**ANY_NUMBER)).fold(1, {"w": np.zeros(50, np.float32)}, updates)
+    done = flower().aggregate(1, {"w": np.zeros(50, np.float32)}, updates)
     records = [
         RecordDict({"a": ArrayRecord({"w": Array(u.arrays["w"])}), "m": MetricRecord({"n": u.weight})})
         for u in updates.values()
     ]
     oracle = aggregate_arrayrecords(records, "n")["w"].numpy()
-    np.testing.assert_allclose(folded["w"], oracle, atol=1e-6)  # Flower sums in the type given, here float32
+    np.testing.assert_allclose(done["w"], oracle, atol=1e-6)  # Flower sums in the type given, here float32
 
 
 def test_the_order_of_arrival_and_the_worlds_randomness_mean_nothing():
     random.seed(1)
     np.random.seed(1)
     world = random.getstate(), np.random.get_state()[1].copy()
-    strategy = FlowerStrategy(flower.FedAvg(**ANY_NUMBER))
-    strategy.fold(1, {"w": np.zeros(2, np.float32)}, {"a": update([1, 2]), "b": update([3, 4])})
+    strategy = flower()
+    strategy.aggregate(1, {"w": np.zeros(2, np.float32)}, {"a": update([1, 2]), "b": update([3, 4])})
     assert random.getstate() == world[0]
     assert (np.random.get_state()[1] == world[1]).all()
 
@@ -159,7 +165,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
         again = FakeFederation(method(name, rounds=4), sites, folder / "server")
         again.method.conduct(again)
         assert {number for action, number, _ in again.asked if action == "train"} == {3, 4}
-        assert_equal(whole, _load(folder / "server" / "model.safetensors")[1])
+        assert_equal(whole, final(again))
 
 
 # --- golden numbers ---------------------------------------------------------------------------------------------------
@@ -169,10 +175,10 @@ def test_fednova_by_hand():
     # x = 0; site a moved to 2 in 1 step, site b to 9 in 3 steps; weights 1 and 3, so p = 1/4 and 3/4; |a_i| = steps.
     # tau_eff = 1/4 * 1 + 3/4 * 3 = 2.5; change = 2.5 * (1/4 * 2/1 + 3/4 * 9/3) = 2.5 * 2.75 = 6.875.
     rule = Normalised(lambda number, steps: float(steps), frozenset())
-    folded = rule.fold(
+    done = rule.aggregate(
         1, {"w": np.zeros(1, np.float32)}, {"a": update([2], steps=1), "b": update([9], weight=3, steps=3)}
     )
-    np.testing.assert_allclose(folded["w"], [6.875])
+    np.testing.assert_allclose(done["w"], [6.875])
 
 
 @pytest.mark.parametrize(
@@ -209,9 +215,9 @@ def test_feddyn_by_hand():
         name: Update({"w": np.float32([v]), "s": np.float32([v])}, {}, weight, 1, 0.0)
         for name, v, weight in (("a", 3, 1.0), ("b", 5, 9.0))
     }
-    folded = rule.fold(1, arrays, updates)
-    np.testing.assert_allclose(folded["w"], [5.5])
-    np.testing.assert_allclose(folded["s"], [4.0])
+    done = rule.aggregate(1, arrays, updates)
+    np.testing.assert_allclose(done["w"], [5.5])
+    np.testing.assert_allclose(done["s"], [4.0])
     again = Dynamic(sites=4, alpha=0.5, statistics=frozenset({"s"}))
     again.restore(rule.state())
     assert again.state().keys() == {"w"}
@@ -224,7 +230,7 @@ def test_feddyn_gradient_by_hand():
     rule = Regulariser(net, 2.0, {"weight": np.float32([[0.25]])})
     net.weight.data.fill_(2.0)
     net.weight.grad = torch.ones(1, 1)
-    rule.apply(net)
+    rule(net)
     assert float(net.weight.grad) == pytest.approx(3.75)
 
 
@@ -232,10 +238,10 @@ def test_fedprox_gradient_by_hand():
     # mu = 0.1, w - w_received = 1.5, gradient 1: 1 + 0.1 * 1.5, the gradient of mu / 2 * 1.5 ** 2 (the norm squared)
     net = torch.nn.Linear(1, 1, bias=False)
     net.weight.data.fill_(0.5)
-    rule = ProximalTerm(net, 0.1)
+    rule = proximal_term(net, 0.1)
     net.weight.data.fill_(2.0)
     net.weight.grad = torch.ones(1, 1)
-    rule.apply(net)
+    rule(net)
     assert float(net.weight.grad) == pytest.approx(1.15)
 
 
@@ -243,9 +249,9 @@ def test_scaffold_by_hand():
     # c = 1, two of four sites took part, their variates changed by 2 and 4: c <- 1 + 6 / 4 = 2.5; the weights' mean is 2.
     rule = ControlVariates(sites=4)
     rule.restore({"w": np.ones(1, np.float32)})
-    folded = rule.fold(1, {"w": np.zeros(1, np.float32)}, {"a": update([1], [2]), "b": update([3], [4])})
-    np.testing.assert_allclose(folded["w"], [2.0])
-    np.testing.assert_allclose(rule.broadcast(2, folded)["w"], [2.5])
+    done = rule.aggregate(1, {"w": np.zeros(1, np.float32)}, {"a": update([1], [2]), "b": update([3], [4])})
+    np.testing.assert_allclose(done["w"], [2.0])
+    np.testing.assert_allclose(rule.broadcast(2, done)["w"], [2.5])
 
 
 def test_scaffolds_mean_gradient_is_option_ii_under_plain_sgd():
@@ -256,7 +262,7 @@ def test_scaffolds_mean_gradient_is_option_ii_under_plain_sgd():
     drift = Drift(net, {"weight": server}, {"weight": own})
     for gradient in gradients:
         net.weight.grad = torch.full((1, 1), gradient)
-        drift.apply(net)
+        drift(net)
         net.weight.data -= rate * net.weight.grad
     option_ii = own - server + (5.0 - net.weight.detach().numpy()) / (len(gradients) * rate)
     np.testing.assert_allclose(drift.mean()["weight"], option_ii, rtol=1e-5)
@@ -265,32 +271,31 @@ def test_scaffolds_mean_gradient_is_option_ii_under_plain_sgd():
 
 def test_running_statistics_never_meet_a_servers_optimiser():
     # FedAdam would step on a variance as on a weight: with a rate of 10 it would leave [1, 3] by far.
-    strategy = flower.FedAdam(eta=10.0, **ANY_NUMBER)
+    strategy = flowers.FedAdam(eta=10.0, **ANY_NUMBER)
     updates = {
         name: Update({"w": np.float32([v]), "v": np.float32([v])}, {}, 1.0, 1, 0.0) for name, v in (("a", 1), ("b", 3))
     }
-    folded = FlowerStrategy(strategy, frozenset({"v"})).fold(
+    done = FlowerStrategy(strategy, frozenset({"v"})).aggregate(
         1, {"w": np.zeros(1, np.float32), "v": np.ones(1, np.float32)}, updates
     )
-    np.testing.assert_allclose(folded["v"], [2.0])
-    assert abs(float(folded["w"][0])) > 3
+    np.testing.assert_allclose(done["v"], [2.0])
+    assert abs(float(done["w"][0])) > 3
 
 
-@pytest.mark.parametrize("kind", [flower.FedAdam, flower.FedYogi, flower.FedAdagrad, flower.FedAvgM])
+@pytest.mark.parametrize("kind", ["FedAdam", "FedYogi", "FedAdagrad", "FedAvgM"])
 def test_a_strategys_moments_survive_an_interruption(kind):
     def make():
-        more = {"server_momentum": 0.5} if kind is flower.FedAvgM else {}
-        return FlowerStrategy(kind(**more, **ANY_NUMBER))
+        return flower(kind, **({"server_momentum": 0.5} if kind == "FedAvgM" else {}))
 
-    def fold(strategy, number, arrays):
-        return strategy.fold(number, arrays, {"a": update([number, 2.0]), "b": update([3.0, -number])})
+    def step(strategy, number, arrays):
+        return strategy.aggregate(number, arrays, {"a": update([number, 2.0]), "b": update([3.0, -number])})
 
     whole, broken = make(), make()
-    one = fold(whole, 1, {"w": np.zeros(2, np.float32)})
-    fold(broken, 1, {"w": np.zeros(2, np.float32)})
+    one = step(whole, 1, {"w": np.zeros(2, np.float32)})
+    step(broken, 1, {"w": np.zeros(2, np.float32)})
     resumed = make()
     resumed.restore({name: value.copy() for name, value in broken.state().items()})
-    np.testing.assert_array_equal(fold(whole, 2, one)["w"], fold(resumed, 2, one)["w"])
+    np.testing.assert_array_equal(step(whole, 2, one)["w"], step(resumed, 2, one)["w"])
 
 
 # --- who takes part, and what is kept --------------------------------------------------------------------------------
@@ -337,6 +342,13 @@ def test_personal_weights_stay_home_and_differ(tmp_path):
     assert_equal(arrays, run(tmp_path / "average")[1])
 
 
+def test_ditto_under_differential_privacy_says_what_its_shared_network_spent(tmp_path):
+    federation, _ = run(tmp_path, "ditto", rounds=1, dp={"epsilon": 8.0})
+    budgets = [entry for entry in federation.entries if isinstance(entry, Budget)]
+    assert {budget.site for budget in budgets} == set(federation.sites)
+    assert all(0 < budget.epsilon <= 8.0 for budget in budgets)
+
+
 def test_epochs_give_larger_sites_more_steps():
     work = method(local_epochs=2.0)
     assert [work.work(1, slices).steps for slices in (4, 8, 15)] == [2, 4, 8]  # 2 * slices / 4, rounded to even
@@ -352,14 +364,14 @@ def test_the_rate_decays_over_the_run_not_the_round():
 
 def test_a_memory_keeps_what_stood_before_a_round_that_is_done_again(tmp_path):
     site = FakeSite("a", blocks(4), tmp_path)
-    assert recall(site, "m", 1) == {}
+    assert load_state(site, "m", 1) == {}
     for number in (1, 2, 4):
-        remember(site, "m", number, {"v": np.array([number])})
-    assert recall(site, "m", 5)["v"] == 4
-    assert recall(site, "m", 4)["v"] == 2
-    remember(site, "m", 4, {"v": np.array([40])})
-    assert recall(site, "m", 4)["v"] == 2
-    assert recall(site, "m", 5)["v"] == 40
+        save_state(site, "m", number, {"v": np.array([number])})
+    assert load_state(site, "m", 5)["v"] == 4
+    assert load_state(site, "m", 4)["v"] == 2
+    save_state(site, "m", 4, {"v": np.array([40])})
+    assert load_state(site, "m", 4)["v"] == 2
+    assert load_state(site, "m", 5)["v"] == 40
 
 
 def test_fednova_refuses_an_optimiser_without_a_closed_form():
@@ -386,7 +398,7 @@ def test_other_sites_are_drawn_where_all_that_were_drawn_have_left(tmp_path):
 def test_a_strategy_that_needs_more_sites_than_are_left_ends_without_quorum():
     bulyan = method("bulyan").aggregation(3, frozenset(), 0)
     with pytest.raises(QuorumError, match="Bulyan cannot aggregate the updates of 2 sites"):
-        bulyan.fold(1, {"w": np.zeros(2, np.float32)}, {"a": update([1.0, 2.0]), "b": update([2.0, 3.0])})
+        bulyan.aggregate(1, {"w": np.zeros(2, np.float32)}, {"a": update([1.0, 2.0]), "b": update([2.0, 3.0])})
 
 
 def test_central_noise_is_that_of_a_mean_over_those_who_stayed():
@@ -394,7 +406,7 @@ def test_central_noise_is_that_of_a_mean_over_those_who_stayed():
     start = {"w": np.zeros(20_000, np.float32)}
     same = {name: update(np.zeros(20_000)) for name in "ab"}
     mean = method("fedavg-central-dp", norm="group").aggregation(3, frozenset(), 0)
-    noise = mean.fold(1, start, same)["w"]
+    noise = mean.aggregate(1, start, same)["w"]
     assert np.std(noise) == pytest.approx(mean.noise * mean.wrapped.clipping_norm / 2, rel=0.05)
 
 

@@ -69,9 +69,9 @@ def test_an_opposed_encoder_tells_a_linear_inverter_less() -> None:
     images = 0.25 + 0.5 * own.images + shade.repeat(8, axis=1).repeat(8, axis=2)
     fitting = Fitting(Schedule(steps=200, batch=8), None, 0, ("site", "test"), 3)
 
-    def told(opposition: float) -> float:
+    def told(weight: float) -> float:
         net = fit_task_encoder(
-            images, own.masks, fitting, depth=2, channels=4, context=8, levels=2, opposition=opposition
+            images, own.masks, fitting, depth=2, channels=4, context=8, levels=2, adversarial=weight
         )  # fmt: skip
         codes = torch.from_numpy(encode(net.encoder, images[:, None])).float()
         return float(explained(codes, torch.from_numpy(images - images.mean(axis=0))[:, None]))
@@ -86,7 +86,15 @@ def test_the_opponents_depend_on_seed_and_names_alone() -> None:
 
     def fit() -> torch.Tensor:
         net = fit_task_encoder(
-            own.images, own.masks, fitting, depth=2, channels=4, context=8, levels=2, opposition=1.0, attributes=DISEASE
+            own.images,
+            own.masks,
+            fitting,
+            depth=2,
+            channels=4,
+            context=8,
+            levels=2,
+            adversarial=1.0,
+            attributes=DISEASE,
         )
         return torch.cat([value.flatten().float() for value in net.state_dict().values()])
 
@@ -97,7 +105,8 @@ def test_the_opponents_depend_on_seed_and_names_alone() -> None:
 
 
 def test_an_encoder_cannot_be_trained_for_the_image_and_against_it() -> None:
-    from fedprivseg.methods.privacy_sf import PrivacySF, PrivacySFParameters
+    from fedprivseg.methods.coded_parameters import PrivacySFParameters
+    from fedprivseg.methods.privacy_sf import PrivacySF
 
     with pytest.raises(ValueError, match="image_reconstruction = 0"):
         PrivacySFParameters(encoder="task", image_reconstruction=0.5, opposition=1.0)

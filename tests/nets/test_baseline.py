@@ -102,10 +102,10 @@ def test_unet_wide_has_as_many_parameters_as_the_improved_coded_pipeline():
             ["a"],
             p.image_channels,
             p.mask_channels,
-            trunk=p.trunk,
+            backbone=p.trunk,
             width=p.trunk_width,
             levels=p.trunk_levels,
-            own=True,
+            adapters=True,
         ),
         Codec(3, 3, p.mask_depth, p.mask_channels, p.mask_folds).decoder,
     ]

@@ -63,9 +63,9 @@ def test_encoder_of_the_paper_has_the_parameters_of_table_2() -> None:
 def test_codes_have_the_announced_shape_and_decode_to_the_picture(
     stages: tuple[int, int], rows: int, columns: int, channels: int | None
 ) -> None:
-    depth, folds = stages
+    depth, space_to_depth = stages
     height, width = rows * 2**depth, columns * 2**depth
-    net = Codec(inputs=3, outputs=2, depth=depth, channels=channels, folds=folds).eval()
+    net = Codec(inputs=3, outputs=2, depth=depth, channels=channels, space_to_depth=space_to_depth).eval()
     picture = torch.rand(1, 3, height, width)
     assert tuple(net.encoder(picture).shape[1:]) == code_shape(height, width, depth, channels)
     assert tuple(net(picture).shape) == (1, 2, height, width)
@@ -89,14 +89,14 @@ def test_sizes_that_do_not_divide_are_refused_with_the_next_size_that_does() -> 
         Encoder(inputs=1, depth=0)
     with pytest.raises(ValueError, match="at least 1"):
         Decoder(outputs=1, depth=0)
-    with pytest.raises(ValueError, match="0 to 2 fold"):
-        Encoder(inputs=1, depth=2, folds=3)
+    with pytest.raises(ValueError, match="0 to 2 move"):
+        Encoder(inputs=1, depth=2, space_to_depth=3)
 
 
 def test_a_folded_code_depends_on_a_small_neighbourhood_alone() -> None:
     # Two 3x3 convolutions on cells of 4 pixels see two cells to each side, at most 11 pixels away.
     with building(0, "test"):
-        net = Encoder(inputs=1, depth=2, channels=8, folds=2).eval()
+        net = Encoder(inputs=1, depth=2, channels=8, space_to_depth=2).eval()
     picture = torch.rand((1, 1, 64, 64), generator=torch_generator(0, "test")).requires_grad_()
     net(picture)[0, :, 8, 8].square().sum().backward()
     assert picture.grad is not None

@@ -137,7 +137,15 @@ def test_reconstruction_makes_a_code_keep_more_of_the_image() -> None:
 
     def unexplained(reconstruction: float) -> float:
         net = fit_task_encoder(
-            images, masks, _longer(60), depth=2, channels=8, context=8, levels=1, folds=2, reconstruction=reconstruction
+            images,
+            masks,
+            _longer(60),
+            depth=2,
+            channels=8,
+            context=8,
+            levels=1,
+            space_to_depth=2,
+            reconstruction=reconstruction,
         )
         assert (net.redraw is not None) == (reconstruction > 0)
         codes = encode(net.encoder, images[:, None]).astype(np.float64)
@@ -167,7 +175,7 @@ def test_a_task_encoder_finds_small_structures_after_a_short_training() -> None:
     0.01, the ring with 0.22; from `expect_background` all have 0.74 or more."""
     images, masks = _small_structures()
     fitting = Fitting(Schedule(steps=60, batch=8, rate=4e-3), Augmentation(), 0, ("site", "test"), 3)
-    net = fit_task_encoder(images, masks, fitting, depth=2, channels=8, folds=2, context=8, reconstruction=0.5)
+    net = fit_task_encoder(images, masks, fitting, depth=2, channels=8, space_to_depth=2, context=8, reconstruction=0.5)
     assert lost_structures(lambda _: scores(net, images[:, None]).argmax(axis=1), images, masks, NAMES, floor=0.5) == ()
 
 
@@ -175,7 +183,7 @@ def test_a_mask_codec_finds_small_structures_after_a_short_training() -> None:
     """As above: 0.56 for the bar from torch's own start, 0.78 or more for all from `expect_background`."""
     images, masks = _small_structures()
     fitting = Fitting(Schedule(steps=40, batch=8, rate=6e-3), Augmentation(), 0, ("site", "test"), 3)
-    net = fit_mask_codec(masks, fitting, depth=2, channels=4, folds=1, noise=1.5)
+    net = fit_mask_codec(masks, fitting, depth=2, channels=4, space_to_depth=1, noise=1.5)
     inputs = as_picture(torch.from_numpy(masks), 3).numpy()
     assert lost_structures(lambda _: scores(net, inputs).argmax(axis=1), images, masks, NAMES, floor=0.68) == ()
 

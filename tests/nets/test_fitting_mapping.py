@@ -10,7 +10,7 @@ import torch
 
 from fedprivseg.core.seeds import building, numpy_generator
 from fedprivseg.nets.descent import Schedule
-from fedprivseg.nets.fitting_mapping import SiteMapping, Trunk, build_mapping, fit_mapping
+from fedprivseg.nets.fitting_mapping import Backbone, SiteMapping, build_mapping, fit_mapping
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ def _languages() -> tuple[dict[str, _Held], dict[str, _Held]]:
 
 
 def _fit(
-    steps: int, own: bool, trunk: Trunk = "unet", sites: tuple[str, ...] = ("a", "b")
+    steps: int, adapters: bool, backbone: Backbone = "unet", sites: tuple[str, ...] = ("a", "b")
 ) -> tuple[SiteMapping, float]:
     images, masks = _languages()
     with building(0, "mapping"):
-        mapping = build_mapping(sites, 4, 4, trunk=trunk, width=16, levels=2, own=own)
+        mapping = build_mapping(sites, 4, 4, backbone=backbone, width=16, levels=2, adapters=adapters)
     loss = fit_mapping(mapping, images, masks, Schedule(steps=steps, rate=1e-2, half=False), 0, ("mapping",))
     return mapping, loss
 
 
 def test_each_site_is_understood_in_its_own_language_and_no_other() -> None:
-    mapping, loss = _fit(200, own=True)
+    mapping, loss = _fit(200, adapters=True)
     assert loss < 0.45
     images, masks = _languages()
     for site, other in (("a", "b"), ("b", "a")):
@@ -63,18 +63,18 @@ def test_each_site_is_understood_in_its_own_language_and_no_other() -> None:
         assert np.square(misheard - truth).mean() > 0.8 * truth.var()
 
 
-@pytest.mark.parametrize("trunk", ["over-complete", "unet"])
-@pytest.mark.parametrize("own", [True, False])
-def test_the_same_seed_gives_the_same_mapping(trunk: Trunk, own: bool) -> None:
+@pytest.mark.parametrize("backbone", ["over-complete", "unet"])
+@pytest.mark.parametrize("adapters", [True, False])
+def test_the_same_seed_gives_the_same_mapping(backbone: Backbone, adapters: bool) -> None:
     before = torch.random.get_rng_state()
-    first, again = _fit(3, own, trunk)[0].state_dict(), _fit(3, own, trunk)[0].state_dict()
+    first, again = _fit(3, adapters, backbone)[0].state_dict(), _fit(3, adapters, backbone)[0].state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_statistics_are_those_of_the_codes_and_are_kept_with_the_weights() -> None:
     _, masks = _languages()
-    mapping, _ = _fit(1, own=True)
+    mapping, _ = _fit(1, adapters=True)
     state = mapping.state_dict()
     codes = masks["b"].codes.astype(np.float64)
     np.testing.assert_allclose(state["mask_mean"][1].flatten(), codes.mean(axis=(0, 2, 3)), rtol=1e-4)
@@ -85,7 +85,7 @@ def test_statistics_are_those_of_the_codes_and_are_kept_with_the_weights() -> No
 def test_a_dead_channel_divides_by_nothing() -> None:
     images, masks = _languages()
     images["a"].codes[:, 2] = 0
-    mapping = build_mapping(("a",), 4, 4, trunk="unet", width=8, levels=1)
+    mapping = build_mapping(("a",), 4, 4, backbone="unet", width=8, levels=1)
     loss = fit_mapping(mapping, images, masks, Schedule(steps=2), 0, ("mapping",))
     assert np.isfinite(loss)
     assert float(mapping.image_deviation[0, 2]) == 1.0
@@ -93,7 +93,7 @@ def test_a_dead_channel_divides_by_nothing() -> None:
 
 def test_rows_that_do_not_pair_and_unknown_sites_are_refused() -> None:
     images, masks = _languages()
-    mapping = build_mapping(("a", "b"), 4, 4, trunk="unet", width=8, levels=1)
+    mapping = build_mapping(("a", "b"), 4, 4, backbone="unet", width=8, levels=1)
     with pytest.raises(ValueError, match="site b has 96 image codes and 5 mask codes"):
         fit_mapping(mapping, images, {**masks, "b": _Held(masks["b"].codes[:5])}, Schedule(steps=1), 0, ("mapping",))
     with pytest.raises(ValueError, match="one for each of a, b"):

@@ -8,7 +8,6 @@ import torch
 from fakes import blocks
 
 from fedprivseg.nets.baseline import build_net, weights_of
-from fedprivseg.nets.correction import Correction
 from fedprivseg.nets.local_training import Work
 from fedprivseg.nets.private_training import Mechanism, epsilon_spent, noise_for, separate_loss, train_private_round
 from fedprivseg.nets.segmentation import segmentation_loss
@@ -61,7 +60,7 @@ def test_one_slice_moves_a_step_by_no_more_than_its_clip():
 
 def test_one_patient_moves_a_step_by_no_more_than_its_clip():
     own, clip = blocks(12), 0.01  # three patients of four slices
-    mechanism = Mechanism(noise=0.0, rate=1.0, clip=clip, unit="patient", together=3)
+    mechanism = Mechanism(noise=0.0, rate=1.0, clip=clip, unit="patient", per_patient=3)
     other = blocks(12)
     other.images[4:8], other.masks[4:8] = 1.0, 3
     apart = 3 * (moved(mechanism, slices=own) - moved(mechanism, slices=other)).norm()
@@ -80,8 +79,8 @@ def test_the_noise_has_the_deviation_that_the_account_assumes():
 def test_a_correction_sees_only_what_the_noise_has_covered():
     seen = []
 
-    class Spy(Correction):
-        def apply(self, net):
+    class Spy:
+        def __call__(self, net):
             seen.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
 
     quiet = moved(Mechanism(0.0, 1.0, 0.1, "slice"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedprivseg.nets.choices import VIEWS
-from fedprivseg.nets.test_time import overlaid, together, view
+from fedprivseg.nets.test_time import average_images, average_scores, view
 
 
 def _slices(height, width):
@@ -27,7 +27,7 @@ def _scores(images):
 def test_what_is_turned_is_turned_back(height, width, count):
     images = _slices(height, width)
     values = np.concatenate([_scores(view(images, index)) for index in range(count)])
-    mean = together(values, count)
+    mean = average_scores(values, count)
     assert mean.shape == (2, 4, height, width)
     np.testing.assert_allclose(mean.sum(axis=1), 1, atol=1e-5)
     # Mirrorings are exact; two bilinear interpolations of a blob of width 6 lose at most a few hundredths.
@@ -52,4 +52,4 @@ def test_pictures_of_all_views_fall_into_place(count) -> None:
     rows, columns = np.mgrid[:32, :24] / 32
     picture = (0.5 + 0.3 * np.sin(3 * rows) * np.cos(2 * columns)).astype(np.float32)[None]
     views = np.concatenate([view(picture, index)[:, None] for index in range(count)])
-    assert np.abs(overlaid(views, count)[0, 0] - picture[0]).max() < 0.02
+    assert np.abs(average_images(views, count)[0, 0] - picture[0]).max() < 0.02

@@ -104,7 +104,7 @@ class SiteRuntime:
         kept = self.vault.load(name)
         return Slices(kept["images"], kept["masks"], self.vault.load(owners)["owners"])
 
-    def glance(self, scores: np.ndarray) -> np.ndarray:
+    def validate(self, scores: np.ndarray) -> np.ndarray:
         """Class scores (N, C, H, W) for `testing()`'s slices -> Dice (K,) float64 on the grid, all slices pooled."""
         labels, truth = (np.moveaxis(each, 0, -1) for each in (scores.argmax(axis=1), self.slices("test").masks))
         return dice(labels, truth, len(self.task.structures))

@@ -74,7 +74,7 @@ def _attacked(
         if (views := len(pictures) // size) > 1:
             del found[setting]
             found[setting] = pictures[:size]
-            found[f"{setting}, {views} views".removeprefix(", ")] = target.method.overlaid(pictures, views)
+            found[f"{setting}, {views} views".removeprefix(", ")] = target.method.average_views(pictures, views)
     seconds = (time.perf_counter() - start) / len(found)
     results = {
         setting: session.result(attack, setting, what, target.side, pictures, target.truth, seconds, own=target.own)

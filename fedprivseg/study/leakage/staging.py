@@ -12,7 +12,8 @@ from typing import final
 import numpy as np
 
 from fedprivseg.core.seeds import derive, numpy_generator
-from fedprivseg.methods.client_update import Trained, mechanism_of
+from fedprivseg.methods.aggregation import Update
+from fedprivseg.methods.client_update import mechanism_of
 from fedprivseg.methods.masking import in_fixed_point, mean_of
 from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.secure_aggregation import SECRET_BYTES, mask
@@ -87,10 +88,10 @@ class Stage:
         )
         return self._change(weights_of(net))
 
-    def _trained(self, slices: Pair) -> Trained:
+    def _trained(self, slices: Pair) -> Update:
         change = self.update(slices)
         after = {name: value - change[name] for name, value in self.before.items()}
-        return Trained(after, {}, float(len(slices[0])), 1, 0.0)
+        return Update(after, {}, float(len(slices[0])), 1, 0.0)
 
     def _work(self, slices: Pair, steps: int) -> Work:
         return replace(planned(self.method.parameters, 0, steps, steps), batch=len(slices[0]), half=False)

@@ -1,0 +1,130 @@
+"""The hyper-parameters of coded segmentation: the paper's, and what the improved variant sets otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fedprivseg.core.compute import Half
+from fedprivseg.core.records import Grid
+from fedprivseg.core.task import Scope
+from fedprivseg.methods.method import Parameters
+from fedprivseg.nets.choices import VIEWS, code_shape
+
+
+class PrivacySFParameters(Parameters):
+    """The paper's values as defaults; what it leaves open is marked (open)."""
+
+    encoder: Literal["reconstruction", "task", "answer"] = Field(
+        "reconstruction", description="what the image encoder is trained for; answer: its code is its own segmentation"
+    )
+    image_depth: int = Field(4, ge=1, le=4, description="down-samplings of the image encoder (Table 2: 4)")
+    image_channels: int | None = Field(None, ge=1, description="channels of an image code; None: Table 2")
+    mask_depth: int = Field(4, ge=1, le=4, description="down-samplings of the mask encoder (Table 2: 4)")
+    mask_channels: int | None = Field(None, ge=1, description="channels of a mask code; None: Table 2")
+    image_folds: int = Field(0, ge=0, le=4, description="how many of them move pixels into channels instead of pooling")
+    image_reconstruction: float = Field(0.0, ge=0, le=1, description="share of the image in a task encoder's loss")
+    image_noise: float = Field(0.0, ge=0, description="noise on image codes while a task encoder is trained")
+    opposition: float = Field(
+        0.0,
+        ge=0,
+        description="adversarial training: what a task encoder pays for what inverters and probes can tell from its codes",
+    )
+    image_steps: int = Field(500, ge=1, description="optimiser steps of the image encoder (open)")
+    image_rate: float = Field(2e-3, gt=0, description="its largest learning rate (open)")
+    mask_folds: int = Field(0, ge=0, le=4, description="as image_folds")
+    mask_steps: int = Field(250, ge=1, description="optimiser steps of the mask encoder (open)")
+    mask_rate: float = Field(2e-3, gt=0, description="its largest learning rate (open)")
+    mask_noise: float = Field(
+        0.0, ge=0, description="noise on mask codes while the decoder is trained, in code deviations"
+    )
+    augmentation: bool = Field(
+        False, description="whether the site augments while it trains its encoders (the paper names none)"
+    )
+    views: int = Field(1, ge=1, le=64, description="codes sent of each training slice: itself, then augmented copies")
+    trunk: Literal["over-complete", "unet"] = Field(
+        "over-complete", description="the segmentation network (section 2.3)"
+    )
+    trunk_width: int = Field(128, ge=4, description="its channels at the code's grid (open)")
+    trunk_levels: int = Field(2, ge=1, le=4, description="its up-samplings, or down-samplings for unet (open)")
+    own_ends: bool = Field(
+        False, description="whether each site has adapters of its own before and behind the shared backbone"
+    )
+    standardise: bool = Field(
+        False, description="whether the server brings each channel to zero mean and unit deviation"
+    )
+    mapping_steps: int = Field(1000, ge=1, description="optimiser steps of the segmentation network (open)")
+    mapping_rate: float = Field(2e-3, gt=0, description="its largest learning rate (open)")
+    mapping_decay: float = Field(1e-2, ge=0, description="its weight decay (open)")
+    mapping_averaging: float = Field(0.0, ge=0, lt=1, description="moving average of its weights; 0: none")
+    test_views: int = Field(1, ge=1, le=len(VIEWS), description="views of a test slice that are sent and averaged")
+    batch: int = Field(16, ge=2, description="slices a step (open)")
+    half: Half = Field(
+        "auto", description="bfloat16 arithmetic; auto: where the hardware has instructions for it (open)"
+    )
+    shard_slices: int = Field(256, ge=1, description="most slices in one shard")
+
+    @model_validator(mode="after")
+    def _fitting_together(self) -> Self:
+        if self.image_noise and self.encoder != "task":
+            raise ValueError(
+                f"image_noise is {self.image_noise:g} with encoder = {self.encoder!r}: only a task encoder is trained under "
+                'noise; set encoder = "task" or image_noise = 0'
+            )
+        if self.encoder == "answer" and self.image_reconstruction:
+            raise ValueError(
+                f'encoder = "answer" with image_reconstruction = {self.image_reconstruction:g}: its code is one probability a '
+                "structure and no image; set image_reconstruction = 0"
+            )
+        if self.opposition and (self.encoder != "task" or self.image_reconstruction):
+            raise ValueError(
+                f"opposition is {self.opposition:g} with encoder = {self.encoder!r} and image_reconstruction = "
+                f"{self.image_reconstruction:g}: an encoder cannot be trained for the image and against it; "
+                'set encoder = "task" and image_reconstruction = 0'
+            )
+        return self
+
+    def image_code(self, scope: Scope) -> tuple[int, int, int]:
+        """(C, h, w) of the code of an image."""
+        channels = len(scope.task.structures) if self.encoder == "answer" else self.image_channels
+        return code_shape(scope.grid.height, scope.grid.width, self.image_depth, channels)
+
+    def mask_code(self, grid: Grid) -> tuple[int, int, int]:
+        """(C, h, w) of the code of its mask."""
+        return code_shape(grid.height, grid.width, self.mask_depth, self.mask_channels)
+
+
+VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "improved": {
+            "encoder": "task",
+            "image_depth": 2,
+            "image_folds": 2,
+            "image_channels": 8,
+            "image_reconstruction": 0.5,
+            "image_steps": 300,
+            "mask_depth": 2,
+            "mask_folds": 1,
+            "mask_channels": 4,
+            "mask_steps": 200,
+            "mask_noise": 1.5,
+            "augmentation": True,
+            "views": 16,
+            "trunk": "unet",
+            "trunk_width": 32,
+            "trunk_levels": 3,
+            "own_ends": True,
+            "standardise": True,
+            "mapping_steps": 3000,
+            "mapping_rate": 4e-3,
+            "mapping_decay": 5e-2,
+            "mapping_averaging": 0.99,
+            "test_views": 12,
+        },
+        "paper": {},
+    }
+)
+"""What each variant sets; the first is the default."""

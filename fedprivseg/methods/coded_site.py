@@ -1,0 +1,108 @@
+"""The site half of coded segmentation: its actions, each one step of sections 2.4 and 2.5 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+import torch
+
+from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, STATUS
+from fedprivseg.core.records import Order, Payload
+from fedprivseg.core.seeds import torch_generator
+from fedprivseg.core.task import Scope
+from fedprivseg.methods.coded_encoders import decode_masks, encode_at, fit_missing, one_hot
+from fedprivseg.methods.coded_parameters import PrivacySFParameters
+from fedprivseg.methods.coded_payloads import TEST_IMAGES, TRAIN_IMAGES, TRAIN_MASKS
+from fedprivseg.methods.method import Site, part_of, shards_of
+from fedprivseg.nets.augment import Augmentation, augment
+from fedprivseg.nets.test_time import average_scores, view
+
+
+def fit_encoders(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
+    """Train both encoding networks on this site's slices alone (section 2.4, step 1). Says which structures were lost."""
+    return Payload(STATUS, site.name, "train", {"lost": fit_missing(p, site)})
+
+
+def send_image_codes(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
+    """One shard of the image codes of the training slices, view by view (section 2.4, step 2)."""
+    images, _, shards = _view(p, site, order.number)
+    return TRAIN_IMAGES.payload(site, encode_at(p, site, "images", images[:, None]), order.number, shards)
+
+
+def send_mask_codes(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
+    """The mask codes of the same slices, in the same views, as shard `order.number` of the image codes."""
+    _, masks, shards = _view(p, site, order.number)
+    return TRAIN_MASKS.payload(
+        site, encode_at(p, site, "masks", one_hot(masks, len(site.task.structures))), order.number, shards
+    )
+
+
+def send_test_codes(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
+    """One shard of the image codes of the test slices, view by view. A site without test slices sends none."""
+    images = site.testing()
+    index, places, _ = part_of(order.number, len(images), p.shard_slices)
+    chosen = images[places]
+    codes = np.zeros((0, *p.image_code(Scope(site.grid, site.task))), np.float16)
+    if len(chosen):
+        codes = encode_at(p, site, "images", view(chosen, index)[:, None])
+    return TEST_IMAGES.payload(site, codes, order.number, shards_of(len(images), p.shard_slices, p.test_views))
+
+
+def decode(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
+    """Decode one answer of the server with the site's own mask decoder; the scores stay in the vault."""
+    assert order.answer is not None, "decode needs an answer"
+    values = decode_masks(p, site, order.answer.arrays["codes"])
+    site.vault.save(f"scores-{order.number:05d}", {"scores": values.astype(np.float16)})
+    count = np.array([len(values)], np.int64)
+    return Payload(STATUS, site.name, "infer", {"slices": count}, shard=order.number, shards=order.number + 1)
+
+
+def measure(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
+    """Average the views and measure against the site's masks, at the site."""
+    images = site.testing()
+    if not len(images):
+        return site.measure(np.zeros((0, site.task.classes, *images.shape[1:]), np.float32))
+    parts: list[np.ndarray] = []
+    while site.vault.has(f"scores-{len(parts):05d}"):
+        parts.append(site.vault.load(f"scores-{len(parts):05d}")["scores"])
+    return site.measure(average_scores(np.concatenate(parts), p.test_views))
+
+
+ACTIONS: Mapping[str, Callable[[PrivacySFParameters, Site, Order], Payload]] = MappingProxyType(
+    {
+        action.__name__: action
+        for action in (fit_encoders, send_image_codes, send_mask_codes, send_test_codes, decode, measure)
+    }
+)
+"""The actions by name."""
+
+
+def predict(
+    p: PrivacySFParameters, site: Site, answer: Callable[[np.ndarray], np.ndarray], images: np.ndarray
+) -> np.ndarray:
+    """Class scores (N, classes, H, W) for slices (N, H, W): encode, ask, decode, average the views.
+
+    Args:
+        answer: image codes (n, C, h, w) -> the server's mask codes.
+        images: float32 in 0..1.
+    """
+    parts = []
+    for index in range(p.test_views):
+        codes = site.guarded(IMAGE_CODE, encode_at(p, site, "images", view(images, index)[:, None]))
+        parts.append(decode_masks(p, site, site.opened(MASK_CODE, answer(codes))))
+    return average_scores(np.concatenate(parts), p.test_views)
+
+
+def _view(p: PrivacySFParameters, site: Site, number: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Images, masks of shard `number`, and how many shards there are. View 0 is the slices as they are; each further one
+    is drawn from (seed, site, view, part), so that image codes and mask codes of a shard are of the same views."""
+    slices = site.training()
+    copy, places, parts = part_of(number, len(slices.images), p.shard_slices)
+    images, masks = slices.images[places], slices.masks[places]
+    if copy:
+        draws = torch_generator(site.seed, site.name, "view", copy, number % parts)
+        warped, labels = augment(torch.from_numpy(images)[:, None], torch.from_numpy(masks), Augmentation(), draws)
+        images, masks = warped[:, 0].numpy(), labels.numpy()
+    return images, masks, shards_of(len(slices.images), p.shard_slices, p.views)
