@@ -21,7 +21,7 @@ def _preview(scenario):
 MASKING = {MASKED_WEIGHTS, MASK_SHARE}
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("method", tuple(METHODS), ids=lambda method: method.name)
 def test_no_method_declares_more_than_it_can_export_and_none_both_ways_of_sending_weights(method):
     for variant in method.variants:
         declared = resolve(MethodConfig(name=method.name, variant=variant)).declared
