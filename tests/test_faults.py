@@ -12,7 +12,7 @@ from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy import gate as gate_module
 from fedprivseg.runtime.site import client_app as site_app
-from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.study.run import load_scenario, simulate
 
 SITES = ("centre1", "centre2")

@@ -37,7 +37,7 @@ def order(
     """Order the destruction of the site's vault, predictions and cached images, and of its shards at the server. By a data
     manager; nothing is destroyed yet. A new order takes the place of one that was not begun."""
     from fedprivseg.governance.lifecycle.destruction import approval
-    from fedprivseg.governance.lifecycle.destruction.session import open_session
+    from fedprivseg.governance.lifecycle.destruction.destruction_session import open_session
 
     given = approval.order(open_session(run_folder, site), who, reason, media=media, with_models=models)
     _say(given, as_json, "ordered")
@@ -50,7 +50,7 @@ def order(
 def approve(run_folder: Run, site: Site, who: Who, as_json: AsJson = False) -> None:
     """Approve the site's last order. By a data manager or a chief who did not give it."""
     from fedprivseg.governance.lifecycle.destruction import approval
-    from fedprivseg.governance.lifecycle.destruction.session import open_session
+    from fedprivseg.governance.lifecycle.destruction.destruction_session import open_session
 
     given = approval.approve(open_session(run_folder, site), who)
     _say(given, as_json, "approved")
@@ -71,7 +71,7 @@ def execute(
     """Execute the approved order, for good, and write the signed certificate. After an interruption the same command goes
     on."""
     from fedprivseg.governance.lifecycle.destruction import approval
-    from fedprivseg.governance.lifecycle.destruction.session import open_session
+    from fedprivseg.governance.lifecycle.destruction.destruction_session import open_session
 
     session = open_session(run_folder, site)
     given = approval.pending(session)

@@ -52,7 +52,7 @@ def check(
     from fedprivseg.core.results import read_scenario
     from fedprivseg.governance.policy.preview import preview_policy
     from fedprivseg.methods import resolve
-    from fedprivseg.runtime.site.techniques import techniques_of
+    from fedprivseg.runtime.site.payload_techniques import techniques_of
     from fedprivseg.study.simulated_sites import parties_in  # loads more than a wrong request should wait for
 
     folder = out or asked.folder
@@ -166,7 +166,7 @@ def _changes(scenario: Path, settings: list[str], before: SitePolicy, after: Sit
     """What a site under `before` would do in the scenario that it would not under `after`, and the other way round."""
     from fedprivseg.governance.policy.preview import preview_policy
     from fedprivseg.methods import resolve
-    from fedprivseg.runtime.site.techniques import techniques_of
+    from fedprivseg.runtime.site.payload_techniques import techniques_of
     from fedprivseg.study.scenarios import load_scenario
 
     asked = load_scenario(scenario, settings)

@@ -18,7 +18,7 @@ from fedprivseg.core.plugins import Registry
 from fedprivseg.protections.blocks import DataTransformation, Permutation, Rearrangement
 from fedprivseg.protections.boxes import Masking, NullInsertion, Occlusion
 from fedprivseg.protections.channels import Channels
-from fedprivseg.protections.intensities import Clipping, NumericTransform, Perturbation, Randomisation
+from fedprivseg.protections.grey_values import Clipping, NumericTransform, Perturbation, Randomisation
 from fedprivseg.protections.keyed import Keyed
 from fedprivseg.protections.noise import Noise
 from fedprivseg.protections.operation import ArrayOperation, Key, Operation, SeedKey

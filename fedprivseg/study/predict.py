@@ -19,8 +19,8 @@ from fedprivseg.imaging.geometry import FileFault, Geometry, Limits
 from fedprivseg.imaging.nifti import intensities, opened
 from fedprivseg.imaging.volumes import to_grid, write_mask
 from fedprivseg.methods import resolve
-from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.likeness import PROFILE, numbers, unlike
+from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 
 

@@ -19,7 +19,7 @@ from fedprivseg.core.records import Subject
 from fedprivseg.governance.policy.preview import Parties, preview_policy
 from fedprivseg.imaging.splits import Cohort, cohort
 from fedprivseg.methods import resolve
-from fedprivseg.runtime.site.techniques import techniques_of
+from fedprivseg.runtime.site.payload_techniques import techniques_of
 
 ROOM_BYTES = 256 * 2**20
 """Free space without which a run does not start."""

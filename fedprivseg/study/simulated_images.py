@@ -18,7 +18,7 @@ from fedprivseg.governance.sitefolder.vault import PICTURES, prediction_name
 from fedprivseg.imaging.nifti import opened, read_geometry
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.server.store import Store
-from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 
 

@@ -25,10 +25,10 @@ from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.core.seeds import torch_generator
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.nets.augment import augment
-from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.ground_truth import ground_truth
-from fedprivseg.study.leakage.session import MOST_AUXILIARY
+from fedprivseg.study.leakage.attack_session import MOST_AUXILIARY
 
 MEASURES = "SSIM", "MS-SSIM", "SSIM, heart"
 

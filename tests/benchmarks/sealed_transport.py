@@ -31,8 +31,8 @@ from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate, slot
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger
-from fedprivseg.governance.policy.context import PolicyContext, Transfer
 from fedprivseg.governance.policy.gate import Gate, Released
+from fedprivseg.governance.policy.policy_context import PolicyContext, Transfer
 from fedprivseg.governance.policy.profile import read_profile
 from fedprivseg.runtime.server.intake import Intake
 from fedprivseg.runtime.wire import Released as Sent

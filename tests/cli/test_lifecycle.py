@@ -14,7 +14,7 @@ from fedprivseg.cli import app
 from fedprivseg.core.errors import LedgerError, RequestError
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.lifecycle.destruction import approval
-from fedprivseg.governance.lifecycle.destruction.session import open_session
+from fedprivseg.governance.lifecycle.destruction.destruction_session import open_session
 from fedprivseg.governance.lifecycle.response_plan import ResponsePlan, breaks, default_plan
 from fedprivseg.governance.policy.agreement import BreachPlan
 

@@ -29,7 +29,7 @@ from fedprivseg.governance.sitefolder.vault import PASSPHRASE, open_vault
 from fedprivseg.imaging.mnms.release import SHORT_AXIS_CINE
 from fedprivseg.imaging.nifti import read_geometry
 from fedprivseg.imaging.splits import COHORT
-from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.ground_truth import ground_truth
 from fedprivseg.study.run import simulate

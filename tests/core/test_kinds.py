@@ -36,7 +36,7 @@ from fedprivseg.governance.policy.preview import preview_policy
 from fedprivseg.governance.policy.profile import parse_policy
 from fedprivseg.governance.policy.technique_table import Technique
 from fedprivseg.methods.method import Action, Declaration, Method, Site, measured_declared
-from fedprivseg.runtime.site.techniques import techniques_of
+from fedprivseg.runtime.site.payload_techniques import techniques_of
 from fedprivseg.study import pipeline
 from fedprivseg.study.run import load_scenario, simulate
 

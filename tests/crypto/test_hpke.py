@@ -26,8 +26,8 @@ from fedprivseg.crypto.hpke import OVERHEAD, EncryptionKey, KeyCertificate, key_
 from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import PolicyContext, Transfer
 from fedprivseg.governance.policy.gate import Gate, Refused, Released
+from fedprivseg.governance.policy.policy_context import PolicyContext, Transfer
 from fedprivseg.governance.policy.profile import SitePolicy
 from fedprivseg.runtime.server.intake import Intake
 from fedprivseg.runtime.wire import Released as Sent

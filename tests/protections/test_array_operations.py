@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from fedprivseg.core.errors import RequestError
 from fedprivseg.protections.blocks import DataTransformation, Permutation, Rearrangement
 from fedprivseg.protections.boxes import Masking, NullInsertion, Occlusion
-from fedprivseg.protections.intensities import Clipping, NumericTransform, Perturbation, Randomisation
+from fedprivseg.protections.grey_values import Clipping, NumericTransform, Perturbation, Randomisation
 from fedprivseg.protections.operation import ArrayOperation, SeedKey
 
 

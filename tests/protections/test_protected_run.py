@@ -13,7 +13,7 @@ from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.methods import resolve
 from fedprivseg.nets.test_time import view
-from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.leakage import attack_run
 from fedprivseg.study.leakage.released import Released

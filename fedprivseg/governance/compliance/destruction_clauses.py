@@ -12,7 +12,7 @@ from fedprivseg.governance.lifecycle.destruction.certificate import Certificate
 from fedprivseg.governance.lifecycle.destruction.medium import PROVES_NOTHING
 from fedprivseg.governance.lifecycle.destruction.order import requirement
 from fedprivseg.governance.lifecycle.destruction.proof import approved_by_another
-from fedprivseg.governance.policy.context import CONSENT_ENDED
+from fedprivseg.governance.policy.policy_context import CONSENT_ENDED
 
 _NOTHING = not_applicable("Nothing was to be destroyed in this run.")
 _AGAIN = "Execute it again: fedprivseg destroy execute, or fedprivseg withdraw."

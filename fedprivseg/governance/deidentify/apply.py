@@ -29,7 +29,8 @@ from fedprivseg.governance.deidentify.metadata import Table
 from fedprivseg.governance.deidentify.secret import Secret, Unkeyed
 from fedprivseg.governance.policy.technique_table import cipher
 from fedprivseg.imaging.geometry import moved
-from fedprivseg.protections import blocks, boxes, intensities, precision
+from fedprivseg.protections import blocks, boxes, precision
+from fedprivseg.protections import grey_values as intensities
 from fedprivseg.protections.operation import ArrayOperation, Key, Operation
 
 IMAGES: tuple[type[ArrayOperation] | type[images.Statistics], ...] = (

@@ -15,7 +15,7 @@ from fedprivseg.core.runfolder import ServerFolder
 from fedprivseg.governance.ledger import ledger
 from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lineage.provenance import PLAIN, Artefact, Part, Reference, State
-from fedprivseg.governance.policy.context import CONSENT_ENDED
+from fedprivseg.governance.policy.policy_context import CONSENT_ENDED
 
 RESEARCHER = "server (researcher)"
 """Who is responsible for what lies at the server (5.3.2-a)."""

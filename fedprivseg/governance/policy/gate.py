@@ -34,8 +34,8 @@ from fedprivseg.governance.ledger.checkpoints import Checkpoint
 from fedprivseg.governance.ledger.format import SUBJECTS, Fact
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.ledger.line import Line
-from fedprivseg.governance.policy.context import PolicyContext
 from fedprivseg.governance.policy.declaration import departure
+from fedprivseg.governance.policy.policy_context import PolicyContext
 from fedprivseg.governance.policy.profile import Level, Purpose
 
 LEVELS: tuple[int, ...] = get_args(Level)

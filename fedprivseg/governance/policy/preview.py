@@ -17,9 +17,9 @@ from fedprivseg.core.records import Decision, Payload
 from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.gate import Gate
 from fedprivseg.governance.policy.grading import Judged
+from fedprivseg.governance.policy.policy_context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.profile import Purpose, SitePolicy, meet, parse_policy
 from fedprivseg.governance.policy.technique_table import Technique
 

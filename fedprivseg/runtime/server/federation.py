@@ -33,7 +33,7 @@ from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.identities import read_identities, write_identities
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.ledger.receipts import SENT, Receipts
-from fedprivseg.governance.policy.context import CONSENT_ENDED
+from fedprivseg.governance.policy.policy_context import CONSENT_ENDED
 from fedprivseg.methods.method import Codes
 from fedprivseg.protections import protected
 from fedprivseg.runtime.server.intake import Intake

@@ -14,8 +14,8 @@ import numpy as np
 from fedprivseg.core.expected import Expected
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.methods.method import Method, part_of, shards_of
-from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.enrolment import Side
+from fedprivseg.runtime.site.site_context import SiteContext
 
 
 def owners_name(side: Side) -> str:

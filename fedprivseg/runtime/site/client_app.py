@@ -31,12 +31,12 @@ from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.checkpoints import Checkpoint
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy import gate as policy
-from fedprivseg.governance.policy.context import PolicyContext
+from fedprivseg.governance.policy.policy_context import PolicyContext
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import ERRORS, Notes
 from fedprivseg.protections import protected
 from fedprivseg.runtime.site.attribution import counted, owners_of
-from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.runtime.wire import UNKNOWN, Envelope, Failed, Refused, Released, Reply, read_order, write_reply
 

@@ -13,7 +13,7 @@ from fedprivseg.core.records import MEASURES, Grid, Payload, Volume
 from fedprivseg.governance.sitefolder.vault import prediction_name
 from fedprivseg.imaging.nifti import read_geometry
 from fedprivseg.imaging.volumes import from_grid, write_mask
-from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.site_context import SiteContext
 
 
 def labels_of(volume: Volume, scores: np.ndarray, grid: Grid) -> np.ndarray:

@@ -17,10 +17,10 @@ from fedprivseg.imaging.volumes import gridded_slices
 from fedprivseg.nets.adversaries import UNKNOWN
 from fedprivseg.protections import Shield
 from fedprivseg.runtime.site.attribution import owners_name
-from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.enrolment import Side
 from fedprivseg.runtime.site.likeness import PROFILE, numbers, ranges
 from fedprivseg.runtime.site.measure import labels_of, measured
+from fedprivseg.runtime.site.site_context import SiteContext
 
 
 @final

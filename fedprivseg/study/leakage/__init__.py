@@ -24,12 +24,12 @@ from fedprivseg.core.results import check_files, read_result, read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.methods import resolve
-from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
+from fedprivseg.study.leakage.attack_session import AttackSession
 from fedprivseg.study.leakage.codes import reconstruct_from_codes
 from fedprivseg.study.leakage.partial import AttackTask, Drafts, PartialResult
 from fedprivseg.study.leakage.population import infer
-from fedprivseg.study.leakage.session import AttackSession
 from fedprivseg.study.leakage.updates import reconstruct_from_updates
 
 

@@ -17,8 +17,8 @@ from fedprivseg.core.method_card import Sent, What
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.ground_truth import ground_truth
+from fedprivseg.study.leakage.attack_session import CODE_KIND, AttackSession, Side, pictures_of
 from fedprivseg.study.leakage.partial import AttackTask, PartialResult, impossible
-from fedprivseg.study.leakage.session import CODE_KIND, AttackSession, Side, pictures_of
 
 MASK_VICTIMS = 3
 """Most training subjects whose mask codes are attacked, and half of them at most: pairs come from the others. (Mask codes of

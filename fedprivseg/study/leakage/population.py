@@ -14,8 +14,8 @@ from fedprivseg.core.models import ModelStore
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import attributes_of
 from fedprivseg.study.ground_truth import GroundTruth, ground_truth
+from fedprivseg.study.leakage.attack_session import AttackSession
 from fedprivseg.study.leakage.partial import AttackTask, PartialResult
-from fedprivseg.study.leakage.session import AttackSession
 
 
 def infer(session: AttackSession, attacks: Sequence[type[Inference]]) -> list[AttackTask]:

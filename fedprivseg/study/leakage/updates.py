@@ -16,8 +16,8 @@ from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.training import NET, build, under
 from fedprivseg.nets.baseline import Weights
 from fedprivseg.study.ground_truth import GroundTruth, ground_truth
+from fedprivseg.study.leakage.attack_session import AttackSession
 from fedprivseg.study.leakage.partial import AttackTask, PartialResult, impossible
-from fedprivseg.study.leakage.session import AttackSession
 from fedprivseg.study.leakage.staging import Pair, Stage
 
 MOST = 4

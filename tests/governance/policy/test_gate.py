@@ -27,8 +27,8 @@ from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.ledger.ledger import verify as verify_ledger
 from fedprivseg.governance.policy import gate as module
-from fedprivseg.governance.policy.context import Enrolled, PolicyContext
 from fedprivseg.governance.policy.gate import DTYPES, LEVELS, RULES, Gate, Refused, Released
+from fedprivseg.governance.policy.policy_context import Enrolled, PolicyContext
 from fedprivseg.governance.policy.profile import SitePolicy
 
 SITE = "centre1"

@@ -26,8 +26,8 @@ from fedprivseg.crypto.identity import SiteKey, statement, verify
 from fedprivseg.governance.ledger.ledger import Ledger, read
 from fedprivseg.governance.ledger.ledger import verify as verify_ledger
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.gate import Gate, Refused, Released
+from fedprivseg.governance.policy.policy_context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.profile import Demand, SitePolicy, meet
 
 SITE = "centre1"

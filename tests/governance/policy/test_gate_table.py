@@ -33,8 +33,8 @@ from fedprivseg.core.kinds import (
 from fedprivseg.core.records import Payload
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms
-from fedprivseg.governance.policy.context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.gate import Gate
+from fedprivseg.governance.policy.policy_context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.profile import Demand, SitePolicy
 
 SITE, SERVER, OTHER = (SiteKey(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2, 3))  # for tests

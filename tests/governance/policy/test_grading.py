@@ -15,9 +15,9 @@ from fedprivseg.core.kinds import IMAGE_CODE, METRIC
 from fedprivseg.core.records import Payload
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger, read
-from fedprivseg.governance.policy.context import PolicyContext, Safeguards
 from fedprivseg.governance.policy.gate import Gate, Refused, Released
 from fedprivseg.governance.policy.grading import Grading, judge
+from fedprivseg.governance.policy.policy_context import PolicyContext, Safeguards
 from fedprivseg.governance.policy.profile import SitePolicy, differences, meet, read_profile
 from fedprivseg.governance.policy.technique_table import TABLE_2, Grade, Technique, Verdict
 

@@ -9,7 +9,7 @@ from fedprivseg.core.config import MethodConfig
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, MASK_SHARE, MASKED_WEIGHTS, METRIC, STATUS, WEIGHTS
 from fedprivseg.governance.policy.preview import preview_policy
 from fedprivseg.methods import METHODS, resolve
-from fedprivseg.runtime.site.techniques import techniques_of
+from fedprivseg.runtime.site.payload_techniques import techniques_of
 from fedprivseg.study.run import load_scenario
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from fedprivseg.core.config import AdmissionConfig, ProtectionConfig
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.kinds import IMAGE_CODE, KINDS, MASK_CODE, WEIGHTS, KindSpec
-from fedprivseg.governance.policy.context import Enrolled, PolicyContext, Safeguards
 from fedprivseg.governance.policy.grading import Grading
+from fedprivseg.governance.policy.policy_context import Enrolled, PolicyContext, Safeguards
 from fedprivseg.governance.policy.profile import (
     Demand,
     SitePolicy,

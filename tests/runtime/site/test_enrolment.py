@@ -17,7 +17,7 @@ from fedprivseg.governance.lifecycle.withdrawal import withdraw
 from fedprivseg.governance.policy.consent import Consent, Duo, write_register
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.splits import Cohort
-from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.site_context import SiteContext
 
 AGREED = Consent(
     subject=SUBJECT,

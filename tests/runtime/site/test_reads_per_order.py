@@ -18,7 +18,7 @@ from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.runtime.engines import inline
 from fedprivseg.runtime.server import federation
-from fedprivseg.runtime.site import client_app, context
+from fedprivseg.runtime.site import client_app, site_context
 from fedprivseg.runtime.wire import read_order
 from fedprivseg.study.preflight import cohorts_of
 from fedprivseg.study.run import _prepare, load_scenario
@@ -36,8 +36,8 @@ class Counts:
         self._now, self._hushed, self._patch = self.server, 0, monkeypatch
         self._count(SiteConfiguration, "read", "configuration")
         self._count(Scenario, "model_validate_json", "scenario")
-        self._count(context.SiteContext, "__init__", "context")
-        self._count(context.SiteContext, "policy_context", "policy context")
+        self._count(site_context.SiteContext, "__init__", "context")
+        self._count(site_context.SiteContext, "policy_context", "policy context")
         self._count(context, "resolve", "method")
         self._count(context, "read_agreement", "agreement")
         self._count(vault, "read_policy", "policy")

@@ -12,8 +12,8 @@ import SimpleITK
 
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.splits import Cohort
-from fedprivseg.runtime.site.context import SiteContext
 from fedprivseg.runtime.site.likeness import PROFILE
+from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.ground_truth import ground_truth
 from fedprivseg.study.run import _prepare

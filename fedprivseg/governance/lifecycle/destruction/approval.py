@@ -17,9 +17,7 @@ from fedprivseg.governance.ledger.format import SUBJECTS, Fact
 from fedprivseg.governance.ledger.ledger import enrolled
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.lifecycle.destruction.certificate import Certificate
-from fedprivseg.governance.lifecycle.destruction.execute import destroy
-from fedprivseg.governance.lifecycle.destruction.order import Order, refuse
-from fedprivseg.governance.lifecycle.destruction.session import (
+from fedprivseg.governance.lifecycle.destruction.destruction_session import (
     APPROVED,
     APPROVES,
     DONE,
@@ -27,6 +25,8 @@ from fedprivseg.governance.lifecycle.destruction.session import (
     ORDERS,
     DestructionSession,
 )
+from fedprivseg.governance.lifecycle.destruction.execute import destroy
+from fedprivseg.governance.lifecycle.destruction.order import Order, refuse
 from fedprivseg.governance.sitefolder.history import disposed
 from fedprivseg.governance.sitefolder.notifications import notify_server
 

@@ -15,7 +15,7 @@ from fedprivseg.crypto.sealed_files import wants_passphrase
 from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.lifecycle.destruction.certificate import Certificate, DestructionError
-from fedprivseg.governance.lifecycle.destruction.session import APPROVED, DONE, ORDERED
+from fedprivseg.governance.lifecycle.destruction.destruction_session import APPROVED, DONE, ORDERED
 from fedprivseg.governance.sitefolder.history import DESTRUCTION
 from fedprivseg.governance.sitefolder.vault import sealing_key
 

@@ -21,14 +21,14 @@ from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.lifecycle.backup import back_up, recover
 from fedprivseg.governance.lifecycle.destruction import approval, execute
 from fedprivseg.governance.lifecycle.destruction.certificate import DestructionError
+from fedprivseg.governance.lifecycle.destruction.destruction_session import DONE, DestructionSession, open_session
 from fedprivseg.governance.lifecycle.destruction.order import Method
 from fedprivseg.governance.lifecycle.destruction.proof import prove
-from fedprivseg.governance.lifecycle.destruction.session import DONE, DestructionSession, open_session
 from fedprivseg.governance.sitefolder.audit import site_ledger
 from fedprivseg.governance.sitefolder.history import disposed
 from fedprivseg.governance.sitefolder.vault import open_vault
 from fedprivseg.imaging.splits import Cohort
-from fedprivseg.runtime.site.context import SiteContext
+from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.study.simulated_sites import provision_sites
 
 BY, OTHER, WHY = "data-manager-1", "chief", "the term of retention has ended"

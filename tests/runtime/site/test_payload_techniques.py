@@ -10,7 +10,7 @@ from fedprivseg.core.kinds import IMAGE_CODE, KINDS, MASK_CODE, MASKED_WEIGHTS, 
 from fedprivseg.governance.policy.technique_table import Technique
 from fedprivseg.methods import resolve as resolve_method
 from fedprivseg.protections import PROTECTIONS, resolve
-from fedprivseg.runtime.site.techniques import techniques_of
+from fedprivseg.runtime.site.payload_techniques import techniques_of
 from fedprivseg.study.run import load_scenario
 
 

@@ -26,8 +26,8 @@ from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy.agreement import read_agreement
-from fedprivseg.governance.policy.context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.levels import IDENTIFYING, LEVELS
+from fedprivseg.governance.policy.policy_context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.profile import SitePolicy
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.history import History
@@ -38,7 +38,7 @@ from fedprivseg.imaging.datasets import dataset_of
 from fedprivseg.imaging.splits import COHORT, Cohort, cohort
 from fedprivseg.methods import resolve
 from fedprivseg.runtime.site.enrolment import ConsentCheck, Enrolment, enrol
-from fedprivseg.runtime.site.techniques import techniques_of
+from fedprivseg.runtime.site.payload_techniques import techniques_of
 from fedprivseg.runtime.wire import Envelope
 
 _UNREADABLE = (OSError, LookupError, ValueError, FedprivsegError)
