@@ -44,6 +44,9 @@ FIXED = {
 RENAMED: dict[str, str] = {}
 """Names of folders, files and arrays in a run's ``server/``, as they are now: as they were when the files here were made."""
 
+ADDED = {("testing-slices", "subjects")}
+"""Arrays that stand in a file today and did not when the files here were made: (group's own name, array)."""
+
 SHORT = {
     "image_steps": 3,
     "image_rate": 4e-3,
@@ -192,6 +195,8 @@ def _arrays(run: Path) -> dict:
         for file, arrays in sorted(files, key=lambda each: each[0]):
             digest.update(file.encode())
             for name, array in sorted((_old(name), array) for name, array in arrays.items()):
+                if (group.rpartition("/")[2], name) in ADDED:
+                    continue
                 digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
                 digest.update(np.ascontiguousarray(array).tobytes())
                 values.append(array.ravel())
