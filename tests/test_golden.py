@@ -23,8 +23,8 @@ SCORES = {"dice": 0.01, "hd95_mm": 2.0, "assd_mm": 0.5}
 MEAN, DEVIATION = 0.06, 0.1
 
 DRAWN = re.compile(r"/masked_update$|/vault/pictures$")
-"""Groups of arrays that no seed governs (masks of secure aggregation), and images for the report, which are chosen after a run and
-show the code that was released; of them only the count is compared."""
+"""Groups of arrays that no seed governs (masks of secure aggregation), and images for the report, which are chosen after a run
+and show the code that was released; of them only the count is compared."""
 
 
 @pytest.fixture(scope="module")
