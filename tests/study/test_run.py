@@ -18,6 +18,7 @@ from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.errors import DataError, FedprivsegError, FolderError, QuorumError, RunError
 from fedprivseg.core.records import Payload, digest
 from fedprivseg.core.results import check_files, read_result
+from fedprivseg.core.task import default_task
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.lifecycle.withdrawal import withdraw
@@ -205,14 +206,14 @@ def test_a_kill_at_any_write_of_set_up_is_resumed_by_the_same_command(tmp_path, 
         number += 1
         folder = tmp_path / str(number)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fedprivseg.study.run._read", lambda dataset, release: found)
+            patch.setattr(MnMs, "read", lambda self, folder: found)
             kill = _Kill(patch, number, after=after)
             with pytest.raises((_Killed, _Reached)):
                 simulate(strict, folder, carry_out=_no_engine)
         if not kill.dead:
             break
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fedprivseg.study.run._read", lambda dataset, release: found)
+            patch.setattr(MnMs, "read", lambda self, folder: found)
             with pytest.raises(_Reached):
                 simulate(strict, folder, carry_out=_no_engine)
         assert _papers(folder) == _papers(set_up), f"write {number}"
@@ -457,11 +458,11 @@ def test_too_few_sites_end_the_run_with_status_three(tmp_path, quickstart, phant
 def test_means_are_over_subjects_and_phases():
     # LV: (1 + 0.5) / 2 over the two cells that are defined; MYO: 0 everywhere; RV: nowhere defined.
     values = np.array([[[1.0, 0.0, np.nan], [0.5, 0.0, np.nan]]])
-    scores = _scores(values)
+    scores = _scores(values, default_task())
     assert scores.structures == {"LV": 0.75, "MYO": 0.0, "RV": None}
     assert (scores.mean, scores.missing) == (0.375, 2)
-    assert _scores(None).mean is None
-    assert _scores(np.empty((0, 2, 3))).mean is None
+    assert _scores(None, default_task()).mean is None
+    assert _scores(np.empty((0, 2, 3)), default_task()).mean is None
 
 
 def test_rows_suit_a_data_frame(finished):
@@ -494,7 +495,7 @@ def test_warnings_about_the_release_are_counted_without_any_code(finished, phant
     wrong = SiteConfig(name="centre1", centre=1, labels={1: "RV", 2: "MYO", 3: "LV"})
     right = SiteConfig(name="centre2", centre=2)
     cohorts = {site.name: cohort(release.subjects, site, DataConfig()) for site in (wrong, right)}
-    (note,) = _warned(release, cohorts)
+    (note,) = _warned(MnMs(), release, cohorts)
     assert "label-order (6)" in note
     assert "`fedprivseg data check`" in note
     assert not any(subject.code in note for subject in release.subjects)
