@@ -161,7 +161,7 @@ def population(seed: int = 0, codes: str = "own", *, sick: bool = False) -> Popu
         predict=lambda given: np.full((len(given), 4, *given.shape[1:]), 0.25, np.float32),
         elsewhere=(images[:16], masks[:16]),
         structures=3,
-        times=("ED", "ES"),
+        times=default_task().times,
         effort=Effort(3, 3),
         seed=seed,
     )

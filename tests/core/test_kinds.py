@@ -35,6 +35,7 @@ from fedprivseg.governance.lineage.site_side import trace_subject
 from fedprivseg.governance.policy.preview import preview_policy
 from fedprivseg.governance.policy.profile import parse_policy
 from fedprivseg.governance.policy.technique_table import Technique
+from fedprivseg.methods import resolve
 from fedprivseg.methods.method import Action, Declaration, Method, Site, measured_declared
 from fedprivseg.runtime.site.payload_techniques import techniques_of
 from fedprivseg.study import pipeline
@@ -123,7 +124,7 @@ def package(tmp_path, monkeypatch) -> Iterator[KindSpec]:
     }
     monkeypatch.setattr(Prototypes, "exports", frozenset({kind, METRIC, STATUS}), raising=False)
     monkeypatch.setattr(Prototypes, "declares", declares, raising=False)
-    monkeypatch.setattr(fedprivseg.methods, "METHODS", (*fedprivseg.methods.METHODS, Prototypes))
+    monkeypatch.setitem(fedprivseg.methods.METHODS.own, Prototypes.name, Prototypes)
     yield kind
     known_kinds.cache_clear()
 
@@ -142,7 +143,7 @@ def scenario_of(phantom, *settings: str, kinds: tuple[str, ...] = ("prototype", 
 def test_a_kind_of_another_package_goes_from_a_site_to_the_report(package, phantom, tmp_path):
     keyed = 'protections=[{name="keyed", of=["prototype"]}, {name="precision", of=["prototype"], parameters={bits=16}}]'
     scenario, run = scenario_of(phantom, keyed), tmp_path / "run"
-    told = preview_policy(scenario, Prototypes.exports, techniques_of(scenario))
+    told = preview_policy(scenario, Prototypes.exports, techniques_of(resolve(scenario.method), scenario.protections))
     assert {(each.kind, each.purpose) for each in told if each.kind == package} == {(package, "train")}
     assert all(each.decision.allowed for each in told)
     result = simulate(scenario, run)
@@ -169,17 +170,17 @@ def test_a_kind_of_another_package_goes_from_a_site_to_the_report(package, phant
     assert package.label in page
     assert package.sentence in page
 
-    forms = {form.id: form for form in trace_subject(run, intake.facts["train"][0], site="centre1").forms}
+    forms = {form.id: form for form in trace_subject(run, intake.facts["train"][0], site="centre1").artefacts}
     assert (forms["gate.send_prototypes"].title, forms["gate.send_prototypes"].sort) == ("Prototype", "code")
     assert "keyed channels" in forms["gate.send_prototypes"].protections
     assert forms["server.send_prototypes"].state == "kept"
-    shard = trace_shard(run, "centre1/send_prototypes/0").forms
+    shard = trace_shard(run, "centre1/send_prototypes/0").artefacts
     assert [(form.id, form.sort) for form in shard] == [("gate", "code"), ("server", "code")]
 
 
 def test_a_hospital_lets_out_no_new_kind_that_its_policy_does_not_list(package, phantom):
     scenario = scenario_of(phantom, kinds=("metric", "status"))
-    told = preview_policy(scenario, Prototypes.exports, techniques_of(scenario))
+    told = preview_policy(scenario, Prototypes.exports, techniques_of(resolve(scenario.method), scenario.protections))
     assert {each.decision.rule for each in told if each.kind == package} == {"kind.not-allowed"}
 
 
