@@ -132,9 +132,9 @@ class State(NamedTuple):
 
 
 def of(kinds: Any, rule: str, clause: str, **others: str) -> dict[KindSpec, tuple[str, str]]:
-    """The same rule for `kinds`, with another for raw."""
+    """The same rule for `kinds`, with others for raw and key."""
     found = dict.fromkeys(kinds, (rule, clause))
-    return found | {kind_named(name): (other, clause) for name, other in others.items()}
+    return found | {kind_named(name.replace("_", "-")): (other, clause) for name, other in others.items()}
 
 
 def agreed(name: str, rule: str, agreement: Agreement | None, **more: Any) -> State:
@@ -166,16 +166,17 @@ STATES = (
     State("purpose", "no purpose", {"purpose": ""}, of(KINDS, "purpose.not-allowed", "5.1.1")),
     State("policy", "up to level 1", {"policy": {"max_level": 1}}, of(CODED, "level.too-high", "5.5")),
     State("policy", "up to level 2", {"policy": {"max_level": 2}}, of(TOLD_AGAIN, "level.too-high", "5.5")),
+    State("policy", "up to level 3", {"policy": {"max_level": 3}}, {}),
     State(
         "disease",
         "a special disease, up to level 3",
-        {"special": True, "policy": {"max_level": 3}},
+        {"enrolled": Enrolled(10, 0, special=True), "policy": {"max_level": 3}},
         of((*TOLD_AGAIN, RAW), "level.too-high", "5.5"),
     ),
     State(
         "disease",
         "ten thousand patients",
-        {"subjects": 10_000, "policy": {"max_level": 2}},
+        {"enrolled": Enrolled(10_000, 0), "policy": {"max_level": 2}},
         of(CODED, "level.too-high", "5.5"),
     ),
     agreed("no agreement", "absent", None),
@@ -209,12 +210,14 @@ STATES = (
         },
         of([IMAGE_CODE], "protection.missing", "5.3.2-b"),
     ),
-    State("consent", "no register", {"taken": None}, of(KINDS, "consent.no-register", "5.1.2-b")),
-    State("consent", "one withdrew", {"taken": Enrolled(10, 1)}, of(KINDS, "consent.no-longer-valid", "5.1.2-b")),
-    State("consent", "all withdrew", {"taken": Enrolled(10, 10)}, of(KINDS, "consent.no-longer-valid", "5.1.2-b")),
-    State("consent", "nobody agreed", {"taken": Enrolled(0, 0)}, of(KINDS, "consent.no-subjects", "5.1.2-b")),
+    State("consent", "no register", {"enrolled": Enrolled(10)}, of(KINDS, "consent.no-register", "5.1.2-b")),
+    State("consent", "one withdrew", {"enrolled": Enrolled(10, 1)}, of(KINDS, "consent.no-longer-valid", "5.1.2-b")),
+    State("consent", "all withdrew", {"enrolled": Enrolled(10, 10)}, of(KINDS, "consent.no-longer-valid", "5.1.2-b")),
+    State("consent", "nobody agreed", {"enrolled": Enrolled(0, 0)}, of(KINDS, "consent.no-subjects", "5.1.2-b")),
     State("sender", "from another site", {"site": "centre2"}, of(KINDS, "site.mismatch", "5.3.2-b")),
-    State("level", "a special disease", {"special": True}, of([RAW], "level.too-high", "5.5")),
+    State(
+        "level", "a special disease", {"enrolled": Enrolled(10, 0, special=True)}, of([RAW], "level.too-high", "5.5")
+    ),
     State("level", "claims level 5", {"level": 5}, of(KINDS, "level.too-high", "5.5")),
     State("level", "claims level 0", {"level": 0}, of(KINDS, "level.too-high", "5.5")),
     State("level", "claims level 1", {"level": 1}, of(KINDS, "level.under-classified", "5.5")),

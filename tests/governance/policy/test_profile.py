@@ -182,7 +182,7 @@ def test_every_field_of_a_policy_says_how_two_meet_in_it_and_what_enforces_it() 
     rules = field_rules()
     assert set(SitePolicy.model_fields) - set(rules) == {"profile", "says"}
     folder = ROOT / "fedprivseg" / "governance" / "policy"
-    source = "".join(path.read_text() for path in (folder / "context.py", folder / "gate.py"))
+    source = "".join(path.read_text() for path in (folder / "policy_context.py", folder / "gate.py"))
     for rule in rules.values():
         assert rule.read_by
         for each in rule.read_by:
