@@ -34,7 +34,7 @@ def run(name: str, phantom, folder, *settings: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "withheld"),
+    ("name", "settings", "blocked"),
     [
         ("open", [], {}),
         ("codes-only", [], {}),
@@ -52,14 +52,14 @@ def run(name: str, phantom, folder, *settings: str):
         ),
     ],
 )
-def test_a_scenario_ends_as_its_header_says(name, settings, withheld, phantom, tmp_path):
+def test_a_scenario_ends_as_its_header_says(name, settings, blocked, phantom, tmp_path):
     statuses, _ = run(name, phantom, tmp_path / "run", *settings)
     for site in SITES:
-        if site in withheld:
-            assert f"({withheld[site]})" in statuses[site]
+        if site in blocked:
+            assert f"({blocked[site]})" in statuses[site]
         else:
             assert statuses[site] == "ok"
-    for site in withheld:
+    for site in blocked:
         home = tmp_path / "run" / "sites" / site
         kinds = {line.facts.get("kind") for line in ledger.read(home / "ledger.jsonl") if line.event == "release"}
         assert not kinds & {"weights"}

@@ -23,7 +23,7 @@ def recorded(evidence: Evidence) -> Verdict:
 
 def _stated(evidence: Evidence, facts: tuple[str, ...], why: str) -> Verdict:
     """Whether every site that let something out recorded an enrolment, and each enrolment these facts."""
-    where = evidence.where("intake")
+    where = evidence.where("enrolment")
     if lacking := [site.name for site in evidence.sites if site.of("release") and not site.of("enrolment")]:
         return broken(f"{', '.join(lacking)} recorded no enrolment.", where, _AGAIN)
     if not where:
@@ -82,7 +82,7 @@ def no_identity(evidence: Evidence) -> Verdict:
 
 def classified(evidence: Evidence) -> Verdict:
     """Each type of data has a class in Table 1."""
-    where = evidence.where("intake")
+    where = evidence.where("enrolment")
     classes = sorted({str(line.facts.get("class", "unknown")) for _, line in evidence.lines("enrolment")})
     if not where:
         return _NOBODY

@@ -199,15 +199,21 @@ def test_requests_whose_review_is_on_record_keep_the_clause_until_the_ledger_tel
     study = replace(CARE, purpose=Purpose.RESEARCH, project="request-1")
     assert desk(home).staff("researcher-1", "P00", "study-images", Action.TRAIN, study).ruling.allowed
     assert states(home)["5.6.2-a"] == "kept"
-    path = home / "requests.jsonl"
-    whole = path.read_bytes()
-    for damaged in (whole.replace(b"No wider", b"No finer"), whole.splitlines(keepends=True)[0], whole[:-1], b""):
-        path.write_bytes(damaged)
-        state, _, _, fix = judged(home)["5.6.2-a"]
-        assert state == "broken"
-        assert fix
-    path.unlink()
-    assert states(home)["5.6.2-a"] == "broken"
-    path.write_bytes(whole)
+    line = next(line for line in ledger.read(home / "ledger.jsonl") if line.facts.get("what") == "approved")
+    append(home, **{**line.facts, "request": "request-2"})
+    state, why, _, fix = judged(home)["5.6.2-a"]
+    assert (state, bool(fix)) == ("broken", True)
+    assert "there is no such request" in why
+
+
+def test_requests_that_an_earlier_release_recorded_are_read(home):
+    """Its lines name a hash of the same event in a file beside the ledger, and not what the applicant stated."""
+    asked_for_review(home)
+    told = [line for line in ledger.read(home / "ledger.jsonl") if line.event == "access"]
+    stated = ("study", "scenario", "logic", "effect", "members")
+    for path in home.glob("ledger.jsonl*"):
+        path.unlink()
+    for line in told:
+        append(home, **{name: fact for name, fact in line.facts.items() if name not in stated}, hash="0" * 64)
     assert states(home)["5.6.2-a"] == "kept"
     assert Requests(home).projects("researcher-1", NOW)

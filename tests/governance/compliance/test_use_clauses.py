@@ -26,7 +26,7 @@ def ran(phantom, folder, *settings):
 
 
 @pytest.fixture(scope="module")
-def withheld(phantom, tmp_path_factory):
+def blocked(phantom, tmp_path_factory):
     folder = tmp_path_factory.mktemp("strategy") / "run"
     return folder, ran(phantom, folder)
 
@@ -35,7 +35,7 @@ def test_the_check_says_before_the_run_what_the_table_says(phantom):
     words = [word for setting in tiny_settings(phantom) for word in ("--set", setting)]
     done = CliRunner().invoke(app, ["policy", "check", str(SCENARIO), *words, "--json"], catch_exceptions=False)
     told = json.loads(done.stdout)
-    assert (told["withheld"], told["remain"]) == (["centre2"], 2)
+    assert (told["blocked"], told["remain"]) == (["centre2"], 2)
     refused = [each for each in told["decisions"] if not each["allowed"]]
     assert {(each["site"], each["kind"], each["rule"], each["clause"]) for each in refused} == {
         ("centre2", "image-code", "technique.not-recommended", "5.2")
@@ -43,12 +43,12 @@ def test_the_check_says_before_the_run_what_the_table_says(phantom):
     verdicts = [[one["verdict"] for one in each["technique_advice"]] for each in refused]
     assert all(each == ["recommended", "not recommended"] for each in verdicts)
     plain = CliRunner().invoke(app, ["policy", "check", str(SCENARIO), *words], catch_exceptions=False)
-    row = "centre2\timage-code\thigh\tlow\tdata transformation, numeric transform\tunadvised (refused)"
+    row = "centre2\timage-code\thigh\tlow\tdata transformation, numeric transform\tnot recommended (refused)"
     assert row in plain.stdout.splitlines()
 
 
-def test_the_site_is_withheld_and_what_left_elsewhere_was_graded(withheld):
-    folder, result = withheld
+def test_the_site_is_blocked_and_what_left_elsewhere_was_graded(blocked):
+    folder, result = blocked
     assert "(technique.not-recommended)" in result.sites["centre2"].status
     assert result.sites["centre1"].status == result.sites["centre3"].status == "ok"
     lines = ledger.read(folder / "sites/centre2/ledger.jsonl")
