@@ -228,7 +228,7 @@ class AgreementConfig(Frozen):
 class ConsentConfig(Frozen):
     """The registers of consent of simulated hospitals. Every subject consents to ``purposes`` (DUO terms), except that at each
     site the first so many by code refuse to share (``refused``) or withdrew before the study (``withdrawn``), by site name.
-    ``withdraws``: a site, and the order at which the first subject taken in there withdraws, such as ``send_mask_codes``."""
+    ``withdraws``: a site, and the order at which the first subject enrolled there withdraws, such as ``send_mask_codes``."""
 
     purposes: tuple[str, ...] = ("DUO:0000006",)
     start: date = date(2020, 1, 1)
@@ -260,7 +260,7 @@ class StudyConfig(Frozen):
     def _in_order(self) -> StudyConfig:
         if self.intake is not None and self.intake > (self.today or date.today()):
             raise ValueError(
-                f"intake is {self.intake}, after the day of the study; subjects are taken in before or on it"
+                f"intake is {self.intake}, after the day of the study; subjects are enrolled before or on it"
             )
         return self
 

@@ -50,7 +50,7 @@ def findings(image: Image) -> tuple[str, ...]:
 def scrub(image: Image) -> Image:
     """`image` without the text in its header, over the same voxel data; `image` itself stays as it is.
 
-    Saving a scaled image through nibabel scales it anew; `scrub_file` copies what is stored.
+    Saving a scaled image through nibabel scales it again; `scrub_file` copies what is stored.
     """
     # The affine is the image's own, so nibabel leaves the header's sform, qform and codes alone.
     return type(image)(image.dataobj, image.affine, _cleared(image.header))

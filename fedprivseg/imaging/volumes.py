@@ -238,7 +238,7 @@ def _recall(entry: Path, key: str, times: Iterable[str]) -> dict[str, Gridded] |
         if header["__metadata__"]["checksum"] != _checksum(key, arrays):
             raise ValueError("checksum")
     except (OSError, SafetensorError, KeyError, ValueError) as fault:
-        _log.warning("cache entry %s is damaged (%s); it is made anew", entry.name[:12], type(fault).__name__)
+        _log.warning("cache entry %s is damaged (%s); it is made again", entry.name[:12], type(fault).__name__)
         return None
     return {time: (arrays[f"{time}.image"], arrays.get(f"{time}.mask")) for time in times if f"{time}.image" in arrays}
 

@@ -1,4 +1,4 @@
-"""A hospital's DICOM, taken in: de-identified, converted to NIfTI, classed and levelled, and a record of it all."""
+"""A hospital's DICOM, imported: de-identified, converted to NIfTI, classed and levelled, and a record of it all."""
 
 from __future__ import annotations
 

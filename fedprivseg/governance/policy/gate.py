@@ -89,7 +89,7 @@ class Gate:
     Attributes:
         exports: the kinds that the method declares.
         site: the site's name.
-        standing: the site's policy context on this day.
+        context: the site's policy context on this day.
         patience_s: how long a decision may take; a later one is a refusal.
 
     Raises:
@@ -98,7 +98,7 @@ class Gate:
 
     exports: frozenset[KindSpec]
     site: str
-    standing: PolicyContext
+    context: PolicyContext
     patience_s: float = PATIENCE_S
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class Gate:
         try:
             if payload.kind not in self.exports:
                 return self._undeclared(payload.kind)
-            if (refusal := self.standing.objection(payload.kind, payload.purpose)) is not None:
+            if (refusal := self.context.objection(payload.kind, payload.purpose)) is not None:
                 return refusal
             for rule, clause, objection in RULES:
                 reason = objection(self, payload)
@@ -172,8 +172,8 @@ class Gate:
                 decision = self.decide(payload)
                 decision = self._in_time(departs if decision.allowed and departs else decision, begun)
             if decision.allowed:
-                if self.standing.encrypts(payload.level):
-                    card = self.standing.transfer.card
+                if self.context.encrypts(payload.level):
+                    card = self.context.transfer.card
                     assert card is not None  # or the rule about it had refused
                     sent = card.seal(slot(run_id, self.site, action, number, payload.kind), body)
                     encrypted_to, sealed = card.key_id, digest(sent)
@@ -197,8 +197,8 @@ class Gate:
             **({} if payload is None else {**_describe(payload, as_declared), **self._advice(payload.kind)}),
             **({SUBJECTS: subjects} if subjects else {}),
             **({"encrypted_to": encrypted_to, "encrypted_digest": sealed} if decision.allowed and encrypted_to else {}),
-            **({"transfer": "within" if self.standing.transfer.within else "across"} if decision.allowed else {}),
-            **({"agreement": under} if decision.allowed and (under := self.standing.under) else {}),
+            **({"transfer": "within" if self.context.transfer.within else "across"} if decision.allowed else {}),
+            **({"agreement": under} if decision.allowed and (under := self.context.under) else {}),
         }
         try:
             line = ledger.append("release" if decision.allowed else "refusal", facts)
@@ -220,7 +220,7 @@ class Gate:
 
     def _advice(self, kind: KindSpec) -> dict[str, Fact]:
         """The techniques under which the payload leaves and what Table 2 says of them; nothing where it is not graded."""
-        judged = self.standing.judged(kind)
+        judged = self.context.judged(kind)
         if not judged:
             return {}
         return {
@@ -252,21 +252,21 @@ def _other_site(gate: Gate, payload: Payload) -> str | None:
 def _level(gate: Gate, payload: Payload) -> str | None:
     if type(payload.level) is not int or payload.level not in LEVELS:
         return f"The sensitivity level does not exist; levels are: {_list(LEVELS)}."
-    most = RAW_LEVEL if payload.kind.raw else gate.standing.highest
+    most = RAW_LEVEL if payload.kind.raw else gate.context.highest
     if payload.level <= most:
         return None
     return f"The sensitivity level is {payload.level}; from this site at most level {most} may leave."
 
 
 def _under_classified(gate: Gate, payload: Payload) -> str | None:
-    assigned = gate.standing.level(payload.kind)
+    assigned = gate.context.level(payload.kind)
     if payload.level >= assigned.level:
         return None
     return f"The payload claims level {payload.level} and is of level {assigned.level}: {assigned.reason}."
 
 
 def _unencryptable(gate: Gate, payload: Payload) -> str | None:
-    return gate.standing.unencryptable(payload.level)
+    return gate.context.unencryptable(payload.level)
 
 
 def _dtype(gate: Gate, payload: Payload) -> str | None:

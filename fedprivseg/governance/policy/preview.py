@@ -113,7 +113,7 @@ def preview_policy(
         there = parties.get(site.name) or Parties(own, server, draw_up(scenario, site.name, exports, own, server))
         policy = effective(scenario, site)
         today = scenario.study.today or date.today()
-        standing = PolicyContext(
+        context = PolicyContext(
             policy=policy,
             today=today,
             transfer=Transfer(
@@ -132,10 +132,10 @@ def preview_policy(
             ),
             safeguards=Safeguards(scenario.protections, techniques),
         )
-        gate = Gate(exports, site.name, standing)
+        gate = Gate(exports, site.name, context)
         for kind in sorted(exports):
             for purpose in kind.purposes:
                 empty = {"values": np.zeros(0, np.float32)}
-                payload = Payload(kind, site.name, purpose, empty, level=standing.level(kind).level)
-                found.append(PolicyPreview(site.name, kind, purpose, gate.decide(payload), standing.judged(kind)))
+                payload = Payload(kind, site.name, purpose, empty, level=context.level(kind).level)
+                found.append(PolicyPreview(site.name, kind, purpose, gate.decide(payload), context.judged(kind)))
     return tuple(found)

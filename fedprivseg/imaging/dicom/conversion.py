@@ -140,7 +140,7 @@ def import_patients(
             nameless = sum(len(images) for images in found["", ""])
             raise DataError(
                 f"{nameless} images name no patient, neither by code nor by name, so nobody can say whose they are. "
-                "Nothing was imported. Take them out, or export them anew."
+                "Nothing was imported. Take them out, or export them again."
             )
         done, total = 0, sum(len(each) for each in found.values())
         with new_folder(target) as part:
@@ -222,7 +222,7 @@ def _deidentified(
     if unfit:
         raise DataError(
             f"{unfit} of {len(images)} images of a series cannot be de-identified: they are damaged, their pixel data is cut "
-            "short, or their kind or transfer syntax is a private one. Nothing was imported. Export them anew."
+            "short, or their kind or transfer syntax is a private one. Nothing was imported. Export them again."
         )
     return tuple(written), tuple(sorted(removed))
 
@@ -290,7 +290,7 @@ def _run(converter: str, images: Path, output: Path, timeout_s: float) -> int:
         ) from None
     except OSError as fault:
         raise RequestError(
-            f"dcm2niix cannot be started ({fault.strerror or type(fault).__name__}). Install the extra fedprivseg[dicom] anew."
+            f"dcm2niix cannot be started ({fault.strerror or type(fault).__name__}). Install the extra fedprivseg[dicom] again."
         ) from None
 
 

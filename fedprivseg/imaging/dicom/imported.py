@@ -1,4 +1,4 @@
-"""What stands beside imported images: of each patient, by pseudonym, what was taken in, of which class and which level.
+"""What stands beside imported images: of each patient, by pseudonym, what was imported, of which class and which level.
 
 The file is written when DICOM is imported (`dicom.import_patients`) and read at the site's intake, which takes the level of a
 subject from it. It holds numbers, known words and names of attributes, and nothing that a person wrote into a header
@@ -69,5 +69,5 @@ def read_imported(folder: Path) -> Imported | None:
     except ValidationError:
         # Its message would quote the file.
         raise DataError(
-            f"{IMPORTED} is not what an import writes (format 1); restore it from the import, or import anew."
+            f"{IMPORTED} is not what an import writes (format 1); restore it from the import, or import again."
         ) from None

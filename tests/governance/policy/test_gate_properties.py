@@ -1,4 +1,4 @@
-"""The gate under any policy, any standing and any payload: no release without its own permit line, and no meet that opens."""
+"""The gate under any policy, any context and any payload: no release without its own permit line, and no meet that opens."""
 
 from __future__ import annotations
 
@@ -120,16 +120,16 @@ payloads = st.builds(
 exports = often(frozenset(), frozenset({STATUS, WEIGHTS}), usual=frozenset(KINDS))
 
 
-def gate_of(policy: SitePolicy | None, standing: PolicyContext, declared: frozenset[KindSpec]) -> Gate:
-    return Gate(declared, SITE, replace(standing, policy=policy))
+def gate_of(policy: SitePolicy | None, context: PolicyContext, declared: frozenset[KindSpec]) -> Gate:
+    return Gate(declared, SITE, replace(context, policy=policy))
 
 
 @settings(max_examples=60, deadline=None)
-@given(policy=policies, standing=standings, sent=st.lists(payloads, min_size=1, max_size=3), declared=exports)
+@given(policy=policies, context=standings, sent=st.lists(payloads, min_size=1, max_size=3), declared=exports)
 def test_no_payload_leaves_without_a_permit_line_of_exactly_its_digest(
-    policy: SitePolicy, standing: PolicyContext, sent: list[Payload], declared: frozenset[KindSpec]
+    policy: SitePolicy, context: PolicyContext, sent: list[Payload], declared: frozenset[KindSpec]
 ) -> None:
-    gate = gate_of(policy, standing, declared)
+    gate = gate_of(policy, context, declared)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         ledger = Ledger(Path(folder) / "ledger.jsonl", KEY, SITE)
@@ -153,15 +153,15 @@ def test_no_payload_leaves_without_a_permit_line_of_exactly_its_digest(
             assert verify(
                 KEY.public_hex, statement("run", SITE, "send", number, digest(outcome.body)), outcome.signature
             )
-            _was_allowed(policy, gate.standing, payload, declared, bool(outcome.encrypted_to))
+            _was_allowed(policy, gate.context, payload, declared, bool(outcome.encrypted_to))
         assert verify_ledger(ledger.path, public_hex=KEY.public_hex).lines == len(sent) + 1
 
 
 def _was_allowed(
-    policy: SitePolicy, standing: PolicyContext, payload: Payload, declared: frozenset[KindSpec], closed: bool
+    policy: SitePolicy, context: PolicyContext, payload: Payload, declared: frozenset[KindSpec], closed: bool
 ) -> None:
     """What a release has to satisfy, written out again and not by the gate's own functions."""
-    transfer = standing.transfer
+    transfer = context.transfer
     within = transfer.domain != "" and transfer.domain == transfer.server_domain
     assert payload.kind in declared
     assert payload.kind in policy.kinds
@@ -169,37 +169,37 @@ def _was_allowed(
     assert payload.purpose in policy.purposes
     assert payload.site == SITE
     assert not transfer.unreadable
-    assert not standing.enrolled.unreadable
+    assert not context.enrolled.unreadable
     assert payload.level <= (4 if payload.kind is RAW else policy.max_level)
     assert payload.kind is not RAW or policy.raw_sharing == "allowed"
     agreement = transfer.agreement
     assert policy.agreement == "none" or agreement == SOUND or agreement.terms.kinds == (payload.kind,)
-    assert policy.consent == "release" or (standing.enrolled.subjects > 0 and standing.enrolled.revoked == 0)
-    assert not policy.demands or payload.kind is not IMAGE_CODE or standing.safeguards.protections
+    assert policy.consent == "release" or (context.enrolled.subjects > 0 and context.enrolled.revoked == 0)
+    assert not policy.demands or payload.kind is not IMAGE_CODE or context.safeguards.protections
     due = policy.encrypt_from != "never" and payload.level >= policy.encrypt_from
     assert closed == (due or (policy.encrypt_across == "always" and not within))
     assert not closed or transfer.card == CARD or transfer.card.server_key == transfer.server_key == STRANGER.public_hex
 
 
 @settings(max_examples=120, deadline=None)
-@given(one=policies, other=policies, standing=standings, payload=payloads, declared=exports)
+@given(one=policies, other=policies, context=standings, payload=payloads, declared=exports)
 def test_a_meet_never_releases_what_either_policy_alone_would_refuse(
-    one: SitePolicy, other: SitePolicy, standing: PolicyContext, payload: Payload, declared: frozenset[KindSpec]
+    one: SitePolicy, other: SitePolicy, context: PolicyContext, payload: Payload, declared: frozenset[KindSpec]
 ) -> None:
-    both = gate_of(meet(one, other), standing, declared)
-    alone = [gate_of(policy, standing, declared) for policy in (one, other)]
+    both = gate_of(meet(one, other), context, declared)
+    alone = [gate_of(policy, context, declared) for policy in (one, other)]
     if both.decide(payload).allowed:
         assert all(gate.decide(payload).allowed for gate in alone)
-    if any(gate.standing.encrypts(payload.level) for gate in alone):
-        assert both.standing.encrypts(payload.level), "what one wants closed stays closed"
+    if any(gate.context.encrypts(payload.level) for gate in alone):
+        assert both.context.encrypts(payload.level), "what one wants closed stays closed"
 
 
 @settings(max_examples=30, deadline=None)
-@given(standing=standings, payload=payloads, declared=exports)
+@given(context=standings, payload=payloads, declared=exports)
 def test_without_a_policy_nothing_is_allowed(
-    standing: PolicyContext, payload: Payload, declared: frozenset[KindSpec]
+    context: PolicyContext, payload: Payload, declared: frozenset[KindSpec]
 ) -> None:
-    assert not gate_of(None, standing, declared).decide(payload).allowed
+    assert not gate_of(None, context, declared).decide(payload).allowed
 
 
 def test_the_drawn_policies_let_something_out_and_keep_something() -> None:
@@ -208,14 +208,14 @@ def test_the_drawn_policies_let_something_out_and_keep_something() -> None:
         profile="open-research", says="A policy that lets everything out.", kinds=tuple(KINDS), purposes=PURPOSES, max_level=5,
         raw_sharing="allowed", consent="release", agreement="required", within_domain=tuple(KINDS), across_domains=tuple(KINDS),
     )  # fmt: skip
-    standing = PolicyContext(sound, TODAY, Transfer(KEY.public_hex, SERVER.public_hex, SOUND, card=CARD))
+    context = PolicyContext(sound, TODAY, Transfer(KEY.public_hex, SERVER.public_hex, SOUND, card=CARD))
     payload = Payload(WEIGHTS, SITE, "train", {"x": np.ones(2, np.float32)})
-    assert Gate(frozenset(KINDS), SITE, standing).decide(payload).allowed
+    assert Gate(frozenset(KINDS), SITE, context).decide(payload).allowed
     for name, value in (
         ("card", None),
         ("agreement", None),
         ("unreadable", True),
         ("server_key", STRANGER.public_hex),
     ):
-        other = replace(standing, transfer=replace(standing.transfer, **{name: value}))
+        other = replace(context, transfer=replace(context.transfer, **{name: value}))
         assert not Gate(frozenset(KINDS), SITE, other).decide(payload).allowed, name
