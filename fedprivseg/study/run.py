@@ -54,7 +54,7 @@ from fedprivseg.methods import METHODS, resolve
 from fedprivseg.protections import PROTECTIONS
 from fedprivseg.runtime.engines import Engine, engine
 from fedprivseg.study.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
-from fedprivseg.study.scenarios import load_scenario, what_differs
+from fedprivseg.study.scenarios import load_scenario, resolved, what_differs
 from fedprivseg.study.simulated_sites import parties_in, provision_sites
 
 __all__ = ["cache_folder", "check_folder", "load_scenario", "preflight", "release_folder", "simulate"]
@@ -79,6 +79,8 @@ def simulate(
     One process at a time works in a folder. Raises RequestError (folder, data or scenario wrong; nothing written), RunError,
     QuorumError.
     """
+    if not scenario.study.data:  # put together by hand, and not by `load_scenario`
+        scenario = resolved(scenario)
     folder = Path(out) if out is not None else scenario.folder
     resolve(scenario.method)
     check_folder(folder, scenario)

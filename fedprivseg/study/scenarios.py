@@ -25,10 +25,15 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
 
     settings: ``key=value`` texts as after ``--set``, or pairs of a dotted key and a value. Raises ScenarioError.
     """
-    scenario = read_scenario(Path(path), settings, sites_folder=sites_folder)
+    return resolved(read_scenario(Path(path), settings, sites_folder=sites_folder))
+
+
+def resolved(scenario: Scenario) -> Scenario:
+    """`scenario` with all that follows from it written out: variant, parameters, protections, task and layout of the data. One
+    that is resolved stays as it is. Raises ScenarioError for what does not fit together."""
     method = resolve(scenario.method)
     parameters = method.parameters.model_dump(mode="json")
-    resolved = scenario.method.model_copy(update={"variant": method.variant, "parameters": parameters})
+    written = scenario.method.model_copy(update={"variant": method.variant, "parameters": parameters})
     protections = tuple(
         config.model_copy(update={"parameters": resolve_protection(config).model_dump(mode="json")})
         for config in scenario.protections
@@ -55,8 +60,8 @@ def load_scenario(path: Path | str, settings: Sequence[Setting] = (), *, sites_f
     method.check(task)
     study = scenario.study.model_copy(update={"data": scenario.study.data or task.modality})
     data = scenario.data.model_copy(update={"format": form})
-    resolved_parts = {"task": task, "data": data, "study": study, "method": resolved, "protections": protections}
-    return scenario.model_copy(update=resolved_parts)
+    parts = {"task": task, "data": data, "study": study, "method": written, "protections": protections}
+    return scenario.model_copy(update=parts)
 
 
 def _format_and_task(scenario: Scenario) -> tuple[str, SegmentationTask]:
