@@ -241,7 +241,7 @@ def test_a_sealed_site_ends_with_the_same_numbers_and_leaves_no_array_readable(p
         or "<svg" in (tmp_path / "sealed/report.html").read_text()
     )
     (home / "sealing.key").rename(tmp_path / "lost.key")
-    with pytest.raises(RequestError, match="is to be sealed"):
+    with pytest.raises(RequestError, match="is to be encrypted"):
         open_vault(home)
 
 
