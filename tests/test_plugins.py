@@ -13,12 +13,17 @@ from commands import call, refused
 from conftest import BRIEF, ROOT, tiny_settings
 
 from fedprivseg.attacks import ATTACKS
+from fedprivseg.core.config import DataConfig
 from fedprivseg.core.documents import read_document
 from fedprivseg.core.errors import RequestError, ScenarioError
 from fedprivseg.core.plugins import Registry
 from fedprivseg.core.results import read_result
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.ledger import ledger
+from fedprivseg.imaging.dataset import Dataset
+from fedprivseg.imaging.datasets import dataset_of
+from fedprivseg.imaging.mnms.release import MnMs
+from fedprivseg.imaging.nnunet import NnUNet
 from fedprivseg.methods import Method
 from fedprivseg.methods.averaging import FedAvg
 from fedprivseg.protections.operation import Operation
@@ -128,12 +133,12 @@ def test_the_contract_tests_that_are_written_pass(installed):
     _python(installed, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(installed[1] / sort for sort in PARTS))
 
 
-def _package(folder: Path, package: str, entry: str, code: str = "") -> None:
+def _package(folder: Path, package: str, entry: str, code: str = "", group: str = "methods") -> None:
     """An installed package with one module of this code and one entry point."""
     info = folder / f"{package}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[fedprivseg.methods]\n{entry}\n")
+    (info / "entry_points.txt").write_text(f"[fedprivseg.{group}]\n{entry}\n")
     (folder / f"{package}.py").write_text(code)
 
 
@@ -147,7 +152,7 @@ def _methods() -> Registry[type[Method]]:
         ("x = {}:X", "1 / 0", "cannot be loaded: ZeroDivisionError"),
         ("x = {}:X", "", "cannot be loaded: AttributeError"),
         ("x = {}:X", "X = 1", "is no Method"),
-        ("x = {}:X", "from fedprivseg.methods.rounds import Rounds as X", "does not define aggregation, local"),
+        ("x = {}:X", "from fedprivseg.methods.method import Method as X", "does not define conduct, predict"),
         ("x = {}:X", "from fedprivseg.methods.fedbn import FedBN as X", "whose own name is 'fedbn'"),
     ],
 )
@@ -210,3 +215,25 @@ def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "x").mkdir()
     assert "exists already; choose another folder with --out" in refused("new", "method", "x", "--out", tmp_path / "x")
     assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_a_data_set_of_another_package_is_known_by_its_files(tmp_path, monkeypatch):
+    code = """
+from dataclasses import dataclass
+from fedprivseg.imaging.nnunet import NnUNet
+@dataclass(frozen=True)
+class Theirs(NnUNet):
+    name, title = "theirs", "nnU-Net raw under another name"
+    @classmethod
+    def recognises(cls, folder):
+        return (folder / "theirs.json").exists()
+"""
+    _package(tmp_path, "theirdata", "theirs = theirdata:Theirs", code, "datasets")
+    monkeypatch.syspath_prepend(tmp_path)
+    datasets = Registry("dataset", Dataset, (MnMs, NnUNet))
+    assert datasets.names == ["mnms", "nnunet", "theirs"]
+    assert datasets.packages(["theirs"]) == {"theirdata": "1.0"}
+    monkeypatch.setattr("fedprivseg.imaging.datasets.DATASETS", datasets)
+    (tmp_path / "theirs.json").touch()
+    assert type(dataset_of(DataConfig(), tmp_path)) is datasets.find("theirs")
+    assert type(dataset_of(DataConfig(format="theirs"), tmp_path)).name == "theirs"

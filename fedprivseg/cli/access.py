@@ -14,9 +14,9 @@ from fedprivseg.cli.options import AsJson, Reason, Run, Site, Who
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.writers import writer
 from fedprivseg.core.errors import FolderError, RequestError
-from fedprivseg.core.runfolder import RunFolder, SiteFolder
 
 if TYPE_CHECKING:
+    from fedprivseg.core.runfolder import SiteFolder
     from fedprivseg.governance.access.requests import Event, Requests
     from fedprivseg.governance.access.roles import Staff
 
@@ -115,6 +115,8 @@ def _member(run_folder: Path, site: str, name: str) -> Staff:
 
 def _home(run_folder: Path, site: str) -> SiteFolder:
     """The site's folder. Raises FolderError if nobody is known to work there."""
+    from fedprivseg.core.runfolder import RunFolder
+
     home = RunFolder(run_folder).site(site)
     if not home.staff.exists():
         raise FolderError(f"{home.path} is no site's folder: it holds no staff.toml; give RUN and SITE")

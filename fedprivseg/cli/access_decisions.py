@@ -15,9 +15,9 @@ from fedprivseg.cli.options import AsJson, Run, Site, Who
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.cli.writers import writer
 from fedprivseg.core.errors import FolderError, RequestError
-from fedprivseg.core.runfolder import RunFolder, SiteFolder
 
 if TYPE_CHECKING:
+    from fedprivseg.core.runfolder import SiteFolder
     from fedprivseg.governance.access.endpoint import AccessEndpoint, Answer
     from fedprivseg.governance.access.roles import Context
     from fedprivseg.governance.access.simulation import Cell, Trial
@@ -212,6 +212,8 @@ def _endpoint(folder: SiteFolder) -> AccessEndpoint:
 
 def _site(run_folder: Path, name: str) -> SiteFolder:
     """The folder of the site `name`. Raises FolderError for a folder that is no run, RequestError for an unknown site."""
+    from fedprivseg.core.runfolder import RunFolder, SiteFolder
+
     known = {site.name: site for site in RunFolder(run_folder).sites if site.configuration.exists()}
     if not known:
         raise FolderError(f"{run_folder} holds no run (no sites/*/{SiteFolder(run_folder).configuration.name})")

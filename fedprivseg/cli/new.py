@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedprivseg.cli.options import AsJson
 from fedprivseg.cli.terminal import print_table
 from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.files import deliver
 
 if TYPE_CHECKING:
     from fedprivseg.core.plugins import Registry
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 _TEMPLATES = Path(__file__).with_name("new_package")
 

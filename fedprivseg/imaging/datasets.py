@@ -1,20 +1,19 @@
 """The layouts of images on disk that a scenario may name, and the one that a folder has.
 
-Adding one is its file and one line in `DATASETS`.
+Adding one is its file and one line in `DATASETS`; another package adds one by an entry point in ``fedprivseg.datasets``.
 """
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from fedprivseg.core.config import DataConfig
-from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.plugins import Registry
 from fedprivseg.imaging.dataset import Dataset
 from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.imaging.nnunet import NnUNet
 
-DATASETS: tuple[type[Dataset], ...] = (MnMs, NnUNet)
+DATASETS: Registry[type[Dataset]] = Registry("dataset", Dataset, (MnMs, NnUNet))
 
 
 def dataset_of(data: DataConfig, folder: Path) -> Dataset:
@@ -27,13 +26,6 @@ def dataset_of(data: DataConfig, folder: Path) -> Dataset:
     Raises ScenarioError for an unknown ``data.format``, naming the known ones.
     """
     if data.format:
-        known = {each.name: each for each in DATASETS}
-        if data.format not in known:
-            near = difflib.get_close_matches(data.format, known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ScenarioError(
-                f"unknown data.format {data.format!r}{hint}; the formats are: {', '.join(sorted(known))}"
-            )
-        return known[data.format](data.channel)
+        return DATASETS.find(data.format)(data.channel)
     # A folder that looks like nothing is read as M&Ms, whose reader says what is missing.
     return next((each for each in DATASETS if each.recognises(folder)), MnMs)(data.channel)

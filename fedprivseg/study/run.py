@@ -47,7 +47,7 @@ from fedprivseg.core.task import SegmentationTask
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.imaging.dataset import Dataset, Fault, Release
-from fedprivseg.imaging.datasets import dataset_of
+from fedprivseg.imaging.datasets import DATASETS, dataset_of
 from fedprivseg.imaging.sources import drawn_release, phantom_named, release_place
 from fedprivseg.imaging.splits import COHORT, Cohort
 from fedprivseg.methods import METHODS, resolve
@@ -372,6 +372,7 @@ def _environment(scenario: Scenario) -> dict[str, str]:
         "cpus": str(os.cpu_count()),
         "arithmetic": arithmetic_name("cuda" if scenario.resources.gpus else "cpu", half),
         **{name: version(name) for name in packages},
+        **DATASETS.packages([scenario.data.format]),
         **METHODS.packages([scenario.method.name]),
         **PROTECTIONS.packages(config.name for config in scenario.protections),
     }

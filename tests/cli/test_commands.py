@@ -323,7 +323,7 @@ def data_of(monkeypatch):
 def test_a_data_folder_is_taken_as_it_is_called(data_of, quickstart, tmp_path, name):
     folder = tmp_path / name
     folder.mkdir(parents=True)
-    for command in (["run", quickstart, "--engine", "inline"], ["benchmark", ROOT / "simulations"]):
+    for command in (["run", quickstart, "--engine", "inline"], ["benchmark", ROOT / "simulations/benchmark-acdc"]):
         assert data_of(*command, "--data", folder, "-o", tmp_path / "out") == str(folder)
         assert data_of(*command, "--set", f"data.source={folder}", "-o", tmp_path / "out") == str(folder)
 

@@ -34,7 +34,7 @@ def test_a_folder_is_known_by_its_files_and_else_read_as_before(phantom: Path, t
     assert isinstance(dataset_of(DataConfig(), tmp_path), NnUNet)
     assert isinstance(dataset_of(DataConfig(format="mnms"), tmp_path), MnMs)
     assert dataset_of(DataConfig(channel=1), tmp_path) == NnUNet("1")
-    with pytest.raises(ScenarioError, match="the formats are: mnms, nnunet"):
+    with pytest.raises(ScenarioError, match="unknown dataset 'bids'; the datasets are: mnms, nnunet"):
         dataset_of(DataConfig(format="bids"), tmp_path)
 
 

@@ -136,7 +136,7 @@ def test_a_task_that_the_data_have_not_is_refused() -> None:
         load_scenario(SCENARIO, [*TINY, stated])
     with pytest.raises(ScenarioError, match=r"task\.time_points are a, b, and the data have scan"):
         load_scenario(SCENARIO, [*TINY, 'task={time_points=[{name="a"}, {name="b"}]}'])
-    with pytest.raises(ScenarioError, match=r"unknown data\.format 'nnunett' \(did you mean 'nnunet'\?\)"):
+    with pytest.raises(ScenarioError, match=r"unknown dataset 'nnunett' \(did you mean 'nnunet'\?\)"):
         load_scenario(SCENARIO, [*TINY, 'data={source="x", format="nnunett"}'])
     with pytest.raises(DataError, match=r"data\.channel is 'T1', and an M&Ms release has one image"):
         load_scenario(SCENARIO, [*TINY, 'data={source="x", channel="T1"}'])

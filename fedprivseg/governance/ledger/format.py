@@ -88,7 +88,7 @@ OLD_RULES: Mapping[str, str] = MappingProxyType(
 )
 """Rule id of format 1 -> rule id; the others are the same."""
 
-_OLD_VERDICTS = {"advised": "recommended", "unadvised": "not recommended"}
+_OLD_VERDICTS = MappingProxyType({"advised": "recommended", "unadvised": "not recommended"})
 
 
 def in_todays_words(event: str, facts: Mapping[str, Fact]) -> tuple[str, dict[str, Fact]]:

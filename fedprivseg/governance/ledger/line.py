@@ -20,7 +20,9 @@ ZEROS = "0" * 64
 
 NEXT = "Keep the files as they are, as evidence, and compare them with a backup."
 
-_FIELDS = {"index": int, "time": str, "site": str, "event": str, "facts": dict, "previous": str, "signature": str}
+_FIELDS = MappingProxyType(
+    {"index": int, "time": str, "site": str, "event": str, "facts": dict, "previous": str, "signature": str}
+)
 
 
 @dataclass(frozen=True)
