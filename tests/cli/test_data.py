@@ -144,7 +144,7 @@ def test_a_data_set_that_cannot_be_read_is_refused_with_what_is_expected(tmp_pat
     for words, said in (
         ((tmp_path,), "channel_names must number the channels"),
         ((tmp_path, "--format", "mnms"), "Expected is an M&Ms release"),
-        ((tmp_path, "--format", "nifti"), "the formats are: mnms, nnunet"),
+        ((tmp_path, "--format", "nifti"), "the datasets are: mnms, nnunet"),
     ):
         with pytest.raises(RequestError) as caught:
             CliRunner().invoke(app, ["data", "check", *map(str, words)], catch_exceptions=False)
