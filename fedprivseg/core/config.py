@@ -7,20 +7,17 @@ stands on its own.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     Field,
     StringConstraints,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -32,14 +29,13 @@ from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import Grid
 from fedprivseg.core.task import Scope, SegmentationTask, default_task
 from fedprivseg.core.toml_text import Setting, apply_settings, read_toml, read_with_base, shortened
+from fedprivseg.core.validation import suggestion, validated
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
 
 Place = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]{0,47})?$")]
 
 CedarFile = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}\.cedar$")]
-
-Model = TypeVar("Model", bound=BaseModel)
 
 GRID_STEP = 16
 """Networks halve the grid four times, so height and width are multiples of this (seed method, Table 2)."""
@@ -354,7 +350,7 @@ def read_site(folder: Path, name: str) -> SiteConfig:
     known = site_names(folder)
     if name not in known:
         raise ScenarioError(
-            f"unknown site {name!r}{_suggestion(name, known)}; the sites of {folder} are: {', '.join(known) or 'none'}. "
+            f"unknown site {name!r}{suggestion(name, known)}; the sites of {folder} are: {', '.join(known) or 'none'}. "
             "Add a folder with a site.toml, or run `fedprivseg init DIR` for the five M&Ms centres."
         )
     path = folder / name / "site.toml"
@@ -404,15 +400,6 @@ def site_names(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/site.toml"))
 
 
-def validated(model: type[Model], content: Mapping[str, Any], where: Path | str) -> Model:
-    """`content` as `model`. Raises ScenarioError that lists every fault with its place, the value and what is allowed."""
-    try:
-        return model.model_validate(content)
-    except ValidationError as fault:
-        lines = [_fault_line(model, error) for error in fault.errors()]
-        raise ScenarioError(f"{where}: " + "; ".join(lines)) from None
-
-
 def read_scenario(path: Path, settings: Sequence[Setting] = (), *, sites_folder: Path | None = None) -> Scenario:
     """The scenario of a file over its base, with settings applied and its sites read. Raises ScenarioError."""
     content = apply_settings(read_with_base(path), settings)
@@ -426,34 +413,3 @@ def read_scenario(path: Path, settings: Sequence[Setting] = (), *, sites_folder:
         )
     content["sites"] = [read_site(folder, name).model_dump() for name in names]
     return validated(Scenario, content, path)
-
-
-def _fault_line(model: type[BaseModel], error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "scenario"
-    if error["type"] == "extra_forbidden":
-        allowed = _keys_at(model, error["loc"][:-1])
-        key = str(error["loc"][-1])
-        return f"unknown key {place!r}{_suggestion(key, allowed)}; allowed here: {', '.join(allowed)}"
-    if error["type"] == "missing":
-        return f"{place!r} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    given = error.get("input")
-    shown = "" if isinstance(given, dict) else f"; given {shortened(repr(given))}"
-    return f"{place}: {message}{shown}"
-
-
-def _keys_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    for part in place:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        inner = next((arg for arg in getattr(annotation, "__args__", ()) if isinstance(arg, type)), annotation)
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        model = inner
-    return sorted(model.model_fields)
-
-
-def _suggestion(given: str, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, allowed, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -11,7 +11,6 @@ A new kind leaves no hospital before that hospital's policy lists it.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -21,6 +20,7 @@ from pydantic import AfterValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from fedprivseg.core.errors import RequestError
+from fedprivseg.core.validation import suggestion
 
 Discloses = Literal["images", "individuals", "sum", "counts"]
 """What a payload tells: the images themselves; something of each patient, so that patients could be re-identified; by itself
@@ -235,8 +235,7 @@ def kind_named(value: object) -> KindSpec:
         raise RequestError(
             f"no method sends a payload of kind 'key' any more: delete it; the kinds are: {', '.join(names)}"
         )
-    near = difflib.get_close_matches(str(value), names, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = suggestion(str(value), names)
     raise RequestError(
         f"unknown kind of payload {value!r:.60}{hint}; the kinds are: {', '.join(names)}. The package that brings another kind "
         f"names it in its entry points {GROUP}"

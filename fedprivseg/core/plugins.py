@@ -7,7 +7,6 @@ its package and version are listed, and stand in the result of a run that used i
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any, Generic, Protocol, TypeVar, final
 
 from fedprivseg.core.errors import RequestError, ScenarioError
+from fedprivseg.core.validation import suggestion
 
 
 class _Named(Protocol):
@@ -81,8 +81,7 @@ class Registry(Generic[Part]):
             return self.own[name]
         if name in self._plugins:
             return self._loaded(self._plugins[name])
-        near = difflib.get_close_matches(name, self.names, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = suggestion(name, self.names)
         raise ScenarioError(f"unknown {self.sort} {name!r}{hint}; the {self.sort}s are: {', '.join(self.names)}")
 
     def origin(self, name: str) -> Origin:

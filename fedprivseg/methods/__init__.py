@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fedprivseg.core.config import MethodConfig, validated
+from fedprivseg.core.config import MethodConfig
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.plugins import Registry
+from fedprivseg.core.validation import validated
 from fedprivseg.methods.averaging import (
     Bulyan,
     FedAdagrad,

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedprivseg.core.config import ProtectionConfig, validated
+from fedprivseg.core.config import ProtectionConfig
 from fedprivseg.core.expected import Expected
 from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.plugins import Registry
+from fedprivseg.core.validation import validated
 from fedprivseg.protections.blocks import DataTransformation, Permutation, Rearrangement
 from fedprivseg.protections.boxes import Masking, NullInsertion, Occlusion
 from fedprivseg.protections.channels import Channels

@@ -9,10 +9,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from fedprivseg.core.config import read_toml, validated
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.runfolder import SiteFolder
+from fedprivseg.core.toml_text import read_toml
+from fedprivseg.core.validation import validated
 from fedprivseg.governance.access.roles import Action, Staff, Title
 
 

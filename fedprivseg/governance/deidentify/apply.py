@@ -19,10 +19,10 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
-from fedprivseg.core.config import validated
 from fedprivseg.core.errors import DataError, FolderError, RequestError
 from fedprivseg.core.files import write_durably
 from fedprivseg.core.techniques import Technique
+from fedprivseg.core.validation import validated
 from fedprivseg.governance.deidentify import counts, images, tables, tables_keyed
 from fedprivseg.governance.deidentify.encryption import Encryption
 from fedprivseg.governance.deidentify.metadata import Table

@@ -24,10 +24,10 @@ from typing import final
 
 from pydantic import Field
 
-from fedprivseg.core.config import validated
 from fedprivseg.core.errors import FedprivsegError, RequestError
 from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
+from fedprivseg.core.validation import validated
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.access.staff import data_manager

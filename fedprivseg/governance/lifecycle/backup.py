@@ -19,10 +19,10 @@ from typing import final
 
 from pydantic import Field, field_validator
 
-from fedprivseg.core.config import validated
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import write_secret
 from fedprivseg.core.runfolder import RunFolder
+from fedprivseg.core.validation import validated
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.ledger import open_ledger, read

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from fedprivseg.core.config import read_toml, validated
 from fedprivseg.core.model import Frozen
+from fedprivseg.core.toml_text import read_toml
+from fedprivseg.core.validation import validated
 from fedprivseg.governance.policy.agreement import BreachPlan
 
 RESPONSE = "response.toml"

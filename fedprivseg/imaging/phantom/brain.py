@@ -10,20 +10,19 @@ sequence.
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.records import Subject
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.core.task import SegmentationTask, Structure
+from fedprivseg.imaging.nifti import write_nifti
 from fedprivseg.imaging.nnunet import CASES, DESCRIPTION, SIDES, TIME
 
 FEWEST_SUBJECTS = 2
@@ -130,8 +129,8 @@ def write_brains(
             for done, one in enumerate(patients, start=1):
                 images, mask, affine = draw_head(seed, one.place, one.index)
                 for number, image in enumerate(images):
-                    _write_nifti(release / one.side / f"{one.case}_{number:04d}.nii.gz", image, affine)
-                _write_nifti(release / SIDES[one.side][0] / f"{one.case}.nii.gz", mask, affine)
+                    write_nifti(release / one.side / f"{one.case}_{number:04d}.nii.gz", image, affine)
+                write_nifti(release / SIDES[one.side][0] / f"{one.case}.nii.gz", mask, affine)
                 if progress is not None:
                     progress(done, len(patients))
             _write_texts(release, patients)
@@ -249,13 +248,6 @@ def _affine(shape: tuple[int, ...], scanner: _Scanner, draw: np.random.Generator
     middle = (np.array(shape) - 1) / 2
     affine[:3, 3] = draw.normal(0, 5, 3) - affine[:3, :3] @ middle
     return affine
-
-
-def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write `array` as gzipped NIfTI-1. The time in the gzip header is 0, so that equal content is equal bytes."""
-    image = nib.Nifti1Image(array, affine)
-    image.header.set_xyzt_units("mm", "sec")
-    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
 def _write_texts(release: Path, patients: Sequence[_Patient]) -> None:

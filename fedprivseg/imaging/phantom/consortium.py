@@ -10,14 +10,12 @@ can be federated.
 from __future__ import annotations
 
 import csv
-import gzip
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -27,6 +25,7 @@ from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.imaging.mnms.plausibility import PHASES, STRUCTURES
 from fedprivseg.imaging.mnms.release import SPLITS
 from fedprivseg.imaging.mnms.table import TABLE
+from fedprivseg.imaging.nifti import write_nifti
 from fedprivseg.imaging.phantom import anatomy, bssfp
 from fedprivseg.imaging.phantom.heart import PATHOLOGIES, draw_heart
 
@@ -162,8 +161,8 @@ def write_phantom(
                 place = release / person.folder / person.code
                 place.mkdir(parents=True)
                 image, mask, affine = draw_subject(seed, person, frames)
-                _write_nifti(place / f"{person.code}_sa.nii.gz", image, affine)
-                _write_nifti(place / f"{person.code}_sa_gt.nii.gz", mask, affine)
+                write_nifti(place / f"{person.code}_sa.nii.gz", image, affine)
+                write_nifti(place / f"{person.code}_sa_gt.nii.gz", mask, affine)
                 if progress is not None:
                     progress(done, len(people))
             _write_table(release / TABLE, people)
@@ -306,13 +305,6 @@ def _affine(draw: np.random.Generator, turn: float, pixel: float, centre: Centre
     middle = np.array([(centre.matrix[0] - 1) / 2, (centre.matrix[1] - 1) / 2, (slices - 1) / 2])
     affine[:3, 3] = draw.normal((-25, 15, 0), 12) - affine[:3, :3] @ middle
     return affine
-
-
-def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write `array` as gzipped NIfTI-1. The time in the gzip header is 0, so that equal content is equal bytes."""
-    image = nib.Nifti1Image(array, affine)
-    image.header.set_xyzt_units("mm", "sec")
-    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
 def _write_table(path: Path, people: Sequence[Person]) -> None:

@@ -17,7 +17,7 @@ import tomli_w
 from markupsafe import Markup
 
 from fedprivseg.core.arrays import load_arrays
-from fedprivseg.core.config import Scenario, validated
+from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import FolderError
 from fedprivseg.core.files import deliver
 from fedprivseg.core.kinds import kind_named
@@ -27,6 +27,7 @@ from fedprivseg.core.pages.frame import render
 from fedprivseg.core.results import Result, SiteResult, read_result
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.core.task import SegmentationTask
+from fedprivseg.core.validation import validated
 from fedprivseg.governance.compliance import read_compliance
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.audit import read_identities
