@@ -13,7 +13,8 @@ from fedprivseg.cli.stop import Stop
 
 @pytest.fixture(autouse=True)
 def _restored():
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    """As in a process that ignores neither, whatever started the tests (`nohup` has SIGHUP ignored)."""
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGTERM, signal.SIGHUP)}
     yield
     for each, handler in before.items():
         signal.signal(each, handler)
