@@ -125,14 +125,14 @@ class LocalOnly(Method):
     parameters: LocalOnlyParameters
     actions: ClassVar[Mapping[str, Action]] = {
         "train_alone": train_alone,
-        "glance_alone": validate_alone,
+        "validate_alone": validate_alone,
         "measure_alone": measure_alone,
         "send_weights": send_weights,
         "measure_foreign": measure_foreign,
     }
     declares: ClassVar[Mapping[str, Declaration]] = {
         "train_alone": TRAINED,
-        "glance_alone": validated,
+        "validate_alone": validated,
         "measure_alone": measured_declared,
         "send_weights": sent_weights,
         "measure_foreign": foreign_declared,
@@ -154,7 +154,7 @@ class LocalOnly(Method):
                 federation.progress("train alone", number, p.rounds)
                 dices: dict[str, float] = {}
                 if number in marks(p):
-                    dices = mean_dices(self.ask(federation, "glance_alone", number=number))
+                    dices = mean_dices(self.ask(federation, "validate_alone", number=number))
                 for site, reply in replies.items():
                     loss = float(reply.arrays[_LOSS][0])
                     federation.record(CurvePoint(number, site, loss, dices.get(site), federation.sent(site)))

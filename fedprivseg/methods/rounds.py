@@ -125,12 +125,12 @@ SPENT = Expected(
 """What `account` sends."""
 
 ACTIONS: Mapping[str, Action] = MappingProxyType(
-    {"train": train, "glance": validate, "measure": measure, "account": account}
+    {"train": train, "validate": validate, "measure": measure, "account": account}
 )
 """What every method of the family asks of its sites."""
 
 DECLARES: Mapping[str, Declaration] = MappingProxyType(
-    {"train": trained, "glance": validated, "measure": measured_declared, "account": SPENT}
+    {"train": trained, "validate": validated, "measure": measured_declared, "account": SPENT}
 )
 """What may answer them."""
 
@@ -225,7 +225,7 @@ class Rounds(Method):
                 dices: dict[str, float] = {}
                 if number in marks(p):
                     sent = packed(federation, arrays, {}, number)
-                    dices = mean_dices(self.ask(federation, "glance", number=number, answers=sent))
+                    dices = mean_dices(self.ask(federation, "validate", number=number, answers=sent))
                 for site in federation.sites:
                     loss = updates[site].loss if site in updates and p.dp is None else None
                     federation.record(CurvePoint(number, site, loss, dices.get(site), federation.sent(site)))

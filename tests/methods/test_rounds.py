@@ -432,7 +432,7 @@ def test_a_round_that_is_cut_short_while_it_is_scored_loses_no_point(tmp_path):
     asked = federation.ask
 
     def failing(action, expected, *, number=0, **more):
-        if (action, number) == ("glance", 2):
+        if (action, number) == ("validate", 2):
             raise KeyboardInterrupt
         return asked(action, expected, number=number, **more)
 

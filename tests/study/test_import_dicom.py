@@ -1,4 +1,4 @@
-"""DICOM at the command line: pydicom's own files in, a record of what was taken in, and what a site's gate makes of it."""
+"""DICOM at the command line: pydicom's own files in, a record of what was enrolled, and what a site's gate makes of it."""
 
 from __future__ import annotations
 

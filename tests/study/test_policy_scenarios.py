@@ -151,7 +151,7 @@ def _hide(path):
 @pytest.mark.parametrize("method", [[], FEDAVG], ids=["coded", "averaged"])
 def test_consent_that_is_withdrawn_in_mid_study_closes_the_gate_and_can_be_carried_out(method, phantom, tmp_path):
     folder = tmp_path / "run"
-    first = [*method] if not method else [*method, 'study.consent.withdraws={centre1="glance"}']
+    first = [*method] if not method else [*method, 'study.consent.withdraws={centre1="validate"}']
     statuses, result = run("withdrawal", phantom, folder, *first)
     assert "(consent.no-longer-valid)" in statuses["centre1"]
     assert (statuses["centre2"], statuses["centre3"]) == ("ok", "ok")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedprivseg.governance.compliance.evidence import Evidence
 from fedprivseg.governance.compliance.verdict import Verdict, broken, kept, not_applicable
-from fedprivseg.governance.policy.technique_table import Verdict as Advice
+from fedprivseg.governance.policy.technique_table import Recommendation
 
 
 def audited(evidence: Evidence) -> Verdict:
@@ -44,7 +44,7 @@ def graded(evidence: Evidence) -> Verdict:
         if not isinstance(advice, list | tuple):
             bare.setdefault((kind, site.name), where)
             continue
-        unadvised = any(str(each).endswith(f": {Advice.NOT_RECOMMENDED}") for each in advice)
+        unadvised = any(str(each).endswith(f": {Recommendation.NOT_RECOMMENDED}") for each in advice)
         under = f"{_listed(line.facts.get('techniques'))} ({_listed(advice)})"
         (against if unadvised else fine).setdefault((kind, under), where)
     if bare:

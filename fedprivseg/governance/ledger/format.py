@@ -72,6 +72,7 @@ OLD_RULES: Mapping[str, str] = MappingProxyType(
         "level.above": "level.too-high",
         "level.understated": "level.under-classified",
         "policy.kind": "kind.not-allowed",
+        "project.lapsed": "project.expired",
         "purpose.unknown": "purpose.not-allowed",
         "retention.ended": "retention.expired",
         "site.foreign": "site.mismatch",
@@ -88,6 +89,9 @@ OLD_RULES: Mapping[str, str] = MappingProxyType(
 )
 """Rule id of format 1 -> rule id; the others are the same."""
 
+OLD_ACTIONS: Mapping[str, str] = MappingProxyType({"glance": "validate", "glance_alone": "validate_alone"})
+"""Action of format 1 -> action."""
+
 _OLD_VERDICTS = MappingProxyType({"advised": "recommended", "unadvised": "not recommended"})
 
 
@@ -96,6 +100,8 @@ def in_todays_words(event: str, facts: Mapping[str, Fact]) -> tuple[str, dict[st
     new: dict[str, Fact] = {OLD_FACTS.get(name, name): fact for name, fact in facts.items()}
     if isinstance(rule := new.get("rule"), str):
         new["rule"] = OLD_RULES.get(rule, rule)
+    if isinstance(action := new.get("action"), str):
+        new["action"] = OLD_ACTIONS.get(action, action)
     if isinstance(refused := new.get("refused"), list):  # such as "consent.sharing: 2"
         new["refused"] = [_start(str(each), OLD_RULES) for each in refused]
     if isinstance(graded := new.get("technique_advice"), list):  # such as "low utility, high confidentiality: advised"

@@ -175,7 +175,7 @@ def _sort(shard: _Shard) -> Sort:
     """What a payload of this action is that is not stored (any more), by what the method says of the action."""
     if any(sent.action == shard.action for sent in shard.method.sends):
         return "code" if shard.method.coded else "raw"
-    if shard.action in ("measure", "glance", "measure_foreign"):
+    if shard.action in ("measure", "validate", "measure_foreign"):
         return "measures"
     return "weights" if shard.action in ("train", "masked_update") else "status"
 

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.model import Frozen
-from fedprivseg.governance.policy.technique_table import CLAUSE, Grade, Technique, Verdict, advice
+from fedprivseg.governance.policy.technique_table import CLAUSE, Grade, Recommendation, Technique, advice
 
 
 class Grading(Frozen):
@@ -48,13 +48,13 @@ class Judged:
     kind: KindSpec
     grading: Grading
     techniques: tuple[Technique, ...]
-    verdict: Verdict
+    verdict: Recommendation
     sentence: str
 
     @property
     def refused(self) -> bool:
         """Whether the payload may not leave."""
-        return self.verdict == Verdict.NOT_RECOMMENDED and self.grading.unadvised == "refuse"
+        return self.verdict == Recommendation.NOT_RECOMMENDED and self.grading.unadvised == "refuse"
 
 
 def judge(gradings: Iterable[Grading], kind: KindSpec, techniques: tuple[Technique, ...]) -> tuple[Judged, ...]:
@@ -65,11 +65,13 @@ def judge(gradings: Iterable[Grading], kind: KindSpec, techniques: tuple[Techniq
 def _judged(kind: KindSpec, grading: Grading, techniques: tuple[Technique, ...]) -> Judged:
     if not techniques:
         sentence = f"A payload of kind '{kind}' leaves under no technique of clause {CLAUSE}."
-        return Judged(kind, grading, (), Verdict.NOT_RECOMMENDED, sentence)
+        return Judged(kind, grading, (), Recommendation.NOT_RECOMMENDED, sentence)
     found = [advice(technique, grading.utility, grading.confidentiality) for technique in techniques]
     by_verdict = {each.verdict: each for each in reversed(found)}
     # In this order: one technique that is not recommended outweighs all others.
     decisive = next(
-        by_verdict[v] for v in (Verdict.NOT_RECOMMENDED, Verdict.RECOMMENDED, Verdict.OPEN) if v in by_verdict
+        by_verdict[v]
+        for v in (Recommendation.NOT_RECOMMENDED, Recommendation.RECOMMENDED, Recommendation.OPEN)
+        if v in by_verdict
     )
     return Judged(kind, grading, techniques, decisive.verdict, decisive.sentence)

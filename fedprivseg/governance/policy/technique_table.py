@@ -32,7 +32,7 @@ class Grade(StrEnum):
     LOW = "low"
 
 
-class Verdict(StrEnum):
+class Recommendation(StrEnum):
     """What a cell of Table 2 says of a technique; open where it does not name it."""
 
     RECOMMENDED = "recommended"
@@ -59,7 +59,7 @@ class Cell:
 class Advice:
     """What the standard says of one technique for data of one grade: a `verdict`, the `clause`, a readable `sentence`."""
 
-    verdict: Verdict
+    verdict: Recommendation
     clause: str
     sentence: str
 
@@ -101,11 +101,11 @@ def advice(technique: Technique, utility: Grade, confidentiality: Grade) -> Advi
     data = f"data of {utility} utility and {confidentiality} confidentiality"
     instead = f"it recommends {', '.join(sorted(cell.recommended))}"
     if technique in cell.recommended:
-        return Advice(Verdict.RECOMMENDED, CLAUSE, f"Clause {CLAUSE} recommends {technique} for {data}.")
+        return Advice(Recommendation.RECOMMENDED, CLAUSE, f"Clause {CLAUSE} recommends {technique} for {data}.")
     if technique in cell.not_recommended:
         sentence = f"Clause {CLAUSE} recommends against {technique} for {data}; {instead}."
-        return Advice(Verdict.NOT_RECOMMENDED, CLAUSE, sentence)
-    return Advice(Verdict.OPEN, CLAUSE, f"Clause {CLAUSE} leaves {technique} open for {data}; {instead}.")
+        return Advice(Recommendation.NOT_RECOMMENDED, CLAUSE, sentence)
+    return Advice(Recommendation.OPEN, CLAUSE, f"Clause {CLAUSE} leaves {technique} open for {data}; {instead}.")
 
 
 def cipher(name: str) -> Cipher:

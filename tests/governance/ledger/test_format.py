@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedprivseg.core.errors import LedgerError
 from fedprivseg.crypto.identity import SiteKey, canonical
 from fedprivseg.governance.ledger.checkpoints import Checkpoint, equivocations
-from fedprivseg.governance.ledger.format import OLD_EVENTS, OLD_FACTS, OLD_RULES
+from fedprivseg.governance.ledger.format import OLD_ACTIONS, OLD_EVENTS, OLD_FACTS, OLD_RULES
 from fedprivseg.governance.ledger.ledger import Ledger, read, verify
 from fedprivseg.governance.ledger.line import ZEROS, digest_of
 
@@ -31,8 +31,9 @@ LINES: list[tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]] = [
         ("refusal", {"rule": "consent.no-longer-valid", "server_checkpoint": [1, ZEROS], "reason": "Consent lapsed."}),
     ),
     (
-        ("release", {"sealed": "ab", "strategy": ["low, high: unadvised", "x: open"]}),
-        ("release", {"encrypted_digest": "ab", "technique_advice": ["low, high: not recommended", "x: open"]}),
+        ("release", {"action": "glance", "sealed": "ab", "strategy": ["low, high: unadvised", "x: open"]}),
+        ("release", {"action": "validate", "encrypted_digest": "ab", "technique_advice": ["low, high: not recommended",
+                                                                                        "x: open"]}),
     ),
     (("receipt", {"head": [3, ZEROS], "rule": "metric.size"}), ("receipt", {"checkpoint": [3, ZEROS], "rule": "metric.size"})),
 ]  # fmt: skip
@@ -111,7 +112,7 @@ def test_checkpoints_that_were_exchanged_in_format_1_still_show_an_equivocation(
 
 
 def test_each_old_word_has_one_new_one_and_no_module_knows_it() -> None:
-    for table in (OLD_EVENTS, OLD_FACTS, OLD_RULES):
+    for table in (OLD_ACTIONS, OLD_EVENTS, OLD_FACTS, OLD_RULES):
         assert len({*table.values()}) == len(table)
         assert not set(table) & {*table.values()}
     for path in sorted((ROOT / "fedprivseg").rglob("*.py")):

@@ -109,8 +109,8 @@ def test_the_highest_level_decides_who_is_told(lines: list[Line]) -> None:
     assert "Of 3 releases, 1 left under no protection that the ledger names." in found.findings
 
 
-def test_who_was_not_taken_in_is_in_nothing_that_left_afterwards(tmp_path: Path) -> None:
-    """Line 2 left before anybody was taken in that the ledger names, so it excludes nobody."""
+def test_who_was_not_enrolled_is_in_nothing_that_left_afterwards(tmp_path: Path) -> None:
+    """Line 2 left before anybody was enrolled that the ledger names, so it excludes nobody."""
     ledger = Ledger(tmp_path / "ledger.jsonl", KEY, "centre1")
     ledger.append("enrolment", {"subjects": 2})
     ledger.append("release", facts(1))

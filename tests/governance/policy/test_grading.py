@@ -19,7 +19,7 @@ from fedprivseg.governance.policy.gate import Gate, Refused, Released
 from fedprivseg.governance.policy.grading import Grading, judge
 from fedprivseg.governance.policy.policy_context import PolicyContext, Safeguards
 from fedprivseg.governance.policy.profile import SitePolicy, differences, meet, read_profile
-from fedprivseg.governance.policy.technique_table import TABLE_2, Grade, Technique, Verdict
+from fedprivseg.governance.policy.technique_table import TABLE_2, Grade, Recommendation, Technique
 
 CODE = Payload(IMAGE_CODE, "centre1", "train", {"codes": np.zeros((1, 2, 3, 3), np.float16)})
 KEY = SiteKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # fixed, for tests only
@@ -110,7 +110,7 @@ def test_a_meet_refuses_what_either_refuses() -> None:
 
 def test_the_standard_s_own_profile_refuses_what_the_table_advises_against() -> None:
     assert {grading.unadvised for grading in read_profile("scgs-313008").strategy} == {"refuse"}
-    assert Verdict.RECOMMENDED in {
+    assert Recommendation.RECOMMENDED in {
         each.verdict
         for each in judge(read_profile("scgs-313008").strategy, IMAGE_CODE, (Technique.DATA_TRANSFORMATION,))
     }

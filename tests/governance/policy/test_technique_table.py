@@ -11,8 +11,8 @@ from fedprivseg.governance.policy.technique_table import (
     TABLE_2,
     Cipher,
     Grade,
+    Recommendation,
     Technique,
-    Verdict,
     advice,
     cipher,
 )
@@ -68,24 +68,24 @@ def test_no_cell_recommends_what_it_recommends_against() -> None:
     [
         (
             Technique.HOMOMORPHIC_ENCRYPTION,
-            Verdict.RECOMMENDED,
+            Recommendation.RECOMMENDED,
             "Clause 5.2 recommends homomorphic encryption for data of high utility and high confidentiality.",
         ),
         (
             Technique.OCCLUSION,
-            Verdict.NOT_RECOMMENDED,
+            Recommendation.NOT_RECOMMENDED,
             "Clause 5.2 recommends against occlusion for data of high utility and high confidentiality; "
             "it recommends homomorphic encryption.",
         ),
         (
             Technique.STATISTICS,
-            Verdict.OPEN,
+            Recommendation.OPEN,
             "Clause 5.2 leaves statistics open for data of high utility and high confidentiality; "
             "it recommends homomorphic encryption.",
         ),
     ],
 )
-def test_advice_is_one_readable_sentence(technique: Technique, verdict: Verdict, sentence: str) -> None:
+def test_advice_is_one_readable_sentence(technique: Technique, verdict: Recommendation, sentence: str) -> None:
     given = advice(technique, Grade.HIGH, Grade.HIGH)
     assert (given.verdict, given.sentence) == (verdict, sentence)
 
