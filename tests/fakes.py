@@ -74,6 +74,13 @@ class FakeSite:
     def opened(self, kind, codes):
         return codes
 
+    def start(self):
+        return self.vault.load("start")
+
+    @property
+    def labelled(self) -> bool:
+        return bool(len(self._slices.images))
+
     def training(self) -> Slices:
         return self._slices
 
@@ -132,6 +139,10 @@ class FakeFederation:
         self.lost = set(lost)
         self.entries, self.asked, self.got = [], [], []
         self.progress = lambda *_: None
+        self.begins_with = {}
+
+    def start(self):
+        return self.begins_with
 
     def ask(self, action, expected, *, number=0, answers=None, sites=None):
         replies = {}

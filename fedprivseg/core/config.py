@@ -98,6 +98,7 @@ class DataConfig(Frozen):
             splits.
         split: ``"release"`` trains and tests on whom the release says; ``"by-patient"`` deals a centre's labelled subjects.
         test_fraction: the share of them that a split by patient gives to the test.
+        unlabelled: sites whose training subjects count as having no masks, to see how a method serves such a site.
     """
 
     source: str = "phantom"
@@ -107,6 +108,7 @@ class DataConfig(Frozen):
     seed: int = Field(default=0, ge=0)
     split: Literal["release", "by-patient"] = "release"
     test_fraction: float = Field(default=0.3, ge=0.0, lt=1.0)
+    unlabelled: tuple[Name, ...] = ()
 
 
 class GridConfig(Frozen):

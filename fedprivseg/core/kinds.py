@@ -147,6 +147,31 @@ MASK_SHARE = KindSpec(
     techniques=("symmetric encryption",),  # shares are under AES-GCM
 )
 
+PUBLIC_ANSWERS = KindSpec(
+    "public-answers",
+    label="answers on public phantoms",
+    sentence="What a network that was trained on the hospital's images answers on made-up images that everybody has.",
+    noun="answer on phantoms",
+    purposes=("train",),
+    discloses="individuals",
+    derived_from="train",
+    lineage="weights",
+    techniques=("statistics",),
+    stored="first",
+)
+
+PUBLIC_START = KindSpec(
+    "public-start",
+    label="public starts",
+    sentence="Weights and images made of phantoms, which the server sends to every hospital; no patient is in them.",
+    noun="public start",
+    purposes=("train",),
+    discloses="counts",
+    derived_from=None,
+    lineage="status",
+    techniques=("statistics",),
+)
+
 METRIC = KindSpec(
     "metric",
     label="scores",
@@ -194,6 +219,8 @@ KINDS: tuple[KindSpec, ...] = (
     WEIGHTS,
     MASKED_WEIGHTS,
     MASK_SHARE,
+    PUBLIC_ANSWERS,
+    PUBLIC_START,
     METRIC,
     RAW,
     STATUS,

@@ -165,6 +165,11 @@ class ServerFolder:
         return self.path / "progress.json"
 
     @property
+    def start(self) -> Path:
+        """The public start of the run's networks, where they have one."""
+        return self.path / "start.safetensors"
+
+    @property
     def codes(self) -> Path:
         """Verified shards, a folder for each site."""
         return self.path / "codes"

@@ -14,13 +14,13 @@ from typing import Any, final
 from fedprivseg.core.cache import cache_folder
 from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.errors import DataError, FolderError
-from fedprivseg.core.records import Subject
+from fedprivseg.core.records import Subject, Volume
 from fedprivseg.core.task import SegmentationTask, default_task
 from fedprivseg.imaging.dataset import Dataset
 from fedprivseg.imaging.datasets import dataset_of
 from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.imaging.nnunet import NnUNet
-from fedprivseg.imaging.phantom.brain import TASK, announced_brains, write_brains
+from fedprivseg.imaging.phantom import brain, consortium
 from fedprivseg.imaging.phantom.consortium import CENTRES, announced, write_phantom
 
 
@@ -36,6 +36,7 @@ class Phantom:
         dataset: the layout in which it is written.
         write: ``write(folder, subjects, seed, centres=..., progress=...)``.
         announced: ``announced(subjects, seed, centres)``, whom that would write.
+        passer_by: ``passer_by(seed, index, channel)``, a patient of no centre by time point, on a scanner of its own.
         centres: the centres that it has; None: whatever is asked for.
     """
 
@@ -45,12 +46,30 @@ class Phantom:
     dataset: type[Dataset]
     write: Callable[..., Path]
     announced: Callable[[int, int, Sequence[Any]], tuple[Subject, ...]]
+    passer_by: Callable[[int, int, str], dict[str, Volume]]
     centres: tuple[int, ...] | None = None
 
 
 PHANTOMS: tuple[Phantom, ...] = (
-    Phantom("phantom", "hearts, as an M&Ms release", default_task(), MnMs, write_phantom, announced, tuple(CENTRES)),
-    Phantom("phantom-brain", "heads with a lesion, as nnU-Net raw", TASK, NnUNet, write_brains, announced_brains),
+    Phantom(
+        name="phantom",
+        title="hearts, as an M&Ms release",
+        task=default_task(),
+        dataset=MnMs,
+        write=write_phantom,
+        announced=announced,
+        passer_by=lambda seed, index, channel: consortium.passer_by(seed, index),
+        centres=tuple(CENTRES),
+    ),
+    Phantom(
+        name="phantom-brain",
+        title="heads with a lesion, as nnU-Net raw",
+        task=brain.TASK,
+        dataset=NnUNet,
+        write=brain.write_brains,
+        announced=brain.announced_brains,
+        passer_by=brain.passer_by,
+    ),
 )
 
 

@@ -39,7 +39,8 @@ def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> C
     """The labelled subjects of `site`, split as `data` says.
 
     Subjects for validation are used by neither side of ``split = "release"``. A split by patient leaves at least one
-    subject to train on. Raises DataError if the centre has no labelled subject to train on.
+    subject to train on. A site that has labelled subjects for the test alone trains nothing. Raises DataError if the centre has
+    no labelled subject.
     """
     centre = site.place
     own = [s for s in own_subjects(subjects, site) if s.labelled]
@@ -52,10 +53,12 @@ def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> C
         chosen = {int(index) for index in order[:tests]}
         train = tuple(s for index, s in enumerate(own) if index not in chosen)
         test = tuple(s for index, s in enumerate(own) if index in chosen)
-    if not train:
+    if site.name in data.unlabelled:
+        train = ()
+    if not train and not test:
         centres = sorted({str(s.centre) for s in subjects if s.labelled})
         raise DataError(
-            f"centre {centre} has no labelled subject to train on (split = {data.split!r}; {len(own)} labelled in all). "
+            f"centre {centre} has no labelled subject (split = {data.split!r}; {len(own)} labelled in all). "
             f"Centres with labelled subjects: {', '.join(centres) or 'none'}. "
             'Leave the site out, or try data.split = "by-patient".'
         )

@@ -26,6 +26,7 @@ from fedprivseg.methods.feddyn import FedDyn
 from fedprivseg.methods.fednova import FedNova
 from fedprivseg.methods.local_only import LocalOnly
 from fedprivseg.methods.method import Method
+from fedprivseg.methods.phantom_distillation import PhantomDistillation
 from fedprivseg.methods.pooled import Pooled
 from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.methods.scaffold import Scaffold
@@ -56,6 +57,7 @@ METHODS: Registry[type[Method]] = Registry(
         Bulyan,
         CentralDP,
         SelectiveSharing,
+        PhantomDistillation,
     ),
 )
 

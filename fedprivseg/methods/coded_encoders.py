@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import nn
 
 from fedprivseg.core.method_card import What
+from fedprivseg.core.records import Slices
 from fedprivseg.core.seeds import building
 from fedprivseg.core.task import Scope, SegmentationTask
 from fedprivseg.methods.coded_parameters import PrivacySFParameters
-from fedprivseg.methods.method import Site
+from fedprivseg.methods.method import Place, Site
 from fedprivseg.nets.augment import Augmentation
 from fedprivseg.nets.codec import Codec, Decoder, Encoder
 from fedprivseg.nets.descent import Schedule
@@ -32,8 +35,8 @@ from fedprivseg.nets.fitting import (
 from fedprivseg.nets.segmentation import as_picture, lost_structures
 from fedprivseg.nets.unet import UNet
 
-_IMAGE, _MASK = "image-codec", "mask-codec"
-"""The networks in the vault."""
+IMAGE, MASK = "image-codec", "mask-codec"
+"""The networks, in the vault and in a public start."""
 
 _LOST = "lost"
 """Beside the weights of each: which structures it lost."""
@@ -41,13 +44,23 @@ _LOST = "lost"
 
 def fit_missing(p: PrivacySFParameters, site: Site) -> np.ndarray:
     """Train those of the two networks that the vault does not have yet; which structures each lost, (2, K) uint8."""
-    for name, fit, lost in ((_IMAGE, _fit_image, _lost_by_image), (_MASK, _fit_mask, _lost_by_mask)):
+    for name, fit, lost in ((IMAGE, _fit_image, _lost_by_image), (MASK, _fit_mask, _lost_by_mask)):
         if not site.vault.has(name):
             net, gone = sound(partial(fit, p, site), partial(lost, p, site))
             weights = {key: value.cpu().numpy() for key, value in net.state_dict().items()}
             flags = np.array([structure in gone for structure in site.task.names], np.uint8)
             site.vault.save(name, {**weights, _LOST: flags})
-    return np.stack([site.vault.load(name)[_LOST] for name in (_IMAGE, _MASK)])
+    return np.stack([site.vault.load(name)[_LOST] for name in (IMAGE, MASK)])
+
+
+def started(where: Place, name: str) -> dict[str, torch.Tensor]:
+    """The weights with which a network begins in the public start. name: `IMAGE`, `MASK` or ``mapping``."""
+    prefix = f"{name}/"
+    return {
+        key.removeprefix(prefix): torch.from_numpy(value)
+        for key, value in where.start().items()
+        if key.startswith(prefix)
+    }
 
 
 def untrained_encoder(p: PrivacySFParameters, what: What, task: SegmentationTask) -> nn.Module:
@@ -72,7 +85,7 @@ def decode_masks(p: PrivacySFParameters, site: Site, codes: np.ndarray) -> np.nd
 
 def decode_images(p: PrivacySFParameters, site: Site, codes: np.ndarray) -> np.ndarray | None:
     """Images (N, 1, H, W) float32 in 0..1 of image codes; None where the encoder was trained without an image decoder."""
-    weights = _weights(site, _IMAGE, "decoder." if p.encoder == "reconstruction" else "redraw.")
+    weights = _weights(site, IMAGE, "decoder." if p.encoder == "reconstruction" else "redraw.")
     if not weights:
         return None
     with building(0, "weights follow"):
@@ -86,26 +99,63 @@ def one_hot(masks: np.ndarray, structures: int) -> np.ndarray:
     return as_picture(torch.from_numpy(masks), structures).numpy()
 
 
-def _fit_image(p: PrivacySFParameters, site: Site, attempt: int) -> TaskEncoder | AnswerEncoder | Codec:
-    slices = site.training()
-    fitting = _fitting(p, site, "image encoder", p.image_steps, p.image_rate, attempt)
+def fit_image(
+    p: PrivacySFParameters,
+    scope: Scope,
+    slices: Slices,
+    fitting: Fitting,
+    attributes: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> TaskEncoder | AnswerEncoder | Codec:
+    """The image encoding network that the parameters ask for, trained on `slices`.
+
+    Args:
+        p: of the method.
+        scope: grid and task.
+        slices: what it is trained on.
+        fitting: how.
+        attributes: what adversaries are to tell of each slice's patient, where the encoder is trained against them.
+    """
     if p.encoder == "task":
         return fit_task_encoder(
             slices.images,
             slices.masks,
             fitting,
             depth=p.image_depth,
-            channels=p.image_code(Scope(site.grid, site.task))[0],
+            channels=p.image_code(scope)[0],
             space_to_depth=p.image_folds,
-            levels=_levels(slices.images.shape[1] >> p.image_depth, slices.images.shape[2] >> p.image_depth),
+            levels=_levels(scope.grid.height >> p.image_depth, scope.grid.width >> p.image_depth),
             reconstruction=p.image_reconstruction,
             noise=p.image_noise,
             adversarial=p.opposition,
-            attributes=site.attributes() if p.opposition else {},
+            attributes=attributes,
         )
     if p.encoder == "answer":
         return fit_answer_encoder(slices.images, slices.masks, fitting, depth=p.image_depth)
     return fit_image_codec(slices.images, fitting, depth=p.image_depth, channels=p.image_channels)
+
+
+def fit_mask(p: PrivacySFParameters, masks: np.ndarray, fitting: Fitting) -> Codec:
+    """The mask encoding network, trained on `masks` (N, H, W) uint8."""
+    return fit_mask_codec(
+        masks,
+        fitting,
+        depth=p.mask_depth,
+        channels=p.mask_channels,
+        space_to_depth=p.mask_folds,
+        noise=p.mask_noise,
+    )
+
+
+def code_of(p: PrivacySFParameters, net: nn.Module, pictures: np.ndarray, device: str) -> np.ndarray:
+    """Codes (N, C, h, w) float16 of pictures (N, K, H, W), by the encoder of a fitted network."""
+    encoder = net if isinstance(net, AnswerEncoder) else net.encoder
+    return encode(encoder, pictures, device, p.half)  # type: ignore[arg-type]
+
+
+def _fit_image(p: PrivacySFParameters, site: Site, attempt: int) -> TaskEncoder | AnswerEncoder | Codec:
+    fitting = _fitting(p, site, "image encoder", p.image_steps, p.image_rate, attempt, IMAGE)
+    attributes = site.attributes() if p.opposition else {}
+    return fit_image(p, Scope(site.grid, site.task), site.training(), fitting, attributes)
 
 
 def _lost_by_image(p: PrivacySFParameters, site: Site, net: nn.Module) -> tuple[str, ...]:
@@ -119,13 +169,8 @@ def _lost_by_image(p: PrivacySFParameters, site: Site, net: nn.Module) -> tuple[
 
 
 def _fit_mask(p: PrivacySFParameters, site: Site, attempt: int) -> Codec:
-    return fit_mask_codec(
-        site.training().masks,
-        _fitting(p, site, "mask encoder", p.mask_steps, p.mask_rate, attempt),
-        depth=p.mask_depth,
-        channels=p.mask_channels,
-        space_to_depth=p.mask_folds,
-        noise=p.mask_noise,
+    return fit_mask(
+        p, site.training().masks, _fitting(p, site, "mask encoder", p.mask_steps, p.mask_rate, attempt, MASK)
     )
 
 
@@ -143,7 +188,9 @@ def _labels(p: PrivacySFParameters, site: Site, net: nn.Module, pictures: np.nda
     return scores(net, pictures, site.device, p.half).argmax(axis=1).astype(np.uint8)
 
 
-def _fitting(p: PrivacySFParameters, site: Site, stage: str, steps: int, rate: float, attempt: int) -> Fitting:
+def _fitting(
+    p: PrivacySFParameters, site: Site, stage: str, steps: int, rate: float, attempt: int, name: str
+) -> Fitting:
     """How this site trains one of its networks; randomness from the run's seed, the site, the stage and the attempt."""
     again = (attempt,) if attempt else ()
     return Fitting(
@@ -154,6 +201,7 @@ def _fitting(p: PrivacySFParameters, site: Site, stage: str, steps: int, rate: f
         structures=len(site.task.structures),
         device=site.device,
         progress=lambda _, done, total: site.progress(f"fit {stage}" + ", again" * attempt, done, total),
+        start=None if p.start == "random" else started(site, name),
     )
 
 
@@ -167,14 +215,14 @@ def _image_encoder(p: PrivacySFParameters, site: Site) -> nn.Module:
         net = untrained_encoder(p, "images", site.task)
     # What was trained besides, a decoder or a head, is kept under other names; the answer of an `AnswerEncoder` is all of it.
     whole = net.encoder if isinstance(net, AnswerEncoder) else net
-    whole.load_state_dict(_weights(site, _IMAGE, "encoder."))
+    whole.load_state_dict(_weights(site, IMAGE, "encoder."))
     return net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def _mask_codec(p: PrivacySFParameters, site: Site) -> Codec:
     with building(0, "weights follow"):
         codec = Codec(len(site.task.structures), len(site.task.structures), p.mask_depth, p.mask_channels, p.mask_folds)
-    codec.load_state_dict(_weights(site, _MASK))
+    codec.load_state_dict(_weights(site, MASK))
     return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 

@@ -12,6 +12,7 @@ from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import Grid
 from fedprivseg.core.seeds import building
 from fedprivseg.core.task import Scope, SegmentationTask
+from fedprivseg.methods.coded_encoders import started
 from fedprivseg.methods.coded_parameters import PrivacySFParameters
 from fedprivseg.methods.method import Codes, Federation
 from fedprivseg.nets.descent import Schedule, arithmetic
@@ -29,7 +30,9 @@ def trained_mapping(
         found = _restored(p, federation.task, *kept)
         if found.sites == federation.sites:
             return found
-    mapping = _untrained(p, federation.task, federation.sites, federation.seed)
+    mapping = untrained(p, federation.task, federation.sites, federation.seed)
+    if p.start == "phantom":
+        mapping.begin(started(federation, MAPPING))
     fit_mapping(
         mapping,
         images,
@@ -65,12 +68,13 @@ def answer(p: PrivacySFParameters, mapping: SiteMapping, site: str, codes: np.nd
 def _restored(
     p: PrivacySFParameters, task: SegmentationTask, state: Mapping[str, np.ndarray], facts: Mapping[str, str]
 ) -> SiteMapping:
-    mapping = _untrained(p, task, tuple(facts["sites"].split()), 0)
+    mapping = untrained(p, task, tuple(facts["sites"].split()), 0)
     mapping.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     return mapping.eval()
 
 
-def _untrained(p: PrivacySFParameters, task: SegmentationTask, sites: tuple[str, ...], seed: int) -> SiteMapping:
+def untrained(p: PrivacySFParameters, task: SegmentationTask, sites: tuple[str, ...], seed: int) -> SiteMapping:
+    """The network before it is trained, with adapters for `sites` where the parameters ask for them."""
     least = Grid(16, 16, 1.0)  # shapes of codes grow with the grid, their channels do not
     with building(seed, "server", "mapping"):
         return build_mapping(

@@ -11,11 +11,11 @@ from pydantic import Field, model_validator
 from fedprivseg.core.compute import Half
 from fedprivseg.core.records import Grid
 from fedprivseg.core.task import Scope
-from fedprivseg.methods.method import Parameters
+from fedprivseg.methods.begin import StartParameters
 from fedprivseg.nets.choices import VIEWS, code_shape
 
 
-class PrivacySFParameters(Parameters):
+class PrivacySFParameters(StartParameters):
     """The paper's values as defaults; what it leaves open is marked (open)."""
 
     encoder: Literal["reconstruction", "task", "answer"] = Field(

@@ -14,9 +14,11 @@ from fedprivseg.core.kinds import METRIC, STATUS, WEIGHTS
 from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import CrossSite, CurvePoint, Grid, Order, Payload
 from fedprivseg.core.task import Scope
+from fedprivseg.methods.begin import BEGIN, BEGINS, begin_all
 from fedprivseg.methods.client_update import take_steps
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.method import Action, Declaration, Federation, Method, Site, measured_declared
+from fedprivseg.methods.public_start import PublicStart
 from fedprivseg.methods.round_state import load_state, save_state
 from fedprivseg.methods.training import (
     NET,
@@ -28,6 +30,7 @@ from fedprivseg.methods.training import (
     outline,
     planned,
     prefixed,
+    public_segmentation,
     segment,
     travelling,
     unpacked,
@@ -124,6 +127,7 @@ class LocalOnly(Method):
     parameters_type = LocalOnlyParameters
     parameters: LocalOnlyParameters
     actions: ClassVar[Mapping[str, Action]] = {
+        **BEGIN,
         "train_alone": train_alone,
         "validate_alone": validate_alone,
         "measure_alone": measure_alone,
@@ -131,6 +135,7 @@ class LocalOnly(Method):
         "measure_foreign": measure_foreign,
     }
     declares: ClassVar[Mapping[str, Declaration]] = {
+        **BEGINS,
         "train_alone": TRAINED,
         "validate_alone": validated,
         "measure_alone": measured_declared,
@@ -145,9 +150,14 @@ class LocalOnly(Method):
             return None
         return Effort(training_s(UNET_S, p.rounds * p.local_steps, p.batch, grid), 0.0)
 
+    def public_start(self, scope: Scope) -> PublicStart | None:
+        """See `Method`."""
+        return public_segmentation(self.parameters, scope)
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Train alone, measure at home; then carry each network to every other site."""
         p = self.parameters
+        begin_all(self, federation)
         with federation.stage("train alone"):
             for number in range(1, p.rounds + 1):
                 replies = self.ask(federation, "train_alone", number=number)

@@ -32,6 +32,7 @@ from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import MEASURES, Entry, Grid, Order, Payload, Slices
 from fedprivseg.core.task import Scope, SegmentationTask
 from fedprivseg.methods.effort import Effort
+from fedprivseg.methods.public_start import PublicStart
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,6 +82,9 @@ class Place(Protocol):
     def progress(self) -> Progress:
         """Called while something long is under way."""
 
+    def start(self) -> Mapping[str, np.ndarray]:
+        """The weights of the method's `PublicStart`, by name. Raises FolderError where none was prepared, or none came."""
+
 
 class Site(Place, Protocol):
     """What a method's site half may touch. Everything here stays at the site unless the gate releases it."""
@@ -99,6 +103,10 @@ class Site(Place, Protocol):
 
     def opened(self, kind: KindSpec, codes: np.ndarray) -> np.ndarray:
         """An answer in protected codes, as the site's own decoder knows them. Answers to orders come opened."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the site has training subjects with masks; one that has none is served with what others learn."""
 
     def training(self) -> Slices:
         """All slices of the site's training subjects, at all time points."""
@@ -331,6 +339,10 @@ class Method(ABC):
 
     def effort(self, grid: Grid, slices: int) -> Effort | None:
         """About how long training takes at a site of `slices` training slices and at the server; None: nobody measured it."""
+        return None
+
+    def public_start(self, scope: Scope) -> PublicStart | None:
+        """How the networks of this method are trained on public slices before the run; None: they begin from random weights."""
         return None
 
     @abstractmethod

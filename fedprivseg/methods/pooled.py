@@ -18,6 +18,7 @@ from fedprivseg.core.method_card import Sent
 from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import Grid, Order, Payload
 from fedprivseg.core.task import Scope
+from fedprivseg.methods.begin import BEGIN, BEGINS, begin_all
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.method import (
     Action,
@@ -30,6 +31,7 @@ from fedprivseg.methods.method import (
     measured_declared,
     part_of,
 )
+from fedprivseg.methods.public_start import PublicStart
 from fedprivseg.methods.rounds import measure
 from fedprivseg.methods.training import (
     MODEL,
@@ -38,6 +40,7 @@ from fedprivseg.methods.training import (
     build,
     packed,
     planned,
+    public_segmentation,
     segment_as_kept,
 )
 
@@ -91,8 +94,12 @@ class Pooled(Method):
     exports = frozenset({RAW, METRIC, STATUS})
     parameters_type = PooledParameters
     parameters: PooledParameters
-    actions: ClassVar[Mapping[str, Action]] = {action.__name__: action for action in (send_images, send_masks, measure)}
+    actions: ClassVar[Mapping[str, Action]] = {
+        **BEGIN,
+        **{action.__name__: action for action in (send_images, send_masks, measure)},
+    }
     declares: ClassVar[Mapping[str, Declaration]] = {
+        **BEGINS,
         "send_images": sent_images,
         "send_masks": sent_masks,
         "measure": measured_declared,
@@ -104,8 +111,13 @@ class Pooled(Method):
         p = self.parameters
         return Effort(0.0, training_s(UNET_S, p.steps, p.batch, grid)) if p.net == "unet" else None
 
+    def public_start(self, scope: Scope) -> PublicStart | None:
+        """See `Method`."""
+        return public_segmentation(self.parameters, scope)
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Collect, train, and let every site measure with the one network."""
+        begin_all(self, federation)
         with federation.stage("send raw data"):
             images, masks = self.collect(federation, "send_images"), self.collect(federation, "send_masks")
         with federation.stage("train pooled"):

@@ -26,16 +26,28 @@ from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, METRIC, STATUS, KindSpec
 from fedprivseg.core.method_card import Sent, What
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import Grid, Order, Payload
-from fedprivseg.core.task import SegmentationTask
+from fedprivseg.core.records import Grid, Order, Payload, Slices
+from fedprivseg.core.task import Scope, SegmentationTask
+from fedprivseg.methods.begin import BEGIN, BEGINS, begin_all
 from fedprivseg.methods.coded_parameters import VARIANTS, PrivacySFParameters
 from fedprivseg.methods.coded_payloads import TEST_IMAGES, TRAIN_IMAGES, TRAIN_MASKS, decoded, lost_declared
 from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
 from fedprivseg.methods.method import Action, CodedMethod, Declaration, Federation, Site, measured_declared
+from fedprivseg.methods.public_start import Progress, PublicStart
 from fedprivseg.nets.choices import ATTEMPTS
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+_LATER = frozenset(f"{net}_{what}" for net in ("image", "mask", "mapping") for what in ("steps", "rate")) | {
+    "mapping_averaging",
+    "views",
+    "test_views",
+    "shard_slices",
+    "augmentation",
+}
+"""Parameters of which the public start does not depend."""
 
 
 def _at_site(name: str) -> Action:
@@ -61,6 +73,7 @@ class PrivacySF(CodedMethod):
     parameters_type = PrivacySFParameters
     parameters: PrivacySFParameters
     declares: ClassVar[Mapping[str, Declaration]] = {
+        **BEGINS,
         "fit_encoders": lost_declared,
         "send_image_codes": TRAIN_IMAGES.declared,
         "send_mask_codes": TRAIN_MASKS.declared,
@@ -68,7 +81,10 @@ class PrivacySF(CodedMethod):
         "decode": decoded,
         "measure": measured_declared,
     }
-    actions: ClassVar[Mapping[str, Action]] = {name: _at_site(name) for name in declares}
+    actions: ClassVar[Mapping[str, Action]] = {
+        **{name: _at_site(name) for name in declares},
+        **BEGIN,
+    }
     sends = (
         Sent("send_test_codes", "images", "test"),
         Sent("send_image_codes", "images", "train"),
@@ -91,11 +107,26 @@ class PrivacySF(CodedMethod):
         site = training_s(image, p.image_steps, p.batch, grid) + training_s(MASK_CODEC_S, p.mask_steps, p.batch, grid)
         return Effort(site, training_s(MAPPING_S, p.mapping_steps, p.batch, grid))
 
+    def public_start(self, scope: Scope) -> PublicStart | None:
+        """Both encoding networks and the segmentation network. What is done with them later changes no start."""
+        p = self.parameters
+        if p.start == "random":
+            return None
+        chosen = {name: value for name, value in p.model_dump(mode="json").items() if name not in _LATER}
+
+        def fit(slices: Slices, device: str, progress: Progress) -> dict[str, np.ndarray]:
+            from fedprivseg.methods.coded_start import coded_start
+
+            return coded_start(p, scope, slices, device, progress)
+
+        return PublicStart({"coded": chosen}, p.start_subjects, fit)
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Sections 2.4 and 2.5: fit encoders at the sites, send codes, train the mapping, infer, decode, measure."""
         from fedprivseg.methods.coded_mapping import answer, trained_mapping
 
         p = self.parameters
+        begin_all(self, federation)
         with federation.stage("fit encoders"):
             for site, payload in self.ask(federation, "fit_encoders").items():
                 _note_lost(federation, site, payload.arrays["lost"])

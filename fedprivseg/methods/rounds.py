@@ -25,17 +25,20 @@ from fedprivseg.core.records import Budget, CurvePoint, Grid, Order, Payload
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.core.task import Scope
 from fedprivseg.methods.aggregation import Aggregation, Update
+from fedprivseg.methods.begin import BEGIN, BEGINS, begin_all
 from fedprivseg.methods.client_update import (
     ClientUpdateRule,
     received_net,
     run_round,
     spent,
+    take_steps,
     trained_history,
 )
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.flower_strategy import flower
 from fedprivseg.methods.masking import MASKING, MASKING_DECLARES, in_fixed_point, masked_round, mean_of
 from fedprivseg.methods.method import Action, Declaration, Federation, Method, Parameters, Site, measured_declared
+from fedprivseg.methods.public_start import PublicStart
 from fedprivseg.methods.secure_aggregation import LARGEST
 from fedprivseg.methods.training import (
     EXTRA,
@@ -51,6 +54,7 @@ from fedprivseg.methods.training import (
     packed,
     planned,
     prefixed,
+    public_segmentation,
     segment,
     segment_as_kept,
     travelling,
@@ -61,6 +65,8 @@ from fedprivseg.methods.training import (
 )
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fedprivseg.nets.baseline import Weights
     from fedprivseg.nets.local_training import Work
 
@@ -105,8 +111,18 @@ def measure(method: Rounds, site: Site, order: Order) -> Payload:
     from fedprivseg.nets.baseline import weights_of
 
     net = received_net(method, site, order)
+    tune(method, site, net)
     site.vault.save("final", weights_of(net))
     return site.measure(segment(net, site, site.testing(), method.parameters))
+
+
+def tune(method: Rounds, site: Site, net: nn.Module) -> None:
+    """Train the last network on this site's own slices, in place, as far as the parameters ask for it: what comes of it never
+    leaves. A site without training slices uses the network as it came."""
+    p = method.parameters
+    if p.tune_steps and site.labelled:
+        work = replace(planned(p, 0, p.tune_steps, p.tune_steps), optimiser="adamw", rate=p.tune_rate)
+        take_steps(p, site, net, work, (site.name, "tune"), "fine-tune")
 
 
 def account(method: Rounds, site: Site, order: Order) -> Payload:
@@ -125,12 +141,12 @@ SPENT = Expected(
 """What `account` sends."""
 
 ACTIONS: Mapping[str, Action] = MappingProxyType(
-    {"train": train, "validate": validate, "measure": measure, "account": account}
+    {**BEGIN, "train": train, "validate": validate, "measure": measure, "account": account}
 )
 """What every method of the family asks of its sites."""
 
 DECLARES: Mapping[str, Declaration] = MappingProxyType(
-    {"train": trained, "validate": validated, "measure": measured_declared, "account": SPENT}
+    {**BEGINS, "train": trained, "validate": validated, "measure": measured_declared, "account": SPENT}
 )
 """What may answer them."""
 
@@ -196,11 +212,16 @@ class Rounds(Method):
             return None
         return Effort(p.fraction * training_s(UNET_S, p.rounds * self.steps(slices), p.batch, grid), 0.0)
 
+    def public_start(self, scope: Scope) -> PublicStart | None:
+        """See `Method`."""
+        return public_segmentation(self.parameters, scope)
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Rounds of broadcast, local training and aggregation; then every site measures with the last net."""
         from fedprivseg.nets.baseline import statistics_names, weights_of
 
         p = self.parameters
+        begin_all(self, federation)
         net = build(p, federation)
         aggregation = self.aggregation(len(federation.sites), statistics_names(net), federation.seed)
         personalised = self.client_update().personalised(net)
@@ -214,9 +235,10 @@ class Rounds(Method):
                 updates: Mapping[str, Update] = {}
                 while not updates:
                     # All that were drawn may have left while others are there, who are drawn in their place.
-                    if not federation.sites:
+                    if not trainers(federation):
                         raise QuorumError(
-                            f"no site was left in round {number}; sites.<name>.status in accounts.json says why"
+                            f"no site with training slices was left in round {number}; sites.<name>.status in accounts.json "
+                            "says why"
                         )
                     chosen = chosen_sites(federation, number, p.fraction)
                     updates = self.exchange(federation, number, arrays, extra, chosen)
@@ -268,11 +290,17 @@ class Rounds(Method):
 
 
 def chosen_sites(federation: Federation, number: int, fraction: float) -> list[str]:
-    """The sites of round `number`: a share of those that still take part, drawn by (seed, round) from their sorted names."""
-    count = max(1, round(fraction * len(federation.sites)))
+    """The sites of round `number`: a share of those that train, drawn by (seed, round) from their sorted names."""
+    able = trainers(federation)
+    count = max(1, round(fraction * len(able)))
     draws = numpy_generator(federation.seed, "server", "chosen sites", number)
-    places = draws.permutation(len(federation.sites))[:count]
-    return [federation.sites[place] for place in sorted(places)]
+    places = draws.permutation(len(able))[:count]
+    return [able[place] for place in sorted(places)]
+
+
+def trainers(federation: Federation) -> list[str]:
+    """The sites that still take part and have training slices, sorted. The others are served with what these learn."""
+    return [site for site in federation.sites if federation.facts(site)["slices_train"]]
 
 
 def numbers_of(method: Rounds) -> Check:

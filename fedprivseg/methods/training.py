@@ -14,9 +14,11 @@ from pydantic import Field
 from fedprivseg.core.compute import Half
 from fedprivseg.core.expected import MOST_WEIGHT, Array, Expected
 from fedprivseg.core.kinds import METRIC, WEIGHTS, KindSpec
-from fedprivseg.core.records import Order, Payload
+from fedprivseg.core.records import Order, Payload, Slices
 from fedprivseg.core.task import Scope
-from fedprivseg.methods.method import Federation, Method, Parameters, Place, Site
+from fedprivseg.methods.begin import StartParameters
+from fedprivseg.methods.method import Federation, Method, Parameters, Place, Progress, Site
+from fedprivseg.methods.public_start import PublicStart
 from fedprivseg.nets.choices import VIEWS, NetName, Norm
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ NET, EXTRA = "net/", "extra/"
 """Prefixes of array names in a WEIGHTS payload: the network's own, and what an algorithm adds."""
 
 
-class TrainingParameters(Parameters):
+class TrainingParameters(StartParameters):
     """How a network is trained and used. Values that the papers leave open were chosen on training subjects."""
 
     net: NetName = Field(
@@ -80,6 +82,10 @@ class RoundsParameters(StepsParameters):
     weighting: Literal["slices", "subjects", "equal"] = Field(
         "slices", description="a site's weight in the average: its training slices, its training subjects, or 1"
     )
+    tune_steps: int = Field(
+        0, ge=0, description="steps that a site trains the last network on its own slices before it segments with it"
+    )
+    tune_rate: float = Field(1e-3, gt=0, description="their learning rate at first; AdamW, polynomial decay to 0")
     dp: LocalDP | None = Field(None, description="train under differential privacy; the net then has GroupNorm")
 
 
@@ -173,8 +179,42 @@ def marks(parameters: StepsParameters) -> frozenset[int]:
 
 
 def build(parameters: TrainingParameters, where: Place) -> nn.Module:
-    """The untrained network: the same one, weight by weight, for the server and every site."""
-    return _built(parameters, Scope(where.grid, where.task), where.seed)
+    """The network before the first round: the same one, weight by weight, for the server and every site."""
+    from fedprivseg.nets.baseline import load_weights
+
+    net = _built(parameters, Scope(where.grid, where.task), where.seed)
+    if parameters.start == "phantom":
+        load_weights(net, under(where.start(), NET))
+    return net
+
+
+def public_segmentation(parameters: TrainingParameters, scope: Scope) -> PublicStart | None:
+    """The public start of a segmentation network: its own architecture, trained on public slices."""
+    p = parameters
+    if p.start == "random":
+        return None
+    schedule = {"steps": p.start_steps, "batch": p.batch, "rate": p.start_rate, "half": p.half}
+    recipe = {"network": [p.net, norm_of(p)], **schedule}
+
+    def fit(slices: Slices, device: str, progress: Progress) -> dict[str, np.ndarray]:
+        from fedprivseg.nets.baseline import weights_of
+        from fedprivseg.nets.descent import Schedule
+        from fedprivseg.nets.pretraining import PUBLIC_SEED, pretrain
+
+        net = _built(p, scope, PUBLIC_SEED)
+        pretrain(
+            net,
+            slices.images,
+            slices.masks,
+            Schedule(p.start_steps, p.batch, p.start_rate, half=p.half),
+            PUBLIC_SEED,
+            ("public start",),
+            device=device,
+            progress=lambda _, done, total: progress("train the public start", done, total),
+        )
+        return prefixed(NET, weights_of(net))
+
+    return PublicStart(recipe, p.start_subjects, fit)
 
 
 def outline(parameters: TrainingParameters, scope: Scope) -> nn.Module:
@@ -201,9 +241,14 @@ def _built(parameters: TrainingParameters, scope: Scope, seed: int) -> nn.Module
     from fedprivseg.nets.baseline import build_net
 
     side = min(scope.grid.height, scope.grid.width)
+    return build_net(parameters.net, norm_of(parameters), side, len(scope.task.structures), seed, "initial weights")
+
+
+def norm_of(parameters: TrainingParameters) -> Norm:
+    """The normalisation of its network: under differential privacy always GroupNorm, since batch norm mixes slices and there is
+    no bound on what one of them does."""
     private = isinstance(parameters, RoundsParameters) and parameters.dp is not None
-    norm = "group" if private else parameters.norm  # batch norm mixes slices: no bound on what one of them does
-    return build_net(parameters.net, norm, side, len(scope.task.structures), seed, "initial weights")
+    return "group" if private else parameters.norm
 
 
 def weight_of(parameters: RoundsParameters, facts: Mapping[str, int]) -> int:

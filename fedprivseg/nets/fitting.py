@@ -47,6 +47,7 @@ class Fitting:
         structures: how many the masks show.
         device: torch device.
         progress: called after every step.
+        start: the weights that the network begins with; None: such as are drawn from (seed, names).
     """
 
     schedule: Schedule
@@ -56,6 +57,7 @@ class Fitting:
     structures: int
     device: str = "cpu"
     progress: Progress | None = None
+    start: Mapping[str, torch.Tensor] | None = None
 
 
 class TaskEncoder(nn.Module):
@@ -309,6 +311,8 @@ class _Batches:
 
 def _fit(net: Net, loss: Loss, count: int, fitting: Fitting) -> Net:
     """`net` on the device, in the memory layout that its convolutions are fastest in, trained."""
+    if fitting.start is not None:
+        net.load_state_dict(fitting.start)
     net.to(fitting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     descend(net, loss, count, fitting.schedule, fitting.seed, fitting.names, fitting.progress)
     return net

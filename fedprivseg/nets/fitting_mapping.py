@@ -85,6 +85,18 @@ class SiteMapping(nn.Module):
         answer: torch.Tensor = self.standardised({site: code})[site].float()
         return answer * self.mask_deviation[place] + self.mask_mean[place]
 
+    def begin(self, one: Mapping[str, torch.Tensor]) -> None:
+        """Take the weights of a mapping of one site: its backbone, and its adapters for every site.
+
+        one: the ``state_dict`` of that mapping. The statistics of codes stay as they are.
+        """
+        weights = {name: value for name, value in one.items() if name.startswith("trunk.")}
+        for name, value in one.items():
+            kind, _, rest = name.partition(".0.")
+            if kind in ("entrances", "exits"):
+                weights |= {f"{kind}.{place}.{rest}": value for place in range(len(self.sites))}
+        self.load_state_dict(weights, strict=False)
+
     def place(self, site: str) -> int:
         """The position of `site`. Raises ValueError for a site whose codes were not learned from."""
         if site not in self.sites:

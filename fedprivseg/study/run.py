@@ -134,9 +134,11 @@ def _carried_out(
     try:
         with display or nullcontext():
             # These load Flower and torch, while the engine begins.
+            from fedprivseg.study.public_start import prepare_start
             from fedprivseg.study.simulated_client import app
             from fedprivseg.study.simulated_images import keep_images
 
+            prepare_start(scenario, RunFolder(folder).server)
             (carry_out or engine(scenario.engine))(folder, scenario, app)
             keep_images(RunFolder(folder), scenario)
     except OSError as fault:

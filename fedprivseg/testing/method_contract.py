@@ -43,6 +43,10 @@ BRIEF: Mapping[str, Any] = {
     "steps": 3,
     "curve_points": 1,
     "test_views": 2,
+    "start_subjects": 2,
+    "start_steps": 2,
+    "public_slices": 4,
+    "distil_steps": 2,
 }
 """Parameters that make a method's run last seconds, those of them that it has."""
 

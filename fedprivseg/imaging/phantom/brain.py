@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from fedprivseg.core.errors import FolderError, RequestError
-from fedprivseg.core.records import Subject
+from fedprivseg.core.records import Subject, Volume
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.core.task import SegmentationTask, Structure
 from fedprivseg.imaging.nifti import write_nifti
@@ -182,6 +182,19 @@ def draw_head(seed: int, place: int | str, index: int) -> tuple[tuple[np.ndarray
         mask.astype(np.uint8),
         _affine(shape, scanner, draw),
     )
+
+
+def passer_by(seed: int, index: int, channel: str = "") -> dict[str, Volume]:
+    """A patient of no site, on a scanner of its own.
+
+    Args:
+        seed: of the whole crowd.
+        index: which of them.
+        channel: of `CHANNELS`; empty: the first.
+    """
+    images, mask, affine = draw_head(seed, f"passer-by {index}", index)
+    image = images[CHANNELS.index(channel) if channel else 0]
+    return {TIME: Volume(image.astype(np.float32), mask, affine)}
 
 
 def _lesion(x: np.ndarray, y: np.ndarray, z: np.ndarray, draw: np.random.Generator) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from fedprivseg.core.errors import FolderError, RequestError
-from fedprivseg.core.records import Subject
+from fedprivseg.core.records import Subject, Volume
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.imaging.mnms.plausibility import PHASES, STRUCTURES
 from fedprivseg.imaging.mnms.release import SPLITS
@@ -174,9 +174,12 @@ def write_phantom(
     return folder
 
 
-def draw_subject(seed: int, person: Person, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image (X, Y, Z, T) int16, mask (X, Y, Z, T) uint8 and affine (4, 4) voxel to mm of one person."""
-    centre = CENTRES[person.centre]
+def draw_subject(
+    seed: int, person: Person, frames: int, centre: Centre | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image (X, Y, Z, T) int16, mask (X, Y, Z, T) uint8 and affine (4, 4) voxel to mm of one person, scanned as the person's
+    centre does, or as `centre`."""
+    centre = centre or CENTRES[person.centre]
 
     def generator(purpose: str) -> np.random.Generator:
         return numpy_generator(seed, "phantom", person.centre, person.index, purpose)
@@ -235,6 +238,53 @@ def draw_subject(seed: int, person: Person, frames: int) -> tuple[np.ndarray, np
         np.ascontiguousarray(mask.transpose(2, 3, 1, 0)),
         _affine(draw, turn, pixel, centre, slices),
     )
+
+
+def passer_by(seed: int, index: int) -> dict[str, Volume]:
+    """A patient of no centre, at ED and ES, on a scanner that is drawn too: field, sequence, coil correction, noise, matrix,
+    voxels and the turn of the picture lie anywhere in the clinical range, and not where one of `CENTRES` has them.
+
+    Args:
+        seed: of the whole crowd.
+        index: which of them.
+    """
+    draw = numpy_generator(seed, "phantom", "passer-by", index)
+    tr = float(draw.uniform(2.7, 4.2))
+    sequence = bssfp.Sequence(
+        field=float(draw.choice((1.5, 3.0))),
+        tr=tr,
+        te=tr / 2,
+        flip=float(draw.uniform(30, 80)),
+        snr=float(np.exp(draw.uniform(np.log(10), np.log(60)))),
+        flatness=float(draw.uniform(0, 1)),
+        detail=float(draw.uniform(0.55, 1)),
+        gain=400,
+    )
+    side = int(draw.integers(12, 17)) * 16
+    centre = Centre(
+        "", "", sequence, (side, side), float(draw.uniform(1.1, 1.8)), float(draw.uniform(7, 12)), draw.uniform(-60, 60)
+    )
+    female = bool(draw.random() < 0.5)
+    height = float(np.clip(draw.normal(170, 12), 145, 200))
+    person = Person(
+        centre=0,
+        index=index,
+        code="",
+        folder="",
+        labelled=True,
+        ed=0,
+        es=1,
+        age=0,
+        pathology=str(draw.choice(PATHOLOGIES)),
+        female=female,
+        height=height,
+        weight=float(np.clip(draw.normal(26, 5), 17, 40) * (height / 100) ** 2),
+    )
+    image, mask, affine = draw_subject(seed, person, FEWEST_FRAMES, centre)
+    return {
+        name: Volume(np.ascontiguousarray(image[..., at], np.float32), np.ascontiguousarray(mask[..., at]), affine)
+        for at, name in enumerate(PHASES)
+    }
 
 
 def _phases(frames: int) -> np.ndarray:

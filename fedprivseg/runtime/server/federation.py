@@ -17,6 +17,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedprivseg.core.accounts import OK, Account, Accounts, left
+from fedprivseg.core.arrays import load_arrays
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import LedgerError, PayloadError, QuorumError, SiteError
 from fedprivseg.core.expected import DESCRIBE, DESCRIPTION, Expected
@@ -73,6 +74,7 @@ class GridFederation:
         self.folder = folder.path
         self.folder.mkdir(parents=True, exist_ok=True)
         self.progress = ProgressFile(folder.progress)
+        self._start = folder.start
         self._models = ModelStore(self.folder)
         self._accounts = Accounts({site.name: Account() for site in scenario.sites})
         identity = SiteKey.at(folder.key)
@@ -179,6 +181,10 @@ class GridFederation:
     def load_model(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
         """See `Federation`."""
         return self._models.load(name)
+
+    def start(self) -> dict[str, np.ndarray]:
+        """See `methods.method.Place`: as it was prepared before the run."""
+        return load_arrays(self._start, "Run the scenario again: it is made before the first order")
 
     def record(self, entry: Entry) -> None:
         """Keep an entry for the result. A round that is done again after an interruption replaces its own entry."""

@@ -8,12 +8,14 @@ from typing import final
 import numpy as np
 
 from fedprivseg.core.compute import device
+from fedprivseg.core.errors import FolderError
 from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.measures import dice
 from fedprivseg.core.progress import ProgressFile
 from fedprivseg.core.records import Payload, Slices, Subject, Volume
 from fedprivseg.imaging.nifti import read_geometry
 from fedprivseg.imaging.volumes import gridded_slices
+from fedprivseg.methods.begin import START
 from fedprivseg.nets.adversaries import UNKNOWN
 from fedprivseg.protections import Shield
 from fedprivseg.runtime.site.attribution import owners_name
@@ -64,6 +66,17 @@ class SiteRuntime:
     def opened(self, kind: KindSpec, codes: np.ndarray) -> np.ndarray:
         """An answer in protected codes, as the site's own decoder knows them."""
         return self.shield.undo(kind, codes)
+
+    def start(self) -> dict[str, np.ndarray]:
+        """See `methods.method.Place`: as the server sent it."""
+        if not self.vault.has(START):
+            raise FolderError("the site has no public start: the server sends it when a run begins")
+        return self.vault.load(START)
+
+    @property
+    def labelled(self) -> bool:
+        """See `methods.method.Site`."""
+        return bool(self.train)
 
     def training(self) -> Slices:
         """All slices of the training subjects, at all time points."""
