@@ -219,11 +219,11 @@ KINDS: tuple[KindSpec, ...] = (
     WEIGHTS,
     MASKED_WEIGHTS,
     MASK_SHARE,
-    PUBLIC_ANSWERS,
-    PUBLIC_START,
     METRIC,
     RAW,
     STATUS,
+    PUBLIC_ANSWERS,
+    PUBLIC_START,
 )
 """Those of this package."""
 
