@@ -30,7 +30,15 @@ from fedprivseg.core.records import Grid, Order, Payload
 from fedprivseg.core.task import SegmentationTask
 from fedprivseg.methods.coded_parameters import VARIANTS, PrivacySFParameters
 from fedprivseg.methods.coded_payloads import TEST_IMAGES, TRAIN_IMAGES, TRAIN_MASKS, decoded, lost_declared
-from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
+from fedprivseg.methods.effort import (
+    IMAGE_CODEC_S,
+    MAPPING_S,
+    MASK_CODEC_S,
+    OVER_COMPLETE_S,
+    TASK_ENCODER_S,
+    Effort,
+    training_s,
+)
 from fedprivseg.methods.method import Action, CodedMethod, Declaration, Federation, Site, measured_declared
 from fedprivseg.nets.choices import ATTEMPTS
 
@@ -89,7 +97,8 @@ class PrivacySF(CodedMethod):
         p = self.parameters
         image = IMAGE_CODEC_S if p.encoder == "reconstruction" else TASK_ENCODER_S
         site = training_s(image, p.image_steps, p.batch, grid) + training_s(MASK_CODEC_S, p.mask_steps, p.batch, grid)
-        return Effort(site, training_s(MAPPING_S, p.mapping_steps, p.batch, grid))
+        mapping = MAPPING_S if p.trunk == "unet" else OVER_COMPLETE_S
+        return Effort(site, training_s(mapping, p.mapping_steps, p.batch, grid))
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Sections 2.4 and 2.5: fit encoders at the sites, send codes, train the mapping, infer, decode, measure."""
