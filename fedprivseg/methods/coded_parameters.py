@@ -119,7 +119,6 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "image_depth": 2,
             "image_folds": 2,
             "image_channels": 8,
-            "image_reconstruction": 0.5,
             "image_steps": 300,
             "mask_depth": 2,
             "mask_folds": 1,
