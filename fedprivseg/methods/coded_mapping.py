@@ -84,5 +84,6 @@ def untrained(p: PrivacySFParameters, task: SegmentationTask, sites: tuple[str, 
             backbone=p.trunk,
             width=p.trunk_width,
             levels=p.trunk_levels,
+            skips=p.trunk_skips,
             adapters=p.own_ends,
         )

@@ -12,7 +12,7 @@ from fedprivseg.core.compute import Half
 from fedprivseg.core.records import Grid
 from fedprivseg.core.task import Scope
 from fedprivseg.methods.begin import StartParameters
-from fedprivseg.nets.choices import VIEWS, code_shape
+from fedprivseg.nets.choices import VIEWS, Skips, code_shape
 
 
 class PrivacySFParameters(StartParameters):
@@ -23,7 +23,13 @@ class PrivacySFParameters(StartParameters):
     )
     image_depth: int = Field(4, ge=1, le=4, description="down-samplings of the image encoder (Table 2: 4)")
     image_channels: int | None = Field(None, ge=1, description="channels of an image code; None: Table 2")
-    mask_depth: int = Field(4, ge=1, le=4, description="down-samplings of the mask encoder (Table 2: 4)")
+    mask_depth: int = Field(
+        4,
+        ge=1,
+        le=4,
+        description="down-samplings of the mask encoder (Table 2: 4); it reads one channel a structure, where the paper says "
+        "no more than 'the ground-truth mask' (open)",
+    )
     mask_channels: int | None = Field(None, ge=1, description="channels of a mask code; None: Table 2")
     image_folds: int = Field(0, ge=0, le=4, description="how many of them move pixels into channels instead of pooling")
     image_reconstruction: float = Field(0.0, ge=0, le=1, description="share of the image in a task encoder's loss")
@@ -48,8 +54,12 @@ class PrivacySFParameters(StartParameters):
     trunk: Literal["over-complete", "unet"] = Field(
         "over-complete", description="the segmentation network (section 2.3)"
     )
-    trunk_width: int = Field(128, ge=4, description="its channels at the code's grid (open)")
-    trunk_levels: int = Field(2, ge=1, le=4, description="its up-samplings, or down-samplings for unet (open)")
+    trunk_width: int = Field(128, ge=4, description="its channels at the code's grid (as Table 2)")
+    trunk_levels: int = Field(4, ge=1, le=4, description="its up-samplings (as Table 2), or down-samplings for unet")
+    trunk_skips: Skips = Field(
+        "add",
+        description="how the over-complete network joins encoder and decoder; add: as He 2016, which is cited (open)",
+    )
     own_ends: bool = Field(
         False, description="whether each site has adapters of its own before and behind the shared backbone"
     )
@@ -69,6 +79,11 @@ class PrivacySFParameters(StartParameters):
 
     @model_validator(mode="after")
     def _fitting_together(self) -> Self:
+        if self.trunk == "over-complete" and self.trunk_width % 2**self.trunk_levels:
+            raise ValueError(
+                f"trunk_width is {self.trunk_width}, and an over-complete network halves it trunk_levels = {self.trunk_levels} "
+                f"times: set a multiple of {2**self.trunk_levels}, or fewer levels"
+            )
         if self.image_noise and self.encoder != "task":
             raise ValueError(
                 f"image_noise is {self.image_noise:g} with encoder = {self.encoder!r}: only a task encoder is trained under "
@@ -104,7 +119,6 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "image_depth": 2,
             "image_folds": 2,
             "image_channels": 8,
-            "image_reconstruction": 0.5,
             "image_steps": 300,
             "mask_depth": 2,
             "mask_folds": 1,

@@ -20,7 +20,9 @@ IMAGE_CODEC_S = 0.20
 MASK_CODEC_S = 0.08
 """A step of the mask codec."""
 MAPPING_S = 0.13
-"""A step of the segmentation network on codes."""
+"""A step of the segmentation network on codes, if it is a U-Net."""
+OVER_COMPLETE_S = 0.29
+"""A step of the over-complete one of the paper."""
 
 _BATCH, _PIXELS = 16, 96 * 96
 

@@ -31,7 +31,15 @@ from fedprivseg.core.task import Scope, SegmentationTask
 from fedprivseg.methods.begin import BEGIN, BEGINS, begin_all
 from fedprivseg.methods.coded_parameters import VARIANTS, PrivacySFParameters
 from fedprivseg.methods.coded_payloads import TEST_IMAGES, TRAIN_IMAGES, TRAIN_MASKS, decoded, lost_declared
-from fedprivseg.methods.effort import IMAGE_CODEC_S, MAPPING_S, MASK_CODEC_S, TASK_ENCODER_S, Effort, training_s
+from fedprivseg.methods.effort import (
+    IMAGE_CODEC_S,
+    MAPPING_S,
+    MASK_CODEC_S,
+    OVER_COMPLETE_S,
+    TASK_ENCODER_S,
+    Effort,
+    training_s,
+)
 from fedprivseg.methods.method import Action, CodedMethod, Declaration, Federation, Site, measured_declared
 from fedprivseg.methods.public_start import Progress, PublicStart
 from fedprivseg.nets.choices import ATTEMPTS
@@ -105,7 +113,8 @@ class PrivacySF(CodedMethod):
         p = self.parameters
         image = IMAGE_CODEC_S if p.encoder == "reconstruction" else TASK_ENCODER_S
         site = training_s(image, p.image_steps, p.batch, grid) + training_s(MASK_CODEC_S, p.mask_steps, p.batch, grid)
-        return Effort(site, training_s(MAPPING_S, p.mapping_steps, p.batch, grid))
+        mapping = MAPPING_S if p.trunk == "unet" else OVER_COMPLETE_S
+        return Effort(site, training_s(mapping, p.mapping_steps, p.batch, grid))
 
     def public_start(self, scope: Scope) -> PublicStart | None:
         """Both encoding networks and the segmentation network. What is done with them later changes no start."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedprivseg.nets.choices import Skips
 from fedprivseg.nets.codec import block
 from fedprivseg.nets.descent import Progress, Schedule, arithmetic, descend
 from fedprivseg.nets.mapping import OverComplete
@@ -113,7 +114,8 @@ def build_mapping(
     *,
     backbone: Backbone = "over-complete",
     width: int = 128,
-    levels: int = 2,
+    levels: int = 4,
+    skips: Skips = "add",
     adapters: bool = False,
 ) -> SiteMapping:
     """An untrained mapping.
@@ -125,10 +127,11 @@ def build_mapping(
         backbone: ``over-complete`` (section 2.3) or ``unet``, for codes on so fine a grid that context is what they lack.
         width: of the backbone, at the code's grid.
         levels: of the backbone: up-samplings, or down-samplings of ``unet``.
+        skips: of the over-complete one.
         adapters: whether each site has its own.
     """
     ends = (width, width) if adapters else (inputs, outputs)
-    net = OverComplete(*ends, width, levels) if backbone == "over-complete" else UNet(*ends, width, levels)
+    net = OverComplete(*ends, width, levels, skips) if backbone == "over-complete" else UNet(*ends, width, levels)
     return SiteMapping(sites, inputs, outputs, net, width if adapters else None)
 
 

@@ -141,7 +141,8 @@ def scenario_of(phantom, *settings: str, kinds: tuple[str, ...] = ("prototype", 
 
 
 def test_a_kind_of_another_package_goes_from_a_site_to_the_report(package, phantom, tmp_path):
-    keyed = 'protections=[{name="keyed", of=["prototype"]}, {name="precision", of=["prototype"], parameters={bits=16}}]'
+    rounded = '{name="precision", of=["prototype"], parameters={bits=16, least=-4, most=4}}'
+    keyed = f'protections=[{{name="keyed", of=["prototype"]}}, {rounded}]'
     scenario, run = scenario_of(phantom, keyed), tmp_path / "run"
     told = preview_policy(scenario, Prototypes.exports, techniques_of(resolve(scenario.method), scenario.protections))
     assert {(each.kind, each.purpose) for each in told if each.kind == package} == {(package, "train")}
@@ -154,7 +155,7 @@ def test_a_kind_of_another_package_goes_from_a_site_to_the_report(package, phant
     (sent,) = [line for line in lines if line.facts.get("kind") == "prototype"]
     (intake,) = [line for line in lines if line.event == "enrolment"]
     assert (sent.event, sent.facts["rule"], sent.facts["level"]) == ("release", "kind.declared", 3)
-    assert sent.facts["history"] == ["mean of each class", "keyed channels", "16 bits a value"]
+    assert sent.facts["history"] == ["mean of each class", "keyed channels", "16 bits a value, from -4 to 4"]
     assert sent.facts["techniques"] == ["statistics", "numeric transform", "truncation"]
     assert sent.facts["subjects"] == intake.facts["train"]
 

@@ -75,7 +75,7 @@ GUARDED = (
     'protections=[{name="channels", of=["image-code"], parameters={keep=0.75}}, '
     '{name="noise", of=["image-code"], parameters={multiplier=0.5}}, '
     '{name="keyed", of=["image-code"]}, '
-    '{name="precision", of=["image-code", "mask-code"], parameters={bits=6}}]'
+    '{name="precision", of=["image-code", "mask-code"], parameters={bits=6, least=-4, most=4}}]'
 )
 LOCAL_DP = ("method.parameters.dp={epsilon=8.0, unit='slice'}",)
 

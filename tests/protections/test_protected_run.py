@@ -75,7 +75,7 @@ def test_the_site_may_send_its_own_answer_of_a_bit_a_value(phantom, quickstart, 
         *tiny_settings(phantom),
         *BRIEF,
         *(f"method.parameters.{each}" for each in answer),
-        'protections=[{name="precision", of=["image-code"], parameters={bits=1}}]',
+        'protections=[{name="precision", of=["image-code"], parameters={bits=1, least=0, most=1}}]',
     ]
     folder = tmp_path / "run"
     simulate(load_scenario(quickstart, settings), folder)

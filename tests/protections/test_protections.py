@@ -39,16 +39,25 @@ class TestContract(ProtectionContract):
     parts = PROTECTIONS
 
 
-@given(bits=st.integers(1, 10), seed=st.integers(0, 50))
+@given(bits=st.integers(1, 10), seed=st.integers(0, 50), least=st.floats(-5, 0), most=st.floats(0.5, 5))
 @settings(max_examples=30, deadline=None)
-def test_so_many_bits_and_half_a_step_off_at_most(bits, seed):
+def test_so_many_bits_and_half_a_step_off_at_most(bits, seed, least, most):
     codes = _codes(seed=seed)
-    found = _protection("precision", bits=bits).apply(codes, KEY)
-    for channel in range(codes.shape[1]):
-        own = codes[:, channel]
-        assert len(np.unique(found[:, channel])) <= 2**bits
-        step = (own.max() - own.min()) / (2**bits - 1)
-        assert np.abs(found[:, channel] - own).max() <= step / 2 + 1e-5
+    found = _protection("precision", bits=bits, least=least, most=most).apply(codes, KEY)
+    assert len(np.unique(found)) <= 2**bits
+    assert found.min() >= least - 1e-5
+    assert found.max() <= most + 1e-5
+    step = (most - least) / (2**bits - 1)
+    assert np.abs(found - codes.clip(least, most)).max() <= step / 2 + 1e-5
+
+
+def test_a_rounded_value_says_nothing_of_the_others():
+    protection = _protection("precision", bits=2, least=0, most=1)
+    alone = np.array([0.1, 0.4, 0.6, 1.0], np.float32).reshape(4, 1, 1, 1)
+    beside = np.concatenate([alone, np.full((1, 1, 1, 1), 0.9, np.float32)])
+    np.testing.assert_allclose(protection.apply(alone, KEY).ravel(), [0, 1 / 3, 2 / 3, 1], atol=1e-6)
+    np.testing.assert_array_equal(protection.apply(beside, KEY)[:4], protection.apply(alone, KEY))
+    assert protection.history() == "2 bits a value, from 0 to 1"
 
 
 def test_a_subset_is_the_same_in_every_slice_and_dropout_is_not():
@@ -130,7 +139,9 @@ def test_other_kinds_pass_untouched():
     ("config", "words"),
     [
         ({"name": "nois"}, ["unknown protection 'nois'", "did you mean 'noise'", "keyed"]),
-        ({"name": "precision", "parameters": {"bits": 0}}, ["bits", "0"]),
+        ({"name": "precision", "parameters": {"bits": 0, "least": 0, "most": 1}}, ["bits", "0"]),
+        ({"name": "precision", "parameters": {"bits": 2}}, ["least", "most"]),
+        ({"name": "precision", "parameters": {"least": 1, "most": 1}}, ["least is 1 and most is 1"]),
         ({"name": "noise", "parameters": {"sigma": 1}}, ["sigma", "multiplier"]),
     ],
 )

@@ -26,6 +26,7 @@ def _csv_row(e: Entry) -> dict[str, Any]:
         "scenario": e.scenario,
         "method": e.method,
         "variant": e.variant,
+        "grid": e.grid,
         "seeds": len(e.seeds),
         **{f"dice_{site}": value for site, value in e.sites.items()},
         "dice": e.mean,
@@ -57,8 +58,10 @@ def _csv_row(e: Entry) -> dict[str, Any]:
 
 def as_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """The table in short, for people: a header and a row a method."""
+    gridded = len({e.grid for e in comparison.entries}) > 1
     header = [
         "method",
+        *(["grid"] if gridded else []),
         *(f"Dice {site}" for site in comparison.sites),
         "mean Dice",
         "95 %",
@@ -73,7 +76,7 @@ def as_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     for e in comparison.entries:
         mean = f"{e.mean:.3f}" + (f" ± {e.spread:.3f}" if e.spread is not None else "")
         label = f"{e.label} (forbidden: raw data left)" if e.forbidden else e.label
-        row = [label, *(_number(e.sites[site], 3) for site in comparison.sites), mean]
+        row = [label, *([e.grid] if gridded else []), *(_number(e.sites[site], 3) for site in comparison.sites), mean]
         row += [f"{e.dice_interval[0]:.3f} to {e.dice_interval[1]:.3f}", _number(e.hd95_mm, 1)]
         row += [f"{e.up:.1f}", f"{e.down:.1f}"]
         row += [_number(e.leakage, 2) if not e.control_failed else "not known"] if attacked else []

@@ -1,6 +1,7 @@
 """Runs side by side: one row a method, over its seeds, with intervals, paired differences and what it cost.
 
-Only runs on the same subjects, split and grid may stand in one table. Runs that differ in nothing but their seed are one
+Only runs on the same subjects and split may stand in one table; networks may work on different grids, for measures are on the
+images' own. Runs that differ in nothing but their seed are one
 method. The subject is the unit of every statistic: its Dice is the mean over time points, structures and seeds.
 """
 
@@ -60,6 +61,7 @@ class Entry:
     Attributes:
         label: what tells it from the others, the same everywhere.
         scenario: the name of its (first) scenario.
+        grid: of its networks, in words.
         sites: site -> mean Dice over seeds.
         dice: over sites, a value a seed.
         dice_interval: 95 % bootstrap over subjects, seeds averaged.
@@ -78,6 +80,7 @@ class Entry:
 
     label: str
     scenario: str
+    grid: str
     method: str
     variant: str
     seeds: tuple[int, ...]
@@ -153,7 +156,7 @@ def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison
 
     Raises:
         FolderError: a folder holds no finished run.
-        RequestError: runs on different subjects, splits, sites or grids (naming what differs), or an unknown reference.
+        RequestError: runs on different subjects, splits or sites (naming what differs), or an unknown reference.
     """
     runs = [(folder, read_result(folder)) for folder in run_folders(folders)]
     _check_alike(runs)
@@ -176,7 +179,10 @@ def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison
         for entry in entries
     )
     first = runs[0][1]
-    return Comparison(finished, tuple(first.sites), chosen, _facts(first))
+    facts = _facts(first)
+    if len({entry.grid for entry in entries}) > 1:  # then each row says its own
+        facts = tuple(fact for fact in facts if fact[0] != "Grid")
+    return Comparison(finished, tuple(first.sites), chosen, facts)
 
 
 # --- one entry -------------------------------------------------------------------------------------------------------
@@ -193,6 +199,7 @@ def _entry(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None])
     return Entry(
         label=label,
         scenario=str(first.scenario["name"]),
+        grid=_grid(first),
         method=first.method,
         variant=first.variant,
         seeds=tuple(run.seed for run in group),
@@ -305,7 +312,7 @@ def _check_alike(runs: Sequence[tuple[Path, Result]]) -> None:
         if differing:
             raise RequestError(
                 f"{folder} and {first_folder} cannot stand in one table: they differ in {', '.join(differing)}. "
-                "Run both with the same data, split, sites and grid."
+                "Run both with the same data, split and sites."
             )
 
 
@@ -315,7 +322,6 @@ def _common(result: Result) -> dict[str, object]:
     return {
         "subjects or split (split_sha256)": result.split_sha256,
         "structures": sorted(result.mean_dice),
-        "grid": scenario["grid"],
         "sites": sorted(site["name"] for site in scenario["sites"]),
         "data.split": scenario["data"]["split"],
     }
@@ -359,15 +365,20 @@ def _chosen(reference: str, entries: Sequence[Entry]) -> str:
 
 
 def _facts(result: Result) -> tuple[tuple[str, str], ...]:
-    grid, sites = result.scenario["grid"], result.sites.values()
+    sites = result.sites.values()
     return (
         ("Data", "phantom" if str(result.scenario["data"]["source"]).startswith("phantom") else "a release of images"),
         ("Split", str(result.scenario["data"]["split"])),
         ("Training subjects", str(sum(site.subjects_train for site in sites))),
         ("Test subjects", str(sum(site.subjects_test for site in sites))),
-        ("Grid", f"{grid['height']} x {grid['width']} pixels of {grid['spacing']} mm"),
+        ("Grid", _grid(result)),
         ("Split fingerprint", result.split_sha256[:16]),
     )
+
+
+def _grid(result: Result) -> str:
+    grid = result.scenario["grid"]
+    return f"{grid['height']} x {grid['width']} pixels of {grid['spacing']} mm"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

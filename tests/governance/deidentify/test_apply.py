@@ -215,6 +215,9 @@ def test_a_file_is_encrypted_and_opened_again(place, cipher):
     assert "cannot be decrypted" in refused(place, "bent.bin", "no.csv", *words, "--undo")
 
 
+ROUNDED = ("--set", "bits=3", "--set", "least=0", "--set", "most=1000")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -222,17 +225,17 @@ def test_a_file_is_encrypted_and_opened_again(place, cipher):
         (("in.csv", "out", "symmetric encryption"), "name its key file"),
         (("in.csv", "out", "homomorphic encryption"), "nothing reads a file in it"),
         (("in.csv", "out.csv", "occlusion"), "is not for such a file; what is: generalisation"),
-        (("in.nii.gz", "out.nii", "truncation"), "Crop: columns, rows; Clipping: high, low; Precision: bits"),
+        (("in.nii.gz", "out.nii", "truncation"), "Crop: columns, rows; Clipping: high, low; Precision: bits, least, most"),
         (("in.nii.gz", "out.nii", "truncation", "--set", "bitz=3"), "given: bitz"),
         (("in.nii.gz", "out.nii", "truncation", "--set", "rows=3", "--set", "columns=4"), "rows: Input should be a valid"),
-        (("in.nii.gz", "out.csv", "truncation", "--set", "bits=3"), "must end in .nii or .nii.gz"),
-        (("in.nii.gz", "out.nii", "truncation", "--set", "bits=3", "--undo"), "cannot be undone here"),
+        (("in.nii.gz", "out.csv", "truncation", *ROUNDED), "must end in .nii or .nii.gz"),
+        (("in.nii.gz", "out.nii", "truncation", *ROUNDED, "--undo"), "cannot be undone here"),
         (("in.nii.gz", "out.nii", "permutation", "--set", "block=4"), "name its key file"),
-        (("in.nii.gz", "in.csv", "truncation", "--set", "bits=3"), "exists already"),
+        (("in.nii.gz", "in.csv", "truncation", *ROUNDED), "exists already"),
         (("in.csv", "out.csv", "numeric transform", "--set", "field=name", "--set", "gain=2", "--set", "offset=1"),
          "the column 'name' holds something that is no number"),
-        (("gone.nii", "out.nii", "truncation", "--set", "bits=3"), "no readable NIfTI"),
-        (("key", "out.nii", "truncation", "--set", "bits=3"), "neither an image"),
+        (("gone.nii", "out.nii", "truncation", *ROUNDED), "no readable NIfTI"),
+        (("key", "out.nii", "truncation", *ROUNDED), "neither an image"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_what_would_and_leaves_nothing(place, words, said):

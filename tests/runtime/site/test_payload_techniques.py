@@ -35,7 +35,8 @@ def test_every_kind_has_its_place():
 def test_codes_are_transformed_data_and_what_is_done_to_them_comes_after():
     plain = of()
     assert plain[IMAGE_CODE] == plain[MASK_CODE] == (Technique.DATA_TRANSFORMATION,)
-    noised = of('protections=[{name="noise"}, {name="precision"}, {name="keyed", parameters={cells=true}}]')
+    rounded = '{name="precision", parameters={least=-4, most=4}}'
+    noised = of(f'protections=[{{name="noise"}}, {rounded}, {{name="keyed", parameters={{cells=true}}}}]')
     assert noised[MASK_CODE] == plain[MASK_CODE]
     assert noised[IMAGE_CODE] == (
         Technique.DATA_TRANSFORMATION,

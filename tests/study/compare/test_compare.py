@@ -180,16 +180,31 @@ def test_curves_are_means_over_sites_and_seeds(runs):
     ("change", "says"),
     [
         ({"split_sha256": "b" * 64}, "split_sha256"),
-        ({"scenario": {"grid": {"height": 64, "width": 32, "spacing": 2.0}}}, "grid"),
         ({"scenario": {"sites": [{"name": "other", "centre": 9}]}}, "sites"),
     ],
-    ids=["split", "grid", "sites"],
+    ids=["split", "sites"],
 )
 def test_runs_on_other_data_are_refused_with_what_differs(runs, tmp_path, change, says):
     odd = write_run(tmp_path / "odd", "odd", dices(0), **change)
     with pytest.raises(RequestError, match=says) as fault:
         compare([runs / "good-0", odd])
     assert fault.value.status == 2
+
+
+def test_another_grid_may_stand_beside_and_says_so(runs, tmp_path):
+    alike = compare([runs])  # before another run lies beside them
+    fine = write_run(
+        tmp_path / "fine", "fine", dices(0.1), scenario={"grid": {"height": 64, "width": 64, "spacing": 1.0}}
+    )
+    differing = compare([runs / "good-0", fine])
+    assert "grid" not in as_rows(alike)[0]
+    assert ("Grid", "32 x 32 pixels of 2.0 mm") in alike.facts
+    header, rows = as_rows(differing)
+    assert {row[0]: row[header.index("grid")] for row in rows} == {
+        "fine": "64 x 64 pixels of 1.0 mm",
+        "good": "32 x 32 pixels of 2.0 mm",
+    }
+    assert "Grid" not in dict(differing.facts)
 
 
 def test_the_same_seed_twice_is_refused(runs, tmp_path):

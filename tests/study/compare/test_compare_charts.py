@@ -24,7 +24,8 @@ from fedprivseg.study.compare.runs import Comparison, Curve, Entry
 
 def entry(label: str, **changes) -> Entry:
     plain = Entry(
-        label=label, scenario=label, method=label, variant="", seeds=(0,), sites={"centre1": 0.8}, dice=(0.8,),
+        label=label, scenario=label, grid="32 x 32 pixels of 2.0 mm", method=label, variant="", seeds=(0,),
+        sites={"centre1": 0.8}, dice=(0.8,),
         dice_interval=(0.75, 0.85), hd95_mm=5.0, hd95_interval=(4.0, 6.0), undefined=0, up=2.0, down=4.0, rounds=4,
         local_steps=2, minutes=1.0, compute_minutes=1.0, peak_mb=100.0, forbidden=False, budget=None,
         curve=Curve((1, 2, 3), (2.0, 4.0, 6.0), (0.3, 0.6, 0.8)), cross_site={}, leakage=0.4, control_failed=False,

@@ -92,7 +92,10 @@ def test_the_scenarios_of_a_study_have_short_names(folder):
     assert max(map(len, names)) <= LONGEST
     found = dict(zip([file.stem for file in files], names, strict=True))
     if folder == "benchmark-acdc":
-        assert found["coded-paper"] == "privacy-sf paper"
+        assert (found["coded-paper"], found["coded-paper-fair"]) == (
+            "privacy-sf paper, height 96",
+            "privacy-sf paper, height 192",
+        )
         assert (found["dp-epsilon-2"], found["dp-epsilon-8"]) == ("fedavg, epsilon 2", "fedavg, epsilon 8")
         assert (found["secagg"], found["pooled"]) == ("fedavg, summation secure", "pooled")
 

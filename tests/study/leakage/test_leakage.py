@@ -31,7 +31,8 @@ RECONSTRUCTIONS = [attack for attack in ATTACKS if issubclass(attack, Reconstruc
 def run(tmp_path_factory, phantom, quickstart):
     """A run that learned nothing, with a protection."""
     folder = tmp_path_factory.mktemp("attacked") / "run"
-    settings = [*tiny_settings(phantom), *BRIEF, 'protections=[{name="precision", of=["image-code"]}]']
+    rounded = '{name="precision", of=["image-code"], parameters={least=-4, most=4}}'
+    settings = [*tiny_settings(phantom), *BRIEF, f"protections=[{rounded}]"]
     simulate(load_scenario(quickstart, settings), folder)
     return folder
 
