@@ -20,6 +20,7 @@ from fedprivseg.methods.averaging import (
     QFedAvg,
 )
 from fedprivseg.methods.central_dp import CentralDP
+from fedprivseg.methods.coded_federated import CodedFederated
 from fedprivseg.methods.ditto import Ditto
 from fedprivseg.methods.fedbn import FedBN
 from fedprivseg.methods.feddyn import FedDyn
@@ -58,6 +59,7 @@ METHODS: Registry[type[Method]] = Registry(
         CentralDP,
         SelectiveSharing,
         PhantomDistillation,
+        CodedFederated,
     ),
 )
 

@@ -17,6 +17,7 @@ from fedprivseg.core.task import Scope, SegmentationTask
 from fedprivseg.methods.coded_parameters import PrivacySFParameters
 from fedprivseg.methods.method import Place, Site
 from fedprivseg.nets.augment import Augmentation
+from fedprivseg.nets.baseline import load_weights
 from fedprivseg.nets.codec import Codec, Decoder, Encoder
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting import (
@@ -45,22 +46,57 @@ _LOST = "lost"
 def fit_missing(p: PrivacySFParameters, site: Site) -> np.ndarray:
     """Train those of the two networks that the vault does not have yet; which structures each lost, (2, K) uint8."""
     for name, fit, lost in ((IMAGE, _fit_image, _lost_by_image), (MASK, _fit_mask, _lost_by_mask)):
+        if not site.vault.has(name) and not site.labelled:
+            # It has nothing to train with: what phantoms taught is all that it has.
+            _keep(site, name, _begun(p, site, name), ())
         if not site.vault.has(name):
             net, gone = sound(partial(fit, p, site), partial(lost, p, site))
-            weights = {key: value.cpu().numpy() for key, value in net.state_dict().items()}
-            flags = np.array([structure in gone for structure in site.task.names], np.uint8)
-            site.vault.save(name, {**weights, _LOST: flags})
+            _keep(site, name, net, gone)
     return np.stack([site.vault.load(name)[_LOST] for name in (IMAGE, MASK)])
 
 
-def started(where: Place, name: str) -> dict[str, torch.Tensor]:
+def adopt_networks(p: PrivacySFParameters, site: Site, segmenter: nn.Module) -> None:
+    """Take a trained segmentation network for the image encoder, whose answer is the code, and the mask encoding network of the
+    public start."""
+    with building(0, "weights follow"):
+        image, mask = AnswerEncoder(UNet(1, len(site.task.structures)), p.image_depth), _untrained_codec(p, site)
+    image.encoder.load_state_dict(segmenter.state_dict())
+    load_weights(mask, started(site, MASK))
+    _keep(site, IMAGE, image, _lost_by_image(p, site, image) if site.labelled else ())
+    _keep(site, MASK, mask, _lost_by_mask(p, site, mask) if site.labelled else ())
+
+
+def _begun(p: PrivacySFParameters, site: Site, name: str) -> nn.Module:
+    """What is used of one of the two networks, as the public start has it."""
+    start = started(site, name)
+    with building(0, "weights follow"):
+        if name == MASK:
+            net: nn.Module = _untrained_codec(p, site)
+        else:
+            encoder = untrained_encoder(p, "images", site.task)
+            net = encoder if isinstance(encoder, AnswerEncoder) else nn.ModuleDict({"encoder": encoder})
+    load_weights(net, {key: start[key] for key in start if key in net.state_dict()})
+    return net
+
+
+def _keep(site: Site, name: str, net: nn.Module, lost: tuple[str, ...]) -> None:
+    flags = np.array([structure in lost for structure in site.task.names], np.uint8)
+    site.vault.save(name, {**{key: value.cpu().numpy() for key, value in net.state_dict().items()}, _LOST: flags})
+
+
+def _trainable(p: PrivacySFParameters, site: Site, name: str) -> dict[str, np.ndarray]:
+    """The public start of a network under the names that its fit knows: an answer encoder is fitted without the step that makes
+    its answer coarse."""
+    start = started(site, name)
+    if name == IMAGE and p.encoder == "answer":
+        return {key.removeprefix("encoder."): value for key, value in start.items()}
+    return start
+
+
+def started(where: Place, name: str) -> dict[str, np.ndarray]:
     """The weights with which a network begins in the public start. name: `IMAGE`, `MASK` or ``mapping``."""
     prefix = f"{name}/"
-    return {
-        key.removeprefix(prefix): torch.from_numpy(value)
-        for key, value in where.start().items()
-        if key.startswith(prefix)
-    }
+    return {key.removeprefix(prefix): value for key, value in where.start().items() if key.startswith(prefix)}
 
 
 def untrained_encoder(p: PrivacySFParameters, what: What, task: SegmentationTask) -> nn.Module:
@@ -201,7 +237,7 @@ def _fitting(
         structures=len(site.task.structures),
         device=site.device,
         progress=lambda _, done, total: site.progress(f"fit {stage}" + ", again" * attempt, done, total),
-        start=None if p.start == "random" else started(site, name),
+        start=None if p.start == "random" else _trainable(p, site, name),
     )
 
 
@@ -221,9 +257,14 @@ def _image_encoder(p: PrivacySFParameters, site: Site) -> nn.Module:
 
 def _mask_codec(p: PrivacySFParameters, site: Site) -> Codec:
     with building(0, "weights follow"):
-        codec = Codec(len(site.task.structures), len(site.task.structures), p.mask_depth, p.mask_channels, p.mask_folds)
+        codec = _untrained_codec(p, site)
     codec.load_state_dict(_weights(site, MASK))
     return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def _untrained_codec(p: PrivacySFParameters, site: Site) -> Codec:
+    count = len(site.task.structures)
+    return Codec(count, count, p.mask_depth, p.mask_channels, p.mask_folds)
 
 
 def _weights(site: Site, name: str, prefix: str = "") -> dict[str, torch.Tensor]:

@@ -19,6 +19,7 @@ from fedprivseg.methods.coded_mapping import MAPPING, untrained
 from fedprivseg.methods.coded_parameters import PrivacySFParameters
 from fedprivseg.methods.public_start import Progress
 from fedprivseg.nets.augment import augment
+from fedprivseg.nets.baseline import weights_of
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting import Fitting
 from fedprivseg.nets.fitting_mapping import fit_mapping
@@ -68,11 +69,7 @@ def coded_start(
         progress=lambda _, done, total: progress("train the public start: segmentation network", done, total),
     )
     nets = {IMAGE: image, MASK: mask, MAPPING: mapping}
-    return {
-        f"{name}/{key}": value.detach().cpu().contiguous().numpy()
-        for name, net in nets.items()
-        for key, value in net.state_dict().items()
-    }
+    return {f"{name}/{key}": value for name, net in nets.items() for key, value in weights_of(net).items()}
 
 
 class _Rows:

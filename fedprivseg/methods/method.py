@@ -244,8 +244,8 @@ def part_of(number: int, count: int, most: int) -> tuple[int, slice, int]:
 
 def in_parts(side: Literal["train", "test"], views: int, most: int) -> Check:
     """The check of a stream of codes or slices: every shard holds the rows that `part_of` gives it, for as many slices as the
-    site said in the roll call. Streams of the same slices then have equally many rows. A site without training slices has
-    nothing to send for training.
+    site said in the roll call. Streams of the same slices then have equally many rows. A site without such slices sends one
+    shard without rows.
 
     Args:
         side: of whose slices.
@@ -255,11 +255,11 @@ def in_parts(side: Literal["train", "test"], views: int, most: int) -> Check:
 
     def check(payload: Payload, facts: Mapping[str, int]) -> str | None:
         count = facts[f"slices_{side}"]
-        if side == "train" and not count:
-            return "it said that it has no training slices, and sends some"
         _, places, _ = part_of(payload.shard, count, most)
         shards, rows = shards_of(count, most, views), max(0, places.stop - places.start)
         (array,) = payload.arrays.values()
+        if not count and len(array):
+            return f"it said that it has no slices of that side, and sends {len(array)}"
         if (len(array), payload.shards) == (rows, shards):
             return None
         return (
@@ -304,6 +304,11 @@ class Method(ABC):
     def declared(self) -> frozenset[KindSpec]:
         """The kinds that may leave a site under this method's own parameters: `exports`, or fewer."""
         return self.exports
+
+    @property
+    def in_rounds(self) -> Method | None:
+        """What of the method trains weights in rounds, whose updates leave: itself, a part of it, or nothing."""
+        return None
 
     def check(self, task: SegmentationTask) -> None:
         """Raises ScenarioError if the parameters do not fit `task`."""

@@ -131,11 +131,15 @@ class PrivacySF(CodedMethod):
         return PublicStart({"coded": chosen}, p.start_subjects, fit)
 
     def conduct(self, federation: Federation) -> dict[str, Payload]:
+        """Send the public start, if there is one, then go through the paper's sections."""
+        begin_all(self, federation)
+        return self.carry_out(federation)
+
+    def carry_out(self, federation: Federation) -> dict[str, Payload]:
         """Sections 2.4 and 2.5: fit encoders at the sites, send codes, train the mapping, infer, decode, measure."""
         from fedprivseg.methods.coded_mapping import answer, trained_mapping
 
         p = self.parameters
-        begin_all(self, federation)
         with federation.stage("fit encoders"):
             for site, payload in self.ask(federation, "fit_encoders").items():
                 _note_lost(federation, site, payload.arrays["lost"])

@@ -216,12 +216,23 @@ class Rounds(Method):
         """See `Method`."""
         return public_segmentation(self.parameters, scope)
 
+    @property
+    def in_rounds(self) -> Rounds:
+        """See `Method`."""
+        return self
+
     def conduct(self, federation: Federation) -> dict[str, Payload]:
         """Rounds of broadcast, local training and aggregation; then every site measures with the last net."""
+        begin_all(self, federation)
+        arrays = self.trained(federation)
+        with federation.stage("measure"):
+            return self.ask(federation, "measure", answers=packed(federation, arrays, {}, self.parameters.rounds))
+
+    def trained(self, federation: Federation) -> Weights:
+        """The network after all rounds, as the server has it: without what is personalised."""
         from fedprivseg.nets.baseline import statistics_names, weights_of
 
         p = self.parameters
-        begin_all(self, federation)
         net = build(p, federation)
         aggregation = self.aggregation(len(federation.sites), statistics_names(net), federation.seed)
         personalised = self.client_update().personalised(net)
@@ -255,8 +266,7 @@ class Rounds(Method):
                 model = prefixed(NET, arrays) | prefixed(STATE, aggregation.state())
                 federation.save_model(MODEL, model, {"round": str(number)})
         self._budgets(federation, aggregation)
-        with federation.stage("measure"):
-            return self.ask(federation, "measure", answers=packed(federation, arrays, {}, p.rounds))
+        return arrays
 
     def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
         """Class scores (N, 4, H, W) for slices (N, H, W) float32 in 0..1, with the network that the site kept."""

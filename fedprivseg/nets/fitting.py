@@ -20,6 +20,7 @@ from fedprivseg.core.compute import Half
 from fedprivseg.core.seeds import building, torch_generator
 from fedprivseg.nets.adversaries import Adversaries
 from fedprivseg.nets.augment import Augmentation, augment
+from fedprivseg.nets.baseline import load_weights
 from fedprivseg.nets.choices import ATTEMPTS
 from fedprivseg.nets.codec import Codec, Decoder, Encoder
 from fedprivseg.nets.descent import Progress, Schedule, arithmetic, descend
@@ -57,7 +58,7 @@ class Fitting:
     structures: int
     device: str = "cpu"
     progress: Progress | None = None
-    start: Mapping[str, torch.Tensor] | None = None
+    start: Mapping[str, np.ndarray] | None = None
 
 
 class TaskEncoder(nn.Module):
@@ -312,7 +313,7 @@ class _Batches:
 def _fit(net: Net, loss: Loss, count: int, fitting: Fitting) -> Net:
     """`net` on the device, in the memory layout that its convolutions are fastest in, trained."""
     if fitting.start is not None:
-        net.load_state_dict(fitting.start)
+        load_weights(net, fitting.start)
     net.to(fitting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     descend(net, loss, count, fitting.schedule, fitting.seed, fitting.names, fitting.progress)
     return net

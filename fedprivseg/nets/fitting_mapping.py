@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedprivseg.nets.baseline import load_weights
 from fedprivseg.nets.choices import Skips
 from fedprivseg.nets.codec import block
 from fedprivseg.nets.descent import Progress, Schedule, arithmetic, descend
@@ -86,17 +87,19 @@ class SiteMapping(nn.Module):
         answer: torch.Tensor = self.standardised({site: code})[site].float()
         return answer * self.mask_deviation[place] + self.mask_mean[place]
 
-    def begin(self, one: Mapping[str, torch.Tensor]) -> None:
-        """Take the weights of a mapping of one site: its backbone, and its adapters for every site.
+    def begin(self, one: Mapping[str, np.ndarray]) -> None:
+        """Take the weights of a mapping of one site: its backbone, and for every site its adapters and statistics of codes.
 
-        one: the ``state_dict`` of that mapping. The statistics of codes stay as they are.
+        one: that mapping's arrays by name. A site's own codes bring other statistics (`fit_mapping`).
         """
         weights = {name: value for name, value in one.items() if name.startswith("trunk.")}
         for name, value in one.items():
             kind, _, rest = name.partition(".0.")
             if kind in ("entrances", "exits"):
                 weights |= {f"{kind}.{place}.{rest}": value for place in range(len(self.sites))}
-        self.load_state_dict(weights, strict=False)
+            if kind in ("image_mean", "image_deviation", "mask_mean", "mask_deviation"):
+                weights[name] = np.repeat(value, len(self.sites), axis=0)
+        load_weights(self, weights)
 
     def place(self, site: str) -> int:
         """The position of `site`. Raises ValueError for a site whose codes were not learned from."""
@@ -173,7 +176,7 @@ def fit_mapping(
                 f"site {site} has {len(images[site])} image codes and {len(masks[site])} mask codes; "
                 "row i of one must belong to row i of the other, so collect both again"
             )
-        if standardise:
+        if standardise and len(images[site]):
             _take_statistics(mapping, site, images[site], masks[site])
     mapping.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     starts = np.cumsum([0, *(len(images[site]) for site in mapping.sites)])

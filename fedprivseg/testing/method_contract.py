@@ -47,6 +47,7 @@ BRIEF: Mapping[str, Any] = {
     "start_steps": 2,
     "public_slices": 4,
     "distil_steps": 2,
+    "averaging": {"rounds": 1, "local_steps": 1, "test_views": 1, "curve_points": 1},
 }
 """Parameters that make a method's run last seconds, those of them that it has."""
 

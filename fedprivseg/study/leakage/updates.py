@@ -39,11 +39,12 @@ class _Case:
 def reconstruct_from_updates(session: AttackSession, attacks: Sequence[type[UpdateAttack]]) -> list[AttackTask]:
     """On the release of round 1, and staged. A masked update is read as if it were none: that is what masks are for."""
     method = session.method
-    if not isinstance(method, Rounds):
+    rounds = method.in_rounds
+    if not isinstance(rounds, Rounds):
         whys = [f"{attack.title}: {method.title} releases no updates of weights" for attack in attacks]
         return impossible(session.victim, "updates", *whys)
     of = f"{session.victim}.updates"
-    prepared = cache(lambda: [*_cases(session, method)])
+    prepared = cache(lambda: [*_cases(session, rounds)])
     return [AttackTask(f"{of}.{kind.name}", of, partial(_attacked, session, prepared, kind())) for kind in attacks]
 
 
