@@ -269,10 +269,19 @@ class Rounds(Method):
 
 def chosen_sites(federation: Federation, number: int, fraction: float) -> list[str]:
     """The sites of round `number`: a share of those that still take part, drawn by (seed, round) from their sorted names."""
-    count = max(1, round(fraction * len(federation.sites)))
+    count = _share(fraction, len(federation.sites))
     draws = numpy_generator(federation.seed, "server", "chosen sites", number)
     places = draws.permutation(len(federation.sites))[:count]
     return [federation.sites[place] for place in sorted(places)]
+
+
+def taking_part(parameters: RoundsParameters, sites: int) -> int:
+    """How many of `sites` sites take part in a round."""
+    return _share(parameters.fraction, sites)
+
+
+def _share(fraction: float, sites: int) -> int:
+    return max(1, round(fraction * sites))
 
 
 def numbers_of(method: Rounds) -> Check:
