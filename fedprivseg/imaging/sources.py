@@ -5,9 +5,12 @@ Adding a phantom is its file and one entry in `PHANTOMS`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, final
 
@@ -95,8 +98,20 @@ def release_place(data: DataConfig, sites: Sequence[SiteConfig]) -> Path:
     centres = _centres(sites)
     if phantom.centres is not None and (unknown := [each for each in centres if each not in phantom.centres]):
         raise DataError(f"the phantom has no centre {unknown[0]}; it has {', '.join(map(str, phantom.centres))}")
-    name = f"{phantom.name}-{version('fedprivseg')}-{data.subjects}-{data.seed}-{'-'.join(map(str, centres))}"
-    return cache_folder() / name
+    drawn = f"{phantom.name}-{version('fedprivseg')}-{drawn_by()}"
+    return cache_folder() / f"{drawn}-{data.subjects}-{data.seed}-{'-'.join(map(str, centres))}"
+
+
+@cache
+def drawn_by() -> str:
+    """What draws the phantoms, as 8 hex digits of the SHA-256 of its source: what other code drew is another phantom, also
+    under the same version of the package."""
+    sources = sorted(files("fedprivseg.imaging.phantom").iterdir(), key=lambda each: each.name)
+    found = hashlib.sha256()
+    for source in sources:
+        if source.name.endswith(".py"):
+            found.update(source.name.encode() + source.read_bytes())
+    return found.hexdigest()[:8]
 
 
 def drawn_release(

@@ -6,19 +6,9 @@ from fedprivseg.core.config import MethodConfig
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.plugins import Registry
 from fedprivseg.core.validation import validated
-from fedprivseg.methods.averaging import (
-    Bulyan,
-    FedAdagrad,
-    FedAdam,
-    FedAvg,
-    FedAvgM,
-    FedMedian,
-    FedProx,
-    FedTrimmedAvg,
-    FedYogi,
-    Krum,
-    QFedAvg,
-)
+from fedprivseg.methods.adaptive import FedAdagrad, FedAdam, FedYogi
+from fedprivseg.methods.averaging import FedAvg, FedAvgM, FedMedian, FedProx, FedTrimmedAvg
+from fedprivseg.methods.byzantine import Bulyan, Krum
 from fedprivseg.methods.central_dp import CentralDP
 from fedprivseg.methods.coded_federated import CodedFederated
 from fedprivseg.methods.ditto import Ditto
@@ -30,6 +20,7 @@ from fedprivseg.methods.method import Method
 from fedprivseg.methods.phantom_distillation import PhantomDistillation
 from fedprivseg.methods.pooled import Pooled
 from fedprivseg.methods.privacy_sf import PrivacySF
+from fedprivseg.methods.qfedavg import QFedAvg
 from fedprivseg.methods.scaffold import Scaffold
 from fedprivseg.methods.selective import SelectiveSharing
 

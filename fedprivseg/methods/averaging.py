@@ -1,7 +1,8 @@
 """Federated averaging, and what Flower's strategies make of it.
 
 The server's arithmetic is Flower's own (`flwr.serverapp.strategy`). A method that is nothing but a strategy with parameters is
-one row of a table. FedProx has a second half that Flower only asks for, the proximal term at the site.
+one row of a table. FedProx has a second half that Flower only asks for, the proximal term at the site. Where Flower's strategy
+is not what its paper has, the method has a file of its own (`adaptive`, `byzantine`, `qfedavg`).
 """
 
 from __future__ import annotations
@@ -27,33 +28,10 @@ class MomentumParameters(SummableParameters):
     server_momentum: float = Field(0.5, ge=0, lt=1, description="momentum of the server")
 
 
-class AdaptiveParameters(SummableParameters):
-    """The server's adaptive optimiser (Reddi et al. 2021, algorithm 2)."""
-
-    server_rate: float = Field(0.01, gt=0, description="learning rate of the server, eta")
-    beta_1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment; FedAdagrad has none")
-    beta_2: float = Field(0.99, ge=0, lt=1, description="decay of the second moment; FedAdagrad sums instead")
-    tau: float = Field(1e-3, gt=0, description="adaptivity: smallest root of a second moment")
-
-
 class TrimmedParameters(RoundsParameters):
     """beta: see FedTrimmedAvg."""
 
     beta: float = Field(0.34, ge=0, lt=0.5, description="share of the sites cut off at each end, value by value")
-
-
-class ByzantineParameters(RoundsParameters):
-    """malicious: see Krum and Bulyan."""
-
-    malicious: int = Field(0, ge=0, description="how many sites may be malicious")
-
-
-class QFedAvgParameters(RoundsParameters):
-    """q: see q-FedAvg."""
-
-    q: float = Field(
-        0.1, ge=0, description="how much a site with a larger loss counts; 0 is averaging with equal weights"
-    )
 
 
 class _Row(NamedTuple):
@@ -89,13 +67,7 @@ class _Row(NamedTuple):
         return cast("type[Rounds]", type(self.strategy, (Rounds,), {**names, **facts, "aggregation": aggregation}))
 
 
-_REDDI = "Reddi et al., ICLR 2021, algorithm 2"
 _MOMENTUM = MappingProxyType({"server_learning_rate": "server_rate", "server_momentum": "server_momentum"})
-_ADAM = MappingProxyType({"eta": "server_rate", "beta_1": "beta_1", "beta_2": "beta_2", "tau": "tau"})
-_ADAGRAD = MappingProxyType({"eta": "server_rate", "tau": "tau"})
-_BYZANTINE = MappingProxyType({"num_malicious_nodes": "malicious"})
-# The rate stands for the inverse of the Lipschitz constant, as the paper proposes.
-_FAIR = MappingProxyType({"client_learning_rate": "rate", "q": "q"})
 
 # fmt: off
 _TABLE = (
@@ -103,29 +75,14 @@ _TABLE = (
          "Weighted averaging of the sites' weights.", SummableParameters, {}),
     _Row("FedAvgM", "FedAvg with server momentum", "Hsu et al., arXiv 1909.06335, section 4.3",
          "Averaging with momentum at the server.", MomentumParameters, _MOMENTUM, optimiser=True),
-    _Row("FedAdam", "FedAdam", _REDDI,
-         "Averaged updates as gradients of a server that runs Adam.", AdaptiveParameters, _ADAM, optimiser=True),
-    _Row("FedYogi", "FedYogi", _REDDI,
-         "Averaged updates as gradients of a server that runs Yogi.", AdaptiveParameters, _ADAM, optimiser=True),
-    _Row("FedAdagrad", "FedAdagrad", _REDDI,
-         "Averaged updates as gradients of a server that runs Adagrad.", AdaptiveParameters, _ADAGRAD, optimiser=True),
     _Row("FedMedian", "FedMedian", "Yin et al., ICML 2018, definition 1",
          "The median of the sites' weights, value by value: no single site decides.", RoundsParameters, {}),
     _Row("FedTrimmedAvg", "FedTrimmedAvg", "Yin et al., ICML 2018, definition 2",
          "The mean of what is left when the extremes are cut off, value by value.", TrimmedParameters, {"beta": "beta"}),
-    _Row("Krum", "Krum", "Blanchard et al., NeurIPS 2017, section 4",
-         "The weights of the one site that lies nearest to the others.", ByzantineParameters, _BYZANTINE),
-    _Row("Bulyan", "Bulyan", "El Mhamdi et al., ICML 2018, section 4",
-         "Krum, repeated, then a trimmed mean; it asks for at least 4 * malicious + 3 sites.", ByzantineParameters, _BYZANTINE),
-    _Row("QFedAvg", "q-FedAvg", "Li et al., ICLR 2020, algorithm 2",
-         "Averaging that favours the sites with the largest loss, for a fairer spread.", QFedAvgParameters, _FAIR,
-         optimiser=True),
 )
 # fmt: on
 
-FedAvg, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedMedian, FedTrimmedAvg, Krum, Bulyan, QFedAvg = (
-    row.method() for row in _TABLE
-)
+FedAvg, FedAvgM, FedMedian, FedTrimmedAvg = (row.method() for row in _TABLE)
 
 
 class FedProxParameters(SummableParameters):

@@ -61,6 +61,8 @@ class ClientUpdateRule:
         sends: names of what `finish` sends besides, given those of the arrays that travel.
         finish: ``(start, trained, correction) -> (what to send besides, what to keep)`` after the round; both float32, named
             and shaped like arrays of the net.
+        tells_received_loss: whether the loss of an update is that of the weights as they came, over the site's training slices
+            as they are, and not the mean over the steps.
     """
 
     personalised: Callable[[nn.Module], frozenset[str]] = lambda net: frozenset()
@@ -70,6 +72,7 @@ class ClientUpdateRule:
         {},
         {},
     )
+    tells_received_loss: bool = False
 
 
 class Learner(Protocol):
@@ -94,6 +97,7 @@ def run_round(method: Learner, site: Site, order: Order) -> Update:
     received, extra = unpacked(order)
     net = build(p, site)
     load_weights(net, {**load_state(site, HOME, number), **received})
+    told = _loss_as_received(p, net, site) if rule.tells_received_loss else None
     start = Start(received, extra, load_state(site, RULE, number), method.work(number, len(slices.images)))
     correction = rule.correction(start, net)
     if p.dp is None:
@@ -108,7 +112,7 @@ def run_round(method: Learner, site: Site, order: Order) -> Update:
     save_state(site, HOME, number, {name: value for name, value in trained.items() if name in personalised})
     counts = {"slices_train": len(slices.images), "subjects_train": len(np.unique(slices.subjects))}
     arrays = {name: trained[name] for name in received}
-    return Update(arrays, sent, float(weight_of(p, counts)), start.work.steps, loss)
+    return Update(arrays, sent, float(weight_of(p, counts)), start.work.steps, loss if told is None else told)
 
 
 def trained_history(p: RoundsParameters) -> tuple[str, ...]:
@@ -180,6 +184,13 @@ def take_steps(
         device=site.device,
         progress=lambda _, done, total: site.progress(stage, done, total),
     )
+
+
+def _loss_as_received(parameters: RoundsParameters, net: nn.Module, site: Site) -> float:
+    from fedprivseg.nets.local_training import loss_of
+
+    slices = site.training()
+    return loss_of(net, slices.images, slices.masks, parameters.batch, device=site.device, half=parameters.half)
 
 
 def _take_private_steps(

@@ -34,9 +34,6 @@ ANY_NUMBER: Mapping[str, Any] = MappingProxyType(
 WEIGHT = "num-examples"
 """Flower's default name of a site's weight."""
 
-LOSS = "train_loss"
-"""Flower's default name of a site's mean training loss, which q-FedAvg reads."""
-
 
 def flower(strategy: str = "FedAvg", averaged: frozenset[str] = frozenset(), **arguments: Any) -> FlowerStrategy:
     """The strategy of that name in `flwr.serverapp.strategy`, with `arguments`. averaged: see `FlowerStrategy`."""
@@ -53,13 +50,11 @@ class FlowerStrategy(Aggregation):
         strategy: the strategy.
         averaged: names of arrays that are averaged plainly instead: running statistics, on which a server's optimiser must
             not step (a variance could turn negative).
-        seed: of any noise that the strategy draws from numpy's global generator.
     """
 
-    def __init__(self, strategy: Strategy, averaged: frozenset[str] = frozenset(), seed: int = 0) -> None:
+    def __init__(self, strategy: Strategy, averaged: frozenset[str] = frozenset()) -> None:
         self.strategy = strategy
         self.averaged = averaged
-        self.seed = seed
 
     def aggregate(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
         """One round of the strategy. Raises QuorumError if it returns no arrays, which it does for too few updates."""
@@ -75,7 +70,7 @@ class FlowerStrategy(Aggregation):
     ) -> dict[str, np.ndarray]:
         from flwr.app import ConfigRecord
 
-        with _own_randomness(derive(self.seed, "server", "strategy", number)):
+        with _own_randomness(derive(0, "server", "strategy", number)):
             grid = cast("Grid", _Nodes(len(updates)))
             list(strategy.configure_train(number, _record(arrays, names), ConfigRecord(), grid))
             replies = [_reply(node, update, names) for node, update in enumerate(updates.values(), start=1)]
@@ -131,7 +126,7 @@ def _record(arrays: Weights, names: list[str]) -> ArrayRecord:
 def _reply(node: int, update: Update, names: list[str]) -> Message:
     from flwr.app import Message, MetricRecord, RecordDict
 
-    metrics = MetricRecord({WEIGHT: update.weight, LOSS: update.loss})
+    metrics = MetricRecord({WEIGHT: update.weight})
     content = RecordDict({"arrays": _record(update.arrays, names), "metrics": metrics})
     return Message(content=content, dst_node_id=node, message_type="train")
 

@@ -314,6 +314,10 @@ class Method(ABC):
         """Raises ScenarioError if the parameters do not fit `task`."""
         return
 
+    def check_sites(self, sites: int) -> None:
+        """Raises ScenarioError if the parameters do not fit so many sites."""
+        return
+
     def expected(self, order: Order, scope: Scope) -> Expected | None:
         """What may answer `order`, before protections; None for an action that declares nothing."""
         declared = self.declares.get(order.action)

@@ -234,7 +234,7 @@ class Rounds(Method):
 
         p = self.parameters
         net = build(p, federation)
-        aggregation = self.aggregation(len(federation.sites), statistics_names(net), federation.seed)
+        aggregation = self.aggregation(len(trainers(federation)), statistics_names(net), federation.seed)
         personalised = self.client_update().personalised(net)
         done, arrays = 0, {name: value for name, value in weights_of(net).items() if name not in personalised}
         if (kept := federation.load_model(MODEL)) is not None:
@@ -302,7 +302,7 @@ class Rounds(Method):
 def chosen_sites(federation: Federation, number: int, fraction: float) -> list[str]:
     """The sites of round `number`: a share of those that train, drawn by (seed, round) from their sorted names."""
     able = trainers(federation)
-    count = max(1, round(fraction * len(able)))
+    count = _share(fraction, len(able))
     draws = numpy_generator(federation.seed, "server", "chosen sites", number)
     places = draws.permutation(len(able))[:count]
     return [able[place] for place in sorted(places)]
@@ -311,6 +311,15 @@ def chosen_sites(federation: Federation, number: int, fraction: float) -> list[s
 def trainers(federation: Federation) -> list[str]:
     """The sites that still take part and have training slices, sorted. The others are served with what these learn."""
     return [site for site in federation.sites if federation.facts(site)["slices_train"]]
+
+
+def taking_part(parameters: RoundsParameters, sites: int) -> int:
+    """How many of `sites` sites take part in a round."""
+    return _share(parameters.fraction, sites)
+
+
+def _share(fraction: float, sites: int) -> int:
+    return max(1, round(fraction * sites))
 
 
 def numbers_of(method: Rounds) -> Check:

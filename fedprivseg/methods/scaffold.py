@@ -4,19 +4,25 @@ A site's variate c_i estimates its own gradient, the server's c the mean of all;
 option II sets c_i to c_i - c + (x - y_i) / (K * rate), which under plain SGD is the mean of the site's K uncorrected
 gradients. That mean is what is taken here: it is the same number there, and it stays right under momentum and a decaying
 rate, where the quotient is not (with momentum m it would be about 1 / (1 - m) times too large).
+
+Weights and variates are averaged alike, every site by the same share: then c stays the mean of all c_i, and the corrections
+c - c_i of all sites sum to zero. A site that left keeps its part in c. The clipping norm bounds a gradient as the site computed
+it, before c - c_i is added (line 10); variates are means of clipped gradients, so a corrected one is at most three times it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
+from pydantic import Field
 
 from fedprivseg.methods.aggregation import Aggregation, Update
 from fedprivseg.methods.client_update import ClientUpdateRule, Start
 from fedprivseg.methods.flower_strategy import flower
 from fedprivseg.methods.rounds import Rounds
+from fedprivseg.methods.training import RoundsParameters
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +33,11 @@ if TYPE_CHECKING:
 
 @final
 class ControlVariates(Aggregation):
-    """Flower's FedAvg of the weights, and c + (share of sites that took part) * mean of the changes of c_i."""
+    """Flower's FedAvg of the weights, and c + (share of sites that took part) * mean of the changes of c_i.
+
+    Args:
+        sites: N, all of them, also when not all take part.
+    """
 
     def __init__(self, sites: int) -> None:
         self.sites = sites
@@ -93,6 +103,12 @@ def next_variate(start: Start, trained: Weights, correction: Correction | None) 
     return change, own
 
 
+class ScaffoldParameters(RoundsParameters):
+    """Plain means, as the paper has them: see the module."""
+
+    weighting: Literal["equal"] = Field("equal", description="equal: sites count alike, weights and variates")
+
+
 @final
 class Scaffold(Rounds):
     """Averaging with control variates against client drift."""
@@ -100,6 +116,8 @@ class Scaffold(Rounds):
     name = "scaffold"
     title = "SCAFFOLD"
     paper = "Karimireddy et al., ICML 2020, algorithm 1"
+    parameters_type = ScaffoldParameters
+    parameters: ScaffoldParameters
 
     def aggregation(self, sites: int, statistics: frozenset[str], seed: int) -> Aggregation:
         """Weights and control variates."""

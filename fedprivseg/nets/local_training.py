@@ -128,6 +128,36 @@ def train_round(
     return finite_mean(losses, work)
 
 
+@torch.no_grad()
+def loss_of(
+    net: nn.Module, images: np.ndarray, masks: np.ndarray, batch: int, *, device: str = "cpu", half: Half = False
+) -> float:
+    """The loss of `net` in use (running statistics as they are) on slices as they are, in their order: the mean over batches,
+    each by its slices. Raises RunError if it is not finite.
+
+    Args:
+        net: as it is used; nothing of it changes but its place and mode.
+        images: (N, H, W) float32 in 0..1, N at least 1.
+        masks: (N, H, W) uint8, labels.
+        batch: slices that are looked at together.
+        device: torch device.
+        half: as in `Work`.
+    """
+    where = torch.device(device)
+    net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.eval()
+    total = 0.0
+    for place in range(0, len(images), batch):
+        part = torch.from_numpy(np.ascontiguousarray(images[place : place + batch]))[:, None].to(where)
+        truth = torch.from_numpy(np.ascontiguousarray(masks[place : place + batch])).to(where)
+        with arithmetic(where, half):
+            answer = net(part.contiguous(memory_format=torch.channels_last))
+        total += float(supervised_loss(answer, truth)) * len(part)
+    if not np.isfinite(total):
+        raise RunError("the received weights have no finite loss on this site's slices; lower method.parameters.rate")
+    return total / len(images)
+
+
 def supervised_loss(answer: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """The loss of each head, halved from one to the next coarser (Isensee et al. 2021), weights summing to 1."""
     found = heads(answer)

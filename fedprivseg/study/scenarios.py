@@ -58,6 +58,7 @@ def resolved(scenario: Scenario) -> Scenario:
     for site in scenario.sites:
         site.refuse_labels(task)
     method.check(task)
+    method.check_sites(len(scenario.sites))
     study = scenario.study.model_copy(update={"data": scenario.study.data or task.modality})
     data = scenario.data.model_copy(update={"format": form})
     parts = {"task": task, "data": data, "study": study, "method": written, "protections": protections}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fedprivseg.core.cache import cache_folder
 from fedprivseg.core.config import DataConfig, SiteConfig
 from fedprivseg.core.errors import DataError, ScenarioError
 from fedprivseg.core.task import default_task
+from fedprivseg.imaging import phantom as phantom_room
 from fedprivseg.imaging.dataset import FAULTS
 from fedprivseg.imaging.datasets import DATASETS, dataset_of
 from fedprivseg.imaging.mnms.release import MnMs
@@ -45,9 +47,13 @@ def test_a_phantom_has_its_task_before_it_is_drawn() -> None:
     assert {phantom.dataset for phantom in PHANTOMS} == set(DATASETS)
 
 
-def test_a_phantom_lies_in_the_cache_under_the_name_it_always_had() -> None:
+def test_a_phantom_lies_in_the_cache_under_what_drew_it() -> None:
     place = release_place(DataConfig(subjects=4, seed=7), SITES)
-    assert place == cache_folder() / f"phantom-{version('fedprivseg')}-4-7-1-3"
+    code = b"".join(
+        path.name.encode() + path.read_bytes() for path in sorted(Path(phantom_room.__path__[0]).glob("*.py"))
+    )
+    drawn = hashlib.sha256(code).hexdigest()[:8]
+    assert place == cache_folder() / f"phantom-{version('fedprivseg')}-{drawn}-4-7-1-3"
     with pytest.raises(DataError, match="the phantom has no centre 9; it has 1, 2, 3, 4, 5"):
         release_place(DataConfig(), [SiteConfig(name="a", centre=9)])
     with pytest.raises(DataError, match="the phantom has no centre north"):

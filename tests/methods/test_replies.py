@@ -124,7 +124,7 @@ CASES = {
     "steps that take for ever": ("fednova", put(**{NUMBERS: number(1, 1e18)}), "1e+18 steps"),
     "a loss below 0": ("qfedavg", put(**{NUMBERS: number(2, -1.0)}), "beyond what is declared"),
     "a loss beyond all": ("qfedavg", put(**{NUMBERS: number(2, 1e300)}), "a mean loss of 1e+300"),
-    "huge weights": ("krum", put(net=lambda each: np.full_like(each, 3e38)), "beyond what is declared"),
+    "huge weights": ("fedmedian", put(net=lambda each: np.full_like(each, 3e38)), "beyond what is declared"),
     "variances below 0": ("fedavg", arrays(WEIGHTS, variances), "beyond what is declared, from 0 to"),
     "more values than indices": ("selective-sharing", put(values=lambda v: v[1:]), "as many of both"),
     "an index twice": ("selective-sharing", put(indices=lambda v: np.sort(np.append(v[1:], v[-1]))), "one comes twice"),
@@ -156,7 +156,7 @@ def test_no_method_ends_for_a_site_whose_numbers_are_as_large_as_their_type_allo
         }
         return replace(payload, arrays={n: np.full_like(each, limits[n]) for n, each in payload.arrays.items()})
 
-    if method.name == "bulyan":
+    if method.name in ("krum", "bulyan"):
         pytest.skip("needs three sites, and says so: see tests/methods/test_rounds.py")
     measured, statuses = run(scenario, tmp_path, method.name, largest)
     assert set(measured) == {"centre1", "centre2"}
@@ -164,7 +164,7 @@ def test_no_method_ends_for_a_site_whose_numbers_are_as_large_as_their_type_allo
 
 
 def test_a_site_that_sends_back_what_it_got_stops_no_clipping(scenario, tmp_path):
-    """Flower divides by the norm of an update, and this one's is 0."""
+    """The norm of its update is 0, by which nothing may be divided."""
     from fedprivseg.methods.training import build
     from fedprivseg.nets.baseline import weights_of
 

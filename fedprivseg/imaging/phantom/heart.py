@@ -34,11 +34,11 @@ class Heart:
     """Two ventricles: what they measure at end-diastole and what they eject.
 
     cavity, wall and right: volumes in ml of left cavity, left myocardium, right cavity. ejected and right_ejected:
-    fractions. length: outer apex to base, mm. tip: apical thickness, mm. descent: how far the base comes down in
-    systole, mm. septum: where the septum faces, radians in (p, q). outline: (3, ANGLES) factors on the radii over
-    angle: outer surface, cavity at end-diastole, cavity at end-systole, each of mean square 1 so that they leave
-    volumes alone. crescent: (ANGLES,) depth of the right ventricle over angle, about 1 at most. papillary: (2,) angles
-    of the two muscles. tilt: lean of the long axis, mm per mm. trabeculae: how many, 0 to 1.
+    fractions, of which both sides eject the same volume. length: outer apex to base, mm. tip: apical thickness, mm.
+    descent: how far the base comes down in systole, mm. septum: where the septum faces, radians in (p, q). outline:
+    (3, ANGLES) factors on the radii over angle: outer surface, cavity at end-diastole, cavity at end-systole, each of mean
+    square 1 so that they leave volumes alone. crescent: (ANGLES,) depth of the right ventricle over angle, about 1 at most.
+    papillary: (2,) angles of the two muscles. tilt: lean of the long axis, mm per mm. trabeculae: how many, 0 to 1.
     """
 
     cavity: float
@@ -118,21 +118,29 @@ PATHOLOGIES = ("NOR", "DCM", "HCM", "HHD", "ARV", "IHD")
 """Codes of the release: normal, dilated, hypertrophic, hypertensive, arrhythmogenic right ventricle, ischaemic."""
 
 
+_VALUES = {
+    "NOR": (143, 81, 0.595, 0.555),
+    "DCM": (235, 130, 0.26, 0.40),
+    "HCM": (118, 150, 0.68, 0.60),
+    "HHD": (135, 122, 0.58, 0.55),
+    "ARV": (138, 85, 0.54, 0.35),
+    "IHD": (180, 115, 0.38, 0.49),
+}
+"""Left cavity and left wall in ml, left and right ejection fraction, of an average adult with each pathology."""
+
+
 def draw_heart(draw: np.random.Generator, pathology: str, size: float) -> Heart:
     """A heart with this pathology. size: 1 for an average adult; volumes scale with its cube.
 
-    Sizes were chosen among normal values of cine MRI (Petersen et al., J Cardiovasc Magn Reson 19:18, 2017) and to fit
-    the usual definitions of the diseases; they are not fitted to any cohort.
+    Both ventricles eject the same stroke volume, as they must where nothing leaks from one side to the other: the right one's
+    volume follows from it and from its own ejection fraction. Normal values are means of cine MRI in healthy adults, over both
+    sexes (Petersen et al., J Cardiovasc Magn Reson 19:18, 2017: left 143 ml, right 154 ml, muscle 85 g, of 1.05 g/ml); those
+    of diseases fit the usual definitions of them. Nothing is fitted to any cohort.
     """
-    vary = draw.normal(1, [0.1, 0.1, 0.1, 0.05, 0.06]).clip(0.8, 1.2)
-    cavity, wall, right, ejected, right_ejected = {
-        "NOR": (138, 108, 128, 0.60, 0.57),
-        "DCM": (235, 150, 150, 0.26, 0.42),
-        "HCM": (118, 185, 112, 0.68, 0.60),
-        "HHD": (135, 160, 118, 0.58, 0.56),
-        "ARV": (140, 108, 185, 0.55, 0.34),
-        "IHD": (180, 125, 130, 0.38, 0.52),
-    }[pathology] * vary
+    vary = draw.normal(1, [0.1, 0.1, 0.05, 0.06]).clip(0.8, 1.2)
+    cavity, wall, ejected, right_ejected = _VALUES[pathology] * vary
+    ejected, right_ejected = min(ejected, 0.75), min(right_ejected, 0.70)
+    right = cavity * ejected / right_ejected
     grow = size**3
     septum = np.deg2rad(draw.normal(208, 9))
     harmonics = sum(
@@ -164,8 +172,8 @@ def draw_heart(draw: np.random.Generator, pathology: str, size: float) -> Heart:
         cavity=cavity * grow,
         wall=wall * grow,
         right=right * grow,
-        ejected=min(ejected, 0.75),
-        right_ejected=min(right_ejected, 0.70),
+        ejected=ejected,
+        right_ejected=right_ejected,
         length=length,
         tip=draw.uniform(5, 7) * (1.4 if pathology in ("HCM", "HHD") else 1.0),
         descent=0.24 * ejected * length,
