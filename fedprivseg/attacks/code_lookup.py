@@ -1,0 +1,74 @@
+"""Was this patient trained on? The cheapest way to know it from codes: encode the image, and look for it among those released.
+
+A training slice that is sent as it is has the code that the encoder gives it whenever it is asked, so a member lies at distance
+0. Where only augmented views are sent, or noise is added, the nearest code is still nearer to a member than to others; how much
+nearer is what this attack measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, final
+
+import numpy as np
+
+from fedprivseg.attacks.base import Indicator, Inference, InferenceMetric, Population
+from fedprivseg.attacks.member_statistics import member_metrics
+from fedprivseg.core.method_card import What
+
+_WORDS: dict[What, str] = {"images": "image codes", "masks": "mask codes, knowing the mask"}
+
+
+@final
+class CodeLookup(Inference):
+    """Nearest released training code."""
+
+    name = "membership-by-code"
+    title = "Membership by looking up the code"
+    paper = "nearest-neighbour membership: Hilprecht et al., PoPETs 2019(4); here on codes"
+    knows = (
+        "the released training codes, the patient's image (for mask codes its outlines), answers of the site's encoder to "
+        "pictures of its own"
+    )
+    needs_codes: ClassVar[bool] = True
+    indicator: ClassVar[Indicator] = "membership"
+
+    def infer(self, population: Population) -> tuple[InferenceMetric, ...]:
+        """AUC by slice and by patient over image codes, and over mask codes where the site sends some; of each the plain
+        distance to the nearest code, and that less the distance of the adversary's own pictures to it, which says how crowded
+        the neighbourhood is."""
+        member, subjects = population.member, population.subjects
+        if member.all() or not member.any():
+            return ()
+        found: list[InferenceMetric] = []
+        for what, released in population.trained.items():
+            pictures, others = (_pictures(population, what, *pair) for pair in _pairs(population))
+            own, foreign = (_rows(population.query[what](each)) for each in (pictures, others))
+            distances = nearest(own, _rows(released))
+            for how, evidence in (("", -distances), (", calibrated", nearest(own, foreign) - distances)):
+                found += member_metrics(f"{_WORDS[what]}{how}, ", evidence, member, subjects, population.seed)
+        return tuple(found)
+
+
+def nearest(rows: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Euclidean distance of each row (N, d) to the nearest of `among` (M, d): (N,) float64."""
+    squares = np.square(among).sum(axis=1)
+    best = (squares - 2 * rows @ among.T).argmin(axis=1)
+    # Taken again from the difference: the expansion above has no exact zero.
+    return np.asarray(np.linalg.norm(rows - among[best], axis=1))
+
+
+def _pairs(population: Population) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    yield population.images, population.masks
+    yield population.elsewhere
+
+
+def _pictures(population: Population, what: What, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """What the encoder reads: (N, 1, H, W) images, or (N, K, H, W) masks with a channel a structure."""
+    if what == "images":
+        return images[:, None]
+    return (masks[:, None] == np.arange(1, population.structures + 1)[:, None, None]).astype(np.float32)
+
+
+def _rows(codes: np.ndarray) -> np.ndarray:
+    return codes.reshape(len(codes), -1).astype(np.float64)
