@@ -176,6 +176,7 @@ class Population:
         trained: of images and of masks, the codes (M, C, h, w) that the site released for training, of all views, as they came;
             empty if it released none.
         query: of images and of masks, the site's encoder with its protections; the same keys as `trained`.
+        query_elsewhere: the same under other keys; empty if no protection has one.
         predict: the finished system.
         elsewhere: the adversary's own images and masks.
         structures: how many the masks show.
@@ -198,6 +199,7 @@ class Population:
     seed: int
     trained: Mapping[What, np.ndarray] = field(default_factory=dict)
     query: Mapping[What, Encode] = field(default_factory=dict)
+    query_elsewhere: Mapping[What, Encode] = field(default_factory=dict)
     device: str = "cpu"
     progress: Progress = silent
 

@@ -2,7 +2,8 @@
 
 A training slice that is sent as it is has the code that the encoder gives it whenever it is asked, so a member lies at distance
 0. Where only augmented views are sent, or noise is added, the nearest code is still nearer to a member than to others; how much
-nearer is what this attack measures.
+nearer is what this attack measures. Where a key turns the codes, whoever asks under this run's key sees no difference; whoever
+asks under another one compares what the key leaves as it is.
 """
 
 from __future__ import annotations
@@ -45,7 +46,12 @@ class CodeLookup(Inference):
             pictures, others = (_pictures(population, what, *pair) for pair in _pairs(population))
             own, foreign = (_rows(population.query[what](each)) for each in (pictures, others))
             distances = nearest(own, _rows(released))
-            for how, evidence in (("", -distances), (", calibrated", nearest(own, foreign) - distances)):
+            hows = {"": -distances, ", calibrated": nearest(own, foreign) - distances}
+            if what in population.query_elsewhere:
+                rekeyed = population.query_elsewhere[what](pictures)
+                hows[", asked under another key"] = -nearest(_rows(rekeyed), _rows(released))
+                hows[", under another key by the lengths of cells"] = -nearest(_lengths(rekeyed), _lengths(released))
+            for how, evidence in hows.items():
                 found += member_metrics(f"{_WORDS[what]}{how}, ", evidence, member, subjects, population.seed)
         return tuple(found)
 
@@ -68,6 +74,11 @@ def _pictures(population: Population, what: What, images: np.ndarray, masks: np.
     if what == "images":
         return images[:, None]
     return (masks[:, None] == np.arange(1, population.structures + 1)[:, None, None]).astype(np.float32)
+
+
+def _lengths(codes: np.ndarray) -> np.ndarray:
+    """The lengths of a code's cells (N, h * w), sorted: no rotation of channels and no order of cells changes them."""
+    return np.asarray(np.sort(np.linalg.norm(codes.astype(np.float64), axis=1).reshape(len(codes), -1), axis=1))
 
 
 def _rows(codes: np.ndarray) -> np.ndarray:

@@ -139,7 +139,8 @@ def _middle(images: np.ndarray, masks: np.ndarray, subjects: np.ndarray) -> np.n
     for subject in np.unique(subjects):
         own = subjects == subject
         _, rows, columns = np.nonzero(masks[own])
-        middle = (round(rows.mean()), round(columns.mean())) if len(rows) else size
+        # Halves are rounded up: to the even number would move one patient and not the next.
+        middle = (int(rows.mean() + 0.5), int(columns.mean() + 0.5)) if len(rows) else size
         top, left = (at + half - half // 2 for at, half in zip(middle, size, strict=True))
         windows[own] = wide[own, top : top + size[0], left : left + size[1]]
     return windows

@@ -166,6 +166,7 @@ def population(seed: int = 0, codes: str = "own", *, sick: bool = False) -> Popu
         seed=seed,
         trained={"images": images[subjects < 6, None]},
         query={"images": lambda given: given},
+        query_elsewhere={"images": lambda given: given},
     )
 
 

@@ -71,7 +71,8 @@ def test_format_2_is_read_as_format_3(tmp_path):
 
 
 def _leakage(tmp_path, *results):
-    """A record of what was reconstructed, as changes of one reconstruction of SSIM leakage 0.5, rank 1 of 0.75 (chance 0.25)."""
+    """A record of what was reconstructed, as changes of one reconstruction of SSIM leakage 0.5, rank 1 of 0.75 (chance
+    0.25)."""
     found = read_leakage(_written(tmp_path, FORMAT_1))
     (one,) = found.reconstructions
     streams = tuple({each.get("stream", "test"): None for each in results if not each.get("staged")})

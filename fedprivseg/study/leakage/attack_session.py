@@ -22,6 +22,7 @@ from fedprivseg.core.seeds import derive, numpy_generator
 from fedprivseg.core.task import SegmentationTask
 from fedprivseg.methods.method import CodedMethod, Method
 from fedprivseg.methods.release_order import kept_order
+from fedprivseg.protections import Shield, resolve
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.ground_truth import GroundTruth, ground_truth
 from fedprivseg.study.leakage.groups import leakage_by_group
@@ -81,14 +82,24 @@ class AttackSession:
         wanted = views * len(ground_truth(self.site, sent.side).images)
         return self.released.rows(sent.action, wanted).astype(np.float32)
 
-    def query(self, what: What) -> Encode:
-        """The site's encoder with its protections, under the keys of the release; every call is a payload of its own."""
-        method, calls = self.method, count()
+    @property
+    def keyed(self) -> bool:
+        """Whether a protection of the run has a secret that it turns back: answers may then come under another key."""
+        return any(resolve(config).reversible for config in self.scenario.protections)
+
+    def query(self, what: What, *, another_key: bool = False) -> Encode:
+        """The site's encoder with its protections; every call is a payload of its own.
+
+        another_key: under keys of another release, as whoever asks after this run is answered, and not under those of this one.
+        """
+        method, calls, shield = self.method, count(), self.site.shield
         assert isinstance(method, CodedMethod), "asked where there are codes"
+        if another_key:
+            shield = Shield(self.scenario.protections, self.seed("another key"), self.victim)
 
         def query(pictures: np.ndarray) -> np.ndarray:
             codes = method.encode_pictures(self.site, what, pictures)
-            return self.site.shield.apply(CODE_KIND[what], codes, ("query", next(calls)))[0].astype(np.float32)
+            return shield.apply(CODE_KIND[what], codes, ("query", next(calls)))[0].astype(np.float32)
 
         return query
 

@@ -52,6 +52,7 @@ def _population(session: AttackSession) -> Population:
         codes=_codes(session),
         trained=trained,
         query={what: session.query(what) for what in trained},
+        query_elsewhere={what: session.query(what, another_key=True) for what in trained if session.keyed},
         predict=lambda images: session.method.predict(session.site, ModelStore(session.run / "server"), images),
         elsewhere=(
             np.concatenate([side.images for side in elsewhere]),

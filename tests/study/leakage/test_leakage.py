@@ -75,10 +75,10 @@ def test_the_judge_puts_the_truth_into_the_order_of_release(run, monkeypatch):
     """Codes leave in another order than slices lie in; the truth beside them is what the site's own encoder made them of."""
     scenario = read_scenario(run)
     site = SiteRuntime(SiteContext(SiteConfiguration.read(RunFolder(run).site("centre1").configuration), scenario))
-    orders = [site.vault.load(order_name(side))["order"] for side in ("train", "test")]
-    assert all(
-        (np.sort(row) == np.arange(len(row))).all() and (np.diff(row) != 1).any() for row in np.vstack(orders[1:])
-    )
+    for side in ("train", "test"):
+        for row in site.vault.load(order_name(side))["order"]:
+            assert (np.sort(row) == np.arange(len(row))).all()
+            assert (row != np.arange(len(row))).any()
     seen = []
     monkeypatch.setattr(
         AttackSession,
