@@ -1,9 +1,9 @@
 """Was this patient trained on? The cheapest way to know it from codes: encode the image, and look for it among those released.
 
 A training slice that is sent as it is has the code that the encoder gives it whenever it is asked, so a member lies at distance
-0. Where only augmented views are sent, or noise is added, the nearest code is still nearer to a member than to others; how much
-nearer is what this attack measures. Where a key turns the codes, whoever asks under this run's key sees no difference; whoever
-asks under another one compares what the key leaves as it is.
+0. Where only augmented views are sent, the adversary asks for augmented copies as well and keeps the nearest. What of the
+difference between members and others is left then, or under noise, is what this attack measures. Where a key turns the codes,
+whoever asks under this run's key sees no difference; whoever asks under another one compares what the key leaves as it is.
 """
 
 from __future__ import annotations
@@ -12,10 +12,16 @@ from collections.abc import Iterator
 from typing import ClassVar, final
 
 import numpy as np
+import torch
 
 from fedprivseg.attacks.base import Indicator, Inference, InferenceMetric, Population
 from fedprivseg.attacks.member_statistics import member_metrics
 from fedprivseg.core.method_card import What
+from fedprivseg.core.seeds import torch_generator
+from fedprivseg.nets.augment import Augmentation, augment
+
+COPIES = 8
+"""How often the encoder is asked for an augmented copy of each picture, beside the picture itself."""
 
 _WORDS: dict[What, str] = {"images": "image codes", "masks": "mask codes, knowing the mask"}
 
@@ -43,10 +49,13 @@ class CodeLookup(Inference):
             return ()
         found: list[InferenceMetric] = []
         for what, released in population.trained.items():
-            pictures, others = (_pictures(population, what, *pair) for pair in _pairs(population))
-            own, foreign = (_rows(population.query[what](each)) for each in (pictures, others))
-            distances = nearest(own, _rows(released))
-            hows = {"": -distances, ", calibrated": nearest(own, foreign) - distances}
+            pictures = _pictures(population, what, population.images, population.masks)
+            others = _rows(population.query[what](_pictures(population, what, *population.elsewhere)))
+            codes = [_rows(population.query[what](each)) for each in _views(population, what)]
+            distances, foreign = (
+                np.min([nearest(each, among) for each in codes], axis=0) for among in (_rows(released), others)
+            )
+            hows = {"": -distances, ", calibrated": foreign - distances}
             if what in population.query_elsewhere:
                 rekeyed = population.query_elsewhere[what](pictures)
                 hows[", asked under another key"] = -nearest(_rows(rekeyed), _rows(released))
@@ -64,9 +73,14 @@ def nearest(rows: np.ndarray, among: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.norm(rows - among[best], axis=1))
 
 
-def _pairs(population: Population) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    yield population.images, population.masks
-    yield population.elsewhere
+def _views(population: Population, what: What) -> Iterator[np.ndarray]:
+    """What the encoder is asked: the pictures as they are, and `COPIES` times augmented as sites augment them."""
+    images, masks = population.images, population.masks
+    yield _pictures(population, what, images, masks)
+    draws = torch_generator(population.seed, "lookup", what)
+    for _ in range(COPIES):
+        warped, labels = augment(torch.from_numpy(images)[:, None], torch.from_numpy(masks), Augmentation(), draws)
+        yield _pictures(population, what, warped[:, 0].numpy(), labels.numpy())
 
 
 def _pictures(population: Population, what: What, images: np.ndarray, masks: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ class Linkage(Inference):
         control."""
         assert population.codes is not None
         people, sizes = np.unique(population.subjects, return_counts=True)
-        if len(people) < 2 or sizes.max() < 2:
+        if (sizes > 1).sum() < 2:
             return ()
         count = f"{len(people)} patients"
         centred = _middle(population.images, population.masks, population.subjects)
@@ -49,25 +49,18 @@ class Linkage(Inference):
         )
         subjects = population.subjects
         verified, raw, control = (verification(rows, subjects) for rows in (codes, images, middle))
-        low, high = bootstrap_interval(verified, numpy_generator(population.seed, "interval", "slices"))
+
+        def metric(name: str, of_each: np.ndarray, chance: float, raw: np.ndarray, *, counts: bool) -> InferenceMetric:
+            value = float(of_each.mean())
+            low, high = bootstrap_interval(of_each, numpy_generator(population.seed, "interval", name))
+            return InferenceMetric(
+                name, value, chance, float(raw.mean()), count, counts=value if counts else None, low=low, high=high
+            )
+
+        likeliest, of_images = (_nearest_own(rows, subjects) for rows in (codes, images))
         found = [
-            InferenceMetric(
-                "slices, all pairs: AUC",
-                float(verified.mean()),
-                0.5,
-                float(raw.mean()),
-                count,
-                counts=float(verified.mean()),
-                low=low,
-                high=high,
-            ),
-            InferenceMetric(
-                "slices: nearest is of the same patient",
-                _nearest_own(codes, subjects),
-                _chance(subjects),
-                _nearest_own(images, subjects),
-                count,
-            ),
+            metric("slices, all pairs: AUC", verified, 0.5, raw, counts=True),
+            metric("slices: nearest is of the same patient", likeliest, _chance(subjects), of_images, counts=False),
             InferenceMetric(
                 "control, images centred on the structures, all pairs: AUC", float(control.mean()), 0.5, None, count
             ),
@@ -76,8 +69,8 @@ class Linkage(Inference):
             (by_codes, first), (by_images, first_raw) = (_volumes(rows, population) for rows in (codes, images))
             pair = f"told which form a volume, {population.times[0]} against {population.times[-1]}"
             found += [
-                InferenceMetric(f"{pair}: AUC", by_codes, 0.5, by_images, count, counts=by_codes),
-                InferenceMetric(f"{pair}: right patient first", first, 1 / len(people), first_raw, count),
+                metric(f"{pair}: AUC", by_codes, 0.5, by_images, counts=True),
+                metric(f"{pair}: right patient first", first, 1 / len(people), first_raw, counts=False),
             ]
         return tuple(found)
 
@@ -100,11 +93,12 @@ def verification(rows: np.ndarray, subjects: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def _nearest_own(rows: np.ndarray, subjects: np.ndarray) -> float:
-    """How often the slice that is most like another is of the same patient."""
+def _nearest_own(rows: np.ndarray, subjects: np.ndarray) -> np.ndarray:
+    """For each patient how often the slice that is most like one of its own is its own too: (P,) float64."""
     likeness = rows @ rows.T
     np.fill_diagonal(likeness, -np.inf)
-    return float((subjects[likeness.argmax(axis=1)] == subjects).mean())
+    hits = subjects[likeness.argmax(axis=1)] == subjects
+    return np.array([hits[subjects == subject].mean() for subject in np.unique(subjects)])
 
 
 def _chance(subjects: np.ndarray) -> float:
@@ -113,9 +107,9 @@ def _chance(subjects: np.ndarray) -> float:
     return float((sizes * (sizes - 1)).sum() / (len(subjects) * (len(subjects) - 1)))
 
 
-def _volumes(rows: np.ndarray, population: Population) -> tuple[float, float]:
-    """AUC of (a patient's volume at the first, the same patient's at the last time point) against other patients', and how
-    often the right one is the most like."""
+def _volumes(rows: np.ndarray, population: Population) -> tuple[np.ndarray, np.ndarray]:
+    """For each patient the AUC of (its volume at the first, its own at the last time point) against the pairs of one of its
+    volumes and another patient's, and whether its own at the last is most like its first: two (P,) float64."""
     volumes = []
     for phase in (0, len(population.times) - 1):
         described = []
@@ -125,9 +119,10 @@ def _volumes(rows: np.ndarray, population: Population) -> tuple[float, float]:
             described.append(rows[chosen].ravel())
         volumes.append(_unit(np.stack(described) - np.mean(described, axis=0)))
     likeness = volumes[0] @ volumes[1].T
-    same = np.eye(len(likeness), dtype=bool)
-    first = float((likeness.argmax(axis=1) == np.arange(len(likeness))).mean())
-    return auc(likeness[same], likeness[~same]), first
+    own = np.arange(len(likeness))
+    others = [np.concatenate([np.delete(likeness[one], one), np.delete(likeness[:, one], one)]) for one in own]
+    aucs = np.array([auc(likeness[one, one][None], others[one]) for one in own])
+    return aucs, (likeness.argmax(axis=1) == own).astype(np.float64)
 
 
 def _middle(images: np.ndarray, masks: np.ndarray, subjects: np.ndarray) -> np.ndarray:

@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedprivseg.core.results import read_result
-from fedprivseg.core.runfolder import RunFolder
-from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.governance.ledger import ledger
-from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.methods import coded_site
-from fedprivseg.methods.method import part_of
-from fedprivseg.methods.release_order import kept_order, order_name, release_order
-from fedprivseg.runtime.site.site_context import SiteContext
+from fedprivseg.methods.release_order import kept_order, release_order
 from fedprivseg.study.run import load_scenario, simulate
 
 
@@ -78,22 +72,3 @@ def test_what_is_measured_does_not_depend_on_the_order_of_test_codes(run, scenar
     assert len(ordered.metrics) == len(plain.metrics) > 0
     for one, other in zip(ordered.metrics, plain.metrics, strict=True):
         assert one.dice == pytest.approx(other.dice, abs=1e-3)
-
-
-def test_the_ledger_names_those_whose_slices_stand_in_a_shard(run, scenario):
-    home = RunFolder(run).site("centre1")
-    site = SiteContext(SiteConfiguration.read(home.configuration), scenario)
-    key, most, seen = SiteKey.load(home.key), scenario.method.parameters["shard_slices"], 0
-    for line in ledger.read(home.ledger):
-        side = {"send_image_codes": "train", "send_mask_codes": "train", "send_test_codes": "test"}.get(
-            line.facts.get("action")
-        )
-        if line.event != "release" or side is None:
-            continue
-        owners = site.vault.load(f"{side}ing-owners")["owners"]
-        view, places, _ = part_of(line.facts["number"], len(owners), most)
-        sent = site.vault.load(order_name(side))["order"][view][places]
-        people = site.enrolment.sides[side]
-        assert set(line.facts["subjects"]) == {key.pseudonym(people[owner]) for owner in owners[sent]}
-        seen += 1
-    assert seen > 4
