@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fedprivseg.attacks.alignment import Alignment
 from fedprivseg.attacks.attributes import Attributes
 from fedprivseg.attacks.base import Attack
+from fedprivseg.attacks.code_lookup import CodeLookup
 from fedprivseg.attacks.data_free import DataFree
 from fedprivseg.attacks.foreign_decoder import ForeignDecoder
 from fedprivseg.attacks.gradient_inversion import GradientInversion
@@ -30,6 +31,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         DataFree,
         Linkage,
         Attributes,
+        CodeLookup,
         Membership,
         GradientInversion,
         LearnedInversion,

@@ -8,6 +8,8 @@ from typing import ClassVar, final
 import numpy as np
 
 from fedprivseg.attacks.base import Indicator, Inference, InferenceMetric, Population, pooled
+from fedprivseg.core.measures import bootstrap_interval
+from fedprivseg.core.seeds import numpy_generator
 
 SIDE = 6
 LEAST = 6
@@ -21,7 +23,9 @@ class Attributes(Inference):
     name = "attributes"
     title = "Attribute inference"
     paper = "Alain and Bengio 2017 (linear probes); Li et al. (TIPRDC), KDD 2020"
-    knows = "the released codes, and the attribute of the other patients"
+    knows = (
+        "the released codes, which of them are of one patient and time point, and the attribute of the other patients"
+    )
     needs_codes: ClassVar[bool] = True
     indicator: ClassVar[Indicator] = "attribute"
 
@@ -35,13 +39,23 @@ class Attributes(Inference):
             if len(known) < LEAST or len(set(values)) < 2:
                 continue
             commonest = Counter(values).most_common(1)[0][1] / len(values)
-            accuracy, raw = (
-                float(np.mean(np.equal(leave_one_out(_people(rows, population)[known], values), values)))
+            hits, raw = (
+                np.equal(leave_one_out(_people(rows, population)[known], values), values).astype(np.float64)
                 for rows in (pooled(population.codes, SIDE), pooled(population.images[:, None], 2 * SIDE))
             )
-            count = f"{len(known)} patients"
+            accuracy, count = float(hits.mean()), f"{len(known)} patients"
+            low, high = bootstrap_interval(hits, numpy_generator(population.seed, "interval", name))
             found.append(
-                InferenceMetric(f"{name}: accuracy", accuracy, commonest, raw, count, counts=accuracy - commonest)
+                InferenceMetric(
+                    f"{name}: accuracy",
+                    accuracy,
+                    commonest,
+                    float(raw.mean()),
+                    count,
+                    counts=accuracy - commonest,
+                    low=low,
+                    high=high,
+                )
             )
         return tuple(found)
 

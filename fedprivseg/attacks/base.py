@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import ClassVar, Literal
 
@@ -170,7 +170,13 @@ class Population:
         places: (N,) 0..1 from the first slice of a volume to its last.
         member: (N,) bool, whether the subject was trained on.
         attributes: name -> one word a subject, "" where unknown.
-        codes: (N, C, h, w), the released codes of these slices, or None if no code of a slice is released.
+        codes: (N, C, h, w), the released codes of these slices, or None if no code of a slice is released. The site released
+            them in another order: an attack that uses `subjects`, `phases` or `places` for more than to score what it inferred
+            says in `knows` that its adversary was told.
+        trained: of images and of masks, the codes (M, C, h, w) that the site released for training, of all views, as they came;
+            empty if it released none.
+        query: of images and of masks, the site's encoder with its protections; the same keys as `trained`.
+        query_elsewhere: the same under other keys; empty if no protection has one.
         predict: the finished system.
         elsewhere: the adversary's own images and masks.
         structures: how many the masks show.
@@ -191,6 +197,9 @@ class Population:
     times: tuple[str, ...]
     effort: Effort
     seed: int
+    trained: Mapping[What, np.ndarray] = field(default_factory=dict)
+    query: Mapping[What, Encode] = field(default_factory=dict)
+    query_elsewhere: Mapping[What, Encode] = field(default_factory=dict)
     device: str = "cpu"
     progress: Progress = silent
 
@@ -207,6 +216,9 @@ class InferenceMetric:
         raw: what the same attack reaches on the raw images; None where it does not use codes.
         count: of what the value is a mean, in words.
         counts: what of it counts for the attack's admission indicator, the value or its excess over chance; None: nothing.
+        low: lower end of the 95 % bootstrap interval over patients; None where there is none.
+        high: its upper end.
+        p: chance of as much by a random choice of patients, never below one in the number of choices; None where not tested.
     """
 
     metric: str
@@ -215,6 +227,9 @@ class InferenceMetric:
     raw: float | None
     count: str
     counts: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
 
 
 class Attack(ABC):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fedprivseg.core.leakage_result import Metric
+from fedprivseg.core.leakage_result import HEADLINE, Metric
 from fedprivseg.core.measures import bootstrap_interval, psnr, ssim
 from fedprivseg.core.method_card import What
 from fedprivseg.core.seeds import building, numpy_generator
@@ -96,8 +96,8 @@ def evaluate(
     return tuple(metrics)
 
 
-def rank1(found: np.ndarray, gallery: np.ndarray, owners: np.ndarray, own: np.ndarray) -> float:
-    """Rank-1 re-identification: how often the picture that is most like a reconstruction is of the right patient, 0..1.
+def rank1(found: np.ndarray, gallery: np.ndarray, owners: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Rank-1 re-identification: whether the picture that is most like a reconstruction is of the right patient, (N,) bool.
 
     Likeness is correlation.
 
@@ -108,7 +108,34 @@ def rank1(found: np.ndarray, gallery: np.ndarray, owners: np.ndarray, own: np.nd
         own: (N,) the owner of each reconstruction, in the same numbering.
     """
     given, kept = _centred(found), _centred(gallery)
-    return float((owners[(given @ kept.T).argmax(axis=1)] == own).mean())
+    return np.asarray(owners[(given @ kept.T).argmax(axis=1)] == own)
+
+
+def leakage_of_each(found: np.ndarray, truth: Truth, auxiliary: np.ndarray) -> np.ndarray:
+    """The normalised leakage of each subject by each of the metrics that stand for a reconstruction (`HEADLINE`), against what
+    the mean of the attacker's pictures reaches for that subject: (M, S), NaN where a subject has no value.
+
+    Arguments as of `evaluate`.
+    """
+    mean = np.broadcast_to(auxiliary.mean(axis=0), truth.pictures.shape).astype(np.float32)
+    of_attack, of_mean = (_measures(each, truth) for each in (found, mean))
+    names = [name for name in of_attack if name.split(", ")[0] == HEADLINE[truth.what]]
+    value, lower = (np.stack([per_subject(of[name], truth.subjects) for name in names]) for of in (of_attack, of_mean))
+    return np.asarray((value - lower) / np.maximum(1 - lower, 1e-9))
+
+
+def interval_over(
+    hits: np.ndarray, subjects: np.ndarray, draws: np.random.Generator
+) -> tuple[float, float] | tuple[None, None]:
+    """95 % percentile bootstrap interval of the share of slices in `hits` (N,) bool: patients are drawn again with all their
+    slices. None for fewer than two patients."""
+    _, place = np.unique(subjects, return_inverse=True)
+    sums, sizes = np.bincount(place, hits), np.bincount(place)
+    if len(sizes) < 2:
+        return None, None
+    drawn = draws.integers(len(sizes), size=(2000, len(sizes)))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def per_subject(values: np.ndarray, subjects: np.ndarray) -> np.ndarray:

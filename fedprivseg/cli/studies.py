@@ -166,18 +166,22 @@ def _print_leakage(run_folder: Path, found: Leakage) -> None:
     from fedprivseg.study.leakage.admission import admitted
 
     rows = [
-        [one.site, one.what, one.title, one.setting + ", staged" * one.staged,
-         f"{one.metrics[0].metric} {one.metrics[0].value:.2f}",
+        [one.site, one.what, one.stream, one.title, one.setting + ", staged" * one.staged, *(
+         [f"{one.metrics[0].metric} {one.metrics[0].value:.2f}",
          f"{one.metrics[0].lower_baseline:.2f}", f"{one.leakage:.2f}", f"{one.rank1:.0%}", f"{one.chance:.0%}"]
+         if found.shown(one) else ["failed its control", *["not known"] * 4])]
         for one in found.reconstructions
     ]  # fmt: skip
-    print_table("", ["site", "of", "attack", "", "reaches", "baseline", "leakage", "patient found", "chance"], rows)
+    print_table(
+        "", ["site", "of", "from", "attack", "", "reaches", "baseline", "leakage", "patient found", "chance"], rows
+    )
     rows = [
-        [one.site, one.title, one.metric, f"{one.value:.2f}", f"{one.chance:.2f}", _two_digits(one.raw)]
+        [one.site, one.title, one.metric, f"{one.value:.2f}", _interval(one.low, one.high), f"{one.chance:.2f}",
+         "-" if one.p is None else f"{one.p:.2g}", _two_digits(one.raw)]
         for one in found.inferences
-    ]
+    ]  # fmt: skip
     if rows:
-        print_table("", ["site", "attack", "", "reaches", "chance", "on raw images"], rows)
+        print_table("", ["site", "attack", "", "reaches", "95 %", "chance", "p", "on raw images"], rows)
     words = {None: "not measured", True: "passes", False: "fails"}
     rows = [
         [line.name, _two_digits(line.measured), f"{line.threshold:.2f}", line.whose, words[line.passed]]
@@ -186,6 +190,10 @@ def _print_leakage(run_folder: Path, found: Leakage) -> None:
     print_table("", ["admission", "measured", "at most", "set by", "verdict"], rows)
     for why in found.left_out:
         typer.echo(f"left out: {why}")
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{low:.2f} to {high:.2f}"
 
 
 def _two_digits(value: float | None) -> str:

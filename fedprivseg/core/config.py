@@ -174,6 +174,12 @@ class AdmissionConfig(Frozen):
     """How much a method may give away before a policy admits it. No standard names numbers; these defaults are ours, and a
     policy may set its own. Each is the largest value that passes."""
 
+    headline: float = Field(
+        default=0.15,
+        ge=0,
+        le=1,
+        description="the worst of all but attributes, each from 0 for chance to 1 for everything",
+    )
     image_leakage: float = Field(default=0.15, ge=0, le=1, description="normalised leakage of images, worst attack")
     mask_leakage: float = Field(default=0.30, ge=0, le=1, description="normalised leakage of masks, worst attack")
     recognised: float = Field(

@@ -24,9 +24,11 @@ AGAIN = "Delete it and attack again"
 Budget = Literal["small", "full"]
 
 HEADLINE: Mapping[What, str] = {"images": "SSIM", "masks": "Dice"}
-"""The metric whose worst normalised leakage stands for a run, over the slice and over what the task calls its region."""
+"""The metric whose worst normalised leakage stands for a reconstruction, over the slice and over what the task calls its
+region."""
 
 INDICATORS: Mapping[str, str] = {
+    "headline": "the worst of the lines below but attributes, from 0 for chance to 1 for everything",
     "image_leakage": "normalised leakage of images",
     "mask_leakage": "normalised leakage of masks",
     "recognised": "rank-1 re-identification from a reconstructed slice, above chance",
@@ -37,8 +39,11 @@ INDICATORS: Mapping[str, str] = {
 """The lines of the admission table, by their thresholds in `AdmissionConfig`. An attack says for which it counts."""
 
 CONTROL = 0.5
-"""The leakage that an attack on updates must reach on the easiest update staged for it. Ours: half of the way from the lower
-baseline to the image. An image that is hardly better than the mean shows that slices look alike, not what is in an update."""
+"""What an attack on updates must reach on the easiest updates staged for it. Ours: half of the way from what needs no update to
+everything, in SSIM, squared error or re-identification. What fails there fails everywhere, and shows nothing by it."""
+
+UPDATES = "updates"
+"""The stream of updates of weights; streams of codes are ``train``, ``test`` and ``answers``."""
 
 
 class Metric(Frozen):
@@ -67,12 +72,35 @@ class Metric(Frozen):
     leakage: float | None
 
 
-class ReconstructionResult(Frozen):
-    """One attack, in one setting, on the codes or the update of one site.
+class GroupLeakage(Frozen):
+    """What a reconstruction gives away of the patients of one group.
 
     Attributes:
+        attribute: by what they are grouped, such as ``sex``.
+        group: which of its values they have.
+        patients: how many there are.
+        leakage: the mean over them of the normalised leakage; None if there are too few to be told of, which is not zero.
+        rank1: the mean over them of the share of slices that are re-identified; None as `leakage`.
+    """
+
+    attribute: str
+    group: str
+    patients: int
+    leakage: float | None
+    rank1: float | None
+
+
+class ReconstructionResult(Frozen):
+    """One attack, in one setting, on one stream of codes or on the update of one site.
+
+    Attributes:
+        stream: of which stream: codes of ``train`` or ``test`` slices, the server's ``answers``, or ``updates``.
+        net: of which network the update is, where several are staged; the control of each is its own.
         rank1: rank-1 re-identification, the share of slices for which the nearest image is of the right patient.
+        rank1_low: lower end of its 95 % bootstrap interval over patients; None for one patient.
+        rank1_high: its upper end.
         chance: the same by guessing.
+        groups: what it gives away by sex, vendor and the like.
         staged: whether it is on something that was made for the attack and never released, to show under which circumstances
             it works; it says nothing of the run.
         defence: what of the run's defences was put on something staged; where there is one, the attack should fail.
@@ -84,12 +112,17 @@ class ReconstructionResult(Frozen):
     setting: str
     site: str
     what: What
+    stream: str = ""
+    net: str = ""
     knows: str
     slices: int
     subjects: int
     metrics: tuple[Metric, ...]
     rank1: float
+    rank1_low: float | None = None
+    rank1_high: float | None = None
     chance: float
+    groups: tuple[GroupLeakage, ...] = ()
     seconds: float
     staged: bool = False
     defence: str = ""
@@ -111,9 +144,28 @@ class ReconstructionResult(Frozen):
         return {"image_leakage": self.leakage, "recognised": self.rank1 - self.chance}
 
     @property
+    def normalised(self) -> dict[str, float]:
+        """The same, each from 0 for what needs no release to 1 for everything."""
+        found = {name: max(value, 0.0) for name, value in self.indicators.items()}
+        if "recognised" in found:
+            found["recognised"] = self._identified
+        return found
+
+    @property
+    def success(self) -> float:
+        """How far it came by the measure that shows most of it: SSIM, squared error or re-identification, 1 for everything."""
+        errors = [m.leakage for m in self.metrics if m.metric == "squared error" and m.leakage is not None]
+        return max(self.leakage, self._identified, *errors)
+
+    @property
+    def _identified(self) -> float:
+        return max(0.0, (self.rank1 - self.chance) / (1 - self.chance)) if self.chance < 1 else 0.0
+
+    @property
     def by(self) -> str:
-        """Which attack this is, and where."""
-        return f"{self.title}{f' ({self.setting})' if self.setting else ''} at {self.site}"
+        """Which attack this is, on what, and where."""
+        stream = f", {STREAMS.get(self.stream, self.stream)}" if self.stream else ""
+        return f"{self.title}{f' ({self.setting})' if self.setting else ''}{stream} at {self.site}"
 
     @property
     def sentence(self) -> str:
@@ -121,12 +173,19 @@ class ReconstructionResult(Frozen):
         first = self.metrics[0]
         setting = f" ({self.setting})" if self.setting else ""
         staged = ", staged and not released" if self.staged else ""
+        stream = f" from its {STREAMS.get(self.stream, self.stream)}" if self.stream else ""
         return (
-            f"{self.title}{setting}{staged}: with {self.knows}, it reconstructs {self.what} of {self.site} to a {first.metric} "
-            f"of {first.value:.2f}, where no code at all gives {first.lower_baseline:.2f} and the original itself "
-            f"{first.upper_baseline:.0f}; normalised leakage {self.leakage:.2f}. The right patient is the nearest in "
+            f"{self.title}{setting}{staged}: with {self.knows}, it reconstructs {self.what} of {self.site}{stream} to a "
+            f"{first.metric} of {first.value:.2f}, where no code at all gives {first.lower_baseline:.2f} and the original "
+            f"itself {first.upper_baseline:.0f}; normalised leakage {self.leakage:.2f}. The right patient is the nearest in "
             f"{self.rank1:.0%} of slices (chance {self.chance:.0%})."
         )
+
+
+STREAMS: Mapping[str, str] = MappingProxyType(
+    {"train": "training codes", "test": "test codes", "answers": "answers of the server", UPDATES: "updates of weights"}
+)
+"""What a stream is called."""
 
 
 class InferenceResult(Frozen):
@@ -141,6 +200,9 @@ class InferenceResult(Frozen):
     indicator: str
     metric: str
     value: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
     chance: float
     raw: float | None
     count: str
@@ -152,6 +214,13 @@ class InferenceResult(Frozen):
         return {} if self.counts is None else {self.indicator: self.counts}
 
     @property
+    def normalised(self) -> dict[str, float]:
+        """The same from 0 for chance to 1 for certainty, of what counts for the headline: an AUC of linkage or membership."""
+        if self.counts is None or self.indicator == "attribute":
+            return {}
+        return {self.indicator: max(0.0, (self.counts - 0.5) / 0.5)}
+
+    @property
     def by(self) -> str:
         """Which number this is, and where."""
         return f"{self.metric} at {self.site}"
@@ -160,22 +229,46 @@ class InferenceResult(Frozen):
     def sentence(self) -> str:
         """The result in plain words."""
         raw = "" if self.raw is None else f", and {self.raw:.2f} with the images themselves"
+        sure = "" if self.low is None else f" (95 % interval over patients {self.low:.2f} to {self.high:.2f})"
+        p = "" if self.p is None else f", p {self.p:.2g}"
         return (
-            f"{self.title}, {self.metric}: {self.value:.2f} where chance gives {self.chance:.2f}{raw} ({self.count} of "
-            f"{self.site}). The adversary has {self.knows}."
+            f"{self.title}, {self.metric}: {self.value:.2f}{sure} where chance gives {self.chance:.2f}{raw}{p} "
+            f"({self.count} of {self.site}). The adversary has {self.knows}."
         )
 
 
+AttackResult = ReconstructionResult | InferenceResult
+
+
+class Headline(Frozen):
+    """The worst that any attack reached of anything, from 0 for chance to 1 for everything.
+
+    Attributes:
+        indicator: of which line of the admission table it is.
+        attack: the name of the attack that reached it.
+        stream: on which stream; "" for an inference.
+        by: the same in words, and where.
+    """
+
+    value: float
+    indicator: str
+    attack: str
+    stream: str
+    by: str
+
+
 class Leakage(Frozen):
-    """The content of ``attacks.json``, format 2; `read_leakage` reads format 1 as well.
+    """The content of ``attacks.json``, format 3; `read_leakage` reads formats 1 and 2 as well.
 
     Attributes:
         plugins: the versions of packages of others whose attacks were carried out, by package.
         auxiliary: what the adversaries' own pictures are.
+        streams: what the attacked sites released that pictures may be reconstructed from. Of each, some attack must count
+            before anything is said of the run as a whole.
         left_out: what could not be attacked, and why.
     """
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     scenario_sha256: str
     method: str
     variant: str
@@ -184,26 +277,60 @@ class Leakage(Frozen):
     budget: Budget
     sites: tuple[str, ...]
     auxiliary: str
+    streams: tuple[str, ...] = ()
     reconstructions: tuple[ReconstructionResult, ...]
     inferences: tuple[InferenceResult, ...]
     left_out: tuple[str, ...]
     seconds: float
 
     @property
-    def results(self) -> tuple[ReconstructionResult | InferenceResult, ...]:
+    def results(self) -> tuple[AttackResult, ...]:
         """All of them."""
         return (*self.reconstructions, *self.inferences)
 
+    def counts(self, one: AttackResult) -> bool:
+        """Whether `one` says anything: always, of codes and of patients. An attack on updates must have come as far as
+        `CONTROL` on an update staged without a defence, of the same network; otherwise all its numbers say nothing."""
+        if isinstance(one, InferenceResult):
+            return True
+        staged = [
+            each.success
+            for each in self.reconstructions
+            if each.staged and not each.defence and (each.attack, each.net) == (one.attack, one.net)
+        ]
+        return max(staged, default=0.0) >= CONTROL if staged or one.stream == UPDATES else True
+
+    def shown(self, one: AttackResult) -> bool:
+        """Whether the numbers of `one` are shown: if it counts, or if it is what shows that its attack does not."""
+        return self.counts(one) or (isinstance(one, ReconstructionResult) and one.staged and not one.defence)
+
     @property
-    def control_failed(self) -> bool:
-        """Whether attacks on updates failed where they have to succeed: on the updates staged for them without a defence, none
-        came as near as `CONTROL`. What they reconstruct from the release then says nothing."""
-        staged = [each.leakage for each in self.reconstructions if each.staged and not each.defence]
-        return bool(staged) and max(staged) < CONTROL
+    def counted(self) -> tuple[AttackResult, ...]:
+        """Those of `results` that say something."""
+        return tuple(one for one in self.results if self.counts(one))
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The streams of which nothing is known: no attack on them passed its control, or none was carried out."""
+        known = {one.stream for one in self.counted if isinstance(one, ReconstructionResult) and not one.staged}
+        attacked = {one.stream for one in self.reconstructions if not one.staged}
+        return tuple(stream for stream in dict.fromkeys([*self.streams, *sorted(attacked)]) if stream not in known)
+
+    @property
+    def headline(self) -> Headline | None:
+        """The worst over attacks, streams, crops and kinds of payload; None, not known, where of some stream nothing is."""
+        found = [(value, name, one) for one in self.counted for name, value in one.normalised.items()]
+        if self.unknown or not found:
+            return None
+        value, name, one = max(found, key=lambda each: each[0])
+        stream = one.stream if isinstance(one, ReconstructionResult) else ""
+        return Headline(value=value, indicator=name, attack=one.attack, stream=stream, by=one.by)
 
     def worst(self, what: What) -> ReconstructionResult | None:
-        """The attack that gives away most of images or of masks."""
-        own = [each for each in self.reconstructions if each.what == what and not each.staged]
+        """The attack that counts and gives away most of images or of masks."""
+        own = [
+            one for one in self.counted if isinstance(one, ReconstructionResult) and not one.staged and one.what == what
+        ]
         return max(own, key=lambda each: each.leakage, default=None)
 
 
@@ -214,7 +341,9 @@ def read_leakage(run: Path) -> Leakage | None:
         return None
     content = read_document(path, AGAIN)
     try:
-        return Leakage.model_validate(_from_version_1(content) if content.get("version", 1) == 1 else content)
+        version = content.get("version", 1)
+        content = _from_version_1(content) if version == 1 else content
+        return Leakage.model_validate(_from_version_2(content) if version in (1, 2) else content)
     except (ValidationError, LookupError, TypeError):
         raise damaged(path, "is no record of attacks that this release reads", AGAIN) from None
 
@@ -243,6 +372,19 @@ def _from_version_1(content: Any) -> Any:
     return found
 
 
+def _from_version_2(content: dict[str, Any]) -> dict[str, Any]:
+    """A record of version 2 as version 3 has it: attacks that had something staged for them are those on updates. Images were
+    reconstructed from test codes then, and masks from training codes."""
+    staged = {one["attack"] for one in content["reconstructions"] if one.get("staged")}
+    codes = {"images": "test", "masks": "train"}
+    reconstructions = [
+        {**one, "stream": UPDATES if one["attack"] in staged else codes[one["what"]]}
+        for one in content["reconstructions"]
+    ]
+    streams = list(dict.fromkeys(one["stream"] for one in reconstructions if not one.get("staged")))
+    return {**content, "version": 3, "reconstructions": reconstructions, "streams": streams}
+
+
 class Indicator(Frozen):
     """One line of the admission table.
 
@@ -269,7 +411,7 @@ class Indicator(Frozen):
 def admission(
     found: Leakage, policy: AdmissionConfig, whose: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[Indicator, ...]:
-    """The admission table of a run: the worst that any attack reached of each indicator, against its threshold.
+    """The admission table of a run: the worst that any attack that counts reached of each indicator, against its threshold.
 
     Args:
         found: what attacks on the run found.
@@ -278,12 +420,20 @@ def admission(
     """
     lines = []
     for key, name in INDICATORS.items():
-        own = [one for one in found.results if key in one.indicators]
-        worst = max(own, key=lambda one: one.indicators[key], default=None)
-        measured = None if worst is None else worst.indicators[key]
-        if measured is not None and key in ("image_leakage", "mask_leakage"):
-            measured = None if found.control_failed else max(measured, 0.0)
-        by = "" if worst is None else worst.by
-        threshold, who = getattr(policy, key), whose.get(key, "")
-        lines.append(Indicator(name=name, measured=measured, threshold=threshold, by=by, whose=who))
+        measured, by = _measured(found, key)
+        line = Indicator(name=name, measured=measured, threshold=getattr(policy, key), by=by, whose=whose.get(key, ""))
+        lines.append(line)
     return tuple(lines)
+
+
+def _measured(found: Leakage, key: str) -> tuple[float | None, str]:
+    """The worst of an indicator and who reached it; None where nothing is known."""
+    if key == "headline":
+        top = found.headline
+        return (None, "") if top is None else (top.value, top.by)
+    own = [one for one in found.counted if key in one.indicators]
+    worst = max(own, key=lambda one: one.indicators[key], default=None)
+    if worst is None:
+        return None, ""
+    value = worst.indicators[key]
+    return (max(value, 0.0) if key in ("image_leakage", "mask_leakage") else value), worst.by

@@ -23,9 +23,9 @@ What = Literal["images", "masks"]
 @dataclass(frozen=True)
 class Sent:
     """A stream of codes (or of slices as they are) that a site sends: the action that sends it, of what it is, and of whose
-    slices (``train``: those of `Site.training`, ``test``: of `Site.testing`). Its first rows are those of these slices,
-    unchanged and in order; `methods.method.part_of` says which slices stand in which shard. A method that sends streams has a
-    parameter ``shard_slices``."""
+    slices (``train``: those of `Site.training`, ``test``: of `Site.testing`). Its first rows are of these slices, in the order
+    that the site's vault keeps (`methods.release_order`), or as they lie where it keeps none; `methods.method.part_of` says
+    which rows stand in which shard. A method that sends streams has a parameter ``shard_slices``."""
 
     action: str
     what: What

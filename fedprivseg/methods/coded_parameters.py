@@ -50,7 +50,11 @@ class PrivacySFParameters(StartParameters):
     augmentation: bool = Field(
         False, description="whether the site augments while it trains its encoders (the paper names none)"
     )
-    views: int = Field(1, ge=1, le=64, description="codes sent of each training slice: itself, then augmented copies")
+    views: int = Field(1, ge=1, le=64, description="codes sent of each training slice, each of another augmented view")
+    plain_view: bool = Field(
+        True,
+        description="whether the first of them is of the slice as it is, which whoever has the slice finds again by its code",
+    )
     trunk: Literal["over-complete", "unet"] = Field(
         "over-complete", description="the segmentation network (section 2.3)"
     )
@@ -127,6 +131,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "mask_noise": 1.5,
             "augmentation": True,
             "views": 16,
+            "plain_view": False,
             "trunk": "unet",
             "trunk_width": 32,
             "trunk_levels": 3,

@@ -16,6 +16,7 @@ from fedprivseg.methods.coded_encoders import decode_masks, encode_at, fit_missi
 from fedprivseg.methods.coded_parameters import PrivacySFParameters
 from fedprivseg.methods.coded_payloads import TEST_IMAGES, TRAIN_IMAGES, TRAIN_MASKS
 from fedprivseg.methods.method import Site, part_of, shards_of
+from fedprivseg.methods.release_order import order_name, release_order
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.test_time import average_scores, view
 
@@ -26,7 +27,7 @@ def fit_encoders(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
 
 
 def send_image_codes(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
-    """One shard of the image codes of the training slices, view by view (section 2.4, step 2)."""
+    """One shard of the image codes of the training slices, view by view, each in an order of its own (section 2.4, step 2)."""
     images, _, shards = _view(p, site, order.number)
     return TRAIN_IMAGES.payload(site, encode_at(p, site, "images", images[:, None]), order.number, shards)
 
@@ -43,7 +44,7 @@ def send_test_codes(p: PrivacySFParameters, site: Site, order: Order) -> Payload
     """One shard of the image codes of the test slices, view by view. A site without test slices sends none."""
     images = site.testing()
     index, places, _ = part_of(order.number, len(images), p.shard_slices)
-    chosen = images[places]
+    chosen = images[release_order(site, "test", p.test_views, len(images))[index, places]]
     codes = np.zeros((0, *p.image_code(Scope(site.grid, site.task))), np.float16)
     if len(chosen):
         codes = encode_at(p, site, "images", view(chosen, index)[:, None])
@@ -60,14 +61,19 @@ def decode(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
 
 
 def measure(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
-    """Average the views and measure against the site's masks, at the site."""
+    """Put the answers back into the order of the slices, average the views and measure against the site's masks, at the
+    site."""
     images = site.testing()
     if not len(images):
         return site.measure(np.zeros((0, site.task.classes, *images.shape[1:]), np.float32))
     parts: list[np.ndarray] = []
     while site.vault.has(f"scores-{len(parts):05d}"):
         parts.append(site.vault.load(f"scores-{len(parts):05d}")["scores"])
-    return site.measure(average_scores(np.concatenate(parts), p.test_views))
+    values = np.concatenate(parts)
+    for index, sent in enumerate(release_order(site, "test", p.test_views, len(images))):
+        block = values[index * len(images) : (index + 1) * len(images)]
+        block[sent] = block.copy()  # each answer back to the place of its slice
+    return site.measure(average_scores(values, p.test_views))
 
 
 ACTIONS: Mapping[str, Callable[[PrivacySFParameters, Site, Order], Payload]] = MappingProxyType(
@@ -95,14 +101,39 @@ def predict(
     return average_scores(np.concatenate(parts), p.test_views)
 
 
+def augmented(
+    p: PrivacySFParameters, site: Site, copy: int, part: int, images: np.ndarray, masks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Part `part` of view `copy` of training slices as it is sent: images (n, H, W) and masks (n, H, W), one warp for both.
+
+    With `plain_view`, view 0 is the slices as they are. Every other view is drawn from (seed, site, view, part).
+    """
+    if p.plain_view and not copy:
+        return images, masks
+    draws = torch_generator(site.seed, site.name, "view", copy, part)
+    warped, labels = augment(torch.from_numpy(images)[:, None], torch.from_numpy(masks), Augmentation(), draws)
+    return warped[:, 0].numpy(), labels.numpy()
+
+
+def first_view(
+    p: PrivacySFParameters, site: Site, images: np.ndarray, masks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """All training slices, in the order in which they leave, as the first view that is sent shows them."""
+    if not site.vault.has(order_name("train")):  # a run of an earlier release, which sent them as they are
+        return images, masks
+    cuts = range(0, len(images), p.shard_slices)
+    parts = [
+        augmented(p, site, 0, part, images[cut : cut + p.shard_slices], masks[cut : cut + p.shard_slices])
+        for part, cut in enumerate(cuts)
+    ]
+    return np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])
+
+
 def _view(p: PrivacySFParameters, site: Site, number: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Images, masks of shard `number`, and how many shards there are. View 0 is the slices as they are; each further one
-    is drawn from (seed, site, view, part), so that image codes and mask codes of a shard are of the same views."""
+    """Images, masks of shard `number`, and how many shards there are: of image codes and mask codes the same."""
     slices = site.training()
-    copy, places, parts = part_of(number, len(slices.images), p.shard_slices)
-    images, masks = slices.images[places], slices.masks[places]
-    if copy:
-        draws = torch_generator(site.seed, site.name, "view", copy, number % parts)
-        warped, labels = augment(torch.from_numpy(images)[:, None], torch.from_numpy(masks), Augmentation(), draws)
-        images, masks = warped[:, 0].numpy(), labels.numpy()
-    return images, masks, shards_of(len(slices.images), p.shard_slices, p.views)
+    count = len(slices.images)
+    copy, places, parts = part_of(number, count, p.shard_slices)
+    chosen = release_order(site, "train", p.views, count)[copy, places]
+    images, masks = augmented(p, site, copy, number % parts, slices.images[chosen], slices.masks[chosen])
+    return images, masks, shards_of(count, p.shard_slices, p.views)

@@ -381,9 +381,23 @@ class CodedMethod(Method):
         """How many codes of each slice the stream `sent` holds, in blocks of all slices, whose views everybody knows."""
         return 1
 
-    def average_views(self, pictures: np.ndarray, count: int) -> np.ndarray:
-        """Pictures (count * N, K, H, W) of the blocks of `views`, brought into place: their mean (N, K, H, W)."""
-        return pictures
+    def upright(self, pictures: np.ndarray, view: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures (N, K, H, W) of a known view, brought back to how the slices lie, and how far each pixel (H, W) is of the
+        slice, 0..1: outside of what the view shows they are 0."""
+        return pictures, np.ones(pictures.shape[2:], np.float32)
+
+    def first_view(self, site: Site, images: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Training slices (N, H, W), in the order in which they leave, as the first view that is sent shows them."""
+        return images, masks
+
+    @property
+    def answering(self) -> bool:
+        """Whether the server answers codes with codes."""
+        return type(self).answers is not CodedMethod.answers
+
+    def answers(self, site: Site, models: ModelStore, codes: np.ndarray) -> np.ndarray | None:
+        """The mask codes (n, C, h, w) float16 that the server answers image codes of `site` with; None if it answers none."""
+        return None
 
     @abstractmethod
     def architecture(self, what: What, task: SegmentationTask) -> nn.Module:

@@ -189,11 +189,28 @@ class PrivacySF(CodedMethod):
         """See `CodedMethod`. Views of test slices are fixed; those of training slices are drawn at the site."""
         return self.parameters.test_views if sent.side == "test" else 1
 
-    def average_views(self, pictures: np.ndarray, count: int) -> np.ndarray:
+    def upright(self, pictures: np.ndarray, view: int) -> tuple[np.ndarray, np.ndarray]:
         """See `CodedMethod`."""
-        from fedprivseg.nets.test_time import average_images
+        from fedprivseg.nets.test_time import upright
+        from fedprivseg.nets.test_time import view as seen
 
-        return average_images(pictures, count)
+        reach = seen(np.ones((1, *pictures.shape[2:]), np.float32), view)[:, None]
+        return upright(pictures, view), upright(reach, view)[0, 0]
+
+    def first_view(self, site: Site, images: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `CodedMethod`. Without `plain_view` it is an augmented one."""
+        from fedprivseg.methods.coded_site import first_view
+
+        return first_view(self.parameters, site, images, masks)
+
+    def answers(self, site: Site, models: ModelStore, codes: np.ndarray) -> np.ndarray | None:
+        """See `CodedMethod`."""
+        from fedprivseg.methods.coded_mapping import answer, kept_mapping
+
+        mapping = kept_mapping(self.parameters, site.task, models)
+        rows = range(0, len(codes), self.parameters.shard_slices)
+        parts = [codes[start : start + self.parameters.shard_slices] for start in rows]
+        return np.concatenate([answer(self.parameters, mapping, site.name, part, site.device) for part in parts])
 
     def architecture(self, what: What, task: SegmentationTask) -> nn.Module:
         """See `CodedMethod`."""

@@ -7,7 +7,6 @@ turned by 15 degrees either way. Averaging over views steadies a small network's
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -25,24 +24,18 @@ def view(images: np.ndarray, index: int) -> np.ndarray:
 def average_scores(values: np.ndarray, count: int) -> np.ndarray:
     """Scores (count * N, 4, H, W), view by view -> their mean (N, 4, H, W) float32, each turned back first."""
     total = np.zeros((len(values) // count, *values.shape[1:]), np.float32)
-    for back in _upright(values, count):
+    for index, part in enumerate(np.split(values, count)):
+        back = upright(part, index)
         # Where the turned slice does not reach, the answer is background.
         back[:, 0] += 1 - back.sum(axis=1)
         total += back
     return total / count
 
 
-def average_images(images: np.ndarray, count: int) -> np.ndarray:
-    """Images (count * N, C, H, W), view by view -> (N, C, H, W) float32: the mean, where each reaches, turned back."""
-    whole = np.ones((1, *images.shape[2:]), np.float32)
-    reach = sum(_upright(np.concatenate([view(whole, index)[:, None] for index in range(count)]), count))
-    return np.asarray(sum(_upright(images, count)) / np.maximum(reach, 1e-6))
-
-
-def _upright(values: np.ndarray, count: int) -> Iterator[np.ndarray]:
-    """Values (count * N, C, H, W) of all views, one view (N, C, H, W) after the other, each turned and mirrored back."""
-    for (flip, angle), part in zip(VIEWS, np.split(values.astype(np.float32), count), strict=False):
-        yield np.flip(_turned(part, -angle), tuple(axis + 1 for axis in flip)).copy()
+def upright(values: np.ndarray, index: int) -> np.ndarray:
+    """Values (N, C, H, W) of view `index`, turned and mirrored back: float32; 0 where the view does not reach."""
+    flip, angle = VIEWS[index]
+    return np.flip(_turned(values.astype(np.float32), -angle), tuple(axis + 1 for axis in flip)).copy()
 
 
 def _turned(images: np.ndarray, angle: float) -> np.ndarray:

@@ -1,8 +1,15 @@
 """A secret orthogonal transform of the channels of every cell, and if wanted a secret order of the cells.
 
-The key stays at the site: the server trains on keyed codes and answers in keyed codes, which the site turns back. A channel
-mixing that is the same in every cell keeps all distances between codes and the whole layout of the image, so it hides
-nothing from clustering, linkage, attribute probes or anybody with a few pairs.
+The key stays at the site: the server trains on keyed codes and answers in keyed codes, which the site turns back. Training and
+test codes of one run need one key, since one network reads both; another run has another. So whoever encodes a picture under
+another key does not find its code among the released ones by comparing values.
+
+What it cannot do. A channel mixing that is the same in every cell keeps all distances between codes, the length of every cell
+and the whole layout of the image: clustering, linkage and attribute probes lose nothing, and a code is found by the lengths of
+its cells under whatever key. As many known pairs of pictures and codes as there are channels give the matrix away (orthogonal
+Procrustes, Schoenemann, Psychometrika 31:1, 1966). Whoever may have pictures encoded within the run needs no key. In a
+simulation the key follows from the run's seed, and two runs of one seed have one key; a deployed site needs one from a source
+that nobody else knows, and a new one for each run.
 """
 
 from __future__ import annotations

@@ -87,10 +87,11 @@ def report(folder: Path) -> Path:
     Raises:
         FolderError: the run has no result, or its folder cannot be written.
     """
+    from fedprivseg.study.report.dice_groups import dice_by_group
     from fedprivseg.study.report.report_page import write_report
     from fedprivseg.study.report.site_images import images_of
 
     read_result(folder)
     require_writable(folder)
     assess(folder)
-    return write_report(folder, images_of(folder))
+    return write_report(folder, images_of(folder), dice_by_group(folder))

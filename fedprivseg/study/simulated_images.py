@@ -17,6 +17,7 @@ from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.vault import PICTURES, prediction_name
 from fedprivseg.imaging.nifti import opened, read_geometry
 from fedprivseg.methods.method import CodedMethod
+from fedprivseg.methods.release_order import kept_order
 from fedprivseg.runtime.server.store import Store
 from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
@@ -69,7 +70,8 @@ def _code(site: SiteContext, store: Store, row: int, place: int) -> dict[str, np
         runtime = SiteRuntime(site)
         slices = runtime.slices("test")
         index = int(np.flatnonzero(slices.subjects == row)[place])
-        code = store.table(site.name, action, "codes").rows(np.array([index]))[0]  # codes come view by view
+        sent = np.flatnonzero(kept_order(site.vault, "test", 0, len(slices.images)) == index)  # codes come view by view
+        code = store.table(site.name, action, "codes").rows(sent)[0]
         return {"code.slice": slices.images[index], "code.code": code.astype(np.float32)}
     return {}
 

@@ -164,6 +164,9 @@ def population(seed: int = 0, codes: str = "own", *, sick: bool = False) -> Popu
         times=default_task().times,
         effort=Effort(3, 3),
         seed=seed,
+        trained={"images": images[subjects < 6, None]},
+        query={"images": lambda given: given},
+        query_elsewhere={"images": lambda given: given},
     )
 
 

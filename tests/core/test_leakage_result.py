@@ -1,4 +1,4 @@
-"""attacks.json: format 1 is read as format 2 has it, and each attack says what of the admission table it counts for."""
+"""attacks.json: earlier formats are read as format 3 has them; what counts, and what the worst of it is."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _written(folder, content):
     return folder
 
 
-def test_format_1_is_read_as_format_2(tmp_path):
+def test_format_1_is_read_as_format_3(tmp_path):
     found = read_leakage(_written(tmp_path, FORMAT_1))
     (one,) = found.reconstructions
     assert (one.rank1, one.metrics[0].lower_baseline, one.metrics[0].upper_baseline, one.leakage) == (
@@ -53,20 +53,105 @@ def test_format_1_is_read_as_format_2(tmp_path):
         0.5,
     )
     assert [each.counts for each in found.inferences] == [0.9, None, 0.25, 0.625, None, None]
+    assert (one.stream, found.streams) == ("test", ("test",))
     again = read_leakage(_written(tmp_path, found.model_dump(mode="json")))
     assert again == found
+
+
+def test_format_2_is_read_as_format_3(tmp_path):
+    found = read_leakage(_written(tmp_path, FORMAT_1))
+    old = found.model_dump(mode="json", exclude={"streams"}) | {"version": 2}
+    for one in old["reconstructions"]:
+        for name in ("stream", "net", "rank1_low", "rank1_high", "groups"):
+            del one[name]
+    for one in old["inferences"]:
+        for name in ("low", "high", "p"):
+            del one[name]
+    assert read_leakage(_written(tmp_path, old)) == found
+
+
+def _leakage(tmp_path, *results):
+    """A record of what was reconstructed, as changes of one reconstruction of SSIM leakage 0.5, rank 1 of 0.75 (chance
+    0.25)."""
+    found = read_leakage(_written(tmp_path, FORMAT_1))
+    (one,) = found.reconstructions
+    streams = tuple({each.get("stream", "test"): None for each in results if not each.get("staged")})
+    made = tuple(one.model_copy(update=each) for each in results)
+    return found.model_copy(update={"reconstructions": made, "inferences": (), "streams": streams})
+
+
+def _metrics(one, **leakages):
+    return tuple(
+        one.metrics[0].model_copy(update={"metric": name, "leakage": value}) for name, value in leakages.items()
+    )
+
+
+UPDATE = {"stream": "updates", "attack": "inversion"}
+
+
+def test_the_headline_is_the_worst_of_all_each_from_chance_to_certainty(tmp_path):
+    found = read_leakage(_written(tmp_path, FORMAT_1))
+    # Leakage 0.5; re-identified (0.75 - 0.25) / 0.75; linkage (0.9 - 0.5) / 0.5; membership 0.25. Attributes do not count.
+    assert found.headline.value == pytest.approx(0.8)
+    assert (found.headline.indicator, found.headline.attack, found.headline.stream) == ("linkage", "linkage", "")
+    codes = found.model_copy(update={"inferences": ()})
+    assert codes.headline.value == pytest.approx(2 / 3)
+    assert (codes.headline.indicator, codes.headline.stream) == ("recognised", "test")
+    assert found.model_copy(update={"streams": ("test", "train")}).headline is None, (
+        "nothing is known of training codes"
+    )
+
+
+def test_the_control_of_each_attack_and_network_is_its_own(tmp_path):
+    """A failed control takes every number: leakage, re-identification, and the headline."""
+    staged = {**UPDATE, "staged": True, "rank1": 0.25}
+    released = {**UPDATE, "rank1": 1.0}
+    one = read_leakage(_written(tmp_path, FORMAT_1)).reconstructions[0]
+    failed, passed = (staged | {"metrics": _metrics(one, SSIM=value)} for value in (0.1, 0.6))
+    nothing = _leakage(tmp_path, released, failed)
+    assert nothing.worst("images") is None
+    assert nothing.headline is None
+    assert nothing.unknown == ("updates",)
+    assert {line.measured for line in admission(nothing, AdmissionConfig())} == {None}
+    assert _leakage(tmp_path, released, passed).headline.value == 1
+    assert _leakage(tmp_path, released).headline is None, "an attack on updates without a control"
+    # Another attack's, another network's, or a defended success is no control.
+    for other in ({"attack": "other"}, {"net": "unet group"}, {"defence": "masked"}):
+        assert _leakage(tmp_path, released, failed, passed | other).headline is None
+    both = _leakage(tmp_path, released | {"net": "a"}, passed | {"net": "a"}, released, failed)
+    assert [both.counts(each) for each in both.reconstructions] == [True, True, False, False]
+    assert both.shown(both.reconstructions[3]), "what shows that the attack fails is shown"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "rank1", "passes"),
+    [
+        ({"SSIM": 0.1, "squared error": 0.2}, 0.25, False),
+        ({"SSIM": 0.1, "squared error": 0.5}, 0.25, True),
+        ({"SSIM": 0.5, "squared error": 0.2}, 0.25, True),
+        ({"SSIM": 0.1, "squared error": 0.2}, 0.7, True),
+        ({"SSIM": 0.1, "squared error": 0.2}, 0.6, False),
+    ],
+)
+def test_a_control_is_passed_by_any_of_three_measures(metrics, rank1, passes, tmp_path):
+    """0.5 of the way: a rank-1 rate of 0.625 with a chance of 0.25."""
+    one = read_leakage(_written(tmp_path, FORMAT_1)).reconstructions[0]
+    staged = {**UPDATE, "staged": True, "metrics": _metrics(one, **metrics), "rank1": rank1}
+    assert (_leakage(tmp_path, UPDATE, staged).headline is not None) is passes
 
 
 def test_the_worst_of_each_indicator_stands_in_the_table(tmp_path):
     found = read_leakage(_written(tmp_path, FORMAT_1))
     lines = admission(found, AdmissionConfig(), {"linkage": "centre1"})
-    assert [line.measured for line in lines] == [0.5, None, 0.5, 0.9, 0.25, 0.625]
-    assert [line.by for line in lines][::3] == ["Alignment (5 anchors) at centre1", "ED against ES: AUC at centre1"]
-    assert [line.whose for line in lines] == ["", "", "", "centre1", "", ""]
+    assert [line.measured for line in lines] == [pytest.approx(0.8), 0.5, None, 0.5, 0.9, 0.25, 0.625]
+    linked = "ED against ES: AUC at centre1"
+    assert [line.by for line in lines][:5:2] == [linked, "", linked]
+    assert lines[1].by == "Alignment (5 anchors), test codes at centre1"
+    assert [line.whose for line in lines] == ["", "", "", "", "centre1", "", ""]
     assert list(INDICATORS) == list(AdmissionConfig.model_fields)
 
 
-@pytest.mark.parametrize("change", [{"version": 3}, {"redrawn": None}, {"inferred": [{"count": "1"}]}, {"new": 1}])
+@pytest.mark.parametrize("change", [{"version": 4}, {"redrawn": None}, {"inferred": [{"count": "1"}]}, {"new": 1}])
 def test_what_is_no_record_is_refused(change, tmp_path):
     with pytest.raises(
         FolderError, match="is no record of attacks that this release reads. Delete it and attack again"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedprivseg.nets.choices import VIEWS
-from fedprivseg.nets.test_time import average_images, average_scores, view
+from fedprivseg.nets.test_time import average_scores, upright, view
 
 
 def _slices(height, width):
@@ -48,8 +48,11 @@ def test_no_slices_give_no_slices():
 
 @pytest.mark.parametrize("count", [1, 4, 6, 12])
 def test_pictures_of_all_views_fall_into_place(count) -> None:
-    """Turning back and forth only smooths: on smooth pictures the mean of the views is the picture, to its border."""
+    """Turning back and forth only smooths: on smooth pictures every view comes back as the picture, as far as it reaches."""
     rows, columns = np.mgrid[:32, :24] / 32
     picture = (0.5 + 0.3 * np.sin(3 * rows) * np.cos(2 * columns)).astype(np.float32)[None]
-    views = np.concatenate([view(picture, index)[:, None] for index in range(count)])
-    assert np.abs(average_images(views, count)[0, 0] - picture[0]).max() < 0.02
+    index = count - 1
+    back, reach = (upright(view(one, index)[:, None], index)[0, 0] for one in (picture, np.ones_like(picture)))
+    shown = reach > 0.99
+    assert shown.mean() > 0.75
+    assert np.abs(back - picture[0])[shown].max() < 0.02

@@ -42,8 +42,11 @@ from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.notifications import notify_server
 
-OWN_SLICES = ("training-slices", "training-owners", "testing-slices", "testing-owners", "training-profile")
-"""What a vault holds of its own images alone, and whose they are; everything else in it a method has taught."""
+OWN_SLICES = (
+    *("training-slices", "training-owners", "training-order", "training-profile"),
+    *("testing-slices", "testing-owners", "testing-order"),
+)
+"""What a vault holds of its own images alone, whose they are and in which order they leave; all else a method has taught."""
 
 _CLAUSE = "5.1.2-b"
 

@@ -303,6 +303,7 @@ def _subject(root: Path, table: Path, row: Mapping[str, str], places: Sequence[t
             "disease": shown(row.get("Pathology", ""), 32),
             "sex": shown(row.get("Sex", ""), 8),
             "vendor": shown(row["VendorName"], 32),
+            **({"age": shown(row["Age"], 8)} if row.get("Age") else {}),
         },
     )
 

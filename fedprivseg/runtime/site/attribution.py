@@ -14,6 +14,7 @@ import numpy as np
 from fedprivseg.core.expected import Expected
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.methods.method import Method, part_of, shards_of
+from fedprivseg.methods.release_order import kept_order
 from fedprivseg.runtime.site.enrolment import Side
 from fedprivseg.runtime.site.site_context import SiteContext
 
@@ -34,8 +35,9 @@ def owners_of(payload: Payload, order: Order, site: SiteContext) -> list[str]:
     codes: list[str] = []
     if made_of == "slices" and side is not None:
         owners = _of_slices(site, side)
-        _, places, _ = part_of(order.number, len(owners), site.method.parameters.shard_slices)
-        codes = [people[side][position] for position in np.unique(owners[places])]
+        view, places, _ = part_of(order.number, len(owners), site.method.parameters.shard_slices)
+        sent = kept_order(site.vault, side, view, len(owners))[places]
+        codes = [people[side][position] for position in np.unique(owners[sent])]
     elif made_of == "slices":  # of nobody knows whom: then of everybody
         codes = [*people["train"], *people["test"]]
     elif made_of is not None:

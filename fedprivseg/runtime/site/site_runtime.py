@@ -24,6 +24,9 @@ from fedprivseg.runtime.site.likeness import PROFILE, numbers, ranges
 from fedprivseg.runtime.site.measure import labels_of, measured
 from fedprivseg.runtime.site.site_context import SiteContext
 
+AGE_BANDS = ((45, "under 45"), (65, "45 to 64"), (150, "65 and over"))
+"""Upper limits of the bands of age in years, and what they are called."""
+
 
 @final
 class SiteRuntime:
@@ -132,6 +135,15 @@ class SiteRuntime:
 
 
 def attributes_of(people: Sequence[Subject]) -> dict[str, tuple[str, ...]]:
-    """What an attacker may want to know of each: name -> one word a subject, "" where unknown."""
+    """What an attacker may want to know of each: name -> one word a subject, "" where unknown. Ages are put into bands."""
     names = dict.fromkeys(name for one in people for name in one.attributes)
-    return {name: tuple(one.attributes.get(name, "") for one in people) for name in names}
+    found = {name: tuple(one.attributes.get(name, "") for one in people) for name in names}
+    return found | ({"age": tuple(map(_age_band, found["age"]))} if "age" in found else {})
+
+
+def _age_band(age: str) -> str:
+    """The band of an age in years; "" for what is no number."""
+    try:
+        return next((name for limit, name in AGE_BANDS if float(age) < limit), "")
+    except ValueError:
+        return ""

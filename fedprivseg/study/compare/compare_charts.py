@@ -57,7 +57,7 @@ def dice_against_bytes(comparison: Comparison) -> str:
 
 
 def dice_against_leakage(comparison: Comparison) -> str:
-    """Mean Dice against the normalised leakage of images under the worst attack, with the Pareto front, as inline SVG; empty
+    """Mean Dice against the leakage under the worst attack of any kind, with the Pareto front, as inline SVG; empty
     if no run was attacked."""
     if not _attacked(comparison):
         return ""
@@ -65,7 +65,7 @@ def dice_against_leakage(comparison: Comparison) -> str:
         figure = _figure(9, 4.6, comparison)
         _privacy(figure.subplots(), comparison)
         return as_svg(
-            figure, "Mean Dice of each attacked method against the normalised leakage of images under the worst attack"
+            figure, "Mean Dice of each attacked method against its leakage under the worst attack of any kind"
         )
 
 
@@ -206,7 +206,7 @@ def _privacy(panel: Axes, comparison: Comparison) -> None:
     else:
         panel.set_xticks(ticks)
         panel.set_xlim(-0.03, 1.03)
-    panel.set_xlabel("normalised leakage of images, worst attack\n(0: no more than without any code, 1: the image)")
+    panel.set_xlabel("leakage under the worst attack of any kind\n(0: no more than chance, 1: everything)")
     panel.set_ylabel("mean Dice")
     marks = []
     for entry, leakage in known:

@@ -45,7 +45,7 @@ def _csv_row(e: Entry) -> dict[str, Any]:
         "site_minutes": e.compute_minutes,
         "peak_mb": e.peak_mb,
         "raw_data_left": e.forbidden,
-        "image_leakage": None if e.control_failed else e.leakage,
+        "leakage": None if e.control_failed else e.leakage,
         "epsilon": e.budget.epsilon if e.budget else None,
         "delta": e.budget.delta if e.budget else None,
         "privacy_unit": e.budget.unit if e.budget else None,

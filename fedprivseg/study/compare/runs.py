@@ -73,9 +73,9 @@ class Entry:
         compute_minutes: the sites' own clocks, summed.
         peak_mb: memory of the largest process.
         forbidden: whether raw data left, which policy forbids.
-        leakage: normalised leakage of images under the worst attack, mean over the seeds that were attacked; 0 where no attack
-            reconstructed more than the floor, 1 where raw data left.
-        control_failed: whether the attacks failed where they have to succeed, so that the leakage is not known.
+        leakage: the worst of all attacks (`Leakage.headline`), mean over the seeds that were attacked; 0 where no attack
+            reached more than chance, 1 where raw data left.
+        control_failed: whether of some stream no attack passed its control, so that the leakage is not known.
     """
 
     label: str
@@ -221,13 +221,14 @@ def _entry(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None])
         curve=_curve(group),
         cross_site=_cross_site(group),
         leakage=1.0 if raw else _leakage(leaks),
-        control_failed=any(found is not None and found.control_failed for found in leaks),
+        control_failed=any(found is not None and found.headline is None for found in leaks),
     )
 
 
 def _leakage(leaks: Sequence[Leakage | None]) -> float | None:
-    worst = [found.worst("images") for found in leaks if found is not None]
-    return _mean([None if one is None else max(one.leakage, 0.0) for one in worst])
+    """The mean over the seeds that were attacked; 0 where nothing of one is known, which `control_failed` says."""
+    worst = [found.headline for found in leaks if found is not None]
+    return _mean([0.0 if one is None else one.value for one in worst])
 
 
 def _subject_dice(group: Sequence[Result]) -> dict[tuple[str, str], float]:

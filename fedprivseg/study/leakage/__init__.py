@@ -17,13 +17,15 @@ from fedprivseg.core.compute import threads
 from fedprivseg.core.documents import write_document
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import require_writable
-from fedprivseg.core.leakage_result import Budget, Leakage
+from fedprivseg.core.leakage_result import UPDATES, Budget, Leakage
 from fedprivseg.core.lock import alone
 from fedprivseg.core.records import digest
 from fedprivseg.core.results import check_files, read_result, read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
-from fedprivseg.methods import resolve
+from fedprivseg.methods import Method, resolve
+from fedprivseg.methods.method import CodedMethod
+from fedprivseg.methods.rounds import Rounds
 from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.leakage.attack_session import AttackSession
@@ -79,7 +81,7 @@ def _attack(
     runtimes = {
         name: SiteRuntime(SiteContext(SiteConfiguration.read(run.site(name).configuration), scenario)) for name in names
     }
-    stamp = f"format 2 {fedprivseg.__version__} {plugins} {budget} {scenario.sha256} {digest(run.result.read_bytes())}"
+    stamp = f"format 3 {fedprivseg.__version__} {plugins} {budget} {scenario.sha256} {digest(run.result.read_bytes())}"
     drafts = Drafts(run.path, digest(stamp.encode()), pictures=scenario.report.images)
     found: list[PartialResult] = []
     worst: dict[str, PartialResult] = {}
@@ -100,6 +102,7 @@ def _attack(
         budget=budget,
         sites=tuple(victims),
         auxiliary="training slices of the other sites",
+        streams=_streams(method, tested=any(len(runtimes[name].testing()) for name in victims)),
         reconstructions=tuple(one for part in found for one in part.reconstructions),
         inferences=tuple(one for part in found for one in part.inferences),
         left_out=tuple(dict.fromkeys(why for part in found for why in part.left_out)),
@@ -111,6 +114,15 @@ def _attack(
     write_document(run.attacks, result.model_dump(mode="json"))
     drafts.forget()
     return result
+
+
+def _streams(method: Method, *, tested: bool) -> tuple[str, ...]:
+    """What sites release under `method` that pictures may be reconstructed from. tested: whether any has test slices."""
+    if isinstance(method, Rounds):
+        return (UPDATES,)
+    sent = [sent.side for sent in method.sends if sent.side == "train" or tested]
+    answered = isinstance(method, CodedMethod) and method.answering and tested
+    return (*dict.fromkeys(sent), *(("answers",) if answered else ()))
 
 
 def _tasks(session: AttackSession, attacks: Sequence[type[Attack]]) -> list[AttackTask]:

@@ -17,7 +17,9 @@ from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.policy.profile import read_policy
 
-NOTHING = AdmissionConfig(image_leakage=0, mask_leakage=0, recognised=0, linkage=0.5, attribute=0, membership=0.5)
+NOTHING = AdmissionConfig(
+    headline=0, image_leakage=0, mask_leakage=0, recognised=0, linkage=0.5, attribute=0, membership=0.5
+)
 """What a site admits whose policy cannot be read: no leakage, and no guess better than chance."""
 
 SCENARIO = "the scenario"

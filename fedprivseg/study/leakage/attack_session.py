@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from fedprivseg.attacks.base import Attack, Effort, Progress
-from fedprivseg.attacks.metrics import Truth, evaluate, rank1
+from fedprivseg.attacks.base import Attack, Effort, Encode, Progress
+from fedprivseg.attacks.metrics import Truth, evaluate, interval_over, leakage_of_each, rank1
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, KindSpec
-from fedprivseg.core.leakage_result import ReconstructionResult
+from fedprivseg.core.leakage_result import UPDATES, ReconstructionResult
 from fedprivseg.core.measures import ssim
-from fedprivseg.core.method_card import What
-from fedprivseg.core.seeds import derive
+from fedprivseg.core.method_card import Sent, What
+from fedprivseg.core.seeds import derive, numpy_generator
 from fedprivseg.core.task import SegmentationTask
-from fedprivseg.methods.method import Method
+from fedprivseg.methods.method import CodedMethod, Method
+from fedprivseg.methods.release_order import kept_order
+from fedprivseg.protections import Shield, resolve
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.study.ground_truth import GroundTruth, ground_truth
+from fedprivseg.study.leakage.groups import leakage_by_group
 from fedprivseg.study.leakage.released import Released
 
 MOST_AUXILIARY = 240
@@ -69,6 +73,36 @@ class AttackSession:
         """The seed of an attack's draws."""
         return derive(self.scenario.seed, "attacks", self.victim, *names)
 
+    def order(self, side: Side, view: int = 0) -> np.ndarray:
+        """Which slice stands at each place of a view that the site sent, (N,) int64: the judge knows it, no adversary does."""
+        return kept_order(self.site.vault, side, view, len(ground_truth(self.site, side).images))
+
+    def codes(self, sent: Sent, views: int = 1) -> np.ndarray:
+        """The first `views` views of a stream, (views * N, C, h, w) float32, as they came."""
+        wanted = views * len(ground_truth(self.site, sent.side).images)
+        return self.released.rows(sent.action, wanted).astype(np.float32)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether a protection of the run has a secret that it turns back: answers may then come under another key."""
+        return any(resolve(config).reversible for config in self.scenario.protections)
+
+    def query(self, what: What, *, another_key: bool = False) -> Encode:
+        """The site's encoder with its protections; every call is a payload of its own.
+
+        another_key: under keys of another release, as whoever asks after this run is answered, and not under those of this one.
+        """
+        method, calls, shield = self.method, count(), self.site.shield
+        assert isinstance(method, CodedMethod), "asked where there are codes"
+        if another_key:
+            shield = Shield(self.scenario.protections, self.seed("another key"), self.victim)
+
+        def query(pictures: np.ndarray) -> np.ndarray:
+            codes = method.encode_pictures(self.site, what, pictures)
+            return shield.apply(CODE_KIND[what], codes, ("query", next(calls)))[0].astype(np.float32)
+
+        return query
+
     def auxiliary(self, what: What) -> np.ndarray:
         """What adversaries hold: pictures (M, K, H, W) of the other sites' training subjects."""
         pictures = np.concatenate(
@@ -89,6 +123,7 @@ class AttackSession:
         *,
         own: np.ndarray | None = None,
         staged: bool = False,
+        stream: str = UPDATES,
     ) -> ReconstructionResult:
         """How much a reconstruction shows.
 
@@ -102,18 +137,26 @@ class AttackSession:
             seconds: how long it took.
             own: the reconstruction of the site's own decoder.
             staged: whether it is from something that was never released.
+            stream: from which of the site's streams.
         """
         gallery, owners, mine = self._gallery(what, side, truth.subjects)
+        hits, auxiliary = rank1(found, gallery, owners, mine), self.auxiliary(what)
+        low, high = interval_over(hits, truth.subjects, numpy_generator(self.seed(what), "rank-1"))
+        people = ground_truth(self.site, side).people
         return ReconstructionResult(
             **attack.identity,
             setting=setting,
             site=self.victim,
             what=what,
+            stream=stream,
             slices=len(found),
             subjects=len(np.unique(truth.subjects)),
-            metrics=evaluate(found, truth, self.auxiliary(what), self.seed(what), own),
-            rank1=rank1(found, gallery, owners, mine),
+            metrics=evaluate(found, truth, auxiliary, self.seed(what), own),
+            rank1=float(hits.mean()),
+            rank1_low=low,
+            rank1_high=high,
             chance=float((owners[:, None] == mine[None]).mean()),
+            groups=leakage_by_group(people, truth.subjects, leakage_of_each(found, truth, auxiliary), hits),
             seconds=seconds,
             staged=staged,
         )

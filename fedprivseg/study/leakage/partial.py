@@ -35,7 +35,8 @@ class PartialResult(Frozen):
 
     @property
     def worst(self) -> float:
-        """The greatest normalised leakage of what was released; minus infinity if nothing was reconstructed from it."""
+        """The greatest normalised leakage of what was released, whether or not it counts; minus infinity if nothing was
+        reconstructed from it."""
         return max((one.leakage for one in self.reconstructions if not one.staged), default=-np.inf)
 
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from fedprivseg.attacks.base import Inference, Population
 from fedprivseg.core.leakage_result import InferenceResult
+from fedprivseg.core.method_card import What
 from fedprivseg.core.models import ModelStore
 from fedprivseg.methods.method import CodedMethod
 from fedprivseg.runtime.site.site_runtime import attributes_of
-from fedprivseg.study.ground_truth import GroundTruth, ground_truth
-from fedprivseg.study.leakage.attack_session import AttackSession
+from fedprivseg.study.ground_truth import ground_truth
+from fedprivseg.study.leakage.attack_session import AttackSession, Side
 from fedprivseg.study.leakage.partial import AttackTask, PartialResult
 
 
@@ -39,7 +40,7 @@ def _infer(session: AttackSession, population: Callable[[], Population], attack:
 def _population(session: AttackSession) -> Population:
     train, test = ground_truth(session.site, "train"), ground_truth(session.site, "test")
     people = (*train.people, *test.people)
-    elsewhere = [ground_truth(other, "train") for other in session.others]
+    elsewhere, trained = [ground_truth(other, "train") for other in session.others], _trained(session)
     return Population(
         images=np.concatenate([train.images, test.images]),
         masks=np.concatenate([train.masks, test.masks]),
@@ -48,7 +49,10 @@ def _population(session: AttackSession) -> Population:
         places=np.concatenate([train.places, test.places]),
         member=np.repeat([True, False], [len(train.images), len(test.images)]),
         attributes=attributes_of(people),
-        codes=_codes(session, train, test),
+        codes=_codes(session),
+        trained=trained,
+        query={what: session.query(what) for what in trained},
+        query_elsewhere={what: session.query(what, another_key=True) for what in trained if session.keyed},
         predict=lambda images: session.method.predict(session.site, ModelStore(session.run / "server"), images),
         elsewhere=(
             np.concatenate([side.images for side in elsewhere]),
@@ -63,15 +67,23 @@ def _population(session: AttackSession) -> Population:
     )
 
 
-def _codes(session: AttackSession, train: GroundTruth, test: GroundTruth) -> np.ndarray | None:
-    """The released image codes of all of the site's slices, in their order; None if there are none of one side."""
+def _codes(session: AttackSession) -> np.ndarray | None:
+    """The released image codes of all of the site's slices, put into their order, of the first view; None if there are none of
+    one side."""
     if not isinstance(session.method, CodedMethod):
         return None
-    parts = []
-    for name, side in (("train", train), ("test", test)):
-        sent = next((s for s in session.method.sends if s.what == "images" and s.side == name), None)
-        if sent is None:
-            return None
-        if len(side.images):
-            parts.append(session.released.rows(sent.action, len(side.images)))
-    return np.concatenate(parts).astype(np.float32)
+    sends = {sent.side: sent for sent in session.method.sends if sent.what == "images"}
+    sides: tuple[Side, Side] = ("train", "test")
+    if set(sends) != set(sides):
+        return None
+    orders = [session.order(side) for side in sides]
+    parts = [
+        session.codes(sends[side])[np.argsort(order)] for side, order in zip(sides, orders, strict=True) if len(order)
+    ]
+    return np.concatenate(parts)
+
+
+def _trained(session: AttackSession) -> dict[What, np.ndarray]:
+    """Of images and of masks, all training codes that the site sent, as they came."""
+    sends = session.method.sends if isinstance(session.method, CodedMethod) else ()
+    return {sent.what: session.released.rows(sent.action).astype(np.float32) for sent in sends if sent.side == "train"}

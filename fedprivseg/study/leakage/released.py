@@ -24,14 +24,14 @@ class Released:
         self._folder = RunFolder(run).server.codes / site
         self._site = site
 
-    def rows(self, action: str, count: int) -> np.ndarray:
-        """The first `count` codes (count, C, h, w) that `action` sent. Raises FolderError for a shard that is gone: fewer codes
-        would be another attack."""
+    def rows(self, action: str, count: int | None = None) -> np.ndarray:
+        """The first `count` codes (count, C, h, w) that `action` sent, in the order in which they came; None: all. Raises
+        FolderError for a shard that is gone: fewer codes would be another attack."""
         parts: list[np.ndarray] = []
         numbers = {line.facts.get("number") for line in self._lines if line.facts.get("action") == action}
         for number in sorted(number for number in numbers if isinstance(number, int)):
             parts.append(self._checked(self._folder / action / f"{number:05d}.safetensors").arrays["codes"])
-            if sum(map(len, parts)) >= count:
+            if count is not None and sum(map(len, parts)) >= count:
                 break
         return np.concatenate(parts)[:count]
 

@@ -21,7 +21,7 @@ from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import FolderError
 from fedprivseg.core.files import deliver
 from fedprivseg.core.kinds import kind_named
-from fedprivseg.core.leakage_result import AGAIN, Leakage, read_leakage
+from fedprivseg.core.leakage_result import AGAIN, STREAMS, Leakage, read_leakage
 from fedprivseg.core.method_card import What
 from fedprivseg.core.pages.frame import render
 from fedprivseg.core.results import Result, SiteResult, read_result
@@ -33,6 +33,7 @@ from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.audit import read_identities
 from fedprivseg.study.leakage.admission import admitted
 from fedprivseg.study.report.charts import curve_chart, dice_chart
+from fedprivseg.study.report.dice_groups import DiceGroups
 from fedprivseg.study.report.formats import FILTERS, joined, score, why_it_left
 from fedprivseg.study.report.site_images import CASES, SiteImages, images_allowed
 from fedprivseg.study.report.site_ledgers import LedgerSummary, summarise_ledger
@@ -62,7 +63,7 @@ class Hospital:
     images: SiteImages | None
 
 
-def write_report(folder: Path, kept: Mapping[str, SiteImages]) -> Path:
+def write_report(folder: Path, kept: Mapping[str, SiteImages], groups: DiceGroups) -> Path:
     """Write ``report.html`` into the folder of a finished run, whole or not at all, and return its path.
 
     The same run folder gives the same bytes. A ledger that does not verify is shown as such in a report all the same.
@@ -70,6 +71,7 @@ def write_report(folder: Path, kept: Mapping[str, SiteImages]) -> Path:
     Args:
         folder: the run's.
         kept: what the sites kept for the report (`site_images.images_of`).
+        groups: how well each group of patients was segmented (`dice_groups.dice_by_group`).
 
     Raises:
         FolderError: the run has no result, or the report cannot be written.
@@ -98,6 +100,8 @@ def write_report(folder: Path, kept: Mapping[str, SiteImages]) -> Path:
         curve=Markup(_curve(result, hospitals)),
         crossed={(cell.trained_at, cell.measured_at): cell.dice for cell in result.cross_site},
         leakage=leakage,
+        streams=STREAMS,
+        groups=groups,
         admitted=admitted(folder, leakage) if leakage else (),
         clauses=read_compliance(folder),
         withdrawals=read_withdrawals(folder),

@@ -326,7 +326,7 @@ def _attacked(folder, leakage, control=0.99):
         "what": "images",
         "knows": "",
     }
-    redrawn |= {"slices": 3, "subjects": 1, "measures": [measure], "recognised": 0.5, "chance": 0.1, "seconds": 1.0}
+    redrawn |= {"slices": 3, "subjects": 1, "measures": [measure], "recognised": 0.1, "chance": 0.1, "seconds": 1.0}
     staged = {**redrawn, "measures": [{**measure, "leakage": control}], "staged": True}
     content = {"scenario_sha256": "", "method": "fedavg", "variant": "", "protections": [], "budget": "small"}
     content |= {"sites": ["centre1"], "auxiliary": "", "redrawn": [redrawn, staged], "inferred": [], "left_out": []}

@@ -26,6 +26,7 @@ from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.study import pipeline
 from fedprivseg.study.report import site_images
+from fedprivseg.study.report.dice_groups import DiceGroups
 from fedprivseg.study.report.report_page import write_report
 from fedprivseg.study.report.slices import mosaic
 
@@ -330,7 +331,7 @@ def test_drawing_the_page_opens_no_vault_and_writes_nothing_else(
     images = site_images.images_of(run)
     monkeypatch.setattr(site_images, "open_vault", None)
     before = {path for path in run.rglob("*") if path.is_file()}
-    page = write_report(run, images)
+    page = write_report(run, images, DiceGroups())
     assert {path for path in run.rglob("*") if path.is_file()} - before == {page}
     text = Page(page.read_text(encoding="utf-8")).text
     assert "Not judged: this folder holds no compliance.json" in " ".join(text.split())
