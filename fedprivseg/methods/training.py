@@ -35,7 +35,7 @@ class TrainingParameters(Parameters):
     net: NetName = Field(
         "unet", description="unet, unet-wide, basic-unet (MONAI) or nnunet (MONAI's DynUNet, nnU-Net's plan)"
     )
-    norm: Norm = Field("batch", description="batch, or group: GroupNorm in the place of every batch norm")
+    norm: Norm = Field("batch", description="batch: the network's own; group: GroupNorm in its place, no statistics")
     batch: int = Field(16, ge=2, description="slices a step")
     optimiser: Literal["sgd", "adamw"] = Field("sgd", description="sgd (Nesterov) or adamw")
     rate: float = Field(0.1, gt=0, description="learning rate of the run's first step; polynomial decay to 0")

@@ -6,6 +6,7 @@ from typing import Literal
 
 NetName = Literal["unet", "unet-wide", "basic-unet", "nnunet"]
 Norm = Literal["batch", "group"]
+"""``batch``: the network's own norm, which is instance norm in basic-unet and nnunet; ``group``: GroupNorm in its place."""
 
 VIEWS: tuple[tuple[tuple[int, ...], float], ...] = tuple(
     (flip, angle) for angle in (0.0, 15.0, -15.0) for flip in ((), (2,), (1,), (1, 2))
