@@ -71,6 +71,7 @@ class ReconstructionResult(Frozen):
     """One attack, in one setting, on the codes or the update of one site.
 
     Attributes:
+        net: the network of a staged case; empty: the run's own.
         rank1: rank-1 re-identification, the share of slices for which the nearest image is of the right patient.
         chance: the same by guessing.
         staged: whether it is on something that was made for the attack and never released, to show under which circumstances
@@ -84,6 +85,7 @@ class ReconstructionResult(Frozen):
     setting: str
     site: str
     what: What
+    net: str = ""
     knows: str
     slices: int
     subjects: int

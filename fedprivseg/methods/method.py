@@ -297,6 +297,11 @@ class Method(ABC):
         """The kinds that may leave a site under this method's own parameters: `exports`, or fewer."""
         return self.exports
 
+    def announced(self, order: Order) -> Mapping[str, np.ndarray] | None:
+        """What of the answer in `order` the server sends to every site alike, and signs for: the weights that sites train on.
+        None: nothing."""
+        return None
+
     def check(self, task: SegmentationTask) -> None:
         """Raises ScenarioError if the parameters do not fit `task`."""
         return

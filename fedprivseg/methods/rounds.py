@@ -177,6 +177,12 @@ class Rounds(Method):
         """What a site adds to its steps."""
         return ClientUpdateRule()
 
+    def announced(self, order: Order) -> Mapping[str, np.ndarray] | None:
+        """The aggregate, with what the rule adds to it."""
+        if order.answer is None or order.answer.kind != WEIGHTS:
+            return None
+        return {name: value for name, value in order.answer.arrays.items() if name.startswith((NET, EXTRA))}
+
     @property
     def techniques(self) -> Mapping[KindSpec, tuple[str, ...]]:
         """Updates of a private training carry its noise."""

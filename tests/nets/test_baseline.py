@@ -29,7 +29,9 @@ def test_logits_of_the_structures_on_the_slices_grid(name, norm):
 @pytest.mark.parametrize("name", NETS)
 def test_group_norm_stands_in_the_place_of_every_norm_and_keeps_no_statistics(name):
     own, grouped = (build_net(name, norm, 32, 3, 0, "x") for norm in ("batch", "group"))
-    norms = {norm: [m for m in net.modules() if isinstance(m, _NormBase)] for norm, net in (("own", own), ("g", grouped))}
+    norms = {
+        norm: [m for m in net.modules() if isinstance(m, _NormBase)] for norm, net in (("own", own), ("g", grouped))
+    }
     assert norms["own"]
     assert not norms["g"]
     assert sum(isinstance(module, torch.nn.GroupNorm) for module in grouped.modules()) == len(norms["own"])
