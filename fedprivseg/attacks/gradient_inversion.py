@@ -6,9 +6,8 @@ It takes the update for the gradient of one batch, which it is after one step an
 
 What makes the search succeed where a plain one stays at noise, each measured on an MRI slice of 96 x 96: the cosine is taken
 layer by layer, so that small layers count as much as large ones; the images are a sum of pictures of 3, 6, ... pixels a side,
-so that what is coarse is found first (an image pyramid as preconditioner); L-BFGS with a line search, and Adam from where that
-stalls; and the statistics of the batch, where the network has batch norm, for the brightness that no gradient of such a network
-tells.
+so that what is coarse is found first (an image pyramid as preconditioner); Adam takes whole gradients and not their signs; and
+the statistics of the batch, where the network has batch norm, tell the brightness that no gradient of such a network does.
 """
 
 from __future__ import annotations
@@ -38,14 +37,15 @@ STATISTICS = 0.1
 TINY = 1e-6
 """Added to variances before they divide."""
 
-RATE = 0.003
+RATE = 0.01
 """Of Adam, at its peak."""
 
 LEVELS = 6
 """Pictures of the pyramid, each half as large as the one before."""
 
-SILENT = 1e-9
-"""Length below which an array of an update says nothing: a weight that no gradient reaches."""
+SILENT = 1e-5
+"""Share of the longest array's length below which an array of an update says nothing: no gradient reaches that weight, as that
+of a bias before a norm, and what moved it is decay or rounding."""
 
 
 @final
@@ -78,12 +78,10 @@ class GradientInversion(UpdateAttack):
             return cosine_distance(found, wanted) + STATISTICS * statistics.distance()
 
         start = torch.from_numpy(view.auxiliary.mean(axis=0)).to(where)
+        steps = view.effort.inner
         return searched(
-            distance, start.expand(len(masks), 1, -1, -1), view.effort.inner, lambda done: self._tell(view, done)
+            distance, start.expand(len(masks), 1, -1, -1), steps, lambda done: view.progress(self.name, done, steps)
         )
-
-    def _tell(self, view: UpdateView, done: int) -> None:
-        view.progress(self.name, min(done, view.effort.inner), view.effort.inner)
 
 
 class StatisticsDistance:
@@ -135,10 +133,11 @@ class StatisticsDistance:
 
 def cosine_distance(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> torch.Tensor:
     """1 - cosine of the angle between gradients, the mean over the arrays; those that `wanted` does not touch are left out."""
+    least = SILENT * max((float(each.norm()) for each in wanted), default=0.0)
     parts = [
         1 - (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-24)
         for a, b in zip(found, wanted, strict=True)
-        if float(b.norm()) > SILENT
+        if float(b.norm()) > least
     ]
     return torch.stack(parts).mean() if parts else torch.zeros((), requires_grad=True)
 
@@ -151,13 +150,13 @@ def searched(
     Args:
         distance: images -> scalar, differentiable twice.
         start: where the search begins, (B, 1, H, W).
-        steps: evaluations of the distance, about: a line search is finished.
-        tell: called with the number of evaluations so far.
+        steps: of Adam.
+        tell: called with the number of steps so far.
     """
     size = (start.shape[-2], start.shape[-1])
     sides = [(max(1, size[0] >> level), max(1, size[1] >> level)) for level in range(LEVELS)]
     pyramid = [torch.zeros(len(start), 1, *side, device=start.device, requires_grad=True) for side in sides]
-    best, kept, done = float("inf"), start.detach().clone(), 0
+    best, kept = float("inf"), start.detach().clone()
 
     def images() -> torch.Tensor:
         total = start
@@ -167,35 +166,19 @@ def searched(
             total = total + grown * 2.0**level
         return total
 
-    def closure() -> torch.Tensor:
-        nonlocal best, kept, done
+    optimiser = torch.optim.Adam(pyramid, RATE)
+    pace = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps + 1, pct_start=0.1)
+    for step in range(steps):
         given = images()
         rough = given.diff(dim=3).abs().mean() + given.diff(dim=2).abs().mean()
         outside = (given - given.clamp(0, 1)).square().mean()
         total = distance(given) + SMOOTHNESS * rough + RANGE * outside
         for part, gradient in zip(pyramid, torch.autograd.grad(total, pyramid), strict=True):
             part.grad = gradient
-        value, done = float(total.detach()), done + 1
+        value = float(total.detach())
         if value < best:
             best, kept = value, given.detach().clone()
-        tell(done)
-        return total.detach()
-
-    optimiser = torch.optim.LBFGS(
-        pyramid,
-        max_iter=steps,
-        max_eval=steps,
-        history_size=30,
-        line_search_fn="strong_wolfe",
-        tolerance_grad=1e-12,
-        tolerance_change=1e-14,
-    )
-    optimiser.step(closure)
-    if (left := steps - done) > 1:  # on a rough landscape no line search goes on
-        adam = torch.optim.Adam(pyramid, RATE)
-        pace = torch.optim.lr_scheduler.OneCycleLR(adam, RATE, total_steps=left + 1, pct_start=0.1)
-        for _ in range(left):
-            closure()
-            adam.step()
-            pace.step()
+        optimiser.step()
+        pace.step()
+        tell(step + 1)
     return kept.clamp(0, 1).float().cpu().numpy()

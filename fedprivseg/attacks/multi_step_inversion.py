@@ -67,7 +67,7 @@ class MultiStepInversion(UpdateAttack):
 
         start = torch.from_numpy(view.auxiliary.mean(axis=0)).to(where).expand(passes * count, 1, -1, -1)
         steps = max(2, view.effort.inner // work.steps)
-        found = searched(distance, start, steps, lambda done: view.progress(self.name, min(done, steps), steps))
+        found = searched(distance, start, steps, lambda done: view.progress(self.name, done, steps))
         mean: np.ndarray = found.reshape(passes, count, *found.shape[1:]).mean(axis=0)
         return mean
 
