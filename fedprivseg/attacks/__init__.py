@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fedprivseg.attacks.alignment import Alignment
 from fedprivseg.attacks.attributes import Attributes
 from fedprivseg.attacks.base import Attack
+from fedprivseg.attacks.closed_form_inversion import ClosedFormInversion
 from fedprivseg.attacks.code_lookup import CodeLookup
 from fedprivseg.attacks.data_free import DataFree
 from fedprivseg.attacks.foreign_decoder import ForeignDecoder
@@ -15,6 +16,8 @@ from fedprivseg.attacks.known_plaintext import KnownPlaintext
 from fedprivseg.attacks.learned_inversion import LearnedInversion
 from fedprivseg.attacks.linkage import Linkage
 from fedprivseg.attacks.membership import Membership
+from fedprivseg.attacks.multi_step_inversion import MultiStepInversion
+from fedprivseg.attacks.statistics_inversion import StatisticsInversion
 from fedprivseg.attacks.surrogate import Surrogate
 from fedprivseg.attacks.trained_inverter import TrainedInverter
 from fedprivseg.core.plugins import Registry
@@ -35,6 +38,9 @@ ATTACKS: Registry[type[Attack]] = Registry(
         Membership,
         GradientInversion,
         LearnedInversion,
+        StatisticsInversion,
+        MultiStepInversion,
+        ClosedFormInversion,
     ),
 )
 

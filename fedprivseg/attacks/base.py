@@ -19,6 +19,7 @@ from torch import nn
 from fedprivseg.core.errors import RunError
 from fedprivseg.core.method_card import What
 from fedprivseg.nets.baseline import Weights
+from fedprivseg.nets.local_training import Work
 
 Encode = Callable[[np.ndarray], np.ndarray]
 """Pictures (N, K, H, W) float32 in 0..1 -> codes (N, C, h, w) float32, as the site would release them."""
@@ -129,19 +130,25 @@ class View:
 
 assert {each.value for each in Knowledge} <= {field.name for field in fields(View)}
 
+ONE_STEP = Work(0, 1, 1)
+"""How a site trains that takes one step."""
+
 
 @dataclass(frozen=True)
 class UpdateView:
     """What one adversary sees of one update of weights, and what it knows of how the site trains.
 
     Attributes:
-        update: by parameter name, weights before minus weights after, so the direction of descent; zero or absent says nothing.
+        update: by name, weights before minus weights after, so the direction of descent, and running statistics likewise; zero
+            or absent says nothing.
         masks: (B, H, W) uint8, the outlines of the B slices that are sought: a generous gift.
         slices: which slices these are, B numbers; updates of the same slices have the same.
         setting: under which circumstances the update was made, a name.
         build: the network with the weights before, in training mode.
         rehearse: the update that the site would show for other images under the same masks.
         auxiliary: images (M, H, W) float32 in 0..1 from elsewhere, at least 2.
+        work: how the site trained: steps, slices a step, optimiser and rates.
+        net: the network, where it is not the run's own.
         seed: ``seed(*names)``, the seed of the draws that `names` describe.
     """
 
@@ -154,6 +161,8 @@ class UpdateView:
     auxiliary: np.ndarray
     effort: Effort
     seed: Callable[..., int]
+    work: Work = ONE_STEP
+    net: str = ""
     device: str = "cpu"
     progress: Progress = silent
 
@@ -286,6 +295,10 @@ class UpdateAttack(Attack):
     every_update: ClassVar[bool] = True
     """Whether it is given every update, also those under a defence, or the first of each plain setting alone, since it works
     long on each."""
+
+    def lacks(self, view: UpdateView) -> str:
+        """Why there is nothing in `view` that this attack could work on, as a clause; empty if there is."""
+        return ""
 
     @abstractmethod
     def reconstruct(self, view: UpdateView) -> np.ndarray:

@@ -1,47 +1,28 @@
-"""Images from an update of weights by a map that was learned on updates of the adversary's own images.
+"""Images from an update of weights by a map that was learned on updates of the adversary's own images (`rehearsal`).
 
-The adversary knows the weights before, how the site trains and, generously, the outlines of the slices. So it can rehearse:
-train as the site does, under these very outlines, on images of its own in the place of the site's. From some hundreds of such
-pairs it learns the inverse map, by kernel ridge regression with a Gaussian kernel. All rehearsals share the outlines, so what
-the map reconstructs beyond the mean of the adversary's images it has from the update; and an update unlike all rehearsals, such
-as noise, is far from each of them and gives that mean. Only the direction of each array counts: lengths depend on clipping and
-rates.
+The map looks at the direction of each array, as lengths depend on clipping and rates, and at the statistics of the batch where
+the network releases them. The adversary knows, generously, the outlines of the slices: all rehearsals share them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-import torch
 
 from fedprivseg.attacks.base import UpdateAttack, UpdateView
-from fedprivseg.core.measures import ssim
-from fedprivseg.core.seeds import numpy_generator, torch_generator
-from fedprivseg.nets.augment import Augmentation, augment
+from fedprivseg.attacks.rehearsal import Features, Invert, concatenated, learn, rehearse
+from fedprivseg.attacks.statistics_inversion import statistics_features
+from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.nets.baseline import Weights
 
 REHEARSALS = 2
 """For each step of the effort."""
 
-HELD_OUT = 0.15
-"""Share of the adversary's images, the last ones, whose rehearsals decide on the kernel's width and the penalty."""
-
 KEPT = 1024
 """Numbers that are kept of an array of more than as many: random signed sums (count sketch, Charikar et al., ICALP 2002)."""
-
-WIDTHS = (0.3, 1.0)
-"""Of the kernel, tried: squared, in median squared distances of two rehearsals."""
-
-PENALTIES = tuple(10.0**power for power in range(-2, 2))
-
-WARP = Augmentation(
-    rotation=10.0, scale=0.1, shift=0.04, flip=False, elastic=0.02, gamma=0.2, contrast=0.2, brightness=0.05, noise=0.0,
-    blur=0.0, bias=0.0,
-)  # fmt: skip
-"""How the images are multiplied: less than for an inverter of codes, since a map from so few pairs cannot learn mirrors."""
 
 NAME = "learned-inversion"
 
@@ -59,9 +40,9 @@ class Sketch:
 
     @classmethod
     def of(cls, update: Weights, seed: int) -> Sketch:
-        """The sketch of updates that look like this one."""
+        """The sketch of updates that look like this one; running statistics, which have no direction, are left out."""
         sums: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}
-        for name in sorted(update):
+        for name in sorted(name for name in update if "running_" not in name):
             size, draws = update[name].size, numpy_generator(seed, NAME, "sketch", name)
             sums[name] = None
             if size > KEPT:
@@ -75,58 +56,12 @@ class Sketch:
             values = update[name].ravel().astype(np.float64)
             part = values if places is None else np.bincount(places[0], values * places[1], KEPT)
             parts.append(part / max(float(np.linalg.norm(part)), 1e-30))
-        return np.concatenate(parts).astype(np.float32)
-
-
-Invert = Callable[[Weights], np.ndarray]
-"""An update, weights before minus after -> images (B, 1, H, W) float32 in 0..1."""
-
-
-def learn(view: UpdateView) -> Invert:
-    """Learn the map for updates of the slices of `view`, whose own update is not looked at."""
-    seed, auxiliary, slices = view.seed("rehearsals", *view.slices), view.auxiliary, len(view.slices)
-    count = max(4, REHEARSALS * view.effort.steps)
-    cut = max(1, min(round(len(auxiliary) * (1 - HELD_OUT)), len(auxiliary) - 1))
-    fitted = max(2, min(round(count * (1 - HELD_OUT)), count - 1))
-    own = _warped(auxiliary[:cut], (fitted, slices), seed, "own")
-    rest = _warped(auxiliary[cut:], (count - fitted, slices), seed, "held out")
-    pictures = np.concatenate([own, rest])
-    first = view.rehearse(pictures[0])
-    sketch = Sketch.of(first, seed)
-    rows = [sketch(first)]
-    for batch in pictures[1:]:
-        rows.append(sketch(view.rehearse(batch)))
-        view.progress(NAME, len(rows), count)
-    sketches = np.stack(rows)
-    centre = sketches.mean(axis=0)
-    # A value that is the same in all rehearsals, as a dead channel's, would blow up on the first update where it is not.
-    spread = np.maximum(sketches.std(axis=0), 1e-3 * sketches.std())
-    rehearsed = (sketches - centre) / spread
-    mean = auxiliary.mean(axis=0)
-    beyond = (pictures - mean).reshape(count, -1)
-    distances = _distances(rehearsed, rehearsed)
-    middle = float(np.median(distances[np.triu_indices(fitted, 1)]))
-
-    def likeness(choice: tuple[float, float]) -> float:
-        kernel = _kernel(distances, choice[0] * middle)
-        found = kernel[fitted:, :fitted] @ _duals(kernel[:fitted, :fitted], beyond[:fitted], choice[1])
-        output = np.clip(found.reshape(-1, *mean.shape) + mean, 0, 1)
-        return float(ssim(output, pictures[fitted:].reshape(-1, *mean.shape)).mean())
-
-    width, penalty = max(((width, penalty) for width in WIDTHS for penalty in PENALTIES), key=likeness)
-    duals = _duals(_kernel(distances, width * middle), beyond, penalty)
-
-    def invert(update: Weights) -> np.ndarray:
-        seen = ((sketch(update) - centre) / spread)[None]
-        found = _kernel(_distances(seen, rehearsed), width * middle) @ duals
-        return np.clip(mean + found.reshape(slices, *mean.shape), 0, 1).astype(np.float32)[:, None]
-
-    return invert
+        return concatenated(parts)
 
 
 @final
 class LearnedInversion(UpdateAttack):
-    """Rehearses, learns the inverse map, and applies it; one map serves all updates of the same slices."""
+    """Rehearses, learns the inverse map, and applies it; one map serves all updates of the same slices and network."""
 
     name = NAME
     title = "Learned inversion"
@@ -134,35 +69,24 @@ class LearnedInversion(UpdateAttack):
     knows = "the released update, the weights before it, how the site trains, the outlines, and pictures from elsewhere"
 
     def __init__(self) -> None:
-        self._maps: dict[tuple[int, ...], Invert] = {}
+        self._maps: dict[tuple[str, tuple[int, ...]], Invert] = {}
 
     def reconstruct(self, view: UpdateView) -> np.ndarray:
         """What the map of these slices makes of the update."""
-        if view.slices not in self._maps:
-            self._maps[view.slices] = learn(view)
-        return self._maps[view.slices](view.update)
+        if (view.net, view.slices) not in self._maps:
+            self._maps[view.net, view.slices] = map_of(view)
+        return self._maps[view.net, view.slices](view.update)
 
 
-def _warped(images: np.ndarray, shape: tuple[int, int], seed: int, name: str) -> np.ndarray:
-    """(N, B, H, W): warped images, every one as often as any other."""
-    total = shape[0] * shape[1]
-    draws = numpy_generator(seed, NAME, name)
-    rounds = [draws.permutation(len(images)) for _ in range(-(-total // len(images)))]
-    chosen = torch.from_numpy(images[np.concatenate(rounds)[:total]])[:, None]
-    masks = torch.zeros(total, *images.shape[1:], dtype=torch.uint8)
-    warped, _ = augment(chosen, masks, WARP, torch_generator(seed, NAME, name, "warp"))
-    return warped.numpy().reshape(*shape, *images.shape[1:])
+def map_of(view: UpdateView) -> Invert:
+    """The map for updates of the slices of `view`, whose own update is not looked at. Rehearsals take as many steps as it."""
+    statistics = statistics_features(view.build(), view.work.steps)
+    seed = view.seed("rehearsals", *view.slices)
 
+    def features(first: Weights) -> Features:
+        sketch = Sketch.of(first, seed)
+        return lambda update: concatenated([sketch(update), statistics(update)])
 
-def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Squared distances (A, B) of two sets of vectors, in float64."""
-    products = (one @ other.T).astype(np.float64)
-    return np.maximum(np.square(one).sum(axis=1)[:, None] + np.square(other).sum(axis=1) - 2 * products, 0)
-
-
-def _kernel(distances: np.ndarray, width: float) -> np.ndarray:
-    return np.asarray(np.exp(-distances / (2 * max(width, 1e-12))))
-
-
-def _duals(kernel: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
-    return np.linalg.solve(kernel + penalty * np.eye(len(kernel)), targets)
+    count = max(4, REHEARSALS * view.effort.steps // view.work.steps)
+    made, of = rehearse(view, count, features, NAME)
+    return learn(made, of, view.auxiliary.mean(axis=0))

@@ -9,6 +9,7 @@
     │   ├── SiteError         every site died or answered with an error (their names, the errors' types, log ids)
     │   └── ServerError       the server half failed
     ├── QuorumError           too few sites remain: exit status 3
+    ├── ModelRefused          weights from the server that a site does not train on
     ├── PayloadError          bytes that are no acceptable payload (refused at the intake)
     └── LedgerError           a ledger that was changed, shortened or re-ordered
 
@@ -64,6 +65,20 @@ class QuorumError(FedprivsegError):
 
 class PayloadError(FedprivsegError):
     """Bytes that are no acceptable payload."""
+
+
+class ModelRefused(FedprivsegError):
+    """Weights from the server on which a site does not train: nothing is computed, and its part in the run ends.
+
+    Args:
+        rule: its id, as in ledgers.
+        reason: a sentence for a person; nothing of it depends on the site's data but that the rule was broken.
+        clause: of T/SCGS 313008-2024, which asks for it.
+    """
+
+    def __init__(self, rule: str, reason: str, clause: str = "5.1.2-c") -> None:
+        super().__init__(reason)
+        self.rule, self.reason, self.clause = rule, reason, clause
 
 
 class LedgerError(FedprivsegError):

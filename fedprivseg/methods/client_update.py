@@ -11,6 +11,7 @@ import numpy as np
 from fedprivseg.core.records import Order
 from fedprivseg.methods.aggregation import Update
 from fedprivseg.methods.method import Site
+from fedprivseg.methods.received_model import require_sound
 from fedprivseg.methods.round_state import load_state, save_state
 from fedprivseg.methods.training import (
     LocalDP,
@@ -97,6 +98,7 @@ def run_round(method: Learner, site: Site, order: Order) -> Update:
     received, extra = unpacked(order)
     net = build(p, site)
     load_weights(net, {**load_state(site, HOME, number), **received})
+    require_sound(p, site, net, received, number)
     told = _loss_as_received(p, net, site) if rule.tells_received_loss else None
     start = Start(received, extra, load_state(site, RULE, number), method.work(number, len(slices.images)))
     correction = rule.correction(start, net)

@@ -86,7 +86,7 @@ def adopt(method: CodedFederated, site: Site, order: Order) -> Payload:
 
     net = build(method.averaging.parameters, site)
     load_weights(net, unpacked(order)[0])
-    tune(method.averaging, site, net)
+    tune(method.averaging.parameters, site, net)
     adopt_networks(method.coding.parameters, site, net)
     return Payload(STATUS, site.name, "train", {"adopted": np.ones(1, np.uint8)})
 
@@ -167,6 +167,10 @@ class CodedFederated(CodedMethod):
         """See `Method`."""
         return self.averaging
 
+    def announced(self, order: Order) -> Mapping[str, np.ndarray] | None:
+        """The public start, and the aggregates."""
+        return self.averaging.announced(order)
+
     def check(self, task: SegmentationTask) -> None:
         """The network that is averaged is the one whose answer is the code. Raises ScenarioError."""
         p = self.parameters
@@ -180,6 +184,11 @@ class CodedFederated(CodedMethod):
                 f'"batch" and no averaging.dp; given are {p.averaging.net!r}, {p.averaging.norm!r} and {p.averaging.dp}'
             )
         self.coding.check(task)
+
+    @property
+    def needs_labels(self) -> bool:
+        """See `PrivacySF`."""
+        return self.coding.needs_labels
 
     def effort(self, grid: Grid, slices: int) -> Effort | None:
         """The rounds, and the server's network; encoders are not trained again."""
@@ -226,9 +235,17 @@ class CodedFederated(CodedMethod):
         """See `CodedMethod`."""
         return self.coding.views(sent)
 
-    def average_views(self, pictures: np.ndarray, count: int) -> np.ndarray:
+    def upright(self, pictures: np.ndarray, view: int) -> tuple[np.ndarray, np.ndarray]:
         """See `CodedMethod`."""
-        return self.coding.average_views(pictures, count)
+        return self.coding.upright(pictures, view)
+
+    def first_view(self, site: Site, images: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `CodedMethod`."""
+        return self.coding.first_view(site, images, masks)
+
+    def answers(self, site: Site, models: ModelStore, codes: np.ndarray) -> np.ndarray | None:
+        """See `CodedMethod`."""
+        return self.coding.answers(site, models, codes)
 
     def architecture(self, what: What, task: SegmentationTask) -> nn.Module:
         """See `CodedMethod`."""

@@ -29,15 +29,19 @@ def fit_encoders(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
 def send_image_codes(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
     """One shard of the image codes of the training slices, view by view, each in an order of its own (section 2.4, step 2)."""
     images, _, shards = _view(p, site, order.number)
-    return TRAIN_IMAGES.payload(site, encode_at(p, site, "images", images[:, None]), order.number, shards)
+    codes = np.zeros((0, *p.image_code(Scope(site.grid, site.task))), np.float16)
+    if len(images):
+        codes = encode_at(p, site, "images", images[:, None])
+    return TRAIN_IMAGES.payload(site, codes, order.number, shards)
 
 
 def send_mask_codes(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
     """The mask codes of the same slices, in the same views, as shard `order.number` of the image codes."""
     _, masks, shards = _view(p, site, order.number)
-    return TRAIN_MASKS.payload(
-        site, encode_at(p, site, "masks", one_hot(masks, len(site.task.structures))), order.number, shards
-    )
+    codes = np.zeros((0, *p.mask_code(site.grid)), np.float16)
+    if len(masks):
+        codes = encode_at(p, site, "masks", one_hot(masks, len(site.task.structures)))
+    return TRAIN_MASKS.payload(site, codes, order.number, shards)
 
 
 def send_test_codes(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
@@ -130,8 +134,11 @@ def first_view(
 
 
 def _view(p: PrivacySFParameters, site: Site, number: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Images, masks of shard `number`, and how many shards there are: of image codes and mask codes the same."""
+    """Images, masks of shard `number`, and how many shards there are: of image codes and mask codes the same. A site without
+    training slices has one shard without rows."""
     slices = site.training()
+    if not site.labelled:
+        return slices.images, slices.masks, 1
     count = len(slices.images)
     copy, places, parts = part_of(number, count, p.shard_slices)
     chosen = release_order(site, "train", p.views, count)[copy, places]

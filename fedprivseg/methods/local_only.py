@@ -17,7 +17,7 @@ from fedprivseg.core.task import Scope
 from fedprivseg.methods.begin import BEGIN, BEGINS, begin_all
 from fedprivseg.methods.client_update import take_steps
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
-from fedprivseg.methods.method import Action, Declaration, Federation, Method, Site, measured_declared
+from fedprivseg.methods.method import Action, Declaration, Federation, Method, Site, measured_declared, trainers
 from fedprivseg.methods.public_start import PublicStart
 from fedprivseg.methods.round_state import load_state, save_state
 from fedprivseg.methods.training import (
@@ -150,6 +150,11 @@ class LocalOnly(Method):
             return None
         return Effort(training_s(UNET_S, p.rounds * p.local_steps, p.batch, grid), 0.0)
 
+    @property
+    def needs_labels(self) -> bool:
+        """See `Method`: without a public start, and without masks, a site has nothing."""
+        return self.parameters.start == "random"
+
     def public_start(self, scope: Scope) -> PublicStart | None:
         """See `Method`."""
         return public_segmentation(self.parameters, scope)
@@ -160,7 +165,7 @@ class LocalOnly(Method):
         begin_all(self, federation)
         with federation.stage("train alone"):
             for number in range(1, p.rounds + 1):
-                replies = self.ask(federation, "train_alone", number=number)
+                replies = self.ask(federation, "train_alone", number=number, sites=trainers(federation))
                 federation.progress("train alone", number, p.rounds)
                 dices: dict[str, float] = {}
                 if number in marks(p):
@@ -177,7 +182,7 @@ class LocalOnly(Method):
 
     def _cross(self, federation: Federation, measured: Mapping[str, Payload]) -> None:
         """Fill the cross-site matrix: rows where a network was trained, columns where it was measured."""
-        nets = self.ask(federation, "send_weights")
+        nets = self.ask(federation, "send_weights", sites=trainers(federation))
         for number, (origin, net) in enumerate(nets.items()):
             sent = {
                 site: federation.answer(WEIGHTS, site, net.arrays, number)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from fedprivseg.core.expected import MOST_MM, Array, Check, Expected
-from fedprivseg.core.kinds import METRIC, KindSpec
+from fedprivseg.core.kinds import METRIC, PUBLIC_START, KindSpec
 from fedprivseg.core.method_card import MethodCard, Sent, What
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.models import ModelStore
@@ -213,6 +213,11 @@ class Federation(Place, Protocol):
         """A context manager that times a stage of the run under `name`."""
 
 
+def trainers(federation: Federation) -> list[str]:
+    """The sites that still take part and have training slices, sorted. The others are served with what these learn."""
+    return [site for site in federation.sites if federation.facts(site)["slices_train"]]
+
+
 Action = Callable[[Any, Site, Order], Payload]
 """``action(method, site, order)``: one step of the site half."""
 
@@ -310,6 +315,12 @@ class Method(ABC):
         """What of the method trains weights in rounds, whose updates leave: itself, a part of it, or nothing."""
         return None
 
+    def announced(self, order: Order) -> Mapping[str, np.ndarray] | None:
+        """What of the answer in `order` the server sends to every site alike, and signs for: the public start, and the weights
+        that sites train on. None: nothing."""
+        alike = order.answer is not None and order.answer.kind == PUBLIC_START
+        return order.answer.arrays if alike and order.answer is not None else None
+
     def check(self, task: SegmentationTask) -> None:
         """Raises ScenarioError if the parameters do not fit `task`."""
         return
@@ -349,6 +360,11 @@ class Method(ABC):
     def effort(self, grid: Grid, slices: int) -> Effort | None:
         """About how long training takes at a site of `slices` training slices and at the server; None: nobody measured it."""
         return None
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a site without training masks cannot be served: its own network is trained by nobody else."""
+        return False
 
     def public_start(self, scope: Scope) -> PublicStart | None:
         """How the networks of this method are trained on public slices before the run; None: they begin from random weights."""

@@ -35,7 +35,7 @@ from fedprivseg.methods.public_start import PublicStart
 from fedprivseg.methods.rounds import measure
 from fedprivseg.methods.training import (
     MODEL,
-    TrainingParameters,
+    TunableParameters,
     augmentation,
     build,
     packed,
@@ -45,7 +45,7 @@ from fedprivseg.methods.training import (
 )
 
 
-class PooledParameters(TrainingParameters):
+class PooledParameters(TunableParameters):
     """As for FedAvg; steps: those of all its sites together."""
 
     steps: int = Field(1500, ge=1, description="optimiser steps on the pooled slices")

@@ -116,6 +116,11 @@ class PrivacySF(CodedMethod):
         mapping = MAPPING_S if p.trunk == "unet" else OVER_COMPLETE_S
         return Effort(site, training_s(mapping, p.mapping_steps, p.batch, grid))
 
+    @property
+    def needs_labels(self) -> bool:
+        """See `Method`: without a public start, and without masks, a site has nothing."""
+        return self.parameters.start == "random"
+
     def public_start(self, scope: Scope) -> PublicStart | None:
         """Both encoding networks and the segmentation network. What is done with them later changes no start."""
         p = self.parameters

@@ -37,7 +37,16 @@ from fedprivseg.methods.client_update import (
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.flower_strategy import flower
 from fedprivseg.methods.masking import MASKING, MASKING_DECLARES, in_fixed_point, masked_round, mean_of
-from fedprivseg.methods.method import Action, Declaration, Federation, Method, Parameters, Site, measured_declared
+from fedprivseg.methods.method import (
+    Action,
+    Declaration,
+    Federation,
+    Method,
+    Parameters,
+    Site,
+    measured_declared,
+    trainers,
+)
 from fedprivseg.methods.public_start import PublicStart
 from fedprivseg.methods.secure_aggregation import LARGEST
 from fedprivseg.methods.training import (
@@ -46,6 +55,7 @@ from fedprivseg.methods.training import (
     NET,
     RoundsParameters,
     SummableParameters,
+    TunableParameters,
     build,
     marks,
     mean_dices,
@@ -111,15 +121,14 @@ def measure(method: Rounds, site: Site, order: Order) -> Payload:
     from fedprivseg.nets.baseline import weights_of
 
     net = received_net(method, site, order)
-    tune(method, site, net)
+    tune(method.parameters, site, net)
     site.vault.save("final", weights_of(net))
     return site.measure(segment(net, site, site.testing(), method.parameters))
 
 
-def tune(method: Rounds, site: Site, net: nn.Module) -> None:
+def tune(p: TunableParameters, site: Site, net: nn.Module) -> None:
     """Train the last network on this site's own slices, in place, as far as the parameters ask for it: what comes of it never
     leaves. A site without training slices uses the network as it came."""
-    p = method.parameters
     if p.tune_steps and site.labelled:
         work = replace(planned(p, 0, p.tune_steps, p.tune_steps), optimiser="adamw", rate=p.tune_rate)
         take_steps(p, site, net, work, (site.name, "tune"), "fine-tune")
@@ -192,6 +201,12 @@ class Rounds(Method):
     def client_update(self) -> ClientUpdateRule:
         """What a site adds to its steps."""
         return ClientUpdateRule()
+
+    def announced(self, order: Order) -> Mapping[str, np.ndarray] | None:
+        """The aggregate, with what the rule adds to it."""
+        if order.answer is None or order.answer.kind != WEIGHTS:
+            return super().announced(order)
+        return {name: value for name, value in order.answer.arrays.items() if name.startswith((NET, EXTRA))}
 
     @property
     def techniques(self) -> Mapping[KindSpec, tuple[str, ...]]:
@@ -306,11 +321,6 @@ def chosen_sites(federation: Federation, number: int, fraction: float) -> list[s
     draws = numpy_generator(federation.seed, "server", "chosen sites", number)
     places = draws.permutation(len(able))[:count]
     return [able[place] for place in sorted(places)]
-
-
-def trainers(federation: Federation) -> list[str]:
-    """The sites that still take part and have training slices, sorted. The others are served with what these learn."""
-    return [site for site in federation.sites if federation.facts(site)["slices_train"]]
 
 
 def taking_part(parameters: RoundsParameters, sites: int) -> int:

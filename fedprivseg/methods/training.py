@@ -37,7 +37,7 @@ class TrainingParameters(StartParameters):
     net: NetName = Field(
         "unet", description="unet, unet-wide, basic-unet (MONAI) or nnunet (MONAI's DynUNet, nnU-Net's plan)"
     )
-    norm: Norm = Field("batch", description="batch, or group: GroupNorm in the place of every batch norm")
+    norm: Norm = Field("batch", description="batch: the network's own; group: GroupNorm in its place, no statistics")
     batch: int = Field(16, ge=2, description="slices a step")
     optimiser: Literal["sgd", "adamw"] = Field("sgd", description="sgd (Nesterov) or adamw")
     rate: float = Field(0.1, gt=0, description="learning rate of the run's first step; polynomial decay to 0")
@@ -49,6 +49,15 @@ class TrainingParameters(StartParameters):
     )
     half: Half = Field("auto", description="bfloat16 arithmetic; auto: where the hardware has instructions for it")
     test_views: int = Field(4, ge=1, le=len(VIEWS), description="mirrored and turned views averaged over a test slice")
+
+
+class TunableParameters(TrainingParameters):
+    """A network that is made for all sites, and what each does to it for itself."""
+
+    tune_steps: int = Field(
+        0, ge=0, description="steps that a site trains the last network on its own slices before it segments with it"
+    )
+    tune_rate: float = Field(1e-3, gt=0, description="their learning rate at first; AdamW, polynomial decay to 0")
 
 
 class StepsParameters(TrainingParameters):
@@ -72,7 +81,7 @@ class LocalDP(Parameters):
     together: int = Field(4, ge=1, description="unit patient: slices drawn of each patient that a step draws")
 
 
-class RoundsParameters(StepsParameters):
+class RoundsParameters(StepsParameters, TunableParameters):
     """What all methods that train in rounds share."""
 
     local_epochs: float | None = Field(
@@ -82,10 +91,6 @@ class RoundsParameters(StepsParameters):
     weighting: Literal["slices", "subjects", "equal"] = Field(
         "slices", description="a site's weight in the average: its training slices, its training subjects, or 1"
     )
-    tune_steps: int = Field(
-        0, ge=0, description="steps that a site trains the last network on its own slices before it segments with it"
-    )
-    tune_rate: float = Field(1e-3, gt=0, description="their learning rate at first; AdamW, polynomial decay to 0")
     dp: LocalDP | None = Field(None, description="train under differential privacy; the net then has GroupNorm")
 
 

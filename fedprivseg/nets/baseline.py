@@ -16,7 +16,7 @@ from fedprivseg.nets.choices import WIDTH, NetName, Norm
 from fedprivseg.nets.unet import UNet
 
 Weights = Mapping[str, np.ndarray]
-"""Named float32 arrays of a network: parameters and the running statistics of its batch norms."""
+"""Named float32 arrays of a network: parameters and the running statistics of its batch norms, where it has any."""
 
 SMALLEST = 4
 """nnU-Net stops down-sampling when a side would fall below this many pixels (Isensee et al. 2021, supplement)."""
@@ -31,7 +31,9 @@ def build_net(name: NetName, norm: Norm, side: int, structures: int, seed: int, 
     smaller of H and W): 3x3 kernels, 32 channels doubling to 512, as many down-samplings as leave a side of 4, instance
     norm, leaky ReLU, deep supervision (Isensee et al., Nature Methods 18:203, 2021).
     structures: how many it tells apart from the background.
-    norm: ``group`` puts a GroupNorm in the place of every batch norm.
+    norm: ``batch`` leaves the network its own norm: batch norm in unet and unet-wide, instance norm (of each slice alone,
+    without running statistics) in basic-unet and nnunet. ``group`` puts a GroupNorm in the place of every norm of any of
+    them, so that nothing but parameters is left in the weights.
     """
     with building(seed, *names):
         net = _built(name, side, structures)
@@ -45,7 +47,7 @@ def norm_names(net: nn.Module) -> frozenset[str]:
     kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
     return frozenset(
         f"{place}.{name}"
-        for place, module in net.named_modules()
+        for place, module in net.named_modules(remove_duplicate=False)
         if isinstance(module, kinds)
         for name in module.state_dict()
     )
@@ -53,7 +55,8 @@ def norm_names(net: nn.Module) -> frozenset[str]:
 
 def statistics_names(net: nn.Module) -> frozenset[str]:
     """The names in `weights_of(net)` that are no parameters: running means and variances."""
-    return frozenset(weights_of(net)) - {name for name, _ in net.named_parameters()}
+    # Under every name: DynUNet holds each of its layers under two.
+    return frozenset(weights_of(net)) - {name for name, _ in net.named_parameters(remove_duplicate=False)}
 
 
 def weights_of(net: nn.Module) -> dict[str, np.ndarray]:
@@ -115,10 +118,10 @@ def _built(name: NetName, side: int, structures: int) -> nn.Module:
 
 
 def _grouped(net: nn.Module) -> nn.Module:
-    """`net` with GroupNorm (at most 8 groups) instead of batch norm, and without in-place activations."""
+    """`net` with GroupNorm (at most 8 groups) instead of batch or instance norm, and without in-place activations."""
     for module in list(net.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            if isinstance(child, nn.modules.batchnorm._NormBase):
                 channels = child.num_features
                 groups = next(count for count in range(min(8, channels), 0, -1) if channels % count == 0)
                 setattr(module, name, nn.GroupNorm(groups, channels))

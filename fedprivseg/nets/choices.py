@@ -6,6 +6,8 @@ from typing import Literal
 
 NetName = Literal["unet", "unet-wide", "basic-unet", "nnunet"]
 Norm = Literal["batch", "group"]
+"""``batch``: the network's own norm, which is instance norm in basic-unet and nnunet; ``group``: GroupNorm in its place."""
+
 Skips = Literal["add", "concatenate"]
 
 VIEWS: tuple[tuple[tuple[int, ...], float], ...] = tuple(

@@ -76,6 +76,8 @@ class Envelope:
         head: the signed checkpoint of the server's ledger.
         card: the certificate of its encryption key, empty if it has none.
         scenario_text: the scenario's JSON; empty in all orders but those of the roll call.
+        announced: the server's signature (hex) over the one model that it sends every site with this order (`announcement`);
+            empty in an order without.
     """
 
     order: Order
@@ -84,6 +86,7 @@ class Envelope:
     head: str
     card: str = ""
     scenario_text: str = ""
+    announced: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ _REPLIES: MappingProxyType[str, TypeAdapter[Any]] = MappingProxyType(
 )
 
 
-_TEXTS = ("scenario", "head", "card", "scenario_text")
+_TEXTS = ("scenario", "head", "card", "scenario_text", "announced")
 """The fields of an envelope that travel under their own names."""
 
 

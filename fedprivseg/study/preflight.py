@@ -81,10 +81,11 @@ class Preflight(Frozen):
     refusals: tuple[str, ...]
     warnings: tuple[str, ...]
     no_test: tuple[str, ...]
+    unserved: tuple[str, ...] = ()
 
 
 def cohorts_of(scenario: Scenario, subjects: Sequence[Subject]) -> dict[str, Cohort]:
-    """Who trains and who tests at each site. Raises DataError if a site has nobody to train on."""
+    """Who trains and who tests at each site. Raises DataError if a site has nobody with masks."""
     return {site.name: cohort(subjects, site, scenario.data) for site in scenario.sites}
 
 
@@ -141,6 +142,7 @@ def examine(
         refusals=(),
         warnings=(),
         no_test=tuple(site.name for site in sites if not site.test),
+        unserved=tuple(site.name for site in sites if not site.train and method.needs_labels),
     )
     return draft.model_copy(update={"refusals": tuple(_refusals(draft)), "warnings": tuple(_warnings(draft))})
 
@@ -168,6 +170,14 @@ def _refusals(found: Preflight) -> Iterator[str]:
         yield (
             f"no site has a test subject ({', '.join(found.no_test)}), so nothing could be measured; set data.split = "
             '"by-patient" with data.test_fraction above 0, or add subjects for testing to the release'
+        )
+    if not any(site.train for site in found.sites):
+        yield "no site has a training subject with masks, so nothing can be learned; one site at least must have some"
+    elif found.unserved:
+        yield (
+            f"{', '.join(found.unserved)} {'has' if len(found.unserved) == 1 else 'have'} no training subject with masks, and "
+            f"under {found.method} with random initial weights such a site has no network of its own; set "
+            'method.parameters.start = "phantom", or leave it out'
         )
 
 

@@ -27,7 +27,7 @@ from fedprivseg.core.task import default_task
 from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.imaging.splits import cohort
 from fedprivseg.imaging.volumes import gridded_slices
-from fedprivseg.nets.baseline import Weights
+from fedprivseg.nets.baseline import Weights, weights_of
 from fedprivseg.nets.local_training import supervised_loss
 from fedprivseg.testing.contract import Contract
 
@@ -97,7 +97,7 @@ class UpdateAttackContract(AttackContract):
         """The negative control."""
         draws = numpy_generator(0, "update")
         update = {
-            name: draws.standard_normal(weight.shape).astype(np.float32) for name, weight in _net().named_parameters()
+            name: draws.standard_normal(weight.shape).astype(np.float32) for name, weight in weights_of(_net()).items()
         }
         assert _leakage_of_update(part, update, phantoms) < NOTHING
 
@@ -198,17 +198,32 @@ def _leakage(found: np.ndarray, victims: Slices, elsewhere: Slices, metric: str)
     return next(each.leakage for each in metrics if each.metric == metric and each.leakage is not None)
 
 
+class _Recorded(nn.Module):
+    """Passes images on, and keeps running statistics of each field of 4 x 4 pixels of theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d((SIDE // 4) ** 2, affine=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.norm(nn.functional.unfold(images, 4, stride=4).transpose(1, 2))
+        return images
+
+
 def _net() -> nn.Module:
-    """The gradient of its dense layer on an image is a multiple of that image."""
+    """The gradient of its dense layer on an image is a multiple of that image, and its running statistics show it coarsely."""
     with building(0, "dense"):
         layers = nn.Flatten(), nn.Linear(SIDE * SIDE, 3 * 16), nn.Unflatten(1, (3, 4, 4)), nn.Upsample(scale_factor=12)
-        return nn.Sequential(*layers)
+        return nn.Sequential(_Recorded(), *layers)
 
 
 def _gradient(images: np.ndarray, masks: np.ndarray) -> Weights:
+    """What one step at rate 1 shows: the gradient, and the statistics before minus after."""
     net = _net().train()
+    before = weights_of(net)
     supervised_loss(net(torch.from_numpy(images[:, None])), torch.from_numpy(masks)).backward()
-    return {name: weight.grad.numpy() for name, weight in net.named_parameters() if weight.grad is not None}
+    update = {name: before[name] - after for name, after in weights_of(net).items()}
+    return update | {name: weight.grad.numpy() for name, weight in net.named_parameters() if weight.grad is not None}
 
 
 def _fullest(slices: Slices) -> Slices:

@@ -8,7 +8,7 @@ import torch
 from fakes import blocks
 
 from fedprivseg.attacks.base import Effort, UpdateView
-from fedprivseg.attacks.learned_inversion import KEPT, Sketch, learn
+from fedprivseg.attacks.learned_inversion import KEPT, Sketch, map_of
 from fedprivseg.attacks.metrics import Truth, evaluate
 from fedprivseg.core.compute import threads
 from fedprivseg.core.seeds import numpy_generator
@@ -40,7 +40,7 @@ def _gradient(net, images, masks):
 def inverse(slices, net):
     """Learned under the outlines of slice 0, on images of the slices from 4 on."""
     with threads(1):
-        return learn(
+        return map_of(
             UpdateView(
                 update={},
                 masks=slices.masks[:1],

@@ -8,17 +8,17 @@ from conftest import ROOT, tiny_settings
 from fakes import FakeFederation, FakeSite, blocks
 
 from fedprivseg.core.config import MethodConfig
-from fedprivseg.core.errors import DataError, FolderError
+from fedprivseg.core.errors import DataError, FolderError, RequestError
 from fedprivseg.core.kinds import PUBLIC_START
 from fedprivseg.core.records import Grid, Slices
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.core.task import Scope, Structure, default_task
 from fedprivseg.imaging.public import public_slices
-from fedprivseg.methods import resolve
+from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.training import MODEL, NET, build, under
 from fedprivseg.nets.baseline import norm_names, weights_of
 from fedprivseg.study.public_start import prepare_start
-from fedprivseg.study.run import load_scenario
+from fedprivseg.study.run import load_scenario, simulate
 
 BRIEF = {
     "start": "phantom", "start_steps": 2, "start_subjects": 2, "rounds": 1, "local_steps": 1, "curve_points": 0,
@@ -152,3 +152,56 @@ def test_a_start_is_trained_once_for_all_runs_of_its_recipe(tmp_path, monkeypatc
     kept.write_bytes(kept.read_bytes()[:-1])
     with pytest.raises(FolderError, match="made again"):
         prepare_start(scenario, RunFolder(tmp_path / "third").server)
+
+
+TINY = {
+    "start": "phantom",
+    "start_subjects": 2,
+    "start_steps": 2,
+    "image_steps": 2,
+    "mask_steps": 2,
+    "mapping_steps": 2,
+    "views": 2,
+    "rounds": 1,
+    "local_steps": 1,
+    "steps": 2,
+    "curve_points": 1,
+    "test_views": 1,
+    "public_slices": 4,
+    "distil_steps": 1,
+    "batch": 4,
+    "averaging": {"rounds": 1, "local_steps": 1, "test_views": 1},
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["fedavg", "fedbn", "local-only", "pooled", "privacy-sf", "coded-federated", "phantom-distillation"]
+)
+def test_a_site_without_labels_is_measured_under_every_way_of_sharing(tmp_path, phantom, name):
+    known = METHODS.find(name).parameters_type.model_fields
+    parameters = {key: value for key, value in TINY.items() if key in known}
+    variant = "improved" if name == "privacy-sf" else ""
+    settings = [*tiny_settings(phantom), "data.unlabelled=['centre3']"]
+    scenario = load_scenario(ROOT / "simulations" / "policy-open.toml", settings)
+    scenario = scenario.model_copy(
+        update={
+            "method": MethodConfig(name=name, variant=variant, parameters=parameters),
+            "policy": scenario.policy.model_copy(
+                update={"raw_sharing": "allowed" if name == "pooled" else "forbidden"}
+            ),
+        }
+    )
+    result = simulate(scenario, tmp_path / "run")
+    assert result.sites["centre3"].subjects_train == 0
+    assert all(site.status == "ok" and site.dice.mean is not None for site in result.sites.values())
+
+
+def test_without_a_start_a_site_without_labels_is_refused_where_nobody_else_trains_its_networks(tmp_path, phantom):
+    settings = [*tiny_settings(phantom), "data.unlabelled=['centre3']"]
+    scenario = load_scenario(ROOT / "simulations" / "policy-open.toml", settings)
+    with pytest.raises(RequestError, match=r"centre3 has no training subject with masks.*start = \"phantom\""):
+        simulate(scenario, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    everybody = scenario.data.model_copy(update={"unlabelled": ("centre1", "centre2", "centre3")})
+    with pytest.raises(RequestError, match="one site at least"):
+        simulate(scenario.model_copy(update={"data": everybody}), tmp_path / "run")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import blocks
+from torch.nn.modules.batchnorm import _NormBase
 
 from fedprivseg.methods.privacy_sf import PrivacySF
 from fedprivseg.nets.baseline import build_net, heads, load_weights, norm_names, statistics_names, weights_of
@@ -23,8 +24,20 @@ def test_logits_of_the_structures_on_the_slices_grid(name, norm):
     net = build_net(name, norm, 64, 3, 0, "x").eval()
     with torch.no_grad():
         assert net(torch.zeros(2, 1, 64, 64)).shape == (2, 3, 64, 64)
-    kinds = {type(module).__name__ for module in net.modules()}
-    assert not (norm == "group" and any("BatchNorm" in kind for kind in kinds))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_group_norm_stands_in_the_place_of_every_norm_and_keeps_no_statistics(name):
+    own, grouped = (build_net(name, norm, 32, 3, 0, "x") for norm in ("batch", "group"))
+    norms = {
+        norm: [m for m in net.modules() if isinstance(m, _NormBase)] for norm, net in (("own", own), ("g", grouped))
+    }
+    assert norms["own"]
+    assert not norms["g"]
+    assert sum(isinstance(module, torch.nn.GroupNorm) for module in grouped.modules()) == len(norms["own"])
+    assert statistics_names(grouped) == frozenset()
+    assert set(weights_of(grouped)) == {key for key, _ in grouped.named_parameters(remove_duplicate=False)}
+    assert bool(statistics_names(own)) == name.startswith("unet"), "instance norms keep none"
 
 
 def test_deep_supervision_has_a_head_at_all_but_the_two_coarsest_resolutions():
@@ -55,6 +68,13 @@ def test_what_travels_is_every_floating_array():
     assert statistics_names(net) == {name for name in weights_of(net) if "running" in name}
     # Two batch norms in each of nine blocks, four floating arrays each (scale, offset, mean, variance).
     assert len(norm_names(net) & set(weights_of(net))) == 9 * 2 * 4
+
+
+def test_a_layer_that_has_two_names_is_a_norm_under_both():
+    net = build_net("nnunet", "batch", 32, 3, 0, "x")
+    places = {name: array.data_ptr() for name, array in net.state_dict().items()}
+    norms = {places[name] for name in norm_names(net)}
+    assert norm_names(net) == {name for name, place in places.items() if place in norms}
 
 
 def test_weights_go_out_and_in():

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from fedprivseg.core.errors import LedgerError
 from fedprivseg.crypto.identity import SiteKey, canonical, verify
+from fedprivseg.governance.ledger.format import MODEL
 from fedprivseg.governance.ledger.line import Line
 
 MOST_LINES = 2**53
@@ -71,7 +72,8 @@ class Checkpoint:
 
 
 def equivocations(server: Sequence[Line], sites: Mapping[str, Sequence[Line]]) -> tuple[str, ...]:
-    """Where a ledger contradicts a checkpoint that the other side holds, in sentences.
+    """Where a ledger contradicts a checkpoint that the other side holds, and where sites were sent different models under one
+    order, in sentences.
 
     Args:
         server: the lines of the server's ledger, which verifies by itself.
@@ -92,7 +94,23 @@ def equivocations(server: Sequence[Line], sites: Mapping[str, Sequence[Line]]) -
         for line in lines:
             if isinstance(held := line.facts.get("server_checkpoint"), list):
                 found += _differs(SERVER, server, held, f"line {line.index} of {site}'s ledger")
-    return tuple(found)
+    return (*found, *_inconsistent(sites))
+
+
+def _inconsistent(sites: Mapping[str, Sequence[Line]]) -> list[str]:
+    """Orders with which two sites were sent different weights: the server looked for what one of them answers alone."""
+    sent: dict[tuple[object, ...], dict[object, str]] = {}
+    for site, lines in sorted(sites.items()):
+        for line in lines:
+            if (model := line.facts.get(MODEL)) is not None:
+                order = tuple(line.facts.get(name) for name in ("run", "action", "number"))
+                sent.setdefault(order, {}).setdefault(model, site)
+    return [
+        f"with {action!r} {number} the server sent {' and '.join(models.values())} different models, each announced as that "
+        "of every site"
+        for (_, action, number), models in sent.items()
+        if len(models) > 1
+    ]
 
 
 def _differs(name: str, lines: Sequence[Line], held: list[object], where: str) -> list[str]:

@@ -42,6 +42,9 @@ aside."""
 SUBJECTS = "subjects"
 """The fact of a release or a refusal that lists the pseudonyms of those whose data the payload was made of."""
 
+MODEL = "model"
+"""The fact of a release or a refusal that names the weights which the server sent with the order, by their SHA-256."""
+
 SIDES = ("train", "test")
 """The facts of an enrolment that list who was enrolled: nothing that is released after it is made of anybody else's data."""
 

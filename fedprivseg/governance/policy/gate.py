@@ -31,7 +31,7 @@ from fedprivseg.core.records import Decision, Payload, digest
 from fedprivseg.crypto.hpke import slot
 from fedprivseg.crypto.identity import SiteKey, statement
 from fedprivseg.governance.ledger.checkpoints import Checkpoint
-from fedprivseg.governance.ledger.format import SUBJECTS, Fact
+from fedprivseg.governance.ledger.format import MODEL, SUBJECTS, Fact
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.ledger.line import Line
 from fedprivseg.governance.policy.declaration import departure
@@ -138,6 +138,7 @@ class Gate:
         number: int,
         expected: Callable[[], Expected | None],
         shown: Checkpoint | None = None,
+        model: str = "",
         owners: Callable[[Payload], Sequence[str]] = lambda payload: (),
     ) -> Released | Refused:
         """Decide on the encoded payload `body`, write that into the ledger, and only then hand it back.
@@ -151,6 +152,7 @@ class Gate:
             run_id: the run.
             expected: says what the method declares of that answer; None if it declares nothing, and then nothing may leave.
             shown: the checkpoint of the server's ledger that came with the order, for the line.
+            model: the SHA-256 of the weights that came with it, for the line; empty if none came.
             owners: the pseudonyms of those whose data the payload is made of, for the line; an exception there is a refusal.
         """
         begun = time.monotonic()
@@ -194,6 +196,7 @@ class Gate:
             "rule": decision.rule,
             "run": run_id,
             **({} if shown is None else {"server_checkpoint": shown.as_fact()}),
+            **({MODEL: model} if model else {}),
             **({} if payload is None else {**_describe(payload, as_declared), **self._advice(payload.kind)}),
             **({SUBJECTS: subjects} if subjects else {}),
             **({"encrypted_to": encrypted_to, "encrypted_digest": sealed} if decision.allowed and encrypted_to else {}),

@@ -35,8 +35,10 @@ from fedprivseg.governance.ledger.identities import read_identities, write_ident
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.ledger.receipts import SENT, Receipts
 from fedprivseg.governance.policy.policy_context import CONSENT_ENDED
+from fedprivseg.methods import resolve
 from fedprivseg.methods.method import Codes
 from fedprivseg.protections import protected
+from fedprivseg.runtime.announcement import announce
 from fedprivseg.runtime.server.intake import Intake
 from fedprivseg.runtime.server.store import Arrival, Store
 from fedprivseg.runtime.wire import (
@@ -77,7 +79,8 @@ class GridFederation:
         self._start = folder.start
         self._models = ModelStore(self.folder)
         self._accounts = Accounts({site.name: Account() for site in scenario.sites})
-        identity = SiteKey.at(folder.key)
+        self._method = resolve(scenario.method)
+        self._identity = identity = SiteKey.at(folder.key)
         self._ledger = Ledger(folder.ledger, identity, SERVER)
         ledger.verify(folder.ledger, public_hex=identity.public_hex)
         self._receipts = Receipts(ledger.read(folder.ledger))
@@ -280,7 +283,9 @@ class GridFederation:
         return merged
 
     def _envelope(self, order: Order, head: str) -> Envelope:
-        return Envelope(order, self._run_id, self._scenario_sha256, head, self._card)
+        model = self._method.announced(order)
+        announced = "" if model is None else announce(self._identity, self._run_id, order, model)
+        return Envelope(order, self._run_id, self._scenario_sha256, head, self._card, announced=announced)
 
     def _send(self, contents: Mapping[int, RecordDict]) -> dict[int, Reply | PayloadError | int]:
         """What came of each node that was asked: its reply, why that is none, or Flower's error code; nothing if it is silent.

@@ -22,19 +22,21 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
 from fedprivseg.core.compute import threads
-from fedprivseg.core.errors import LedgerError, named
+from fedprivseg.core.errors import LedgerError, ModelRefused, named
 from fedprivseg.core.expected import DESCRIBE, DESCRIPTION, Expected
 from fedprivseg.core.kinds import STATUS
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.checkpoints import Checkpoint
+from fedprivseg.governance.ledger.format import MODEL, Fact
 from fedprivseg.governance.ledger.ledger import Ledger
 from fedprivseg.governance.policy import gate as policy
 from fedprivseg.governance.policy.policy_context import PolicyContext
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.governance.sitefolder.notes import ERRORS, Notes
 from fedprivseg.protections import protected
+from fedprivseg.runtime.announcement import announced_model
 from fedprivseg.runtime.site.attribution import counted, owners_of
 from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
@@ -66,21 +68,61 @@ def gate(message: Message, context: Context, call_next: ClientAppCallable) -> Me
         shown = Checkpoint.read(envelope.head, configuration.server_key)
         site = SiteContext.open(configuration, envelope)
         expected = _expected(site, envelope.order)  # before the action has seen an image
-        if site.closed:
-            # Nothing is computed for an order that nothing may answer; the gate refuses an empty payload in its place.
-            body = Payload(min(site.method.declared), site.name, "describe", {}).encode()
-        else:
-            inner = call_next(message, OrderContext(context, site, envelope.order))
-            only_payload = list(inner.content) == ["payload"]
-            body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
-        reply = _decided(site, envelope, body, expected, shown, start)
+        model = ""
+        try:
+            model = _announced(site, envelope)
+            if site.closed:
+                # Nothing is computed for an order that nothing may answer; the gate refuses an empty payload in its place.
+                body = Payload(min(site.method.declared), site.name, "describe", {}).encode()
+            else:
+                inner = call_next(message, OrderContext(context, site, envelope.order))
+                only_payload = list(inner.content) == ["payload"]
+                body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
+            reply = _decided(site, envelope, body, expected, shown, model, start)
+        except ModelRefused as refusal:
+            reply = _turned_down(site, envelope, refusal, shown, model)
     except Exception as fault:  # the wall: an exception's text may hold a path, a patient or an intensity
         reply = Failed(configuration.site.name if configuration else UNKNOWN, named(type(fault)), _log(configuration))
     return Message(write_reply(reply), reply_to=message)
 
 
+def _announced(site: SiteContext, envelope: Envelope) -> str:
+    """The digest of the weights that came with the order; empty if none did. Raises ModelRefused if the server has not
+    announced them to every site."""
+    arrays = site.method.announced(envelope.order)
+    if arrays is None:
+        return ""
+    known = site.configuration.server_key
+    return announced_model(known, envelope.run_id, envelope.order, envelope.announced, arrays)
+
+
+def _turned_down(site: SiteContext, envelope: Envelope, refusal: ModelRefused, shown: Checkpoint, model: str) -> Reply:
+    """The refusal of a model, in the ledger and for the server."""
+    order = envelope.order
+    facts: dict[str, Fact] = {
+        "action": order.action,
+        "clause": refusal.clause,
+        "decision": "deny",
+        "number": order.number,
+        "reason": refusal.reason,
+        "rule": refusal.rule,
+        "run": envelope.run_id,
+        "server_checkpoint": shown.as_fact(),
+        **({MODEL: model} if model else {}),
+    }
+    ledger = Ledger(site.folder.ledger, site.key, site.name)
+    ledger.append("refusal", facts)
+    return Refused(site.name, refusal.rule, refusal.reason, ledger.checkpoint())
+
+
 def _decided(
-    site: SiteContext, envelope: Envelope, body: bytes, expected: Expected | None, shown: Checkpoint, start: float
+    site: SiteContext,
+    envelope: Envelope,
+    body: bytes,
+    expected: Expected | None,
+    shown: Checkpoint,
+    model: str,
+    start: float,
 ) -> Reply:
     """What the gate makes of the payload in `body`, under the site's policy as it is now."""
     order = envelope.order
@@ -101,6 +143,7 @@ def _decided(
         number=order.number,
         expected=lambda: None if expected is None else counted(expected, order, site),
         shown=shown,
+        model=model,
         owners=lambda payload: owners_of(payload, order, site),
     )
     if isinstance(verdict, policy.Refused):

@@ -65,8 +65,10 @@ def numbers(geometry: Geometry, images: np.ndarray) -> dict[str, float]:
 
 
 def ranges(subjects: Iterable[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """The `Ranges` of training subjects' numbers; at least one subject."""
+    """The `Ranges` of training subjects' numbers; from -inf to inf where there is none, so that nothing is unlike them."""
     found = list(subjects)
+    if not found:
+        return {name: np.array([-np.inf, np.inf]) for name in _NUMBERS}
     return {name: np.array([min(n[name] for n in found), max(n[name] for n in found)]) for name in _NUMBERS}
 
 

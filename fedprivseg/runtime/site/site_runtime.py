@@ -106,7 +106,7 @@ class SiteRuntime:
         if not all(self.vault.has(each) for each in (name, owners, *([PROFILE] if side == "train" else []))):
             size = self.grid.height, self.grid.width
             found = Slices(np.empty((0, *size), np.float32), np.empty((0, *size), np.uint8), np.empty(0, np.int32))
-            if people or side == "train":
+            if people:
                 found = gridded_slices(self._site.volumes, people, self.grid, self.cache)
             self.vault.save(owners, {"owners": found.subjects})
             if side == "train":

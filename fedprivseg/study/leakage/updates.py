@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
+from torch import nn
 
 from fedprivseg.attacks.base import Rehearse, UpdateAttack, UpdateView
+from fedprivseg.attacks.control_nets import CONTROL_NETS, PLAIN, control_net
+from fedprivseg.attacks.crafted_weights import imprinted
 from fedprivseg.attacks.metrics import Truth
+from fedprivseg.core.records import digest
+from fedprivseg.core.seeds import derive, numpy_generator
 from fedprivseg.methods.masking import mean_of
 from fedprivseg.methods.rounds import Rounds
-from fedprivseg.methods.training import NET, build, under
+from fedprivseg.methods.training import NET, SummableParameters, under
 from fedprivseg.nets.baseline import Weights
+from fedprivseg.nets.local_training import Work
 from fedprivseg.study.ground_truth import GroundTruth, ground_truth
 from fedprivseg.study.leakage.attack_session import AttackSession
 from fedprivseg.study.leakage.partial import AttackTask, PartialResult, impossible
@@ -23,13 +29,19 @@ from fedprivseg.study.leakage.staging import Pair, Stage
 MOST = 4
 """Slices that are sought: the fullest one of each of the first training subjects."""
 
-STAGED = ((1, 1), (4, 1), (4, 5))
-"""(slices, local steps) of the updates that are made for the attack."""
+STAGED = ((1, 1, 1), (4, 1, 4), (4, 4, 2))
+"""(slices, local steps, slices a step) of the updates that are made for the attack. The last goes twice through its slices."""
 
 
 @dataclass(frozen=True)
 class _Case:
-    """Updates of one setting, which are attacked alike. defence: what was done to staged ones."""
+    """Updates of one setting, which are attacked alike.
+
+    Attributes:
+        views: of slices of their own.
+        staged: whether they were made for the attack.
+        defence: what was done to staged ones.
+    """
 
     views: tuple[UpdateView, ...]
     staged: bool = True
@@ -44,78 +56,214 @@ def reconstruct_from_updates(session: AttackSession, attacks: Sequence[type[Upda
         whys = [f"{attack.title}: {method.title} releases no updates of weights" for attack in attacks]
         return impossible(session.victim, "updates", *whys)
     of = f"{session.victim}.updates"
-    prepared = cache(lambda: [*_cases(session, rounds)])
+    prepared = cache(lambda: [*_Cases(session, rounds).all()])
     return [AttackTask(f"{of}.{kind.name}", of, partial(_attacked, session, prepared, kind())) for kind in attacks]
 
 
 def _attacked(session: AttackSession, prepared: Callable[[], list[_Case]], attack: UpdateAttack) -> PartialResult:
-    """What `attack` reconstructs in each case."""
+    """What `attack` reconstructs in each case in which there is something for it."""
     known, results, shown = ground_truth(session.site, "train"), [], {}
+    lacking: dict[str, list[str]] = {}
     region = session.scenario.task.region
     for case in prepared():
+        views = case.views if attack.every_update else case.views[:1]
+        if why := attack.lacks(views[0]):
+            lacking.setdefault(why, []).append(views[0].setting)
+            continue
         if case.defence and not attack.every_update:
             continue
-        views = case.views if attack.every_update else case.views[:1]
         start = time.perf_counter()
         found = np.concatenate([attack.carry_out(view) for view in views])
         seconds = time.perf_counter() - start
         chosen = np.concatenate([view.slices for view in views])
         truth = Truth(known.images[chosen, None], known.subjects[chosen], known.masks[chosen], "images", region)
-        setting = views[0].setting
-        one = session.result(attack, setting, "images", "train", found, truth, seconds, staged=case.staged)
-        results.append(one.model_copy(update={"defence": case.defence}))
+        one = session.result(attack, views[0].setting, "images", "train", found, truth, seconds, staged=case.staged)
+        results.append(one.model_copy(update={"defence": case.defence, "net": views[0].net}))
         if not case.staged:  # there is one such case
             shown = session.examples("images", truth, found, None)
-    lacking = () if shown else (f"{attack.title}: {session.victim} released no update in round 1",)
-    return PartialResult(reconstructions=tuple(results), left_out=lacking, shown=shown)
+    whys = [f"{attack.title} ({'; '.join(settings)}): {why}" for why, settings in lacking.items()]
+    if all(case.staged for case in prepared()):
+        whys.append(f"{attack.title}: {session.victim} released no update in round 1")
+    return PartialResult(reconstructions=tuple(results), left_out=tuple(whys), shown=shown)
 
 
-def _cases(session: AttackSession, method: Rounds) -> Iterator[_Case]:
-    """The release, if there is one, and what is staged."""
-    stage, known = Stage(method, session.site), ground_truth(session.site, "train")
-    released, chosen = _released(session, stage.before), _fullest(known)
-    auxiliary = session.auxiliary("images")[:, 0]
-    # Running statistics have no gradient.
-    shown = {name for name, _ in stage.net.named_parameters()} & set(stage.before if released is None else released)
+class _Cases:
+    """What is attacked at one site."""
 
-    def rehearsal(masks: np.ndarray) -> Rehearse:
-        def rehearse(images: np.ndarray) -> Weights:
-            made = stage.update((images, masks))
-            return {name: made[name] for name in shown}
+    def __init__(self, session: AttackSession, method: Rounds) -> None:
+        self.session, self.method = session, method
+        self.known = ground_truth(session.site, "train")
+        self.others = [ground_truth(other, "train") for other in session.others]
+        self.chosen = _fullest(self.known)
+        self.auxiliary = session.auxiliary("images")[:, 0]
+        self.stage = Stage(method, session.site)
 
-        return rehearse
+    def all(self) -> Iterator[_Case]:
+        """The release, if there is one, and what is staged."""
+        if (released := _released(self.session, self.stage.before)) is not None:
+            whole = self.method.work(1, len(self.known.images))
+            rehearse = self._whole_round(len(self.known.images), 1)
+            yield _Case((self._view("released in round 1", released, self.chosen, whole, rehearse),), staged=False)
+        for count, steps, batch in STAGED:
+            if count <= len(self.chosen):
+                groups = np.split(self.chosen, len(self.chosen)) if count == 1 else [self.chosen[:count]]
+                yield self._plain(self.stage, groups, self.stage.work(batch, steps))
+        grid, seed = self.session.site.grid, self.session.seed("control net")
+        for name in CONTROL_NETS:
+            made = partial(control_net, name, grid.height, grid.width, len(self.session.scenario.task.structures), seed)
+            stage = Stage(self.method, self.session.site, made)
+            yield self._plain(stage, [self.chosen[:1]], stage.work(1, 1), name)
+        yield from self._defended()
+        yield from self._from_active_server()
 
-    def view(setting: str, update: Weights, slices: np.ndarray) -> UpdateView:
-        masks = known.masks[slices]
+    def _plain(self, stage: Stage, groups: Sequence[np.ndarray], work: Work, net: str = "") -> _Case:
+        setting = f"{_counted(len(groups[0]), 'slice')}, {_counted(work.steps, 'step')}"
+        if work.batch < len(groups[0]):
+            setting += f" of {work.batch}"
+        setting += f", {net}" if net else ""
+        return _Case(
+            tuple(
+                self._view(
+                    setting,
+                    stage.update(_of(self.known, group), work),
+                    group,
+                    work,
+                    self._steps(stage, self.known.masks[group], work),
+                    net=net,
+                    build=stage.build,
+                )
+                for group in groups
+            )
+        )
+
+    def _defended(self) -> Iterator[_Case]:
+        """One slice, one step, as the run's defences let it out; and a whole round in the sum of all sites."""
+        work, defended = self.stage.work(1, 1), dict[str, list[UpdateView]]()
+        for place, group in enumerate(np.split(self.chosen, len(self.chosen))):
+            peers = [_of(other, np.roll(_fullest(other), -place)[:1]) for other in self.others]
+            seed = self.session.seed("defended", place)
+            for defence, update in self.stage.defended(_of(self.known, group), peers, seed).items():
+                alone = self._steps(self.stage, self.known.masks[group], work)
+                rehearse = self._in_sum(alone) if defence.startswith("in the sum") else alone
+                view = self._view(f"1 slice, 1 step, {defence}", update, group, work, rehearse)
+                defended.setdefault(defence, []).append(view)
+        for defence, views in defended.items():
+            yield _Case(tuple(views), defence=defence)
+        p = self.method.parameters
+        if isinstance(p, SummableParameters) and p.summation == "secure" and p.dp is None:
+            sides = [self.known, *self.others]
+            seeds = [self.session.seed("whole round", place) for place in range(len(sides))]
+            total = _mean(
+                [self.stage.round((side.images, side.masks), seed) for side, seed in zip(sides, seeds, strict=True)]
+            )
+            defence = f"in the sum of {len(sides)} sites"
+            whole = self.method.work(1, len(self.known.images))
+            rehearse = self._whole_round(len(self.known.images), len(sides))
+            yield _Case(
+                (self._view(f"a whole round, {defence}", total, self.chosen, whole, rehearse),), defence=defence
+            )
+
+    def _from_active_server(self) -> Iterator[_Case]:
+        """Updates of weights that the server crafted, as a site without a check of what it receives would make them."""
+        grid, structures = self.session.site.grid, len(self.session.scenario.task.structures)
+        made = partial(imprinted, grid.height, grid.width, structures, self.auxiliary)
+        stage = Stage(self.method, self.session.site, made)
+        work = stage.work(len(self.chosen), 1)
+        yield self._plain(stage, [self.chosen], work, f"{PLAIN} with crafted weights")
+        p = self.method.parameters
+        if self.others and isinstance(p, SummableParameters) and p.summation == "secure" and p.dp is None:
+            net, work, views = "dead weights at the other sites", self.stage.work(1, 1), []
+            for place, group in enumerate(np.split(self.chosen, len(self.chosen))):
+                peers = [_of(other, np.roll(_fullest(other), -place)[:1]) for other in self.others]
+                pictures = self.auxiliary[place : place + 1], self.known.masks[group]
+                update = self.stage.singled_out(_of(self.known, group), peers, pictures)
+                rehearse = self._steps(self.stage, self.known.masks[group], work)
+                setting = f"1 slice, 1 step, in the sum of {len(peers) + 1} sites, {net}"
+                views.append(self._view(setting, update, group, work, rehearse, net=net))
+            yield _Case(tuple(views))
+
+    def _view(
+        self,
+        setting: str,
+        update: Weights,
+        slices: np.ndarray,
+        work: Work,
+        rehearse: Rehearse,
+        *,
+        net: str = "",
+        build: Callable[[], nn.Module] | None = None,
+    ) -> UpdateView:
+        session = self.session
+
+        def as_shown(images: np.ndarray) -> Weights:
+            made = rehearse(images)
+            return {name: made[name] for name in update}
+
         return UpdateView(
             update=update,
-            masks=masks,
+            masks=self.known.masks[slices],
             slices=tuple(slices.tolist()),
             setting=setting,
-            build=lambda: build(method.parameters, session.site),
-            rehearse=rehearsal(masks),
-            auxiliary=auxiliary,
+            build=build or self.stage.build,
+            rehearse=as_shown,
+            auxiliary=self.auxiliary,
             effort=session.effort,
             seed=session.seed,
+            work=work,
+            net=net,
             device=session.site.device,
             progress=session.progress,
         )
 
-    if released is not None:
-        yield _Case((view("released in round 1", released, chosen),), staged=False)
-    for slices, steps in STAGED:
-        if slices <= len(chosen):
-            setting = f"{slices} slice{'s'[: slices > 1]}, {steps} step{'s'[: steps > 1]}"
-            groups = np.split(chosen, len(chosen)) if slices == 1 else [chosen[:slices]]
-            yield _Case(tuple(view(setting, stage.update(_of(known, group), steps), group) for group in groups))
-    others = [ground_truth(other, "train") for other in session.others]
-    defended: dict[str, list[UpdateView]] = {}
-    for place, group in enumerate(np.split(chosen, len(chosen))):
-        peers = [_of(other, np.roll(_fullest(other), -place)[:1]) for other in others]
-        for defence, update in stage.defended(_of(known, group), peers, session.seed("defended", place)).items():
-            defended.setdefault(defence, []).append(view(f"1 slice, 1 step, {defence}", update, group))
-    for defence, views in defended.items():
-        yield _Case(tuple(views), defence=defence)
+    def _steps(self, stage: Stage, masks: np.ndarray, work: Work) -> Rehearse:
+        """The same steps on other images under the same outlines."""
+        return lambda images: stage.update((images, masks), work)
+
+    def _in_sum(self, alone: Rehearse) -> Rehearse:
+        """The mean with the updates of images that the adversary draws for the other sites."""
+
+        def rehearse(images: np.ndarray) -> Weights:
+            draws = numpy_generator(self._of_images(images), "peers")
+            peers = [self.auxiliary[draws.integers(0, len(self.auxiliary), len(images))] for _ in self.others]
+            return _mean([alone(each) for each in (images, *peers)])
+
+        return rehearse
+
+    def _whole_round(self, slices: int, sites: int) -> Rehearse:
+        """The mean of the first rounds of `sites` sites of `slices` slices: the images, under the outlines that are sought,
+        among slices of the adversary's own, and the others of such slices alone."""
+        images = np.concatenate([other.images for other in self.others])
+        masks = np.concatenate([other.masks for other in self.others])
+
+        def rehearse(given: np.ndarray) -> Weights:
+            seed = self._of_images(given)
+            rounds = []
+            for site in range(sites):
+                draws = numpy_generator(seed, "pool", site)
+                chosen = draws.permutation(len(images))[:slices]
+                pool = images[chosen], masks[chosen]
+                if site == 0:
+                    own = given, self.known.masks[self.chosen]
+                    pool = (
+                        np.concatenate([own[0], pool[0][len(given) :]]),
+                        np.concatenate([own[1], pool[1][len(given) :]]),
+                    )
+                rounds.append(self.stage.round(pool, derive(seed, "round", site)))
+            return _mean(rounds)
+
+        return rehearse
+
+    def _of_images(self, images: np.ndarray) -> int:
+        """A seed that follows from the images, so that a rehearsal is the same whenever it is repeated."""
+        return self.session.seed("rehearsed", digest(np.ascontiguousarray(images).tobytes()))
+
+
+def _mean(updates: Sequence[Weights]) -> dict[str, np.ndarray]:
+    return {name: np.mean([each[name] for each in updates], axis=0) for name in updates[0]}
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'s'[: count > 1]}"
 
 
 def _of(known: GroundTruth, chosen: np.ndarray) -> Pair:
@@ -131,7 +279,7 @@ def _fullest(known: GroundTruth) -> np.ndarray:
     )
 
 
-def _released(session: AttackSession, before: Weights) -> Weights | None:
+def _released(session: AttackSession, before: Weights) -> Mapping[str, np.ndarray] | None:
     """Weights before minus weights after round 1, as far as the site released them."""
     payload = session.released.first_update()
     if payload is None:

@@ -53,6 +53,18 @@ def test_honest_ledgers_do_not_contradict_each_other(tmp_path: Path) -> None:
     assert held(*exchange(tmp_path / "a", 4)) == ()
 
 
+def test_a_server_that_sends_two_sites_two_models_contradicts_itself(tmp_path: Path) -> None:
+    ledgers = {name: Ledger(tmp_path / f"{name}.jsonl", SITE, name) for name in ("centre1", "centre2", "centre3")}
+    for number, models in enumerate([("a", "a", "a"), ("b", "b", "c"), ("d", "d", "d")], start=1):
+        for ledger, model in zip(ledgers.values(), models, strict=True):
+            ledger.append("release", {"run": "r", "action": "train", "number": number, "model": model * 64})
+    ledgers["centre1"].append("release", {"run": "r", "action": "measure", "number": 2})
+    sites = {name: read(ledger.path) for name, ledger in ledgers.items()}
+    (found,) = equivocations((), sites)
+    assert "'train' 2 the server sent centre1 and centre3 different models" in found
+    assert equivocations((), {name: sites[name] for name in ("centre1", "centre2")}) == ()
+
+
 def test_a_site_that_rewrites_its_ledger_with_its_own_key_is_contradicted(tmp_path: Path) -> None:
     _, server = exchange(tmp_path / "a", 4)
     forged, _ = exchange(tmp_path / "b", 4, site_event="refusal")

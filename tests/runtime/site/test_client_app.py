@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
+from fedprivseg.core.errors import ModelRefused
 from fedprivseg.core.expected import DESCRIPTION
 from fedprivseg.core.kinds import IMAGE_CODE, METRIC, RAW, STATUS, WEIGHTS
 from fedprivseg.core.records import Grid, Order, Payload, digest
@@ -306,3 +307,15 @@ def test_a_message_that_is_no_order_comes_back_as_an_error(station, tiny_scenari
     reply = read_reply(site_app.app(message, context).content)
     assert isinstance(reply, Failed)
     assert reply.error == "PayloadError"
+
+
+def test_a_refused_model_is_told_by_its_rule_and_stands_in_the_ledger(station, tiny_scenario):
+    def refuses(message, context):
+        raise ModelRefused("model.jump", "A filter bank moved too far.")
+
+    reply = read_reply(_ask(station, tiny_scenario, inner=refuses).content)
+    assert isinstance(reply, Refused)
+    assert (reply.rule, reply.reason) == ("model.jump", "A filter bank moved too far.")
+    line = ledger.read(station / "ledger.jsonl")[-1]
+    assert (line.event, line.facts["rule"], line.facts["decision"]) == ("refusal", "model.jump", "deny")
+    ledger.verify(station / "ledger.jsonl")

@@ -1,0 +1,146 @@
+"""Maps from updates to images that an adversary learns by rehearsing: kernel ridge regression on updates of its own images.
+
+The adversary knows the weights before and how the site trains. So it can train as the site does on images of its own in the
+place of the site's, and see what update comes of them. From some hundreds of such pairs it learns the inverse map, by kernel
+ridge regression with a Gaussian kernel. What the map reconstructs beyond the mean of the adversary's images it has from the
+update; an update unlike all rehearsals, such as noise, is far from each of them and gives that mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+
+from fedprivseg.attacks.base import UpdateView
+from fedprivseg.core.seeds import numpy_generator, torch_generator
+from fedprivseg.nets.augment import Augmentation, augment
+from fedprivseg.nets.baseline import Weights
+
+HELD_OUT = 0.15
+"""Share of the adversary's images, the last ones, whose rehearsals decide on the kernel's width and the penalty."""
+
+WIDTHS = (0.3, 1.0, 3.0)
+"""Of the kernel, tried: squared, in median squared distances of two rehearsals."""
+
+PENALTIES = tuple(10.0**power for power in range(-6, 2))
+
+WARP = Augmentation(
+    rotation=10.0, scale=0.1, shift=0.04, flip=False, elastic=0.02, gamma=0.2, contrast=0.2, brightness=0.05, noise=0.0,
+    blur=0.0, bias=0.0,
+)  # fmt: skip
+"""How the images are multiplied: less than for an inverter of codes, since a map from so few pairs cannot learn mirrors."""
+
+Features = Callable[[Weights], np.ndarray]
+"""An update, weights before minus after -> what the map looks at, (F,) float32."""
+
+Invert = Callable[[Weights], np.ndarray]
+"""An update -> images (B, 1, H, W) float32 in 0..1."""
+
+
+@final
+@dataclass(frozen=True)
+class Rehearsals:
+    """What was rehearsed for one view.
+
+    Attributes:
+        pictures: (N, B, H, W) the adversary's own images, in the place of the site's.
+        features: (N, F) of the update that each batch of them made.
+        fitted: how many of them, the first ones, choose the map; the others, of other images, judge the choice.
+    """
+
+    pictures: np.ndarray
+    features: np.ndarray
+    fitted: int
+
+
+def rehearse(
+    view: UpdateView, count: int, features: Callable[[Weights], Features], name: str
+) -> tuple[Rehearsals, Features]:
+    """Train `count` times as the site would; the update of `view` itself is not looked at.
+
+    Args:
+        view: whose slices are replaced.
+        count: how often, at least 4.
+        features: the first rehearsed update -> the features of all updates like it.
+        name: of the attack, for its draws and its progress.
+    """
+    seed, auxiliary, slices = view.seed("rehearsals", *view.slices), view.auxiliary, len(view.slices)
+    cut = max(1, min(round(len(auxiliary) * (1 - HELD_OUT)), len(auxiliary) - 1))
+    fitted = max(2, min(round(count * (1 - HELD_OUT)), count - 1))
+    own = _warped(auxiliary[:cut], (fitted, slices), seed, name, "own")
+    rest = _warped(auxiliary[cut:], (count - fitted, slices), seed, name, "held out")
+    pictures = np.concatenate([own, rest])
+    first = view.rehearse(pictures[0])
+    of = features(first)
+    rows = [of(first)]
+    for batch in pictures[1:]:
+        rows.append(of(view.rehearse(batch)))
+        view.progress(name, len(rows), count)
+    return Rehearsals(pictures, np.stack(rows), fitted), of
+
+
+def learn(made: Rehearsals, features: Features, mean: np.ndarray) -> Invert:
+    """The inverse map that reconstructs the held-out rehearsals best, by squared error, fitted to all of them.
+
+    Args:
+        made: the rehearsals.
+        features: of an update, as in `made`.
+        mean: (H, W), the mean of the adversary's images, which the map adds to.
+    """
+    count, fitted = len(made.features), made.fitted
+    centre = made.features.mean(axis=0)
+    # A value that is the same in all rehearsals, as a dead channel's, would blow up on the first update where it is not.
+    spread = np.maximum(made.features.std(axis=0), 1e-3 * made.features.std())
+    rehearsed = (made.features - centre) / np.maximum(spread, 1e-30)
+    beyond = (made.pictures - mean).reshape(count, -1).astype(np.float64)
+    distances = _distances(rehearsed, rehearsed)
+    middle = float(np.median(distances[np.triu_indices(fitted, 1)]))
+
+    def error(choice: tuple[float, float]) -> float:
+        kernel = _kernel(distances, choice[0] * middle)
+        found = kernel[fitted:, :fitted] @ _duals(kernel[:fitted, :fitted], beyond[:fitted], choice[1])
+        return float(np.square(found - beyond[fitted:]).mean())
+
+    width, penalty = min(((width, penalty) for width in WIDTHS for penalty in PENALTIES), key=error)
+    duals = _duals(_kernel(distances, width * middle), beyond, penalty)
+
+    def invert(update: Weights) -> np.ndarray:
+        seen = ((features(update) - centre) / np.maximum(spread, 1e-30))[None]
+        found = _kernel(_distances(seen, rehearsed), width * middle) @ duals
+        return np.clip(mean + found.reshape(-1, *mean.shape), 0, 1).astype(np.float32)[:, None]
+
+    return invert
+
+
+def concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """All numbers as one vector, float32."""
+    return np.concatenate([np.ravel(part) for part in parts]).astype(np.float32)
+
+
+def _warped(images: np.ndarray, shape: tuple[int, int], seed: int, *names: str) -> np.ndarray:
+    """(N, B, H, W): warped images, every one as often as any other."""
+    total = shape[0] * shape[1]
+    draws = numpy_generator(seed, *names)
+    rounds = [draws.permutation(len(images)) for _ in range(-(-total // len(images)))]
+    chosen = torch.from_numpy(images[np.concatenate(rounds)[:total]])[:, None]
+    masks = torch.zeros(total, *images.shape[1:], dtype=torch.uint8)
+    warped, _ = augment(chosen, masks, WARP, torch_generator(seed, *names, "warp"))
+    return warped.numpy().reshape(*shape, *images.shape[1:])
+
+
+def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Squared distances (A, B) of two sets of vectors, in float64."""
+    products = (one @ other.T).astype(np.float64)
+    return np.maximum(np.square(one).sum(axis=1)[:, None] + np.square(other).sum(axis=1) - 2 * products, 0)
+
+
+def _kernel(distances: np.ndarray, width: float) -> np.ndarray:
+    return np.asarray(np.exp(-distances / (2 * max(width, 1e-12))))
+
+
+def _duals(kernel: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
+    return np.linalg.solve(kernel + penalty * np.eye(len(kernel)), targets)
