@@ -34,16 +34,18 @@ class CodeLookup(Inference):
     title = "Membership by looking up the code"
     paper = "nearest-neighbour membership: Hilprecht et al., PoPETs 2019(4); here on codes"
     knows = (
-        "the released training codes, the patient's image (for mask codes its outlines), answers of the site's encoder to "
-        "pictures of its own"
+        "the released training codes, the patient's image (for mask codes its outlines), pictures from elsewhere, how sites "
+        "augment, and answers of the site's encoder"
     )
     needs_codes: ClassVar[bool] = True
     indicator: ClassVar[Indicator] = "membership"
 
     def infer(self, population: Population) -> tuple[InferenceMetric, ...]:
-        """AUC by slice and by patient over image codes, and over mask codes where the site sends some; of each the plain
-        distance to the nearest code, and that less the distance of the adversary's own pictures to it, which says how crowded
-        the neighbourhood is."""
+        """AUC by slice and by patient over image codes, and over mask codes where the site sends some.
+
+        Of each the plain distance to the nearest code; that less the distance to the nearest code of the adversary's own
+        pictures, which says how crowded the neighbourhood is; and the mean of this over augmented copies.
+        """
         member, subjects = population.member, population.subjects
         if member.all() or not member.any():
             return ()
@@ -53,9 +55,13 @@ class CodeLookup(Inference):
             others = _rows(population.query[what](_pictures(population, what, *population.elsewhere)))
             codes = [_rows(population.query[what](each)) for each in _views(population, what)]
             distances, foreign = (
-                np.min([nearest(each, among) for each in codes], axis=0) for among in (_rows(released), others)
+                np.stack([nearest(each, among) for each in codes]) for among in (_rows(released), others)
             )
-            hows = {"": -distances, ", calibrated": foreign - distances}
+            hows = {
+                "": -distances[0],
+                ", calibrated": foreign[0] - distances[0],
+                f", calibrated, mean of {COPIES + 1} views": (foreign - distances).mean(axis=0),
+            }
             if what in population.query_elsewhere:
                 rekeyed = population.query_elsewhere[what](pictures)
                 hows[", asked under another key"] = -nearest(_rows(rekeyed), _rows(released))

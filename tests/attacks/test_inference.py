@@ -15,6 +15,7 @@ from fedprivseg.attacks.linkage import Linkage
 from fedprivseg.attacks.member_statistics import MOST_CHOICES, permutation_p
 from fedprivseg.attacks.membership import Membership, confidence, likelihood_ratio, losses
 from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.protections.keyed import orthogonal
 from fedprivseg.testing.attack_contracts import PATIENTS, population
 
 
@@ -142,6 +143,26 @@ def test_whoever_knows_the_image_finds_the_code_of_a_member_and_its_nearest_othe
     )
     # Every mask is the same here: none tells a member.
     assert _inferred(CodeLookup(), both)["mask codes, knowing the mask, slices: AUC"].value == 0.5
+
+
+def test_another_key_hides_values_and_not_lengths():
+    """Codes of four channels, turned in every cell by the release's matrix; whoever asks is answered under another."""
+    people = population()
+    release, other = (orthogonal(4, numpy_generator(0, name)) for name in ("release", "other"))
+
+    def under(matrix, images):
+        return np.einsum("ij,njhw->nihw", matrix, images.reshape(len(images), 4, 8, -1)).astype(np.float32)
+
+    keyed = replace(
+        people,
+        trained={"images": under(release, people.images[people.member])},
+        query={"images": lambda images: under(release, images)},
+        query_elsewhere={"images": lambda images: under(other, images)},
+    )
+    found = _inferred(CodeLookup(), keyed)
+    assert found["image codes, slices: AUC"].value == 1
+    assert 0.2 < found["image codes, asked under another key, slices: AUC"].value < 0.8
+    assert found["image codes, under another key by the lengths of cells, slices: AUC"].value == 1
 
 
 def test_p_values_of_chance_are_uniform_and_never_zero():

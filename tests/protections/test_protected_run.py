@@ -12,6 +12,7 @@ from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.methods import resolve
+from fedprivseg.methods.release_order import kept_order
 from fedprivseg.nets.test_time import view
 from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
@@ -35,7 +36,8 @@ def test_what_left_is_keyed_and_says_so(keyed):
     folder, scenario = keyed
     bench = SiteRuntime(SiteContext(SiteConfiguration.read(RunFolder(folder).site("centre1").configuration), scenario))
     method = resolve(scenario.method)
-    own = method.encode_pictures(bench, "images", view(bench.testing(), 0)[:, None]).astype(np.float32)
+    slices = bench.testing()[kept_order(bench.vault, "test", 0, len(bench.testing()))]
+    own = method.encode_pictures(bench, "images", view(slices, 0)[:, None]).astype(np.float32)
     sent = Released(folder, "centre1").rows("send_test_codes", len(own)).astype(np.float32)
     assert np.abs(sent - own).max() > 0.1
     # A rotation of the channels keeps every cell's length.

@@ -260,6 +260,15 @@ def test_what_was_not_measured_is_not_admitted(weights):
     assert line.passed == (line.measured <= line.threshold)
 
 
+def test_the_report_says_that_nothing_is_known_where_the_control_failed(weights):
+    found = attack_run(weights["float"], attacks=["learned-inversion"])
+    assert found.unknown == ("updates",)
+    page = pipeline.report(weights["float"]).read_text()
+    assert "The leakage of this run is not known: no attack on updates of weights passed its control" in page
+    assert page.count("not known: the attack failed its control") == 1
+    assert "of slices (chance" in page, "what the staged updates came to is the control, and is shown"
+
+
 def test_the_report_tells_it_in_plain_words(run):
     found = attack_run(run)
     page = pipeline.report(run).read_text()
