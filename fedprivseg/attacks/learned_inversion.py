@@ -17,9 +17,7 @@ from fedprivseg.attacks.rehearsal import Features, Invert, concatenated, learn, 
 from fedprivseg.attacks.statistics_inversion import statistics_features
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.nets.baseline import Weights
-
-REHEARSALS = 2
-"""For each step of the effort."""
+from fedprivseg.nets.local_training import Work
 
 KEPT = 1024
 """Numbers that are kept of an array of more than as many: random signed sums (count sketch, Charikar et al., ICALP 2002)."""
@@ -69,13 +67,14 @@ class LearnedInversion(UpdateAttack):
     knows = "the released update, the weights before it, how the site trains, the outlines, and pictures from elsewhere"
 
     def __init__(self) -> None:
-        self._maps: dict[tuple[str, tuple[int, ...]], Invert] = {}
+        self._maps: dict[tuple[str, tuple[int, ...], Work], Invert] = {}
 
     def reconstruct(self, view: UpdateView) -> np.ndarray:
         """What the map of these slices makes of the update."""
-        if (view.net, view.slices) not in self._maps:
-            self._maps[view.net, view.slices] = map_of(view)
-        return self._maps[view.net, view.slices](view.update)
+        alike = view.net, view.slices, view.work
+        if alike not in self._maps:
+            self._maps[alike] = map_of(view)
+        return self._maps[alike](view.update)
 
 
 def map_of(view: UpdateView) -> Invert:
@@ -87,6 +86,5 @@ def map_of(view: UpdateView) -> Invert:
         sketch = Sketch.of(first, seed)
         return lambda update: concatenated([sketch(update), statistics(update)])
 
-    count = max(4, REHEARSALS * view.effort.steps // view.work.steps)
-    made, of = rehearse(view, count, features, NAME)
+    made, of = rehearse(view, features, NAME)
     return learn(made, of, view.auxiliary.mean(axis=0))

@@ -20,6 +20,12 @@ from fedprivseg.core.seeds import numpy_generator, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.baseline import Weights
 
+REHEARSALS = 8
+"""Slices that pass the network in rehearsals, for each step of the effort; a step of a few slices counts as one of four."""
+
+FEWEST = 24
+"""Rehearsals at least, however long one takes."""
+
 HELD_OUT = 0.15
 """Share of the adversary's images, the last ones, whose rehearsals decide on the kernel's width and the penalty."""
 
@@ -57,18 +63,16 @@ class Rehearsals:
     fitted: int
 
 
-def rehearse(
-    view: UpdateView, count: int, features: Callable[[Weights], Features], name: str
-) -> tuple[Rehearsals, Features]:
-    """Train `count` times as the site would; the update of `view` itself is not looked at.
+def rehearse(view: UpdateView, features: Callable[[Weights], Features], name: str) -> tuple[Rehearsals, Features]:
+    """Train as the site would, as often as the effort allows; the update of `view` itself is not looked at.
 
     Args:
         view: whose slices are replaced.
-        count: how often, at least 4.
         features: the first rehearsed update -> the features of all updates like it.
         name: of the attack, for its draws and its progress.
     """
     seed, auxiliary, slices = view.seed("rehearsals", *view.slices), view.auxiliary, len(view.slices)
+    count = max(FEWEST, REHEARSALS * view.effort.steps // (view.work.steps * max(4, view.work.batch)))
     cut = max(1, min(round(len(auxiliary) * (1 - HELD_OUT)), len(auxiliary) - 1))
     fitted = max(2, min(round(count * (1 - HELD_OUT)), count - 1))
     own = _warped(auxiliary[:cut], (fitted, slices), seed, name, "own")

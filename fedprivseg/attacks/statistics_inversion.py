@@ -24,12 +24,6 @@ from fedprivseg.nets.baseline import Weights
 
 NAME = "statistics-inversion"
 
-REHEARSALS = 2
-"""For each step of the effort, divided among the steps that a rehearsal takes."""
-
-FEWEST = 40
-"""Rehearsals at least."""
-
 LEAST = 1e-12
 """The smallest variance whose logarithm is taken."""
 
@@ -92,7 +86,6 @@ class StatisticsInversion(UpdateAttack):
         alike = view.setting, view.slices if steps > 1 else ()
         if alike not in self._maps:
             features = statistics_features(view.build(), steps)
-            count = max(FEWEST, REHEARSALS * view.effort.steps // steps)
-            made, features = rehearse(view, count, lambda _: features, NAME)
+            made, features = rehearse(view, lambda _: features, NAME)
             self._maps[alike] = learn(made, features, view.auxiliary.mean(axis=0))
         return self._maps[alike](view.update)

@@ -33,7 +33,7 @@ MOST = 1e3
 """Largest size of a weight."""
 
 MOST_CHANGE = 2.0
-"""How far a filter bank may move in a round, in lengths of what it was."""
+"""How far the filters may move in a round, in lengths of what they were."""
 
 ALIKE = 0.9999
 """Cosine from which two filters count as the same."""
@@ -66,19 +66,30 @@ def require_sound(parameters: TrainingParameters, site: Site, net: nn.Module, re
     before = load_state(site, RECEIVED, number)
     since = number - int(before.pop(_ROUND, np.zeros(1))[0])
     before = before or weights_of(build(parameters, site))
-    for name, value in received.items():
-        if not np.isfinite(value).all():
-            raise ModelRefused("model.not-finite", "The weights hold values that are no finite numbers.")
-        if value.ndim > 1:
-            _require_small(value)
-            _require_near(value, before[name], since)
-            _require_diverse(value)
+    if not all(np.isfinite(value).all() for value in received.values()):
+        raise ModelRefused("model.not-finite", "The weights hold values that are no finite numbers.")
+    banks = {name: value.astype(np.float64) for name, value in received.items() if value.ndim > 1}
+    if max((float(np.abs(bank).max()) for bank in banks.values()), default=0.0) > MOST:
+        raise ModelRefused("model.out-of-range", f"The weights hold values beyond {MOST:g}.")
+    if max((repeated_share(bank) for bank in banks.values()), default=0.0) > MOST_REPEATED:
+        reason = f"More than {MOST_REPEATED:.0%} of the filters of a layer repeat others of it."
+        raise ModelRefused("model.repeated-filters", reason)
+    if moved(banks, before) > MOST_CHANGE * since:
+        reason = f"The filters moved by more than {MOST_CHANGE:g} times their length in a round, further than averaging goes."
+        raise ModelRefused("model.jump", reason)
     images = site.training().images
     chosen = np.unique(np.linspace(0, len(images) - 1, min(LOOKED_AT, len(images))).round().astype(int))
     if dead_share(net, images[chosen], site.device) > MOST_DEAD:
         reason = f"More than {MOST_DEAD:.0%} of the units of a layer are constant on this site's slices."
         raise ModelRefused("model.dead-units", reason)
     save_state(site, RECEIVED, number, {**received, _ROUND: np.array([number], np.int64)})
+
+
+def moved(banks: Weights, before: Weights) -> float:
+    """How far filter banks lie from what they were, all together, in lengths of what they were."""
+    change = sum(float(np.square(bank - before[name]).sum()) for name, bank in banks.items())
+    length = sum(float(np.square(before[name].astype(np.float64)).sum()) for name in banks)
+    return float(np.sqrt(change / max(length, 1e-30)))
 
 
 def repeated_share(filters: np.ndarray) -> float:
@@ -117,21 +128,3 @@ def dead_share(net: nn.Module, images: np.ndarray, device: str) -> float:
     with torch.no_grad():
         looked(torch.from_numpy(np.ascontiguousarray(images))[:, None].to(device))
     return max(shares)
-
-
-def _require_small(value: np.ndarray) -> None:
-    if float(np.abs(value).max()) > MOST:
-        raise ModelRefused("model.out-of-range", f"The weights hold values beyond {MOST:g}.")
-
-
-def _require_near(value: np.ndarray, before: np.ndarray, since: int) -> None:
-    change, length = float(np.linalg.norm(value - before)), float(np.linalg.norm(before))
-    if change > MOST_CHANGE * since * length:
-        reason = f"A filter bank moved by more than {MOST_CHANGE:g} times its length in a round, further than averaging goes."
-        raise ModelRefused("model.jump", reason)
-
-
-def _require_diverse(value: np.ndarray) -> None:
-    if repeated_share(value) > MOST_REPEATED:
-        reason = f"More than {MOST_REPEATED:.0%} of the filters of a layer repeat others of it."
-        raise ModelRefused("model.repeated-filters", reason)
