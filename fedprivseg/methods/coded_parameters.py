@@ -75,6 +75,22 @@ class PrivacySFParameters(StartParameters):
     mapping_decay: float = Field(1e-2, ge=0, description="its weight decay (open)")
     mapping_averaging: float = Field(0.0, ge=0, lt=1, description="moving average of its weights; 0: none")
     test_views: int = Field(1, ge=1, le=len(VIEWS), description="views of a test slice that are sent and averaged")
+    refinement_steps: int = Field(
+        0,
+        ge=0,
+        description="optimiser steps of a network of the site that joins answer and image; 0: none (as the paper)",
+    )
+    refinement_input: Literal["answer", "none"] = Field(
+        "answer",
+        description="what it sees beside the image; none: zeros, a control that shows what the answer is worth",
+    )
+    refinement_rate: float = Field(3e-3, gt=0, description="its largest learning rate")
+    refinement_views: int = Field(
+        1, ge=1, le=64, description="views of each training slice for which it has an answer; at most `views`"
+    )
+    refinement_doubt: float = Field(
+        4.0, ge=0, description="noise on answers while it is trained, whose own slices the server knows: in log-odds"
+    )
     batch: int = Field(16, ge=2, description="slices a step (open)")
     half: Half = Field(
         "auto", description="bfloat16 arithmetic; auto: where the hardware has instructions for it (open)"
@@ -87,6 +103,11 @@ class PrivacySFParameters(StartParameters):
             raise ValueError(
                 f"trunk_width is {self.trunk_width}, and an over-complete network halves it trunk_levels = {self.trunk_levels} "
                 f"times: set a multiple of {2**self.trunk_levels}, or fewer levels"
+            )
+        if self.refinement_steps and self.refinement_views > self.views:
+            raise ValueError(
+                f"refinement_views is {self.refinement_views} and views is {self.views}: the server answers what it has; set "
+                f"refinement_views to at most {self.views}"
             )
         if self.image_noise and self.encoder != "task":
             raise ValueError(

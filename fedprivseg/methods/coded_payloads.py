@@ -56,14 +56,29 @@ def lost_declared(method: Any, scope: Scope, order: Order) -> Expected:
     return Expected(STATUS, "train", {"lost": Array("uint8", (2, len(scope.task.structures)), 0, 1)})
 
 
+def refined_declared(method: Any, scope: Scope, order: Order) -> Expected:
+    """What ``fit_refinement`` sends: which structures the refinement lost."""
+    return Expected(STATUS, "train", {"lost": Array("uint8", (len(scope.task.structures),), 0, 1)})
+
+
 def decoded(method: Any, scope: Scope, order: Order) -> Expected:
     """What ``decode`` sends: how many codes it decoded, which is as many as the server sent."""
     p: PrivacySFParameters = method.parameters
+    return _heard("infer", "test", p.test_views, p.shard_slices)
+
+
+def kept(method: Any, scope: Scope, order: Order) -> Expected:
+    """What ``keep_answers`` sends: how many codes of answers it keeps, which is as many as the server sent."""
+    p: PrivacySFParameters = method.parameters
+    return _heard("train", "train", p.refinement_views, p.shard_slices)
+
+
+def _heard(purpose: str, side: Literal["train", "test"], views: int, most: int) -> Expected:
+    """What says that the answers to codes of so many views of the slices of one side came, in shards of at most `most`."""
 
     def check(payload: Payload, facts: Mapping[str, int]) -> str | None:
         said = int(payload.arrays["slices"][0])
-        sent = min(p.shard_slices, p.test_views * facts["slices_test"] - payload.shard * p.shard_slices)
+        sent = min(most, views * facts[f"slices_{side}"] - payload.shard * most)
         return None if said == sent else f"it says that it decoded {said} codes of {sent}"
 
-    form = Array("int64", (1,), 0, p.shard_slices)
-    return Expected(STATUS, "infer", {"slices": form}, check=check)
+    return Expected(STATUS, purpose, {"slices": Array("int64", (1,), 0, most)}, check=check)

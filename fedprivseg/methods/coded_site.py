@@ -15,6 +15,8 @@ from fedprivseg.core.task import Scope
 from fedprivseg.methods.coded_encoders import decode_masks, encode_at, fit_missing, one_hot
 from fedprivseg.methods.coded_parameters import PrivacySFParameters
 from fedprivseg.methods.coded_payloads import TEST_IMAGES, TRAIN_IMAGES, TRAIN_MASKS
+from fedprivseg.methods.coded_refinement import fit_missing as fit_missing_refinement
+from fedprivseg.methods.coded_refinement import refined
 from fedprivseg.methods.method import Site, part_of, shards_of
 from fedprivseg.methods.release_order import order_name, release_order
 from fedprivseg.nets.augment import Augmentation, augment
@@ -65,8 +67,8 @@ def decode(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
 
 
 def measure(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
-    """Put the answers back into the order of the slices, average the views and measure against the site's masks, at the
-    site."""
+    """Put the answers back into the order of the slices, average the views, refine, and measure against the site's masks, at
+    the site."""
     images = site.testing()
     if not len(images):
         return site.measure(np.zeros((0, site.task.classes, *images.shape[1:]), np.float32))
@@ -77,13 +79,40 @@ def measure(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
     for index, sent in enumerate(release_order(site, "test", p.test_views, len(images))):
         block = values[index * len(images) : (index + 1) * len(images)]
         block[sent] = block.copy()  # each answer back to the place of its slice
-    return site.measure(average_scores(values, p.test_views))
+    return site.measure(refined(p, site, images, average_scores(values, p.test_views)))
+
+
+def keep_answers(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
+    """Keep the server's answers to codes of training slices, as they come, for the refinement."""
+    assert order.answer is not None, "keep_answers needs an answer"
+    codes = order.answer.arrays["codes"]
+    site.vault.save(f"answers-{order.number:05d}", {"codes": codes})
+    count = np.array([len(codes)], np.int64)
+    return Payload(STATUS, site.name, "train", {"slices": count}, shard=order.number, shards=order.number + 1)
+
+
+def fit_refinement(p: PrivacySFParameters, site: Site, order: Order) -> Payload:
+    """Train the site's refinement on the views that it sent first and the answers to their codes, which came in their order."""
+    images, masks = [], []
+    shards = shards_of(len(site.training().images), p.shard_slices, p.refinement_views)
+    for number in range(shards):
+        pictures, labels, _ = _view(p, site, number)
+        images.append(pictures)
+        masks.append(labels)
+    codes = [np.zeros((0, *p.mask_code(site.grid)), np.float16)]
+    while site.vault.has(f"answers-{len(codes) - 1:05d}"):
+        codes.append(site.vault.load(f"answers-{len(codes) - 1:05d}")["codes"])
+    lost = fit_missing_refinement(p, site, np.concatenate(images), np.concatenate(masks), np.concatenate(codes))
+    return Payload(STATUS, site.name, "train", {"lost": lost})
 
 
 ACTIONS: Mapping[str, Callable[[PrivacySFParameters, Site, Order], Payload]] = MappingProxyType(
     {
         action.__name__: action
-        for action in (fit_encoders, send_image_codes, send_mask_codes, send_test_codes, decode, measure)
+        for action in (
+            *(fit_encoders, send_image_codes, send_mask_codes, keep_answers, fit_refinement),
+            *(send_test_codes, decode, measure),
+        )
     }
 )
 """The actions by name."""
@@ -92,7 +121,7 @@ ACTIONS: Mapping[str, Callable[[PrivacySFParameters, Site, Order], Payload]] = M
 def predict(
     p: PrivacySFParameters, site: Site, answer: Callable[[np.ndarray], np.ndarray], images: np.ndarray
 ) -> np.ndarray:
-    """Class scores (N, classes, H, W) for slices (N, H, W): encode, ask, decode, average the views.
+    """Class scores (N, classes, H, W) for slices (N, H, W): encode, ask, decode, average the views, refine.
 
     Args:
         answer: image codes (n, C, h, w) -> the server's mask codes.
@@ -102,7 +131,7 @@ def predict(
     for index in range(p.test_views):
         codes = site.guarded(IMAGE_CODE, encode_at(p, site, "images", view(images, index)[:, None]))
         parts.append(decode_masks(p, site, site.opened(MASK_CODE, answer(codes))))
-    return average_scores(np.concatenate(parts), p.test_views)
+    return refined(p, site, images, average_scores(np.concatenate(parts), p.test_views))
 
 
 def augmented(

@@ -10,6 +10,10 @@ encoder is trained for the mask instead of the image; codes lie on a finer grid;
 views, since a code cannot be augmented later; mask decoders are trained under noise, since a predicted code is always a
 little off; and every site has its own adapters around one shared backbone. Each site's encoders stay its own.
 
+With ``refinement_steps``, of either variant, a site makes its final segmentation from the server's answer and the image itself,
+by a network of its own (`coded_refinement`). For its training the server answers codes of training slices that it already
+holds; nothing but a status leaves for it.
+
 The halves: `coded_site` with `coded_encoders` at a site, `coded_mapping` at the server. They load torch; this module, which
 says what there is to ask, does not.
 """
@@ -30,31 +34,49 @@ from fedprivseg.core.records import Grid, Order, Payload, Slices
 from fedprivseg.core.task import Scope, SegmentationTask
 from fedprivseg.methods.begin import BEGIN, BEGINS, begin_all
 from fedprivseg.methods.coded_parameters import VARIANTS, PrivacySFParameters
-from fedprivseg.methods.coded_payloads import TEST_IMAGES, TRAIN_IMAGES, TRAIN_MASKS, decoded, lost_declared
+from fedprivseg.methods.coded_payloads import (
+    TEST_IMAGES,
+    TRAIN_IMAGES,
+    TRAIN_MASKS,
+    decoded,
+    kept,
+    lost_declared,
+    refined_declared,
+)
 from fedprivseg.methods.effort import (
     IMAGE_CODEC_S,
     MAPPING_S,
     MASK_CODEC_S,
     OVER_COMPLETE_S,
     TASK_ENCODER_S,
+    UNET_S,
     Effort,
     training_s,
 )
-from fedprivseg.methods.method import Action, CodedMethod, Declaration, Federation, Site, measured_declared
+from fedprivseg.methods.method import (
+    Action,
+    CodedMethod,
+    Codes,
+    Declaration,
+    Federation,
+    Site,
+    measured_declared,
+    trainers,
+)
 from fedprivseg.methods.public_start import Progress, PublicStart
 from fedprivseg.nets.choices import ATTEMPTS
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from fedprivseg.nets.fitting_mapping import SiteMapping
 
-_LATER = frozenset(f"{net}_{what}" for net in ("image", "mask", "mapping") for what in ("steps", "rate")) | {
-    "mapping_averaging",
-    "views",
-    "test_views",
-    "shard_slices",
-    "augmentation",
-}
+
+_LATER = frozenset(
+    {f"{net}_{what}" for net in ("image", "mask", "mapping", "refinement") for what in ("steps", "rate")}
+    | {"mapping_averaging", "views", "test_views", "shard_slices", "augmentation", "plain_view", "averaging"}
+    | {"refinement_input", "refinement_doubt", "refinement_views"}
+)
 """Parameters of which the public start does not depend."""
 
 
@@ -85,6 +107,8 @@ class PrivacySF(CodedMethod):
         "fit_encoders": lost_declared,
         "send_image_codes": TRAIN_IMAGES.declared,
         "send_mask_codes": TRAIN_MASKS.declared,
+        "keep_answers": kept,
+        "fit_refinement": refined_declared,
         "send_test_codes": TEST_IMAGES.declared,
         "decode": decoded,
         "measure": measured_declared,
@@ -113,6 +137,7 @@ class PrivacySF(CodedMethod):
         p = self.parameters
         image = IMAGE_CODEC_S if p.encoder == "reconstruction" else TASK_ENCODER_S
         site = training_s(image, p.image_steps, p.batch, grid) + training_s(MASK_CODEC_S, p.mask_steps, p.batch, grid)
+        site += training_s(UNET_S, p.refinement_steps, p.batch, grid)
         mapping = MAPPING_S if p.trunk == "unet" else OVER_COMPLETE_S
         return Effort(site, training_s(mapping, p.mapping_steps, p.batch, grid))
 
@@ -142,30 +167,50 @@ class PrivacySF(CodedMethod):
 
     def carry_out(self, federation: Federation) -> dict[str, Payload]:
         """Sections 2.4 and 2.5: fit encoders at the sites, send codes, train the mapping, infer, decode, measure."""
-        from fedprivseg.methods.coded_mapping import answer, trained_mapping
+        from fedprivseg.methods.coded_mapping import trained_mapping
 
         p = self.parameters
         with federation.stage("fit encoders"):
             for site, payload in self.ask(federation, "fit_encoders").items():
-                _note_lost(federation, site, payload.arrays["lost"])
+                for row, net in enumerate(("image encoding network", "mask encoding network")):
+                    _note_lost(federation, site, net, payload.arrays["lost"][row])
         with federation.stage("send codes"):
             images = self.collect(federation, "send_image_codes")
             masks = self.collect(federation, "send_mask_codes")
         with federation.stage("train mapping"):
             mapping = trained_mapping(p, federation, images, masks)
+        if p.refinement_steps:
+            with federation.stage("refine"):
+                if p.refinement_input == "answer":
+                    self._answer(federation, mapping, "keep_answers", images, _first(federation, p.refinement_views))
+                for site, payload in self.ask(federation, "fit_refinement", sites=trainers(federation)).items():
+                    _note_lost(federation, site, "refinement", payload.arrays["lost"])
         with federation.stage("infer"):
             codes = self.collect(federation, "send_test_codes")
-            longest = max((len(codes[site]) for site in federation.sites), default=0)
-            for number, start in enumerate(range(0, longest, p.shard_slices)):
-                answers = {}
-                for site in federation.sites:
-                    rows = np.arange(start, min(start + p.shard_slices, len(codes[site])))
-                    if len(rows):
-                        found = answer(p, mapping, site, codes[site].rows(rows), federation.device)
-                        answers[site] = federation.answer(MASK_CODE, site, {"codes": found}, number)
-                self.ask(federation, "decode", number=number, answers=answers, sites=list(answers))
+            self._answer(federation, mapping, "decode", codes, {site: len(codes[site]) for site in federation.sites})
         with federation.stage("measure"):
             return self.ask(federation, "measure")
+
+    def _answer(
+        self,
+        federation: Federation,
+        mapping: SiteMapping,
+        action: str,
+        codes: Mapping[str, Codes],
+        counts: Mapping[str, int],
+    ) -> None:
+        """Answer the first `counts[site]` of each site's image codes with mask codes, some at a time, as orders of `action`."""
+        from fedprivseg.methods.coded_mapping import answer
+
+        p = self.parameters
+        for number, start in enumerate(range(0, max(counts.values(), default=0), p.shard_slices)):
+            answers = {}
+            for site in federation.sites:
+                rows = np.arange(start, min(start + p.shard_slices, counts[site]))
+                if len(rows):
+                    found = answer(p, mapping, site, codes[site].rows(rows), federation.device)
+                    answers[site] = federation.answer(MASK_CODE, site, {"codes": found}, number)
+            self.ask(federation, action, number=number, answers=answers, sites=list(answers))
 
     def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
         """Class scores (N, C, H, W) for slices (N, H, W) float32 in 0..1: encode, map, decode, average the views."""
@@ -224,11 +269,13 @@ class PrivacySF(CodedMethod):
         return untrained_encoder(self.parameters, what, task)
 
 
-def _note_lost(federation: Federation, site: str, lost: np.ndarray) -> None:
-    for row, net in enumerate(("image", "mask")):
-        names = [name for name, gone in zip(federation.task.names, lost[row], strict=True) if gone]
-        if names:
-            federation.note(
-                site,
-                f"the {net} encoding network lost {', '.join(names)} in each of {ATTEMPTS} trainings (Dice below 0.05)",
-            )
+def _first(federation: Federation, views: int) -> dict[str, int]:
+    """How many rows of each site's stream of training codes the first so many views are."""
+    return {site: views * federation.facts(site)["slices_train"] for site in federation.sites}
+
+
+def _note_lost(federation: Federation, site: str, net: str, lost: np.ndarray) -> None:
+    names = [name for name, gone in zip(federation.task.names, lost, strict=True) if gone]
+    if names:
+        trainings = f"each of {ATTEMPTS} trainings" if net != "refinement" else "its training"
+        federation.note(site, f"the {net} lost {', '.join(names)} in {trainings} (Dice below 0.05)")

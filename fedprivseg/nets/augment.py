@@ -61,11 +61,21 @@ def augment(
         how: how far each change may go.
         generator: of all draws.
     """
+    warped, labels, _ = augment_beside(images, masks, images[:, :0], how, generator)
+    return warped, labels
+
+
+def augment_beside(
+    images: torch.Tensor, masks: torch.Tensor, beside: torch.Tensor, how: Augmentation, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`augment` of images, masks and what belongs to them: beside (N, C, H, W) float is warped alike, and not re-lit."""
     grid = _warp(images.shape[0], images.shape[-2], images.shape[-1], how, generator).to(images.device)
     labels = torch.arange(1, int(masks.max()) + 1, device=masks.device).view(-1, 1, 1)
     foreground = (masks[:, None] == labels).to(images.dtype)
-    warped = functional.grid_sample(torch.cat([images, foreground], dim=1), grid, align_corners=False)
-    return relight(warped[:, :1], how, generator), _labels(warped[:, 1:], masks.dtype)
+    whole = torch.cat([images, foreground, beside], dim=1)
+    warped = functional.grid_sample(whole, grid, align_corners=False)
+    last = 1 + foreground.shape[1]
+    return relight(warped[:, :1], how, generator), _labels(warped[:, 1:last], masks.dtype), warped[:, last:]
 
 
 def relight(images: torch.Tensor, how: Augmentation, generator: torch.Generator) -> torch.Tensor:

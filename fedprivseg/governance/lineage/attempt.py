@@ -91,7 +91,7 @@ class Attempt:
 
     def _networks(self, sources: Sequence[Artefact]) -> list[Artefact]:
         """The networks in the site's vault that the subject's slices had a part in; none if there are none."""
-        skipped = ("scores-", "prediction-")
+        skipped = ("scores-", "prediction-", "answers-")
         names = [name for name in self._held() if not name.startswith(skipped) and name not in (*OWN_SLICES, PICTURES)]
         back = sources[0].lane == "server"
         sorts = ("measures", "weights") if back else ("status", "weights")

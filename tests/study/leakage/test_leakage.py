@@ -40,7 +40,8 @@ def run(tmp_path_factory, phantom, quickstart):
     """A run that learned nothing, with a protection."""
     folder = tmp_path_factory.mktemp("attacked") / "run"
     rounded = '{name="precision", of=["image-code"], parameters={least=-4, most=4}}'
-    settings = [*tiny_settings(phantom), *BRIEF, f"protections=[{rounded}]"]
+    decoded = "method.parameters.image_reconstruction=0.5"  # else no site has a decoder that could be tried on others
+    settings = [*tiny_settings(phantom), *BRIEF, decoded, f"protections=[{rounded}]"]
     simulate(load_scenario(quickstart, settings), folder)
     return folder
 
