@@ -165,7 +165,7 @@ class ReconstructionResult(Frozen):
     def by(self) -> str:
         """Which attack this is, on what, and where."""
         stream = f", {STREAMS.get(self.stream, self.stream)}" if self.stream else ""
-        return f"{self.title}{f' ({self.setting})' if self.setting else ''}{stream} at {self.site}"
+        return f"{self.title}{f' ({self.setting})' if self.setting else ''} at {self.site}{stream}"
 
     @property
     def sentence(self) -> str:

@@ -5,7 +5,7 @@
 | `run`    | the scenario, the images                 | the run's folder up to ``result.json``            |
 | `assess` | ledgers, policies, the run's documents   | ``compliance.json``                               |
 | `attack` | what was released                        | ``attacks.json``, ``attacks.safetensors``         |
-| `report` | all of these, and images that sites kept | ``report.html``                                   |
+| `report` | all of these; images and who was tested  | ``report.html``                                   |
 
 Every stage may be done again. `run` and `attack` go on to the report, and a report is of a run that was assessed.
 """

@@ -146,7 +146,7 @@ def test_the_worst_of_each_indicator_stands_in_the_table(tmp_path):
     assert [line.measured for line in lines] == [pytest.approx(0.8), 0.5, None, 0.5, 0.9, 0.25, 0.625]
     linked = "ED against ES: AUC at centre1"
     assert [line.by for line in lines][:5:2] == [linked, "", linked]
-    assert lines[1].by == "Alignment (5 anchors), test codes at centre1"
+    assert lines[1].by == "Alignment (5 anchors) at centre1, test codes"
     assert [line.whose for line in lines] == ["", "", "", "", "centre1", "", ""]
     assert list(INDICATORS) == list(AdmissionConfig.model_fields)
 
