@@ -80,6 +80,10 @@ class Learner(Protocol):
     def parameters(self) -> RoundsParameters:
         """Its hyper-parameters."""
 
+    @property
+    def most_change(self) -> float:
+        """How far its server moves the weights in a round at most, see `received_model`."""
+
     def client_update(self) -> ClientUpdateRule:
         """What a site adds to its steps."""
 
@@ -95,7 +99,7 @@ def run_round(method: Learner, site: Site, order: Order) -> Update:
     received, extra = unpacked(order)
     net = build(p, site)
     load_weights(net, {**load_state(site, HOME, number), **received})
-    require_sound(p, site, net, received, number)
+    require_sound(p, site, net, received, number, method.most_change)
     start = Start(received, extra, load_state(site, RULE, number), method.work(number, len(slices.images)))
     correction = rule.correction(start, net)
     if p.dp is None:

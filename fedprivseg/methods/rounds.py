@@ -36,6 +36,7 @@ from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.flower_strategy import flower
 from fedprivseg.methods.masking import MASKING, MASKING_DECLARES, in_fixed_point, masked_round, mean_of
 from fedprivseg.methods.method import Action, Declaration, Federation, Method, Parameters, Site, measured_declared
+from fedprivseg.methods.received_model import MOST_CHANGE
 from fedprivseg.methods.secure_aggregation import LARGEST
 from fedprivseg.methods.training import (
     EXTRA,
@@ -158,6 +159,9 @@ class Rounds(Method):
     exports = frozenset({WEIGHTS, MASKED_WEIGHTS, MASK_SHARE, METRIC, STATUS})
     actions: ClassVar[Mapping[str, Action]] = {**ACTIONS, **MASKING}
     declares: ClassVar[Mapping[str, Declaration]] = {**DECLARES, **MASKING_DECLARES}
+
+    most_change: ClassVar[float] = MOST_CHANGE
+    """How far the aggregate may lie from the weights before, see `received_model`."""
 
     exchange = exchange_weights
     """How updates of a round come to the server."""
