@@ -35,7 +35,7 @@ MOST = 1e3
 
 MOST_CHANGE = 1.2
 """How far the filters may move in a round, in lengths of what they were. Measured in honest first rounds of 20 steps at the
-package's rates: 0.2 for averaging, 0.4 for FedDyn and for DP-SGD at the sites. Unrelated weights of the same size lie at 1.4."""
+package's rates: 0.2 for averaging, 0.4 for FedDyn and DP-SGD at the sites. Unrelated weights of the same size lie at 1.4."""
 
 ALIKE = 0.9999
 """Cosine from which two filters count as the same."""
