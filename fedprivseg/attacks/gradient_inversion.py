@@ -78,7 +78,7 @@ class GradientInversion(UpdateAttack):
             return cosine_distance(found, wanted) + STATISTICS * statistics.distance()
 
         start = torch.from_numpy(view.auxiliary.mean(axis=0)).to(where)
-        steps = view.effort.inner
+        steps = max(1, view.effort.inner // len(masks))  # a batch takes as many times as long
         return searched(
             distance, start.expand(len(masks), 1, -1, -1), steps, lambda done: view.progress(self.name, done, steps)
         )

@@ -20,10 +20,10 @@ from fedprivseg.core.seeds import numpy_generator, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.baseline import Weights
 
-REHEARSALS = 8
+REHEARSALS = 6
 """Slices that pass the network in rehearsals, for each step of the effort; a step of a few slices counts as one of four."""
 
-FEWEST = 24
+FEWEST = 16
 """Rehearsals at least, however long one takes."""
 
 HELD_OUT = 0.15
@@ -104,13 +104,17 @@ def learn(made: Rehearsals, features: Features, mean: np.ndarray) -> Invert:
     distances = _distances(rehearsed, rehearsed)
     middle = float(np.median(distances[np.triu_indices(fitted, 1)]))
 
-    def error(choice: tuple[float, float]) -> float:
-        kernel = _kernel(distances, choice[0] * middle)
+    def judged(choice: tuple[float, float]) -> tuple[float, float]:
+        """(squared error on the held-out, the factor on what is beyond the mean that makes it least)."""
+        kernel, truth = _kernel(distances, choice[0] * middle), beyond[fitted:]
         found = kernel[fitted:, :fitted] @ _duals(kernel[:fitted, :fitted], beyond[:fitted], choice[1])
-        return float(np.square(found - beyond[fitted:]).mean())
+        factor = max(0.0, float((found * truth).sum()) / max(float(np.square(found).sum()), 1e-30))
+        return float(np.square(factor * found - truth).mean()), factor
 
-    width, penalty = min(((width, penalty) for width in WIDTHS for penalty in PENALTIES), key=error)
-    duals = _duals(_kernel(distances, width * middle), beyond, penalty)
+    tried = {(width, penalty): judged((width, penalty)) for width in WIDTHS for penalty in PENALTIES}
+    width, penalty = min(tried, key=lambda choice: tried[choice][0])
+    factor = tried[width, penalty][1]
+    duals = factor * _duals(_kernel(distances, width * middle), beyond, penalty)
 
     def invert(update: Weights) -> np.ndarray:
         seen = ((features(update) - centre) / np.maximum(spread, 1e-30))[None]

@@ -166,6 +166,11 @@ def digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
+def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of named arrays, in hex; the same for the same names, types, shapes and values."""
+    return digest(write_safetensors({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}))
+
+
 @dataclass(frozen=True)
 class Decision:
     """What was decided: ``allowed``, the ``rule`` that decided, a ``reason`` a person can read, and the ``clause`` of

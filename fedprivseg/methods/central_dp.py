@@ -95,6 +95,7 @@ class CentralDP(Rounds):
     """FedAvg with clipped updates and noise added by the server."""
 
     name = "fedavg-central-dp"
+    most_change = float("inf")  # the server's own noise moves the weights by many times their length
     title = "FedAvg with central differential privacy"
     paper = "McMahan et al., ICLR 2018, algorithm 1"
     parameters_type = CentralDPParameters

@@ -83,6 +83,10 @@ class Learner(Protocol):
     def parameters(self) -> RoundsParameters:
         """Its hyper-parameters."""
 
+    @property
+    def most_change(self) -> float:
+        """How far its server moves the weights in a round at most, see `received_model`."""
+
     def client_update(self) -> ClientUpdateRule:
         """What a site adds to its steps."""
 
@@ -98,7 +102,7 @@ def run_round(method: Learner, site: Site, order: Order) -> Update:
     received, extra = unpacked(order)
     net = build(p, site)
     load_weights(net, {**load_state(site, HOME, number), **received})
-    require_sound(p, site, net, received, number)
+    require_sound(p, site, net, received, number, method.most_change)
     told = _loss_as_received(p, net, site) if rule.tells_received_loss else None
     start = Start(received, extra, load_state(site, RULE, number), method.work(number, len(slices.images)))
     correction = rule.correction(start, net)

@@ -23,7 +23,7 @@ import numpy as np
 from fedprivseg.core.errors import PayloadError, QuorumError, ServerError
 from fedprivseg.core.expected import MOST_LOSS, MOST_WEIGHT, Array, Expected
 from fedprivseg.core.kinds import MASK_SHARE, MASKED_WEIGHTS, WEIGHTS
-from fedprivseg.core.records import Order, Payload
+from fedprivseg.core.records import Order, Payload, arrays_digest
 from fedprivseg.core.task import Scope
 from fedprivseg.methods.aggregation import Update
 from fedprivseg.methods.client_update import Learner, run_round, trained_history
@@ -44,6 +44,7 @@ from fedprivseg.methods.secure_aggregation import (
     usable,
 )
 from fedprivseg.methods.training import (
+    NET,
     SummableParameters,
     flat,
     numbered,
@@ -100,11 +101,14 @@ def masked_update(method: Learner, site: Site, order: Order) -> Payload:
     kept = site.vault.load(MASKS)
     site.vault.save(MASKS, {**kept, **prefixed(_FROM, sealed)})
     result = run_round(method, site, order)
+    model = arrays_digest(under(order.answer.arrays, NET))
     pairs = []
     for other in sealed:
         if other != site.name:
             seed = agree(
-                kept["masking"].tobytes(), kept[_KEYS + other][1].tobytes(), _pair(order.number, site.name, other)
+                kept["masking"].tobytes(),
+                kept[_KEYS + other][1].tobytes(),
+                _pair(order.number, site.name, other, model),
             )
             pairs.append((seed, site.name < other))
     masked = mask(in_fixed_point(result), kept["own"].tobytes(), pairs)
@@ -235,8 +239,9 @@ def masked_round(
         total = sum((p.arrays["masked"].view(np.uint64) for p in masked.values()), np.zeros(size, np.uint64))
     found = _combined(sorted(published), sorted(shared), opened)
     own = [found[name] for name in masked]
+    model = arrays_digest(arrays)
     leftover = [
-        (agree(found[gone], public[there][1].tobytes(), _pair(number, gone, there)), there < gone)
+        (agree(found[gone], public[there][1].tobytes(), _pair(number, gone, there, model)), there < gone)
         for gone in sorted(set(shared) - set(masked))
         for there in masked
     ]
@@ -305,9 +310,10 @@ def _context(number: int, sender: str, holder: str) -> bytes:
     return f"fedprivseg share round {number} from {sender} to {holder}".encode()
 
 
-def _pair(number: int, one: str, other: str) -> bytes:
-    """What a pairwise mask is bound to, the same from both sides."""
-    return f"fedprivseg mask round {number} of {' and '.join(sorted((one, other)))}".encode()
+def _pair(number: int, one: str, other: str, model: str) -> bytes:
+    """What a pairwise mask is bound to, the same from both sides: also the weights that both train on (their SHA-256). Of sites
+    that were sent different ones no sum can be opened (model inconsistency: Pasquini et al., CCS 2022)."""
+    return f"fedprivseg mask round {number} of {' and '.join(sorted((one, other)))} on {model}".encode()
 
 
 def _bytes(text: bytes) -> np.ndarray:

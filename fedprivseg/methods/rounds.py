@@ -48,6 +48,7 @@ from fedprivseg.methods.method import (
     trainers,
 )
 from fedprivseg.methods.public_start import PublicStart
+from fedprivseg.methods.received_model import MOST_CHANGE
 from fedprivseg.methods.secure_aggregation import LARGEST
 from fedprivseg.methods.training import (
     EXTRA,
@@ -183,6 +184,9 @@ class Rounds(Method):
     exports = frozenset({WEIGHTS, MASKED_WEIGHTS, MASK_SHARE, METRIC, STATUS})
     actions: ClassVar[Mapping[str, Action]] = {**ACTIONS, **MASKING}
     declares: ClassVar[Mapping[str, Declaration]] = {**DECLARES, **MASKING_DECLARES}
+
+    most_change: ClassVar[float] = MOST_CHANGE
+    """How far the aggregate may lie from the weights before, see `received_model`."""
 
     exchange = exchange_weights
     """How updates of a round come to the server."""

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from safetensors.numpy import save as write_safetensors
 
 from fedprivseg.core.errors import ModelRefused
-from fedprivseg.core.records import Order, digest
+from fedprivseg.core.records import Order, arrays_digest
 from fedprivseg.crypto.identity import SiteKey, canonical, verify
 
 
@@ -27,7 +26,7 @@ def announce(key: SiteKey, run_id: str, order: Order, arrays: Mapping[str, np.nd
         order: with which the weights go out.
         arrays: what of its answer is the same for all (`Method.announced`).
     """
-    return key.sign(_statement(run_id, order, model_digest(arrays))).hex()
+    return key.sign(_statement(run_id, order, arrays_digest(arrays))).hex()
 
 
 def announced_model(
@@ -45,7 +44,7 @@ def announced_model(
     Raises:
         ModelRefused: these weights are not the ones that the server signed for this order.
     """
-    found = model_digest(arrays)
+    found = arrays_digest(arrays)
     if public_hex is not None:
         try:
             signed = verify(public_hex, _statement(run_id, order, found), bytes.fromhex(signature))
@@ -55,11 +54,6 @@ def announced_model(
             reason = "The weights are not the ones that the server announced to every site for this order."
             raise ModelRefused("model.not-announced", reason, "5.3.2-b")
     return found
-
-
-def model_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 (hex) of named arrays; the same for the same names, types, shapes and values."""
-    return digest(write_safetensors({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}))
 
 
 def _statement(run_id: str, order: Order, model: str) -> bytes:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fakes import FakeFederation, FakeSite, blocks
 
 from fedprivseg.core.config import MethodConfig
-from fedprivseg.core.errors import QuorumError, ScenarioError
+from fedprivseg.core.errors import QuorumError, ScenarioError, ServerError
 from fedprivseg.core.kinds import KINDS, MASK_SHARE, MASKED_WEIGHTS, WEIGHTS
 from fedprivseg.core.records import Order
-from fedprivseg.methods import METHODS, resolve
+from fedprivseg.methods import METHODS, masking, resolve
 from fedprivseg.methods.masking import threshold_of
 from fedprivseg.methods.training import MODEL, NET, SummableParameters, under
 
@@ -124,3 +126,17 @@ def test_methods_that_need_each_update_have_no_secure_sum(name):
     assert name in {method.name for method in METHODS}
     with pytest.raises(ScenarioError, match="unknown key 'summation'"):
         resolve(MethodConfig(name=name, parameters={"summation": "secure"}))
+
+
+def test_no_sum_is_opened_of_sites_that_were_sent_different_weights(tmp_path, monkeypatch):
+    packed = masking.packed
+
+    def inconsistent(federation, arrays, extra, number):
+        sent = packed(federation, arrays, extra, number)
+        name = sorted(under(sent["centre1"].arrays, NET))[0]
+        changed = {**sent["centre1"].arrays, NET + name: sent["centre1"].arrays[NET + name] * np.float32(1.0001)}
+        return {**sent, "centre1": replace(sent["centre1"], arrays=changed)}
+
+    monkeypatch.setattr(masking, "packed", inconsistent)
+    with pytest.raises(ServerError, match="is no mean of weights"):
+        run(tmp_path, summation="secure")

@@ -51,19 +51,18 @@ def test_rounds_follow_each_other_and_may_be_repeated(site, initial):
         np.testing.assert_array_equal(value, again.arrays[name])
 
 
-def test_weights_that_no_averaging_reaches_are_refused(site, initial):
+def test_unrelated_weights_of_the_same_size_are_refused(site, initial):
+    # At a right angle to those before, and as long: sqrt(2) = 1.41 lengths away, above the bound of 1.2.
     drawn = {name: np.random.default_rng(0).permuted(value) for name, value in initial.items()}
-    # As long as the old ones and at a right angle to them: sqrt(2) of their length, within the bound of 2.
-    run_round(METHOD, site, _order(drawn))
-    assert (
-        _refusal(site, {name: 4 * value if value.ndim > 1 else value for name, value in drawn.items()}) == "model.jump"
-    )
+    assert _refusal(site, drawn) == "model.jump"
+    near = {name: value + 0.7 * (drawn[name] - value) for name, value in initial.items()}
+    run_round(METHOD, site, _order(near))  # 0.99 lengths away
 
 
 def test_who_was_not_asked_for_some_rounds_allows_as_many_changes(site, initial):
     later = {name: 4 * value if value.ndim > 1 else value for name, value in initial.items()}
     assert _refusal(site, later) == "model.jump"
-    run_round(METHOD, site, _order(later, 3))  # three lengths in three rounds
+    run_round(METHOD, site, _order(later, 3))  # three lengths in three rounds, of at most 3.6
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fedprivseg.core.errors import ModelRefused
-from fedprivseg.core.records import Order
+from fedprivseg.core.records import Order, arrays_digest
 from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.runtime.announcement import announce, announced_model, model_digest
+from fedprivseg.runtime.announcement import announce, announced_model
 
 ARRAYS = {"net/a": np.arange(6, dtype=np.float32).reshape(2, 3), "net/b": np.ones(2, np.float32)}
 ORDER = Order("train", 3)
@@ -20,7 +20,7 @@ def test_what_was_announced_is_known_by_its_digest():
     key = SiteKey.new()
     signature = announce(key, "run", ORDER, ARRAYS)
     turned = dict(reversed(ARRAYS.items()))
-    assert announced_model(key.public_hex, "run", ORDER, signature, turned) == model_digest(ARRAYS)
+    assert announced_model(key.public_hex, "run", ORDER, signature, turned) == arrays_digest(ARRAYS)
 
 
 def _other(name, value):
@@ -50,4 +50,6 @@ def test_anything_else_is_refused(run, order, arrays):
 def test_without_the_servers_signature_nothing_is_announced(signature):
     with pytest.raises(ModelRefused):
         announced_model(SiteKey.new().public_hex, "run", ORDER, signature, ARRAYS)
-    assert announced_model(None, "run", ORDER, signature, ARRAYS) == model_digest(ARRAYS), "a site that knows no server"
+    assert announced_model(None, "run", ORDER, signature, ARRAYS) == arrays_digest(ARRAYS), (
+        "a site that knows no server"
+    )

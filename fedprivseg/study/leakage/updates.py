@@ -83,7 +83,7 @@ def _attacked(session: AttackSession, prepared: Callable[[], list[_Case]], attac
             shown = session.examples("images", truth, found, None)
     whys = [f"{attack.title} ({'; '.join(settings)}): {why}" for why, settings in lacking.items()]
     if all(case.staged for case in prepared()):
-        whys.append(f"{attack.title}: {session.victim} released no update in round 1")
+        whys.append(f"{attack.title}: {session.victim} released no weights of a whole network in round 1")
     return PartialResult(reconstructions=tuple(results), left_out=tuple(whys), shown=shown)
 
 
@@ -280,7 +280,8 @@ def _fullest(known: GroundTruth) -> np.ndarray:
 
 
 def _released(session: AttackSession, before: Weights) -> Mapping[str, np.ndarray] | None:
-    """Weights before minus weights after round 1, as far as the site released them."""
+    """Weights before minus weights after round 1, as far as the site released them; None for a release of other things, such as
+    a selection of values."""
     payload = session.released.first_update()
     if payload is None:
         return None
@@ -288,4 +289,4 @@ def _released(session: AttackSession, before: Weights) -> Mapping[str, np.ndarra
         after = mean_of(payload.arrays["masked"].view(np.uint64), before).arrays
     else:
         after = under(payload.arrays, NET)
-    return {name: before[name] - value for name, value in after.items()}
+    return {name: before[name] - value for name, value in after.items()} or None
