@@ -96,8 +96,11 @@ class DataConfig(Frozen):
         subjects: labelled subjects per centre of a phantom.
         seed: that of a phantom and of a split by patient. It is not the run's, so runs of different seeds share data and
             splits.
-        split: ``"release"`` trains and tests on whom the release says; ``"by-patient"`` deals a centre's labelled subjects.
+        split: ``"release"`` trains and tests on whom the release says; ``"by-patient"`` deals a centre's labelled subjects;
+            ``"folds"`` deals them into `folds` parts for cross-validation, of which `fold` is the test.
         test_fraction: the share of them that a split by patient gives to the test.
+        folds: into how many parts a centre's labelled subjects are dealt, 2 to 20. Over all parts each is tested once.
+        fold: which of them is the test, from 0.
     """
 
     source: str = "phantom"
@@ -105,8 +108,16 @@ class DataConfig(Frozen):
     channel: Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)] = ""
     subjects: int = Field(default=9, ge=2, le=500)
     seed: int = Field(default=0, ge=0)
-    split: Literal["release", "by-patient"] = "release"
+    split: Literal["release", "by-patient", "folds"] = "release"
     test_fraction: float = Field(default=0.3, ge=0.0, lt=1.0)
+    folds: int = Field(default=4, ge=2, le=20)
+    fold: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _of_the_folds(self) -> DataConfig:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold is {self.fold}; of {self.folds} folds it is 0 to {self.folds - 1}")
+        return self
 
 
 class GridConfig(Frozen):
@@ -317,13 +328,15 @@ class Scenario(Frozen):
 
     @property
     def run_name(self) -> str:
-        """What a folder of its run is called: name, method, variant and seed. What the name or the method says already is not
-        said again: ``quickstart-privacy-sf-improved-0``, but ``fedavg-0`` and ``coded-paper-privacy-sf-0``."""
+        """What a folder of its run is called: name, method, variant, fold and seed. What the name or the method says already is
+        not said again: ``quickstart-privacy-sf-improved-0``, but ``fedavg-0``, ``fedavg-fold2-0`` and
+        ``coded-paper-privacy-sf-0``."""
         said: list[str] = self.name.split("-")
         for words in (self.method.name.split("-"), self.method.variant.split("-")):
             if words not in ([""], ["default"]) and not _within(words, said):
                 said += words
-        return "-".join([*said, str(self.seed)])
+        fold = [f"fold{self.data.fold}"] if self.data.split == "folds" else []
+        return "-".join([*said, *fold, str(self.seed)])
 
     @property
     def folder(self) -> Path:
