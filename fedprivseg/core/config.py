@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -285,6 +285,88 @@ class ReportConfig(Frozen):
     images: bool = True
 
 
+Range = tuple[float, float]
+
+
+class ShiftConfig(Frozen):
+    """How much the scanners of simulated sites differ (``study/acquisition_shift.py``). Each site's values are drawn once, from
+    ``data.seed``, each site's from another part of a range; the ranges are those of `strength` unless stated.
+
+    Attributes:
+        strength: ``none``: all sites' images are as they are.
+        gamma: exponent of the intensities; its logarithm is uniform.
+        bias: the coil's field reaches exp(-bias) to exp(bias).
+        blur_mm: standard deviation of a blur in the plane of a slice.
+        noise: standard deviation of the noise, as a share of the intensities' range.
+        resolution: by how much the acquired matrix is smaller, along either side.
+    """
+
+    MEASURES: ClassVar[tuple[str, ...]] = ("gamma", "bias", "blur_mm", "noise", "resolution")
+    RANGES: ClassVar[Mapping[str, Mapping[str, Range]]] = {
+        "mild": {
+            "gamma": (0.8, 1.25),
+            "bias": (0.0, 0.2),
+            "blur_mm": (0.0, 0.7),
+            "noise": (0.0, 0.02),
+            "resolution": (1.0, 1.3),
+        },
+        "strong": {
+            "gamma": (0.6, 1.65),
+            "bias": (0.1, 0.5),
+            "blur_mm": (0.0, 1.3),
+            "noise": (0.005, 0.04),
+            "resolution": (1.0, 1.8),
+        },
+    }
+    LIMITS: ClassVar[Mapping[str, Range]] = {
+        "gamma": (0.1, 10.0),
+        "bias": (0.0, 2.0),
+        "blur_mm": (0.0, 20.0),
+        "noise": (0.0, 1.0),
+        "resolution": (1.0, 16.0),
+    }
+
+    strength: Literal["none", "mild", "strong"] = "none"
+    gamma: Range | None = None
+    bias: Range | None = None
+    blur_mm: Range | None = None
+    noise: Range | None = None
+    resolution: Range | None = None
+
+    @model_validator(mode="after")
+    def _in_limits(self) -> ShiftConfig:
+        for name, (least, most) in self.LIMITS.items():
+            stated: Range | None = getattr(self, name)
+            if stated is not None and self.strength == "none":
+                raise ValueError(
+                    f'{name} is stated and strength is "none"; state "mild" or "strong" for the other ranges'
+                )
+            if stated is not None and not least <= stated[0] <= stated[1] <= most:
+                raise ValueError(f"{name} is {list(stated)}; needed are [lowest, highest] from {least:g} to {most:g}")
+        return self
+
+    def drawn_from(self, name: str) -> Range:
+        """The range of one of `MEASURES`."""
+        stated: Range | None = getattr(self, name)
+        return stated or self.RANGES[self.strength][name]
+
+
+class CompareConfig(Frozen):
+    """How the run stands in a comparison. It is stated before the run and changes no result, so that it is no part of what
+    names the scenario (`Scenario.sha256`). All runs of one comparison should state the same `reference` and `floor`.
+
+    Attributes:
+        reference: the scenario (or the label in the table) that differences are against; empty: nothing is tested. A reference
+            that is chosen afterwards, such as the best on the test data, makes every p too small.
+        floor: the scenario that every way of sharing has to beat; empty: the one run of ``local-only``, if there is just one.
+        group: with which others its front is drawn; empty: by what it sends (``codes-only``, ``averaging``, ...).
+    """
+
+    reference: str = ""
+    floor: str = ""
+    group: Name | Literal[""] = ""
+
+
 class Scenario(Frozen):
     """One question, completely stated. Frozen; its SHA-256 names it."""
 
@@ -300,6 +382,7 @@ class Scenario(Frozen):
     task: SegmentationTask = Field(default_factory=default_task)
     data: DataConfig = DataConfig()
     grid: GridConfig = GridConfig()
+    shift: ShiftConfig = ShiftConfig()
     method: MethodConfig
     protections: tuple[ProtectionConfig, ...] = Field(
         default=(), description="what every site does to codes before its gate, in this order"
@@ -309,6 +392,7 @@ class Scenario(Frozen):
     study: StudyConfig = StudyConfig()
     server: ServerConfig = ServerConfig()
     report: ReportConfig = ReportConfig()
+    compare: CompareConfig = CompareConfig()
 
     @model_validator(mode="after")
     def _distinct(self) -> Scenario:
@@ -346,10 +430,12 @@ class Scenario(Frozen):
     @property
     def sha256(self) -> str:
         """SHA-256 of the canonical JSON. What changes no result is left out: the engine, who may look at a record at a site,
-        and the words and colours of the task."""
+        how the run stands in a comparison, and the words and colours of the task."""
         looks = {"structures": {"__all__": {"meaning", "colour", "line"}}, "time_points": {"__all__": {"meaning"}}}
         task = looks | {"slice": True, "aim": True}
-        content = self.model_dump(mode="json", exclude={"engine": True, "sites": {"__all__": {"cedar"}}, "task": task})
+        content = self.model_dump(
+            mode="json", exclude={"engine": True, "compare": True, "sites": {"__all__": {"cedar"}}, "task": task}
+        )
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -53,6 +53,7 @@ from fedprivseg.imaging.splits import COHORT, Cohort
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.protections import PROTECTIONS
 from fedprivseg.runtime.engines import Engine, engine
+from fedprivseg.study.acquisition_shift import shift_notes, shifted_release
 from fedprivseg.study.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
 from fedprivseg.study.scenarios import load_scenario, resolved, what_differs
 from fedprivseg.study.simulated_sites import parties_in, provision_sites
@@ -98,6 +99,7 @@ def simulate(
     ahead = examine(scenario, folder, cohorts, _depths(found), parties_in(folder, scenario))
     refuse(ahead)
     notes = (
+        *shift_notes(scenario),
         *_left_out(found.faults),
         *_warned(dataset, found, cohorts),
         *([no_test_note(ahead)] if ahead.no_test else []),
@@ -177,8 +179,12 @@ def preflight(scenario: Scenario, out: Path | str | None = None) -> Preflight:
 
 
 def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | None = None) -> Path:
-    """The folder of the scenario's images; a phantom is drawn on first use."""
-    return drawn_release(scenario.data, scenario.sites, progress)
+    """The folder of the scenario's images; a phantom, and a copy with the scenario's shift, are made on first use."""
+    release = drawn_release(scenario.data, scenario.sites, progress)
+    if scenario.shift.strength == "none":
+        return release
+    dataset = dataset_of(scenario.data, release)
+    return shifted_release(release, scenario, _read(dataset, release).subjects, dataset.limits)
 
 
 def _read(dataset: Dataset, release: Path) -> Release:
