@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -96,8 +96,11 @@ class DataConfig(Frozen):
         subjects: labelled subjects per centre of a phantom.
         seed: that of a phantom and of a split by patient. It is not the run's, so runs of different seeds share data and
             splits.
-        split: ``"release"`` trains and tests on whom the release says; ``"by-patient"`` deals a centre's labelled subjects.
+        split: ``"release"`` trains and tests on whom the release says; ``"by-patient"`` deals a centre's labelled subjects;
+            ``"folds"`` deals them into `folds` parts for cross-validation, of which `fold` is the test.
         test_fraction: the share of them that a split by patient gives to the test.
+        folds: into how many parts a centre's labelled subjects are dealt, 2 to 20. Over all parts each is tested once.
+        fold: which of them is the test, from 0.
         unlabelled: sites whose training subjects count as having no masks, to see how a method serves such a site.
     """
 
@@ -106,9 +109,17 @@ class DataConfig(Frozen):
     channel: Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)] = ""
     subjects: int = Field(default=9, ge=2, le=500)
     seed: int = Field(default=0, ge=0)
-    split: Literal["release", "by-patient"] = "release"
+    split: Literal["release", "by-patient", "folds"] = "release"
     test_fraction: float = Field(default=0.3, ge=0.0, lt=1.0)
+    folds: int = Field(default=4, ge=2, le=20)
+    fold: int = Field(default=0, ge=0)
     unlabelled: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _of_the_folds(self) -> DataConfig:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold is {self.fold}; of {self.folds} folds it is 0 to {self.folds - 1}")
+        return self
 
 
 class GridConfig(Frozen):
@@ -282,6 +293,88 @@ class ReportConfig(Frozen):
     images: bool = True
 
 
+Range = tuple[float, float]
+
+
+class ShiftConfig(Frozen):
+    """How much the scanners of simulated sites differ (``study/acquisition_shift.py``). Each site's values are drawn once, from
+    ``data.seed``, each site's from another part of a range; the ranges are those of `strength` unless stated.
+
+    Attributes:
+        strength: ``none``: all sites' images are as they are.
+        gamma: exponent of the intensities; its logarithm is uniform.
+        bias: the coil's field reaches exp(-bias) to exp(bias).
+        blur_mm: standard deviation of a blur in the plane of a slice.
+        noise: standard deviation of the noise, as a share of the intensities' range.
+        resolution: by how much the acquired matrix is smaller, along either side.
+    """
+
+    MEASURES: ClassVar[tuple[str, ...]] = ("gamma", "bias", "blur_mm", "noise", "resolution")
+    RANGES: ClassVar[Mapping[str, Mapping[str, Range]]] = {
+        "mild": {
+            "gamma": (0.8, 1.25),
+            "bias": (0.0, 0.2),
+            "blur_mm": (0.0, 0.7),
+            "noise": (0.0, 0.02),
+            "resolution": (1.0, 1.3),
+        },
+        "strong": {
+            "gamma": (0.6, 1.65),
+            "bias": (0.1, 0.5),
+            "blur_mm": (0.0, 1.3),
+            "noise": (0.005, 0.04),
+            "resolution": (1.0, 1.8),
+        },
+    }
+    LIMITS: ClassVar[Mapping[str, Range]] = {
+        "gamma": (0.1, 10.0),
+        "bias": (0.0, 2.0),
+        "blur_mm": (0.0, 20.0),
+        "noise": (0.0, 1.0),
+        "resolution": (1.0, 16.0),
+    }
+
+    strength: Literal["none", "mild", "strong"] = "none"
+    gamma: Range | None = None
+    bias: Range | None = None
+    blur_mm: Range | None = None
+    noise: Range | None = None
+    resolution: Range | None = None
+
+    @model_validator(mode="after")
+    def _in_limits(self) -> ShiftConfig:
+        for name, (least, most) in self.LIMITS.items():
+            stated: Range | None = getattr(self, name)
+            if stated is not None and self.strength == "none":
+                raise ValueError(
+                    f'{name} is stated and strength is "none"; state "mild" or "strong" for the other ranges'
+                )
+            if stated is not None and not least <= stated[0] <= stated[1] <= most:
+                raise ValueError(f"{name} is {list(stated)}; needed are [lowest, highest] from {least:g} to {most:g}")
+        return self
+
+    def drawn_from(self, name: str) -> Range:
+        """The range of one of `MEASURES`."""
+        stated: Range | None = getattr(self, name)
+        return stated or self.RANGES[self.strength][name]
+
+
+class CompareConfig(Frozen):
+    """How the run stands in a comparison. It is stated before the run and changes no result, so that it is no part of what
+    names the scenario (`Scenario.sha256`). All runs of one comparison should state the same `reference` and `floor`.
+
+    Attributes:
+        reference: the scenario (or the label in the table) that differences are against; empty: nothing is tested. A reference
+            that is chosen afterwards, such as the best on the test data, makes every p too small.
+        floor: the scenario that every way of sharing has to beat; empty: the one run of ``local-only``, if there is just one.
+        group: with which others its front is drawn; empty: by what it sends (``codes-only``, ``averaging``, ...).
+    """
+
+    reference: str = ""
+    floor: str = ""
+    group: Name | Literal[""] = ""
+
+
 class Scenario(Frozen):
     """One question, completely stated. Frozen; its SHA-256 names it."""
 
@@ -297,6 +390,7 @@ class Scenario(Frozen):
     task: SegmentationTask = Field(default_factory=default_task)
     data: DataConfig = DataConfig()
     grid: GridConfig = GridConfig()
+    shift: ShiftConfig = ShiftConfig()
     method: MethodConfig
     protections: tuple[ProtectionConfig, ...] = Field(
         default=(), description="what every site does to codes before its gate, in this order"
@@ -306,6 +400,7 @@ class Scenario(Frozen):
     study: StudyConfig = StudyConfig()
     server: ServerConfig = ServerConfig()
     report: ReportConfig = ReportConfig()
+    compare: CompareConfig = CompareConfig()
 
     @model_validator(mode="after")
     def _distinct(self) -> Scenario:
@@ -325,13 +420,15 @@ class Scenario(Frozen):
 
     @property
     def run_name(self) -> str:
-        """What a folder of its run is called: name, method, variant and seed. What the name or the method says already is not
-        said again: ``quickstart-privacy-sf-improved-0``, but ``fedavg-0`` and ``coded-paper-privacy-sf-0``."""
+        """What a folder of its run is called: name, method, variant, fold and seed. What the name or the method says already is
+        not said again: ``quickstart-privacy-sf-improved-0``, but ``fedavg-0``, ``fedavg-fold2-0`` and
+        ``coded-paper-privacy-sf-0``."""
         said: list[str] = self.name.split("-")
         for words in (self.method.name.split("-"), self.method.variant.split("-")):
             if words not in ([""], ["default"]) and not _within(words, said):
                 said += words
-        return "-".join([*said, str(self.seed)])
+        fold = [f"fold{self.data.fold}"] if self.data.split == "folds" else []
+        return "-".join([*said, *fold, str(self.seed)])
 
     @property
     def folder(self) -> Path:
@@ -341,10 +438,12 @@ class Scenario(Frozen):
     @property
     def sha256(self) -> str:
         """SHA-256 of the canonical JSON. What changes no result is left out: the engine, who may look at a record at a site,
-        and the words and colours of the task."""
+        how the run stands in a comparison, and the words and colours of the task."""
         looks = {"structures": {"__all__": {"meaning", "colour", "line"}}, "time_points": {"__all__": {"meaning"}}}
         task = looks | {"slice": True, "aim": True}
-        content = self.model_dump(mode="json", exclude={"engine": True, "sites": {"__all__": {"cedar"}}, "task": task})
+        content = self.model_dump(
+            mode="json", exclude={"engine": True, "compare": True, "sites": {"__all__": {"cedar"}}, "task": task}
+        )
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -46,6 +46,9 @@ UPDATES = "updates"
 """The stream of updates of weights; streams of codes are ``train``, ``test`` and ``answers``."""
 
 
+Interval = tuple[float, float]
+
+
 class Metric(Frozen):
     """One metric of one reconstruction, and the same of the references.
 
@@ -130,9 +133,15 @@ class ReconstructionResult(Frozen):
     @property
     def leakage(self) -> float:
         """The worst normalised leakage among the headline metrics."""
-        return max(
-            m.leakage for m in self.metrics if m.metric.split(", ")[0] == HEADLINE[self.what] and m.leakage is not None
-        )
+        return max(metric.leakage for metric in self._headline_metrics if metric.leakage is not None)
+
+    @property
+    def _headline_metrics(self) -> list[Metric]:
+        return [
+            metric
+            for metric in self.metrics
+            if metric.metric.split(", ")[0] == HEADLINE[self.what] and metric.leakage is not None
+        ]
 
     @property
     def indicators(self) -> dict[str, float]:
@@ -150,6 +159,13 @@ class ReconstructionResult(Frozen):
         if "recognised" in found:
             found["recognised"] = self._identified
         return found
+
+    def interval(self, indicator: str) -> Interval | None:
+        """The 95 % interval over patients of `normalised[indicator]`; None for one patient."""
+        if indicator == "recognised":
+            return _between(self.rank1_low, self.rank1_high, self.chance, 1.0)
+        leading = max(self._headline_metrics, key=lambda metric: metric.leakage or 0.0)
+        return _between(leading.low, leading.high, leading.lower_baseline, leading.upper_baseline)
 
     @property
     def success(self) -> float:
@@ -220,6 +236,10 @@ class InferenceResult(Frozen):
             return {}
         return {self.indicator: max(0.0, (self.counts - 0.5) / 0.5)}
 
+    def interval(self, indicator: str) -> Interval | None:
+        """The 95 % interval over patients of `normalised[indicator]`; None where there is none."""
+        return _between(self.low, self.high, 0.5, 1.0)
+
     @property
     def by(self) -> str:
         """Which number this is, and where."""
@@ -237,6 +257,14 @@ class InferenceResult(Frozen):
         )
 
 
+def _between(low: float | None, high: float | None, chance: float, ceiling: float | None) -> Interval | None:
+    """An interval on the scale on which chance is 0 and the ceiling 1, cut to that."""
+    if low is None or high is None or ceiling is None or ceiling == chance:
+        return None
+    ends = sorted(min(max((value - chance) / (ceiling - chance), 0.0), 1.0) for value in (low, high))
+    return ends[0], ends[1]
+
+
 AttackResult = ReconstructionResult | InferenceResult
 
 
@@ -248,9 +276,13 @@ class Headline(Frozen):
         attack: the name of the attack that reached it.
         stream: on which stream; "" for an inference.
         by: the same in words, and where.
+        low: lower end of its 95 % interval over patients; None where there is none.
+        high: its upper end.
     """
 
     value: float
+    low: float | None = None
+    high: float | None = None
     indicator: str
     attack: str
     stream: str
@@ -324,7 +356,10 @@ class Leakage(Frozen):
             return None
         value, name, one = max(found, key=lambda each: each[0])
         stream = one.stream if isinstance(one, ReconstructionResult) else ""
-        return Headline(value=value, indicator=name, attack=one.attack, stream=stream, by=one.by)
+        low, high = one.interval(name) or (None, None)
+        return Headline(
+            value=min(value, 1.0), low=low, high=high, indicator=name, attack=one.attack, stream=stream, by=one.by
+        )
 
     def worst(self, what: What) -> ReconstructionResult | None:
         """The attack that counts and gives away most of images or of masks."""

@@ -94,6 +94,8 @@ class Result(_Read):
         overall_dice: mean over sites of the mean over structures; None where nothing was measured.
         split_sha256: of all training and test subjects' codes together, so that runs on other subjects can be told apart and
             nobody is named.
+        subjects_sha256: of all subjects' codes at each site, on whichever side: it is the same for all folds of one partition.
+            Empty in results of earlier releases.
         curve, cross_site, budgets: empty for methods to which they mean nothing.
     """
 
@@ -115,6 +117,7 @@ class Result(_Read):
     environment: dict[str, str]
     notes: tuple[str, ...] = ()
     split_sha256: str = ""
+    subjects_sha256: str = ""
     curve: tuple[CurvePoint, ...] = ()
     cross_site: tuple[CrossSite, ...] = ()
     budgets: tuple[Budget, ...] = ()
@@ -226,8 +229,19 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def metric_rows(site: str, values: dict[str, Any], count: int, task: SegmentationTask) -> Sequence[Row]:
-    """The rows of one site. `values`: measure -> (subjects, time points, structures) with NaN where undefined."""
+def metric_rows(
+    site: str, values: dict[str, Any], count: int, task: SegmentationTask, fold: int | None = None
+) -> Sequence[Row]:
+    """The rows of one site, its test subjects called by their number.
+
+    Args:
+        site: its name.
+        values: measure -> (subjects, time points, structures) with NaN where undefined.
+        count: how many subjects.
+        task: names time points and structures.
+        fold: that of a cross-validation; others have subjects of the same numbers, who are others.
+    """
+    part = "" if fold is None else f"f{fold}-"
 
     def cell(name: str, place: tuple[int, int, int]) -> float | None:
         value = float(values[name][place])
@@ -236,7 +250,7 @@ def metric_rows(site: str, values: dict[str, Any], count: int, task: Segmentatio
     return [
         Row(
             site=site,
-            subject=f"{site}-t{subject + 1:02d}",
+            subject=f"{site}-{part}t{subject + 1:02d}",
             phase=phase,
             structure=structure,
             dice=cell("dice", (subject, p, s)),

@@ -39,8 +39,9 @@ def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> C
     """The labelled subjects of `site`, split as `data` says.
 
     Subjects for validation are used by neither side of ``split = "release"``. A split by patient leaves at least one
-    subject to train on. A site that has labelled subjects for the test alone trains nothing. Raises DataError if the centre has
-    no labelled subject.
+    subject to train on. Folds deal all labelled subjects, whatever the release calls them; those of one ``data.seed`` and one
+    number of folds are one partition. A site that has labelled subjects for the test alone trains nothing. Raises DataError if
+    the centre has no labelled subject.
     """
     centre = site.place
     own = [s for s in own_subjects(subjects, site) if s.labelled]
@@ -48,9 +49,7 @@ def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> C
         train = tuple(s for s in own if s.split == "train")
         test = tuple(s for s in own if s.split == "test")
     else:
-        order = numpy_generator(data.seed, "split", centre).permutation(len(own))
-        tests = min(round(data.test_fraction * len(own)), max(len(own) - 1, 0))
-        chosen = {int(index) for index in order[:tests]}
+        chosen = {*_dealt(len(own), centre, data)}
         train = tuple(s for index, s in enumerate(own) if index not in chosen)
         test = tuple(s for index, s in enumerate(own) if index in chosen)
     if site.name in data.unlabelled:
@@ -63,3 +62,12 @@ def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> C
             'Leave the site out, or try data.split = "by-patient".'
         )
     return Cohort(train, test)
+
+
+def _dealt(count: int, centre: int | str, data: DataConfig) -> list[int]:
+    """Which of a centre's `count` subjects test."""
+    if data.split == "folds":
+        order = numpy_generator(data.seed, "folds", centre).permutation(count)
+        return [int(index) for index in order[data.fold :: data.folds]]
+    order = numpy_generator(data.seed, "split", centre).permutation(count)
+    return [int(index) for index in order[: min(round(data.test_fraction * count), max(count - 1, 0))]]

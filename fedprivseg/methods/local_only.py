@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from fedprivseg.core.expected import MOST_LOSS, Array, Expected
-from fedprivseg.core.kinds import METRIC, STATUS, WEIGHTS
+from fedprivseg.core.kinds import METRIC, STATUS, WEIGHTS, KindSpec
 from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import CrossSite, CurvePoint, Grid, Order, Payload
 from fedprivseg.core.task import Scope
@@ -142,6 +142,11 @@ class LocalOnly(Method):
         "send_weights": sent_weights,
         "measure_foreign": foreign_declared,
     }
+
+    @property
+    def declared(self) -> frozenset[KindSpec]:
+        """Nothing but scores and counts, unless networks are measured at other sites."""
+        return self.exports if self.parameters.cross_site else self.exports - {WEIGHTS}
 
     def effort(self, grid: Grid, slices: int) -> Effort | None:
         """Steps of the U-Net at every site; other nets were not measured."""

@@ -57,9 +57,18 @@ class SiteAhead(Frozen):
 
 
 class Preflight(Frozen):
-    """What is known of a run beforehand. folder: where it would go. gpus: how many the scenario gives; gpus_seen: how many
-    there are, None if none was asked for. Bytes: None where the system does not say. seconds: wall time, None where no rate
-    was measured; `basis` says why or from what. refusals: why it cannot run; warnings: what to know if it does."""
+    """What is known of a run beforehand.
+
+    Attributes:
+        folder: where it would go.
+        gpus: how many the scenario gives.
+        gpus_seen: how many there are, None if none was asked for.
+        disk_free: bytes; so are the others. None where the system does not say.
+        seconds: wall time, None where no rate was measured; `basis` says why or from what.
+        work: seconds of training on one core, whatever machine this is; None as `seconds`.
+        refusals: why it cannot run.
+        warnings: what to know if it does.
+    """
 
     scenario: str
     method: str
@@ -77,6 +86,7 @@ class Preflight(Frozen):
     memory_available: int | None
     memory_needed: int
     seconds: float | None
+    work: float | None
     basis: str
     refusals: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -120,7 +130,7 @@ def examine(
     views = int(getattr(method.parameters, "views", 1))
     pixels = scenario.grid.height * scenario.grid.width * sum(site.slices for site in sites)
     processes = 1 + (resources.sites_at_once if scenario.engine == "ray" else 0)
-    seconds, basis = _time(scenario, cohorts, depths)
+    work, basis = _work(scenario, cohorts, depths)
     draft = Preflight(
         scenario=scenario.name,
         method=method.name,
@@ -137,7 +147,8 @@ def examine(
         disk_needed=ROOM_BYTES + pixels * (_PIXEL_BYTES + _VIEW_PIXEL_BYTES * views),
         memory_available=_memory_available(),
         memory_needed=processes * _PROCESS_BYTES + 10 * pixels,
-        seconds=seconds,
+        seconds=None if work is None else _START_S + work / _cores(scenario),
+        work=work,
         basis=basis,
         refusals=(),
         warnings=(),
@@ -210,17 +221,18 @@ def no_test_note(found: Preflight) -> str:
     )
 
 
-def _time(scenario: Scenario, cohorts: Mapping[str, Cohort], depths: Mapping[str, int]) -> tuple[float | None, str]:
+def _work(scenario: Scenario, cohorts: Mapping[str, Cohort], depths: Mapping[str, int]) -> tuple[float | None, str]:
+    """Seconds of training on one core, and what they rest on."""
     if scenario.resources.gpus:
         return None, "no rate was measured on a GPU"
-    method, grid, cores = resolve(scenario.method), scenario.grid.grid(), _cores(scenario)
+    method, grid = resolve(scenario.method), scenario.grid.grid()
     sites = server = 0.0
     for each in cohorts.values():
         effort = method.effort(grid, sum(_slices(one, depths) for one in each.train))
         if effort is None:
             return None, f"no rate was measured for {method.name} with these parameters"
         sites, server = sites + effort.site, effort.server
-    return _START_S + (sites + server) / cores, BASIS
+    return sites + server, BASIS
 
 
 def _cores(scenario: Scenario) -> int:

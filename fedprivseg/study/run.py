@@ -53,6 +53,7 @@ from fedprivseg.imaging.splits import COHORT, Cohort
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.protections import PROTECTIONS
 from fedprivseg.runtime.engines import Engine, engine
+from fedprivseg.study.acquisition_shift import shift_notes, shifted_release
 from fedprivseg.study.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
 from fedprivseg.study.scenarios import load_scenario, resolved, what_differs
 from fedprivseg.study.simulated_sites import parties_in, provision_sites
@@ -98,6 +99,7 @@ def simulate(
     ahead = examine(scenario, folder, cohorts, _depths(found), parties_in(folder, scenario))
     refuse(ahead)
     notes = (
+        *shift_notes(scenario),
         *_left_out(found.faults),
         *_warned(dataset, found, cohorts),
         *([no_test_note(ahead)] if ahead.no_test else []),
@@ -153,7 +155,7 @@ def _carried_out(
         time.perf_counter() - start,
         resumed,
         (*notes, *_withdrawn(folder)),
-        _fingerprint(folder, cohorts),
+        _fingerprints(folder, cohorts),
     )
     result.write(folder, [RunFolder(folder).run_id, *_participants(folder, scenario)])
     return result
@@ -179,8 +181,12 @@ def preflight(scenario: Scenario, out: Path | str | None = None) -> Preflight:
 
 
 def release_folder(scenario: Scenario, progress: Callable[[int, int], None] | None = None) -> Path:
-    """The folder of the scenario's images; a phantom is drawn on first use."""
-    return drawn_release(scenario.data, scenario.sites, progress)
+    """The folder of the scenario's images; a phantom, and a copy with the scenario's shift, are made on first use."""
+    release = drawn_release(scenario.data, scenario.sites, progress)
+    if scenario.shift.strength == "none":
+        return release
+    dataset = dataset_of(scenario.data, release)
+    return shifted_release(release, scenario, _read(dataset, release).subjects, dataset.limits)
 
 
 def _read(dataset: Dataset, release: Path) -> Release:
@@ -195,15 +201,20 @@ def _depths(release: Release) -> dict[str, int]:
     return {code: scan.shape[2] for code, scan in release.scans.items()}
 
 
-def _fingerprint(folder: Path, cohorts: dict[str, Cohort]) -> str:
-    """SHA-256 over which subjects train and which test at each site: those whom the site enrolled, or, of a site that was
-    blocked before it said so, those of the release."""
+def _fingerprints(folder: Path, cohorts: dict[str, Cohort]) -> dict[str, str]:
+    """Fields of a result: SHA-256 over which subjects train and which test at each site, and over all of them on either side.
+    They are those whom the site enrolled, or, of a site that was blocked before it said so, those of the release."""
     sides = {}
     for name, each in cohorts.items():
         notes = Notes(RunFolder(folder).site(name).path)
         found = COHORT.validate_json(notes.read(PARTICIPANTS)) if notes.has(PARTICIPANTS) else each
         sides[name] = [[s.code for s in found.train], [s.code for s in found.test]]
-    return hashlib.sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()
+    people = {name: sorted(train + test) for name, (train, test) in sides.items()}
+
+    def sha256(content: object) -> str:
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    return {"split_sha256": sha256(sides), "subjects_sha256": sha256(people)}
 
 
 def check_folder(folder: Path, scenario: Scenario) -> bool:
@@ -279,19 +290,20 @@ def _withdrawn(folder: Path) -> tuple[str, ...]:
 
 
 def _gather(
-    folder: Path, scenario: Scenario, wall_s: float, resumed: bool, notes: tuple[str, ...], split_sha256: str
+    folder: Path, scenario: Scenario, wall_s: float, resumed: bool, notes: tuple[str, ...], fingerprints: dict[str, Any]
 ) -> Result:
     accounts = read_document(folder / "server" / "accounts.json")
     sites: dict[str, SiteResult] = {}
     rows: list[Row] = []
     means: list[float] = []
     task = scenario.task
+    fold = scenario.data.fold if scenario.data.split == "folds" else None
     for site in scenario.sites:
         account = accounts["sites"][site.name]
         path = folder / "server" / "metrics" / f"{site.name}.safetensors"
         values = _measured(path) if path.exists() else {}
         dice = _scores(values.get("dice"), task)
-        rows += metric_rows(site.name, values, len(values["dice"]) if values else 0, task)
+        rows += metric_rows(site.name, values, len(values["dice"]) if values else 0, task, fold)
         if dice.mean is not None:
             means.append(dice.mean)
         counts = {key: account["facts"].get(key, 0) for key in _COUNTS}
@@ -324,7 +336,7 @@ def _gather(
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         environment=_environment(scenario),
         notes=(*failures(sites), *notes),
-        split_sha256=split_sha256,
+        **fingerprints,
         curve=_entries(accounts, CurvePoint),
         cross_site=_entries(accounts, CrossSite),
         budgets=_entries(accounts, Budget),

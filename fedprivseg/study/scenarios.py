@@ -104,7 +104,9 @@ def what_differs(there: Scenario, here: Scenario) -> str:
 
 
 def _differences(one: object, other: object, place: str = "") -> list[tuple[str, object, object]]:
-    """(place, value there, value here); the engine is left out, since it changes no result."""
+    """(place, value there, value here); the engine and ``compare`` are left out, since they change no result."""
+    if place == "compare":
+        return []
     if isinstance(one, dict) and isinstance(other, dict):
         keys = sorted(set(one) | set(other))
         return [d for key in keys for d in _differences(one.get(key), other.get(key), f"{place}.{key}".lstrip("."))]

@@ -8,7 +8,7 @@ import torch
 from fedprivseg.core.compute import device, require_gpus
 from fedprivseg.core.errors import RequestError
 from fedprivseg.runtime.engines import begun
-from fedprivseg.study.benchmark import run_all
+from fedprivseg.study.benchmark import Plan, planned
 from fedprivseg.study.run import simulate
 
 
@@ -84,4 +84,4 @@ def test_a_benchmark_asks_for_every_scenarios_gpus_before_the_first_runs(gpus, q
     (folder / "b.toml").write_text(text.replace('name = "quickstart"', 'name = "b"') + "gpus = 1\n")
     monkeypatch.setattr("fedprivseg.study.pipeline.run", lambda *_, **__: pytest.fail("a scenario was run"))
     with pytest.raises(RequestError, match="torch sees none"):
-        run_all(folder, tmp_path / "runs", [0])
+        planned(folder, tmp_path / "runs", Plan((0,)))

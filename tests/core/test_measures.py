@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from fedprivseg.core.measures import assd_mm, auc, bootstrap_interval, dice, hd95_mm, psnr, ssim, tpr_at
+from fedprivseg.core.measures import assd_mm, auc, bootstrap_interval, dice, hd95_mm, mean_interval, psnr, ssim, tpr_at
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.core.task import default_task
 from fedprivseg.imaging.mnms.release import MnMs
@@ -237,3 +237,44 @@ def test_tpr_at_a_low_fpr_lets_no_more_negatives_pass() -> None:
     # None may: only what is above 99 counts.
     assert tpr_at(np.array([98.0, 98.5, 200.0]), negative, 0.001) == pytest.approx(1 / 3)
     assert np.isnan(tpr_at(np.ones(2), np.empty(0), 0.01))
+
+
+def _coverage(draw, truth: float, sizes: tuple[int, ...], trials: int = 4000) -> float:
+    """How often the interval of the mean of the sites' means holds the truth. draw: (trials, site, size) -> values."""
+    hits = 0
+    strata = [draw(site, (trials, size)) for site, size in enumerate(sizes)]
+    for trial in range(trials):
+        low, high = mean_interval([each[trial] for each in strata])
+        hits += low <= truth <= high
+    return hits / trials
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 3), (11, 11, 11), (5, 2, 2), (15, 12, 6)], ids=str)
+@pytest.mark.parametrize("shape", ["normal", "beta", "unequal"])
+def test_a_nominal_interval_of_95_per_cent_covers_as_much(shape, sizes) -> None:
+    """Of 9 and of 33 patients of three sites: the standard error of 4000 trials is 0.0034."""
+    generator, means = numpy_generator(0, "coverage", shape, *sizes), (0.7, 0.8, 0.85)
+    draws = {
+        "normal": lambda site, size: generator.normal(means[site], 0.05, size),
+        "beta": lambda site, size: generator.beta(20 * means[site], 20 * (1 - means[site]), size),
+        "unequal": lambda site, size: generator.normal(means[site], (0.1, 0.05, 0.02)[site], size),
+    }
+    assert 0.93 <= _coverage(draws[shape], float(np.mean(means)), sizes) <= 0.97
+
+
+def test_the_interval_by_welch_and_satterthwaite_by_hand() -> None:
+    one, other = np.array([0.7, 0.8, 0.9]), np.array([0.5, 0.6, np.nan, 0.4, 0.5])
+    oracle = scipy.stats.ttest_ind(one, -other[~np.isnan(other)], equal_var=False).confidence_interval()
+    # The sum of both means is twice their mean.
+    assert mean_interval([one, other]) == pytest.approx((oracle.low / 2, oracle.high / 2))
+    assert mean_interval([one]) == pytest.approx(scipy.stats.t.interval(0.95, 2, 0.8, 0.1 / np.sqrt(3)))
+
+
+def test_a_site_of_one_patient_takes_the_spread_of_the_others() -> None:
+    low, high = mean_interval([np.array([0.7, 0.8, 0.9]), np.array([0.6])])
+    # Both variances are 0.01: of the mean of two means (0.01 / 3 + 0.01) / 4, from 2 degrees of freedom each.
+    errors = np.array([0.01 / 3, 0.01]) / 4
+    half = scipy.stats.t.ppf(0.975, errors.sum() ** 2 / (errors**2 / 2).sum()) * np.sqrt(errors.sum())
+    assert (low, high) == pytest.approx((0.7 - half, 0.7 + half))
+    assert np.isnan(mean_interval([np.array([0.6]), np.array([0.8])])).all()
+    assert mean_interval([np.array([0.5, 0.5]), np.empty(0)]) == (0.5, 0.5)

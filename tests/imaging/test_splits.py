@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedprivseg.core.config import DataConfig, SiteConfig
-from fedprivseg.core.records import Grid
+from fedprivseg.core.records import Grid, Subject
 from fedprivseg.core.task import default_task
 from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.imaging.splits import COHORT, cohort, own_subjects
@@ -78,3 +81,56 @@ def test_the_check_reads_each_centre_in_its_order(turned):
     assert {each.code for each in MnMs().check(turned, orders={"1": ACDC.order, "2": ACDC.order}).warnings} == {
         "label-order"
     }
+
+
+def _subjects(count: int) -> list[Subject]:
+    """Labelled subjects of centre 1, of all three sides of a release, and one without labels."""
+    own = [
+        Subject(f"P{n:03d}", 1, ("train", "val", "test")[n % 3], n < count, {"ED": 0}, Path("a"), None, ("LV",))
+        for n in range(count + 1)
+    ]
+    return [*own, replace(own[0], code="X", centre=2)]
+
+
+@given(st.integers(2, 40), st.integers(2, 8), st.integers(0, 9))
+def test_over_all_folds_each_subject_is_tested_once(count, folds, seed):
+    parts = [
+        cohort(_subjects(count), M_AND_MS, DataConfig(split="folds", folds=folds, fold=fold, seed=seed))
+        for fold in range(folds)
+    ]
+    tested = [one.code for part in parts for one in part.test]
+    assert sorted(tested) == [f"P{n:03d}" for n in range(count)]
+    sides = [({one.code for one in part.train}, {one.code for one in part.test}) for part in parts]
+    assert all(train | test == {*tested} and not train & test for train, test in sides)
+    sizes = [len(part.test) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    assert [[one.code for one in part.test] for part in parts] == [
+        sorted(one.code for one in part.test) for part in parts
+    ]
+
+
+def test_a_partition_is_that_of_its_seed():
+    def tested(**changes):
+        return [one.code for one in cohort(_subjects(12), M_AND_MS, DataConfig(split="folds", **changes)).test]
+
+    assert tested() == tested()
+    assert len(tested()) == 3
+    assert tested(seed=1) != tested()
+
+
+def test_a_fold_beyond_the_last_is_refused():
+    with pytest.raises(ValueError, match="of 4 folds it is 0 to 3"):
+        DataConfig(split="folds", fold=4)
+
+
+def test_folds_of_real_subjects(real_data):
+    """24 training and 9 test subjects of three centres: 33 over four folds."""
+    subjects = MnMs().read(real_data / "acdc-as-mnms").subjects
+    sites = [SiteConfig(name=f"centre{n}", centre=n) for n in (1, 2, 3)]
+    tested = [
+        (site.name, one.code)
+        for fold in range(4)
+        for site in sites
+        for one in cohort(subjects, site, DataConfig(split="folds", fold=fold)).test
+    ]
+    assert len(tested) == len({*tested}) == 33

@@ -16,7 +16,7 @@ from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.imaging.mnms.table import TABLE
 from fedprivseg.imaging.phantom.consortium import announced
 from fedprivseg.methods.effort import MASK_CODEC_S, TASK_ENCODER_S
-from fedprivseg.study.benchmark import run_all
+from fedprivseg.study.benchmark import Plan, planned
 from fedprivseg.study.preflight import BASIS, refuse
 from fedprivseg.study.run import cache_folder, preflight, simulate
 from fedprivseg.study.scenarios import load_scenario
@@ -124,7 +124,7 @@ def test_a_benchmark_is_refused_before_its_first_run(phantom, tmp_path):
     )
     settings = tiny_settings(phantom)
     with pytest.raises(DataError, match="no site has a test subject"):
-        run_all(tmp_path / "simulations", tmp_path / "runs", [0, 1], settings)
+        planned(tmp_path / "simulations", tmp_path / "runs", Plan((0, 1)), settings)
     assert not (tmp_path / "runs").exists()
 
 

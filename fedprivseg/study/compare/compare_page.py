@@ -9,15 +9,18 @@ from markupsafe import Markup
 
 from fedprivseg.core.files import deliver
 from fedprivseg.core.pages.frame import render
-from fedprivseg.study.compare.compare_charts import dice_against_bytes, dice_against_leakage, learning_curves
+from fedprivseg.study.compare.compare_charts import dice_against_bytes, learning_curves
 from fedprivseg.study.compare.compare_tables import as_rows
+from fedprivseg.study.compare.front_chart import dice_against_leakage
 from fedprivseg.study.compare.runs import Comparison
 
 
 def write_page(comparison: Comparison, path: Path) -> Path:
     """Write `comparison` to the HTML file `path`, whole or not at all. Raises FolderError if it cannot be written."""
     header, rows = as_rows(comparison)
-    header[header.index(f"difference to {comparison.reference}")] = "difference"  # the caption says to what
+    short = {f"median difference to {comparison.reference}": "median difference"}  # the notes say to what
+    short |= {f"median above {comparison.floor}": "above the floor", "HD95 penalised": "penalised mm"}
+    header = [short.get(name, name) for name in header]
     page = render(
         "study/compare/compare_page.html",
         comparison=comparison,
@@ -33,14 +36,20 @@ def write_page(comparison: Comparison, path: Path) -> Path:
     return deliver(path, page.encode())
 
 
-UNDER = {"95 %": "mean Dice", "p (Holm)": "difference"}
+UNDER = {
+    "95 %": "mean Dice",
+    "undefined": "HD95 mm",
+    "leakage 95 %": "leakage",
+    "p (Holm)": "median difference",
+    "p floor (Holm)": "above the floor",
+}
 """Columns that stand under another one, so that the table fits a common screen."""
 
 
 def _stacked(header: Sequence[str], row: Sequence[str]) -> list[tuple[str, str]]:
     """The cells of a row after its first as (cell, what stands under it or "")."""
     found = dict(zip(header, row, strict=True))
-    under = {above: found[name] for name, above in UNDER.items()}
+    under = {above: found[name] for name, above in UNDER.items() if name in found}
     names = [name for name in header[1:] if name not in UNDER]
     return [(found[name], under.get(name, "")) for name in names]
 

@@ -159,7 +159,6 @@ def settings_of(scenario: Mapping[str, Any]) -> dict[str, str]:
         else:
             found[key] = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
-    walk(
-        "", {key: value for key, value in scenario.items() if key not in ("name", "question", "seed", "engine", "data")}
-    )
+    hidden = ("name", "question", "seed", "engine", "data", "compare")
+    walk("", {key: value for key, value in scenario.items() if key not in hidden})
     return found

@@ -1,119 +1,31 @@
-"""Runs side by side: one row a method, over its seeds, with intervals, paired differences and what it cost.
+"""Runs side by side: one row a method, over its seeds and folds, with intervals, paired differences, fronts and what it cost.
 
-Only runs on the same subjects and split may stand in one table; networks may work on different grids, for measures are on the
-images' own. Runs that differ in nothing but their seed are one
-method. The subject is the unit of every statistic: its Dice is the mean over time points, structures and seeds.
+Only runs on the same subjects and split may stand in one table; of a cross-validation, the folds of one partition. Networks may
+work on different grids, for measures are on the images' own. Runs
+that differ in nothing but seed and fold are one method. What methods are tested against is fixed before they run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
+from fedprivseg.core.config import ShiftConfig
 from fedprivseg.core.errors import FolderError, RequestError
-from fedprivseg.core.kinds import kind_named
-from fedprivseg.core.leakage_result import Leakage, read_leakage
-from fedprivseg.core.measures import bootstrap_interval
-from fedprivseg.core.records import Budget
+from fedprivseg.core.leakage_result import read_leakage
 from fedprivseg.core.results import Result, read_result
 from fedprivseg.core.runfolder import RunFolder
-from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.study.compare.entries import Entry, entry_of, fold_of, grid_of, subject_dice
+from fedprivseg.study.compare.front import REFERENCE, Front, dominated, fronts
 from fedprivseg.study.compare.names import names_of
+from fedprivseg.study.compare.paired import differences, smallest_p
 
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A learning curve, mean over sites and seeds: one value for each round in which nets were scored."""
-
-    rounds: tuple[int, ...]
-    megabytes: tuple[float, ...]
-    dice: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Subjects paired with those of the reference.
-
-    Attributes:
-        median: of Dice minus the reference's.
-        p: Wilcoxon's, two-sided; None where all differences are 0.
-        p_holm: the same after Holm's correction for the number of methods compared.
-        subjects: how many pairs.
-    """
-
-    median: float
-    p: float | None
-    p_holm: float | None
-    subjects: int
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One method in the table.
-
-    Attributes:
-        label: what tells it from the others, the same everywhere.
-        scenario: the name of its (first) scenario.
-        grid: of its networks, in words.
-        sites: site -> mean Dice over seeds.
-        dice: over sites, a value a seed.
-        dice_interval: 95 % bootstrap over subjects, seeds averaged.
-        hd95_mm: mean over sites and seeds where it is defined.
-        undefined: how many of the (subject, time point, structure) cells of all seeds have no distance.
-        up: MB that a site sent.
-        down: MB that a site received.
-        minutes: wall time.
-        compute_minutes: the sites' own clocks, summed.
-        peak_mb: memory of the largest process.
-        forbidden: whether raw data left, which policy forbids.
-        leakage: the worst of all attacks (`Leakage.headline`), mean over the seeds that were attacked; 0 where no attack
-            reached more than chance, 1 where raw data left.
-        control_failed: whether of some stream no attack passed its control, so that the leakage is not known.
-    """
-
-    label: str
-    scenario: str
-    grid: str
-    method: str
-    variant: str
-    seeds: tuple[int, ...]
-    sites: Mapping[str, float | None]
-    dice: tuple[float, ...]
-    dice_interval: Interval
-    hd95_mm: float | None
-    hd95_interval: Interval
-    undefined: int
-    up: float
-    down: float
-    rounds: int | None
-    local_steps: int | None
-    minutes: float
-    compute_minutes: float
-    peak_mb: float
-    forbidden: bool
-    budget: Budget | None
-    curve: Curve | None
-    cross_site: Mapping[tuple[str, str], float]
-    leakage: float | None
-    control_failed: bool
-    difference: Difference | None = None
-
-    @property
-    def mean(self) -> float:
-        """Mean Dice over sites and seeds."""
-        return float(np.mean(self.dice))
-
-    @property
-    def spread(self) -> float | None:
-        """Standard deviation over seeds (n - 1); None for one seed."""
-        return float(np.std(self.dice, ddof=1)) if len(self.dice) > 1 else None
+FLOOR = "local-only"
+"""The method that every way of sharing has to beat: each site alone, nothing leaves."""
 
 
 @dataclass(frozen=True)
@@ -121,16 +33,36 @@ class Comparison:
     """The table.
 
     Attributes:
-        entries: best mean Dice first, what policy forbids last.
+        entries: best mean Dice first, what policy forbids (the ceiling) last.
         sites: their names, in order.
-        reference: the label that differences are against.
+        reference: the label that differences are against; None: nothing is tested, and the first of `notes` says why.
+        floor: the label of what every way of sharing has to beat; None if it is not here.
         facts: (name, value) of what all runs share, in words.
+        notes: what has to be known to read the table, in sentences.
+        fronts: of Dice against leakage: of all methods that share something, then of each group; empty if none was attacked.
     """
 
     entries: tuple[Entry, ...]
     sites: tuple[str, ...]
-    reference: str
+    reference: str | None
+    floor: str | None
     facts: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
+    fronts: tuple[Front, ...] = ()
+
+    @property
+    def ceilings(self) -> tuple[Entry, ...]:
+        """What raw data would reach."""
+        return tuple(entry for entry in self.entries if entry.forbidden)
+
+    def entry(self, label: str) -> Entry:
+        """The entry that is called `label`."""
+        return next(entry for entry in self.entries if entry.label == label)
+
+    def dominated(self, entry: Entry) -> bool:
+        """Whether another one, the floor among them, leaks no more and segments no worse; False where nothing is known."""
+        others = [one.point for one in self.entries if one.point is not None and not one.forbidden]
+        return entry.point is not None and not entry.forbidden and dominated(entry.point, others)
 
 
 def run_folders(folders: Sequence[Path]) -> list[Path]:
@@ -152,7 +84,8 @@ def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison
 
     Args:
         folders: of runs, or folders that hold some.
-        reference: a label, or the name of a scenario that one entry alone has; None for the first entry that policy allows.
+        reference: a label, or the name of a scenario that one entry alone has; None for what the runs' scenarios state
+            (``[compare] reference``). Without either nothing is tested: never is it the best on the test data.
 
     Raises:
         FolderError: a folder holds no finished run.
@@ -160,156 +93,135 @@ def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison
     """
     runs = [(folder, read_result(folder)) for folder in run_folders(folders)]
     _check_alike(runs)
-    labels = _labels(runs)
+    groups, first = _groups(runs), runs[0][1]
     leaks = {id(result): read_leakage(folder) for folder, result in runs}
+    penalty = max(_diagonal(result) for _, result in runs)
     entries = [
-        _entry(label, sorted(group, key=lambda r: r.seed), [leaks[id(result)] for result in group])
-        for label, group in labels.items()
+        entry_of(label, group, [leaks[id(result)] for result in group], penalty) for label, group in groups.items()
     ]
     entries.sort(key=lambda entry: (entry.forbidden, -entry.mean))
-    names = [entry.label for entry in entries]
-    chosen = _chosen(reference, entries) if reference is not None else names[0]
-    base = _subject_dice(labels[chosen])
-    differences = {name: _difference(_subject_dice(labels[name]), base) for name in names if name != chosen}
-    corrected = _holm({name: d.p for name, d in differences.items() if d.p is not None})
-    finished = tuple(
-        replace(entry, difference=replace(differences[entry.label], p_holm=corrected.get(entry.label)))
-        if entry.label in differences
-        else entry
-        for entry in entries
-    )
-    first = runs[0][1]
-    facts = _facts(first)
-    if len({entry.grid for entry in entries}) > 1:  # then each row says its own
-        facts = tuple(fact for fact in facts if fact[0] != "Grid")
-    return Comparison(finished, tuple(first.sites), chosen, facts)
-
-
-# --- one entry -------------------------------------------------------------------------------------------------------
-
-
-def _entry(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None]) -> Entry:
-    first = group[0]
-    sites = {name: _mean([run.sites[name].dice.mean for run in group]) for name in first.sites}
-    distances = _subject_values(group, "hd95_mm")
-    parameters = first.scenario["method"]["parameters"]
-    # Not from the label: that depends on what else is compared, and an interval must not.
-    draws = numpy_generator(0, "comparison", str(first.scenario["name"]))
-    raw = any(kind_named(each).raw for each in first.exports)
-    return Entry(
-        label=label,
-        scenario=str(first.scenario["name"]),
-        grid=_grid(first),
-        method=first.method,
-        variant=first.variant,
-        seeds=tuple(run.seed for run in group),
-        sites=sites,
-        dice=tuple(run.overall_dice if run.overall_dice is not None else float("nan") for run in group),
-        dice_interval=bootstrap_interval(np.array(list(_subject_dice(group).values())), draws),
-        hd95_mm=_mean([site.hd95_mm.mean for run in group for site in run.sites.values()]),
-        hd95_interval=bootstrap_interval(np.array(list(distances.values())), draws),
-        undefined=sum(row.hd95_mm is None for run in group for row in run.metrics),
-        up=_megabytes(group, "bytes_up"),
-        down=_megabytes(group, "bytes_down"),
-        rounds=parameters.get("rounds"),
-        local_steps=parameters.get("local_steps"),
-        minutes=float(np.mean([run.wall_s for run in group])) / 60,
-        compute_minutes=float(np.mean([sum(site.seconds for site in run.sites.values()) for run in group])) / 60,
-        peak_mb=max(max(run.peak_rss_mb, *(site.peak_rss_mb for site in run.sites.values())) for run in group),
-        forbidden=raw,
-        budget=max(first.budgets, key=lambda budget: budget.epsilon, default=None),
-        curve=_curve(group),
-        cross_site=_cross_site(group),
-        leakage=1.0 if raw else _leakage(leaks),
-        control_failed=any(found is not None and found.headline is None for found in leaks),
+    chosen, why = _reference(reference, entries, [result for _, result in runs])
+    floor, floor_why = _floor(entries, [result for _, result in runs])
+    subjects = {entry.label: subject_dice(groups[entry.label]) for entry in entries}
+    against = differences(subjects, chosen) if chosen else {}
+    above = differences(subjects, floor) if floor else {}
+    entries = [
+        replace(entry, difference=against.get(entry.label), above_floor=above.get(entry.label)) for entry in entries
+    ]
+    measured = any(entry.point is not None and not (entry.forbidden or entry.silent) for entry in entries)
+    sharing = [(entry.label, entry.group, entry.point) for entry in entries if not (entry.forbidden or entry.silent)]
+    found = fronts(sharing) if measured else ()
+    tested = [each.subjects for each in (*against.values(), *above.values())]
+    notes = [why, floor_why, *_cautions(entries, tested, penalty), *_hypervolumes(found, entries, floor)]
+    return Comparison(
+        entries=tuple(entries),
+        sites=tuple(first.sites),
+        reference=chosen,
+        floor=floor,
+        facts=_facts([result for _, result in runs]),
+        notes=tuple(note for note in notes if note),
+        fronts=found,
     )
 
 
-def _leakage(leaks: Sequence[Leakage | None]) -> float | None:
-    """The mean over the seeds that were attacked; 0 where nothing of one is known, which `control_failed` says."""
-    worst = [found.headline for found in leaks if found is not None]
-    return _mean([0.0 if one is None else one.value for one in worst])
+# --- what is tested, and against what ---------------------------------------------------------------------------------
 
 
-def _subject_dice(group: Sequence[Result]) -> dict[tuple[str, str], float]:
-    return _subject_values(group, "dice")
+def _reference(asked: str | None, entries: Sequence[Entry], runs: Sequence[Result]) -> tuple[str | None, str]:
+    """The label of the reference, or None, and a sentence on it. Raises RequestError if it was asked for and is not there."""
+    if asked is not None:
+        found = _called(asked, entries)
+        if len(found) != 1:
+            names = ", ".join(entry.label for entry in entries)
+            what = f"there are {len(found)} runs" if found else "there is no run"
+            raise RequestError(f"{what} {asked!r} to compare with; there are: {names}")
+        return found[0], f"Differences are against {found[0]}, which was asked for when the runs were compared."
+    if len(entries) < 2:
+        return None, ""
+    stated = _stated("reference", runs)
+    if not stated:
+        return None, (
+            "No reference was fixed before the runs ([compare] reference in their scenarios), and none was asked for "
+            "(--reference), so nothing is tested against one."
+        )
+    found = _called(stated[0], entries)
+    if len(stated) > 1 or len(found) != 1:
+        named = " and ".join(stated)
+        return (
+            None,
+            f"The runs state the reference {named}, and no one run here is that, so nothing is tested against it.",
+        )
+    return found[0], f"Differences are against {found[0]}, fixed before the runs in their scenarios."
 
 
-def _subject_values(group: Sequence[Result], measure: str) -> dict[tuple[str, str], float]:
-    """(site, subject) -> mean over time points, structures and seeds of what is defined; subjects without any are left out."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for run in group:
-        for row in run.metrics:
-            value = getattr(row, measure)
-            if value is not None:
-                found.setdefault((row.site, row.subject), []).append(value)
-    return {subject: float(np.mean(values)) for subject, values in sorted(found.items())}
+def _floor(entries: Sequence[Entry], runs: Sequence[Result]) -> tuple[str | None, str]:
+    """The label of the floor, or None, and a sentence on it."""
+    stated = _stated("floor", runs)
+    found = _called(stated[0], entries) if len(stated) == 1 else [e.label for e in entries if e.method == FLOOR]
+    if len(found) != 1:
+        several = f"there are {len(found)} runs of {FLOOR}; state which in [compare] floor" if found else ""
+        return None, f"No floor: {several}." if several else ""
+    return found[0], f"The floor that every way of sharing has to beat is {found[0]}: each site alone, nothing leaves."
 
 
-def _curve(group: Sequence[Result]) -> Curve | None:
-    """Rounds that every run of the group scored."""
-    each = []
-    for run in group:
-        scored: dict[int, list[tuple[float, int]]] = {}
-        for point in run.curve:
-            if point.dice is not None:
-                scored.setdefault(point.round, []).append((point.dice, point.sent))
-        each.append(scored)
-    rounds = sorted(set.intersection(*(set(scored) for scored in each)))
-    if not rounds:
-        return None
-    pooled = {number: [pair for scored in each for pair in scored[number]] for number in rounds}
-    return Curve(
-        tuple(rounds),
-        tuple(float(np.mean([sent for _, sent in pooled[number]])) / 1e6 for number in rounds),
-        tuple(float(np.mean([dice for dice, _ in pooled[number]])) for number in rounds),
+def _stated(what: str, runs: Sequence[Result]) -> list[str]:
+    return sorted({name for run in runs if (name := str(run.scenario.get("compare", {}).get(what, "")))})
+
+
+def _called(name: str, entries: Sequence[Entry]) -> list[str]:
+    """The labels of the entries that are called `name`, or else of those whose scenario is."""
+    found = [entry.label for entry in entries if entry.label == name]
+    return found or [entry.label for entry in entries if entry.scenario == name]
+
+
+def _cautions(entries: Sequence[Entry], tested: Sequence[int], penalty: float) -> Iterable[str]:
+    """What has to be known of the numbers."""
+    yield (
+        "Intervals are 95 % t intervals over subjects within sites, seeds averaged; ± is the standard deviation over seeds. "
+        "Differences are medians over subjects."
+    )
+    if tested:
+        yield (
+            f"With {max(tested)} subjects no exact two-sided p is below {smallest_p(max(tested)):.2g} (2^(1-n)), before any "
+            "correction for the number of methods."
+        )
+    if any(entry.hd95.undefined for entry in entries):
+        yield (
+            "A distance is undefined where a structure is absent from truth or prediction. The penalised HD95 counts a "
+            f"structure that only one of them has as {penalty:.0f} mm, the diagonal of the grid."
+        )
+    if len({entry.folds for entry in entries}) > 1:
+        covered = "; ".join(f"{entry.label}: {', '.join(map(str, entry.folds))}" for entry in entries)
+        yield f"Not all methods ran on the same folds ({covered}); differences are over subjects that both tested."
+
+
+def _hypervolumes(found: Sequence[Front], entries: Sequence[Entry], floor: str | None) -> Iterable[str]:
+    if not found:
+        return
+    each = "; ".join(f"{front.group} {front.hypervolume:.3f} ({_count(front)})" for front in found)
+    alone = [f"the floor alone {entry.mean:.3f}" for entry in entries if entry.label == floor]
+    yield (
+        f"Hypervolume of Dice against headline leakage, from leakage {REFERENCE[0]:g} and Dice {REFERENCE[1]:g}: "
+        f"{'; '.join([each, *alone])}."
     )
 
 
-def _cross_site(group: Sequence[Result]) -> dict[tuple[str, str], float]:
-    """(trained at, measured at) -> Dice, mean over seeds."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for run in group:
-        for cell in run.cross_site:
-            found.setdefault((cell.trained_at, cell.measured_at), []).append(cell.dice)
-    return {pair: float(np.mean(values)) for pair, values in found.items()}
+def _count(front: Front) -> str:
+    unknown = f", {len(front.unknown)} not known" if front.unknown else ""
+    return f"{front.of} method{'s' if front.of != 1 else ''}{unknown}"
 
 
-def _megabytes(group: Sequence[Result], field: str) -> float:
-    return float(np.mean([getattr(site, field) for run in group for site in run.sites.values()])) / 1e6
-
-
-# --- statistics ------------------------------------------------------------------------------------------------------
-
-
-def _difference(own: Mapping[tuple[str, str], float], base: Mapping[tuple[str, str], float]) -> Difference:
-    """Wilcoxon's signed-rank test over subjects that both have (Wilcoxon, Biometrics Bulletin 1(6):80, 1945)."""
-    from scipy.stats import wilcoxon
-
-    pairs = np.array([own[subject] - base[subject] for subject in sorted(set(own) & set(base))])
-    if not len(pairs):
-        return Difference(float("nan"), None, None, 0)
-    p = float(wilcoxon(pairs).pvalue) if np.any(pairs != 0) else None
-    return Difference(float(np.median(pairs)), p, None, len(pairs))
-
-
-def _holm(values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 6(2):65, 1979)."""
-    corrected: dict[str, float] = {}
-    largest = 0.0
-    for rank, (name, p) in enumerate(sorted(values.items(), key=lambda item: item[1])):
-        largest = max(largest, min(1.0, p * (len(values) - rank)))
-        corrected[name] = largest
-    return corrected
-
-
-# --- which runs belong together --------------------------------------------------------------------------------------
+# --- what may stand together ------------------------------------------------------------------------------------------
 
 
 def _check_alike(runs: Sequence[tuple[Path, Result]]) -> None:
     (first_folder, first), *others = runs
+    tested: dict[int | None, tuple[Path, str]] = {fold_of(first): (first_folder, first.split_sha256)}
     for folder, result in others:
         differing = [name for name, value in _common(result).items() if value != _common(first)[name]]
+        beside, split = tested.setdefault(fold_of(result), (folder, result.split_sha256))
+        if not differing and split != result.split_sha256:
+            first_folder, differing = beside, ["subjects or split (split_sha256)"]
         if differing:
             raise RequestError(
                 f"{folder} and {first_folder} cannot stand in one table: they differ in {', '.join(differing)}. "
@@ -318,70 +230,87 @@ def _check_alike(runs: Sequence[tuple[Path, Result]]) -> None:
 
 
 def _common(result: Result) -> dict[str, object]:
-    """What runs in one table must share. A folder of data may move; the fingerprint says whose subjects they are."""
-    scenario = result.scenario
-    return {
-        "subjects or split (split_sha256)": result.split_sha256,
+    """What runs in one table must share. A folder of data may move; the fingerprint says whose subjects they are.
+
+    Folds of one partition test other subjects, so that none is counted twice: the same subjects, dealt with the same seed into
+    as many folds.
+    """
+    scenario, data = result.scenario, result.scenario["data"]
+    found: dict[str, object] = {
         "structures": sorted(result.mean_dice),
         "sites": sorted(site["name"] for site in scenario["sites"]),
-        "data.split": scenario["data"]["split"],
+        "data.split": data["split"],
+        "shift": _shift(result),
+        **{f"data.{name}": data.get(name) or None for name in ("unlabelled", "most_training")},
     }
+    if fold_of(result) is not None:
+        return found | {
+            "subjects (subjects_sha256)": result.subjects_sha256,
+            "data.folds": data["folds"],
+            "data.seed": data["seed"],
+        }
+    return found
+
+
+def _shift(result: Result) -> dict[str, object]:
+    """The simulated differences between scanners; runs of earlier releases have none."""
+    return dict(result.scenario.get("shift") or ShiftConfig().model_dump(mode="json"))
 
 
 def _identity(result: Result) -> str:
     """What makes a run a run of the same method: the whole scenario but seed, engine, name, question, data folder and task."""
-    content = {
-        k: v for k, v in result.scenario.items() if k not in ("seed", "engine", "name", "question", "data", "task")
-    }
+    unseen = ("seed", "engine", "name", "question", "data", "task", "compare")
+    content = {k: v for k, v in result.scenario.items() if k not in unseen}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _labels(runs: Sequence[tuple[Path, Result]]) -> dict[str, list[Result]]:
-    """The runs by what they are called; those that differ in their seed alone stand together."""
+def _groups(runs: Sequence[tuple[Path, Result]]) -> dict[str, list[Result]]:
+    """The runs by what they are called; those that differ in seed and fold alone stand together, in that order."""
     groups: dict[str, list[tuple[Path, Result]]] = {}
     for folder, result in runs:
         groups.setdefault(_identity(result), []).append((folder, result))
     labels = names_of([(group[0][1].scenario, group[0][0]) for group in groups.values()])
     for label, group in zip(labels, groups.values(), strict=True):
-        first: dict[int, Path] = {}
+        first: dict[tuple[int, int | None], Path] = {}
         for folder, result in group:
-            if result.seed in first:
+            one = result.seed, fold_of(result)
+            if one in first:
+                fold = "" if one[1] is None else f" and the same fold, {one[1]}"
                 raise RequestError(
-                    f"{first[result.seed]} and {folder} are the same run ({label}) with the same seed, {result.seed}; "
+                    f"{first[one]} and {folder} are the same run ({label}) with the same seed, {result.seed}{fold}; "
                     "give one of them"
                 )
-            first[result.seed] = folder
-    return {label: [result for _, result in group] for label, group in zip(labels, groups.values(), strict=True)}
+            first[one] = folder
+    return {
+        label: sorted((result for _, result in group), key=lambda run: (run.seed, fold_of(run) or 0))
+        for label, group in zip(labels, groups.values(), strict=True)
+    }
 
 
-def _chosen(reference: str, entries: Sequence[Entry]) -> str:
-    """The label of the entry that is called `reference`, or of the only one whose scenario is. Raises RequestError."""
-    found = [entry.label for entry in entries if entry.label == reference]
-    found = found or [entry.label for entry in entries if entry.scenario == reference]
-    if len(found) != 1:
-        names = ", ".join(entry.label for entry in entries)
-        what = f"there are {len(found)} runs" if found else "there is no run"
-        raise RequestError(f"{what} {reference!r} to compare with; there are: {names}")
-    return found[0]
+def _diagonal(result: Result) -> float:
+    """mm from corner to corner of the grid: no distance in the plane of a slice is longer."""
+    grid: Mapping[str, float] = result.scenario["grid"]
+    return math.hypot(grid["height"], grid["width"]) * grid["spacing"]
 
 
-def _facts(result: Result) -> tuple[tuple[str, str], ...]:
-    sites = result.sites.values()
-    return (
-        ("Data", "phantom" if str(result.scenario["data"]["source"]).startswith("phantom") else "a release of images"),
-        ("Split", str(result.scenario["data"]["split"])),
-        ("Training subjects", str(sum(site.subjects_train for site in sites))),
-        ("Test subjects", str(sum(site.subjects_test for site in sites))),
-        ("Grid", _grid(result)),
-        ("Split fingerprint", result.split_sha256[:16]),
+def _facts(runs: Sequence[Result]) -> tuple[tuple[str, str], ...]:
+    result = runs[0]
+    data, grids = result.scenario["data"], sorted({grid_of(run) for run in runs})
+    training = sorted({sum(site.subjects_train for site in run.sites.values()) for run in runs})
+    tested = {(row.site, row.subject) for run in runs for row in run.metrics}
+    folds = sorted({fold for run in runs if (fold := fold_of(run)) is not None})
+    split = f"{data['folds']} folds by patient, here {', '.join(map(str, folds))}" if folds else str(data["split"])
+    shift = str(_shift(result)["strength"])
+    fingerprint = (
+        ("Subjects' fingerprint", result.subjects_sha256) if folds else ("Split fingerprint", result.split_sha256)
     )
-
-
-def _grid(result: Result) -> str:
-    grid = result.scenario["grid"]
-    return f"{grid['height']} x {grid['width']} pixels of {grid['spacing']} mm"
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    return (
+        ("Data", "phantom" if str(data["source"]).startswith("phantom") else "a release of images"),
+        ("Split", split),
+        ("Training subjects", " to ".join(map(str, dict.fromkeys((training[0], training[-1]))))),
+        ("Test subjects", str(len(tested))),
+        # Where grids differ each row says its own.
+        *([("Grid", grids[0])] if len(grids) == 1 else []),
+        *([("Simulated acquisition shift", shift)] if shift != "none" else []),
+        (fingerprint[0], fingerprint[1][:16]),
+    )

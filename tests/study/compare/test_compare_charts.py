@@ -12,29 +12,30 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from fedprivseg.core.pages.looks import looks_of
-from fedprivseg.study.compare import compare_charts
-from fedprivseg.study.compare.compare_charts import (
-    dice_against_bytes,
-    dice_against_leakage,
-    learning_curves,
-    side_by_side,
-)
-from fedprivseg.study.compare.runs import Comparison, Curve, Entry
+from fedprivseg.study.compare import compare_charts, marks
+from fedprivseg.study.compare.compare_charts import dice_against_bytes, learning_curves
+from fedprivseg.study.compare.entries import Curve, Distances, Entry
+from fedprivseg.study.compare.front import fronts
+from fedprivseg.study.compare.front_chart import dice_against_leakage, leakage_png
+from fedprivseg.study.compare.marks import side_by_side
+from fedprivseg.study.compare.runs import Comparison
 
 
 def entry(label: str, **changes) -> Entry:
     plain = Entry(
-        label=label, scenario=label, grid="32 x 32 pixels of 2.0 mm", method=label, variant="", seeds=(0,),
-        sites={"centre1": 0.8}, dice=(0.8,),
-        dice_interval=(0.75, 0.85), hd95_mm=5.0, hd95_interval=(4.0, 6.0), undefined=0, up=2.0, down=4.0, rounds=4,
-        local_steps=2, minutes=1.0, compute_minutes=1.0, peak_mb=100.0, forbidden=False, budget=None,
-        curve=Curve((1, 2, 3), (2.0, 4.0, 6.0), (0.3, 0.6, 0.8)), cross_site={}, leakage=0.4, control_failed=False,
+        label=label, scenario=label, grid="32 x 32 pixels of 2.0 mm", method=label, variant="", group="codes-only", seeds=(0,), folds=(), subjects=9,
+        sites={"centre1": 0.8}, mean=0.8, dice=(0.8,), dice_interval=(0.75, 0.85),
+        hd95=Distances(5.0, (4.0, 6.0), 5.0, 0, 54), up=2.0, down=4.0, rounds=4, local_steps=2, minutes=1.0,
+        compute_minutes=1.0, peak_mb=100.0, forbidden=False, silent=False, budget=None,
+        curve=Curve((1, 2, 3), (2.0, 4.0, 6.0), (0.3, 0.6, 0.8)), cross_site={}, leakage=0.4, leakage_interval=None,
+        leakage_by="", unknown=False,
     )  # fmt: skip
     return replace(plain, **changes)
 
 
 def comparison(*entries: Entry) -> Comparison:
-    return Comparison(entries, ("centre1",), entries[0].label, ())
+    found = fronts([(each.label, each.group, each.point) for each in entries])
+    return Comparison(entries, ("centre1",), entries[0].label, None, (), fronts=found)
 
 
 LABELS = ("coded", "fedavg", "fedprox", "scaffold", "fedbn", "secagg", "ditto", "krum", "median")
@@ -57,12 +58,12 @@ def looks(labels):
     return dict(zip(labels, looks_of([False] * len(labels)), strict=True))
 
 
-@pytest.mark.parametrize("draw", [compare_charts.bytes_png, compare_charts.leakage_png])
+@pytest.mark.parametrize("draw", [compare_charts.bytes_png, leakage_png])
 def test_no_mark_is_hidden_under_another(same, draw, monkeypatch):
     """Without legend, intervals and curves each method's colour is in the picture: of a mark of some 90 pixels at least 20."""
-    monkeypatch.setattr(compare_charts, "_legend", lambda panel, keys: None)
-    marks = [replace(each, curve=None, dice_interval=(np.nan, np.nan)) for each in same.entries]
-    assert min(colours_in(draw(comparison(*marks[:7]))).values()) > 20
+    monkeypatch.setattr(marks, "legend", lambda panel, keys: None)
+    plain = [replace(each, curve=None, dice_interval=(np.nan, np.nan)) for each in same.entries]
+    assert min(colours_in(draw(comparison(*plain[:7]))).values()) > 20
 
 
 def test_marks_stand_side_by_side_by_hand():
@@ -87,7 +88,7 @@ def test_a_method_looks_the_same_in_every_figure(same):
 
 def test_forbidden_methods_are_red_and_differ(same):
     two = comparison(entry("raw a", forbidden=True), entry("raw b", forbidden=True), entry("coded"))
-    found = compare_charts._looks(two)
+    found = marks.looks(two)
     assert found["raw a"].colour == found["raw b"].colour != found["coded"].colour
     assert found["raw a"].marker != found["raw b"].marker
     assert "raw a (forbidden)" in dice_against_bytes(two)
