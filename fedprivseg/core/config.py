@@ -101,6 +101,7 @@ class DataConfig(Frozen):
         test_fraction: the share of them that a split by patient gives to the test.
         folds: into how many parts a centre's labelled subjects are dealt, 2 to 20. Over all parts each is tested once.
         fold: which of them is the test, from 0.
+        most_training: the most subjects that a site trains on, drawn from `seed`; of fewer, some of those of more. None: all.
         unlabelled: sites whose training subjects count as having no masks, to see how a method serves such a site.
     """
 
@@ -114,6 +115,7 @@ class DataConfig(Frozen):
     folds: int = Field(default=4, ge=2, le=20)
     fold: int = Field(default=0, ge=0)
     unlabelled: tuple[Name, ...] = ()
+    most_training: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _of_the_folds(self) -> DataConfig:

@@ -54,6 +54,9 @@ def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> C
         test = tuple(s for index, s in enumerate(own) if index in chosen)
     if site.name in data.unlabelled:
         train = ()
+    if data.most_training is not None:
+        drawn = numpy_generator(data.seed, "most training", centre).permutation(len(train))[: data.most_training]
+        train = tuple(train[place] for place in sorted(drawn))
     if not train and not test:
         centres = sorted({str(s.centre) for s in subjects if s.labelled})
         raise DataError(

@@ -1,8 +1,8 @@
 """Runs side by side: one row a method, over its seeds and folds, with intervals, paired differences, fronts and what it cost.
 
 Only runs on the same subjects and split may stand in one table; of a cross-validation, the folds of one partition. Networks may
-work on different grids, for measures are on the images' own. Runs
-that differ in nothing but seed and fold are one method. What methods are tested against is fixed before they run.
+work on different grids, for measures are on the images' own. Runs that differ in nothing but seed and fold are one method. What
+methods are tested against is fixed before they run.
 """
 
 from __future__ import annotations

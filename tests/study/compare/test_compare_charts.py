@@ -23,7 +23,8 @@ from fedprivseg.study.compare.runs import Comparison
 
 def entry(label: str, **changes) -> Entry:
     plain = Entry(
-        label=label, scenario=label, grid="32 x 32 pixels of 2.0 mm", method=label, variant="", group="codes-only", seeds=(0,), folds=(), subjects=9,
+        label=label, scenario=label, grid="32 x 32 pixels of 2.0 mm", method=label,
+        variant="", group="codes-only", seeds=(0,), folds=(), subjects=9,
         sites={"centre1": 0.8}, mean=0.8, dice=(0.8,), dice_interval=(0.75, 0.85),
         hd95=Distances(5.0, (4.0, 6.0), 5.0, 0, 54), up=2.0, down=4.0, rounds=4, local_steps=2, minutes=1.0,
         compute_minutes=1.0, peak_mb=100.0, forbidden=False, silent=False, budget=None,
