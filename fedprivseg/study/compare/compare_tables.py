@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from fedprivseg.study.compare.runs import Comparison, Entry
+from fedprivseg.study.compare.runs import Comparison, Entry, promise
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -45,7 +45,7 @@ def _csv_row(e: Entry) -> dict[str, Any]:
         "peak_mb": e.peak_mb,
         "raw_data_left": e.forbidden,
         "image_leakage": None if e.control_failed else e.leakage,
-        "epsilon": e.budget.epsilon if e.budget else None,
+        "epsilon": promise(e.budget) if e.budget else None,
         "delta": e.budget.delta if e.budget else None,
         "privacy_unit": e.budget.unit if e.budget else None,
         "median_difference": e.difference.median if e.difference else None,

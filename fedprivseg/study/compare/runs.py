@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -210,7 +211,7 @@ def _entry(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None])
         compute_minutes=float(np.mean([sum(site.seconds for site in run.sites.values()) for run in group])) / 60,
         peak_mb=max(max(run.peak_rss_mb, *(site.peak_rss_mb for site in run.sites.values())) for run in group),
         forbidden=raw,
-        budget=max(first.budgets, key=lambda budget: budget.epsilon, default=None),
+        budget=max(first.budgets, key=promise, default=None),
         curve=_curve(group),
         cross_site=_cross_site(group),
         leakage=1.0 if raw else _leakage(leaks),
@@ -265,6 +266,11 @@ def _cross_site(group: Sequence[Result]) -> dict[tuple[str, str], float]:
         for cell in run.cross_site:
             found.setdefault((cell.trained_at, cell.measured_at), []).append(cell.dice)
     return {pair: float(np.mean(values)) for pair, values in found.items()}
+
+
+def promise(budget: Budget) -> float:
+    """Its epsilon, infinite where nothing is promised."""
+    return math.inf if budget.epsilon is None else budget.epsilon
 
 
 def _megabytes(group: Sequence[Result], field: str) -> float:

@@ -93,7 +93,8 @@ def test_the_scenarios_of_a_study_have_short_names(folder):
     found = dict(zip([file.stem for file in files], names, strict=True))
     if folder == "benchmark-acdc":
         assert found["coded-paper"] == "privacy-sf paper"
-        assert (found["dp-epsilon-2"], found["dp-epsilon-8"]) == ("fedavg, epsilon 2", "fedavg, epsilon 8")
+        assert (found["dp-epsilon-2"], found["dp-epsilon-8"]) == ("fedavg, epsilon 2", "fedavg, epsilon 8, unit slice")
+        assert found["dp-patient-epsilon-inf"] == "fedavg, epsilon inf, unit patient"
         assert (found["secagg"], found["pooled"]) == ("fedavg, summation secure", "pooled")
 
 
