@@ -216,12 +216,13 @@ class CrossSite:
 @dataclass(frozen=True)
 class Budget:
     """Differential privacy spent on one site's data: (epsilon, delta) for the `unit` (a slice, a patient, a site) under
-    the `mechanism`, with the `noise` multiplier that bought it."""
+    the `mechanism`, with the `noise` multiplier that bought it. epsilon: None where it is infinite, that is, without a promise:
+    JSON knows no infinity."""
 
     site: str
     mechanism: str
     unit: str
-    epsilon: float
+    epsilon: float | None
     delta: float
     noise: float
 

@@ -124,12 +124,13 @@ def run_round(method: Learner, site: Site, order: Order) -> Update:
 def trained_history(p: RoundsParameters) -> tuple[str, ...]:
     """What the history of a round says. By the parameters alone: how many slices a site has is not for it to tell."""
     amount = f"{p.local_steps} steps" if p.local_epochs is None else f"{p.local_epochs:g} epochs"
-    private = (
-        []
-        if p.dp is None
-        else [f"DP-SGD, epsilon {p.dp.epsilon:g} and delta {p.dp.delta:g} a {p.dp.unit} over the run"]
-    )
-    return (f"trained {amount}", *private)
+    return (f"trained {amount}",) if p.dp is None else (f"trained {amount}", _promise(p.dp))
+
+
+def _promise(dp: LocalDP) -> str:
+    if dp.epsilon == "inf":
+        return f"DP-SGD's steps without noise, which promise nothing to a {dp.unit}"
+    return f"DP-SGD, epsilon {dp.epsilon:g} and delta {dp.delta:g} a {dp.unit} over the run"
 
 
 def received_net(method: Learner, site: Site, order: Order) -> nn.Module:
@@ -225,13 +226,16 @@ def _take_private_steps(
 
 
 def mechanism_of(method: Learner, dp: LocalDP, site: Site) -> Mechanism:
-    """The noise that fits the budget, were this site to take part in every round. Found once a run: it takes a search."""
+    """The noise that fits the budget, were this site to take part in every round; none for an infinite one. Found once a run:
+    it takes a search."""
     from fedprivseg.nets.private_training import Mechanism, noise_for
 
     slices = site.training()
     patients = len(np.unique(slices.subjects))
     batch = method.parameters.batch
     rate = min(1.0, batch / len(slices.images) if dp.unit == "slice" else batch / (dp.together * patients))
+    if dp.epsilon == "inf":
+        return Mechanism(0.0, rate, dp.clip, dp.unit, dp.together)
     if not site.vault.has(NOISE):
         steps = method.parameters.rounds * method.work(1, len(slices.images)).steps
         site.vault.save(NOISE, {"noise": np.array([noise_for(dp.epsilon, dp.delta, rate, steps)])})

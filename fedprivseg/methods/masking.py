@@ -8,6 +8,11 @@
 
 A site that leaves between two steps has dropped out. With fewer than the threshold left the round ends with QuorumError
 and nothing is opened. A site's weight and loss travel inside the masked sum.
+
+A site does not take the server's word for who is there: it masks only if as many as the threshold shared secrets with it, and
+only against those whose keys it saw. It remembers for the whole run over which sites each round was opened, and opens no
+round over another set: a round that is done again after an interruption trains to the same updates, and two sums of the same
+updates over different sites differ by a single site's.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedprivseg.core.errors import PayloadError, QuorumError, ServerError
+from fedprivseg.core.errors import PayloadError, QuorumError, ScenarioError, ServerError
 from fedprivseg.core.expected import MOST_LOSS, MOST_WEIGHT, Array, Expected
 from fedprivseg.core.kinds import MASK_SHARE, MASKED_WEIGHTS, WEIGHTS
 from fedprivseg.core.records import Order, Payload, arrays_digest
@@ -29,6 +34,7 @@ from fedprivseg.methods.aggregation import Update
 from fedprivseg.methods.client_update import Learner, run_round, trained_history
 from fedprivseg.methods.method import Action, Declaration, Federation, Method, Site
 from fedprivseg.methods.secure_aggregation import (
+    MOST_SITES,
     SECRET_BYTES,
     SHARE_BYTES,
     Keys,
@@ -36,6 +42,7 @@ from fedprivseg.methods.secure_aggregation import (
     combine,
     from_fixed,
     mask,
+    public_of,
     seal,
     share,
     to_fixed,
@@ -63,6 +70,9 @@ if TYPE_CHECKING:
 MASKS = "masks"
 """A site's secrets of the round under way, in its vault."""
 
+OPENED = "masks-opened"
+"""Over which sites each round was opened: the round's number -> the names, one a line, as bytes (n,) uint8."""
+
 _TO, _FROM, _KEYS, _STAYED = "to/", "from/", "keys/", "stayed/"
 _PUBLISHED, _SHARED = ("public keys",), ("secret shares, encrypted to each site",)
 _OPENED = ("shares that open the sum's masks",)
@@ -78,11 +88,20 @@ def masked_keys(method: Learner, site: Site, order: Order) -> Payload:
     return numbered(MASK_SHARE, site, "train", {"public": public}, order.number, _PUBLISHED)
 
 
+def _halves(kept: Weights) -> np.ndarray:
+    """The public halves (2, 32) uint8 of the private keys that a site kept."""
+    return np.stack([_bytes(public_of(kept[name].tobytes())) for name in ("encryption", "masking")])
+
+
 def masked_shares(method: Learner, site: Site, order: Order) -> Payload:
     """Step 1: share the masking key and the own mask's seed among all who published keys, encrypted for each."""
     public = _public(order)
     threshold = threshold_of(method.parameters, len(public))
     kept = site.vault.load(MASKS)
+    if len(public) < threshold or site.name not in public or not (public[site.name] == _halves(kept)).all():
+        raise ValueError(
+            f"{len(public)} sites published keys, {threshold} are needed, and this site's own must be there"
+        )
     own = secrets.token_bytes(SECRET_BYTES)
     names = sorted(public)
     site.vault.save(MASKS, {**kept, "own": _bytes(own), **prefixed(_KEYS, public)})
@@ -99,6 +118,13 @@ def masked_update(method: Learner, site: Site, order: Order) -> Payload:
     assert order.answer is not None, "a round starts from weights"
     sealed = under(order.answer.arrays, _FROM)
     kept = site.vault.load(MASKS)
+    known = under(kept, _KEYS)
+    threshold = threshold_of(method.parameters, len(known))
+    if len(sealed) < threshold or site.name not in sealed or not sealed.keys() <= known.keys():
+        # Under the masks of a few sites, or of none, the update would be as good as open.
+        raise ValueError(
+            f"{len(sealed)} sites shared secrets, {threshold} are needed, all of them known and this one there"
+        )
     site.vault.save(MASKS, {**kept, **prefixed(_FROM, sealed)})
     result = run_round(method, site, order)
     model = arrays_digest(under(order.answer.arrays, NET))
@@ -125,6 +151,7 @@ def masked_open(method: Learner, site: Site, order: Order) -> Payload:
     holders = len(under(kept, _KEYS))
     if sorted(stayed) != senders or sum(stayed.values()) < threshold_of(method.parameters, holders):
         raise ValueError("too few sites stayed to open anything")
+    _open_once(site, order.number, [name for name, stays in sorted(stayed.items()) if stays])
     opened = {}
     for name, stays in sorted(stayed.items()):
         key = agree(
@@ -135,6 +162,20 @@ def masked_open(method: Learner, site: Site, order: Order) -> Payload:
     # Forgotten at once, so that a second question about the same round cannot get the other half.
     site.vault.save(MASKS, {})
     return numbered(MASK_SHARE, site, "train", opened, order.number, _OPENED)
+
+
+def _open_once(site: Site, number: int, names: list[str]) -> None:
+    """Note, before anything is handed out, that round `number` is opened over the sites `names`. Raises ValueError if it was
+    opened over others."""
+    over = _bytes("\n".join(names).encode())
+    done = site.vault.load(OPENED) if site.vault.has(OPENED) else {}
+    before = done.get(str(number), over)
+    if not np.array_equal(before, over):
+        was = before.tobytes().decode().replace("\n", ", ")
+        raise ValueError(
+            f"round {number} was opened over {was}; over {', '.join(names)} too, one site's update would be known"
+        )
+    site.vault.save(OPENED, {**done, str(number): over})
 
 
 MASKING: Mapping[str, Action] = MappingProxyType(
@@ -267,6 +308,32 @@ def _believed(
 def threshold_of(parameters: Any, sites: int) -> int:
     """How many of `sites` sites must stay: what the scenario says, or two thirds, rounded up; never fewer than two."""
     return max(2, parameters.threshold or math.ceil(2 * sites / 3))
+
+
+def check_summation(parameters: SummableParameters, present: int) -> None:
+    """Raises ScenarioError if `present` sites in a round cannot be summed as the parameters say."""
+    if parameters.summation == "float":
+        return
+    if present > MOST_SITES:
+        raise ScenarioError(
+            f"method.parameters.summation = {parameters.summation!r}: {present} sites take part in a round, and a sum in fixed "
+            f"point holds {MOST_SITES} at most; lower method.parameters.fraction"
+        )
+    if parameters.summation == "secure" and present < (threshold := threshold_of(parameters, present)):
+        raise ScenarioError(
+            f'method.parameters.summation = "secure": {present} sites take part in a round, and {threshold} are needed to open '
+            "its sum; "
+            + ("lower method.parameters.threshold" if parameters.threshold else "it takes two sites at least")
+        )
+
+
+def what_colluders_learn(parameters: SummableParameters, present: int) -> str:
+    """What secure summation hides from no sites that work together with the server, if `present` take part in a round."""
+    threshold = threshold_of(parameters, present)
+    return (
+        f"secure summation opens a sum of {threshold} or more of {present} sites; {threshold - 1} of them, together with the "
+        f"server, learn the update of the last one where only {threshold} stay, and {threshold} can open any update"
+    )
 
 
 def in_fixed_point(result: Update) -> np.ndarray:

@@ -36,7 +36,15 @@ from fedprivseg.methods.client_update import (
 )
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
 from fedprivseg.methods.flower_strategy import flower
-from fedprivseg.methods.masking import MASKING, MASKING_DECLARES, in_fixed_point, masked_round, mean_of
+from fedprivseg.methods.masking import (
+    MASKING,
+    MASKING_DECLARES,
+    check_summation,
+    in_fixed_point,
+    masked_round,
+    mean_of,
+    what_colluders_learn,
+)
 from fedprivseg.methods.method import (
     Action,
     Declaration,
@@ -54,6 +62,7 @@ from fedprivseg.methods.training import (
     EXTRA,
     MODEL,
     NET,
+    LocalDP,
     RoundsParameters,
     SummableParameters,
     TunableParameters,
@@ -215,7 +224,8 @@ class Rounds(Method):
     @property
     def techniques(self) -> Mapping[KindSpec, tuple[str, ...]]:
         """Updates of a private training carry its noise."""
-        return {} if self.parameters.dp is None else {WEIGHTS: ("random perturbation",)}
+        dp = self.parameters.dp
+        return {} if dp is None or dp.epsilon == "inf" else {WEIGHTS: ("random perturbation",)}
 
     @property
     def declared(self) -> frozenset[KindSpec]:
@@ -223,6 +233,11 @@ class Rounds(Method):
         p = self.parameters
         masked = isinstance(p, SummableParameters) and p.summation == "secure"
         return self.exports - ({WEIGHTS} if masked else {MASKED_WEIGHTS, MASK_SHARE})
+
+    def check_sites(self, sites: int) -> None:
+        """A sum in fixed point holds so many sites, and a secure one opens for so many."""
+        if isinstance(self.parameters, SummableParameters):
+            check_summation(self.parameters, taking_part(self.parameters, sites))
 
     def effort(self, grid: Grid, slices: int) -> Effort | None:
         """Steps of the U-Net at the sites, by how many of them take part; other nets and DP-SGD were not measured."""
@@ -284,7 +299,7 @@ class Rounds(Method):
                 # Last: a round that was cut short before its points were recorded is done again.
                 model = prefixed(NET, arrays) | prefixed(STATE, aggregation.state())
                 federation.save_model(MODEL, model, {"round": str(number)})
-        self._budgets(federation, aggregation)
+        self._note_promises(federation, aggregation)
         return arrays
 
     def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:
@@ -304,18 +319,37 @@ class Rounds(Method):
         """Round `number` of a site that takes `steps` steps a round."""
         return planned(self.parameters, (number - 1) * steps, steps, self.parameters.rounds * steps)
 
-    def _budgets(self, federation: Federation, aggregation: Aggregation) -> None:
-        """Record what differential privacy was spent, by the sites or by the server."""
-        dp = self.parameters.dp
+    def _note_promises(self, federation: Federation, aggregation: Aggregation) -> None:
+        """Record what differential privacy was spent, by the sites or by the server, and what is not promised."""
+        p, dp = self.parameters, self.parameters.dp
         if dp is not None:
-            for site, payload in self.ask(federation, "account").items():
-                values = {name: float(value[0]) for name, value in payload.arrays.items()}
-                federation.record(Budget(site=site, mechanism="DP-SGD at the site", unit=dp.unit, **values))
-                if self.parameters.norm == "batch":
-                    federation.note(site, "GroupNorm stands in the place of batch norm, which DP-SGD cannot bound")
+            self._record_local(federation, dp)
         if (central := aggregation.spent()) is not None:
             for site in federation.sites:
                 federation.record(replace(central, site=site))
+        if isinstance(p, SummableParameters) and p.summation == "secure":
+            said = what_colluders_learn(p, taking_part(p, len(trainers(federation))))
+            for site in federation.sites:
+                federation.note(site, said)
+
+    def _record_local(self, federation: Federation, dp: LocalDP) -> None:
+        if dp.epsilon == "inf":
+            for site in federation.sites:
+                federation.record(Budget(site, "DP-SGD's steps without noise", dp.unit, None, dp.delta, 0.0))
+                federation.note(site, "epsilon is infinite: nothing is promised, this run is a control")
+        else:
+            for site, payload in self.ask(federation, "account").items():
+                values = {name: float(value[0]) for name, value in payload.arrays.items()}
+                federation.record(Budget(site=site, mechanism="DP-SGD at the site", unit=dp.unit, **values))
+        for site in federation.sites:
+            units = federation.facts(site)["slices_train" if dp.unit == "slice" else "subjects_train"]
+            if dp.epsilon != "inf" and dp.delta * units >= 1:
+                federation.note(
+                    site,
+                    f"delta {dp.delta:g} is not below 1 / {units}: the promise may fail for one {dp.unit} of {units}",
+                )
+            if self.parameters.norm == "batch":
+                federation.note(site, "GroupNorm stands in the place of batch norm, which DP-SGD cannot bound")
 
 
 def chosen_sites(federation: Federation, number: int, fraction: float) -> list[str]:
@@ -350,10 +384,8 @@ def numbers_of(method: Rounds) -> Check:
         if loss > MOST_LOSS:
             return f"it says a mean loss of {loss:g}; at most {MOST_LOSS:g} can be"
         largest = max(float(np.abs(value).max(initial=0)) for value in payload.arrays.values())
-        if isinstance(p, SummableParameters) and p.summation == "fixed-point" and largest * weight > LARGEST:
-            return (
-                f"it holds {largest:g} times weight {weight:g}, and beyond {LARGEST:g} nothing is summed in fixed point"
-            )
+        if isinstance(p, SummableParameters) and p.summation == "fixed-point" and largest * weight >= LARGEST:
+            return f"it holds {largest:g} times weight {weight:g}, and from {LARGEST:g} on nothing is summed in fixed point"
         return None
 
     return check

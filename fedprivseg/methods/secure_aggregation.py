@@ -5,9 +5,14 @@ gone. Besides, every site adds a mask of its own, so that an update that comes l
 of its site had to be opened. Both secrets are shared among the sites (Shamir 1979): any `threshold` of them can open the
 own masks of those who stayed and the pairwise masks of those who dropped out, and fewer learn nothing.
 
-The promise is computational, against a server that follows the protocol but looks, together with fewer than `threshold`
-sites. A server that lies about who dropped out, or hands out keys of its own, is not covered: that takes the paper's signed
-variant (its section 6.2). Sums are exact in fixed point: integers modulo 2**64 with `FRACTION` bits after the point.
+The promise is computational, against a server that follows the protocol but looks, together with fewer than t = `threshold`
+sites: what they learn is the sum of those who stayed, at least t of them, and no more. But every one of them knows its own
+part of that sum. The sum may be of t sites only, so t - 1 of these together with the server subtract theirs and hold the
+update of the last one; t sites together with the server can open every mask there is. With three sites and t = 2, one site
+and the server learn the sum of the two others, and if one of these drops out, the update of the other.
+
+A server that lies about who dropped out, or hands out keys of its own, is not covered: that takes the paper's signed variant
+(its section 6.2). Sums are exact in fixed point: integers modulo 2**64 with `FRACTION` bits after the point.
 """
 
 from __future__ import annotations
@@ -29,8 +34,11 @@ from fedprivseg.core.errors import PayloadError
 FRACTION = 24
 """Bits after the binary point. A float32 of 1 or more loses nothing; a smaller one is off by 2**-25 at most."""
 
-LARGEST = 2.0 ** (63 - FRACTION - 8)
-"""Weighted values beyond this are refused: those of 256 sites then fit into the sum."""
+MOST_SITES = 256
+"""Sites in one sum."""
+
+LARGEST = 2.0**63 / 2.0**FRACTION / MOST_SITES
+"""Weighted values are below this: those of `MOST_SITES` sites then fit into the sum, of integers below 2**63."""
 
 SECRET_BYTES = 32
 SHARE_BYTES = 66
@@ -144,8 +152,8 @@ def to_fixed(values: np.ndarray, weight: int) -> np.ndarray:
     same whether or not masks were on. Raises ValueError for values that are too large or not finite.
     """
     rounded = np.rint(np.asarray(values, np.float64) * 2.0**FRACTION)
-    if not (np.abs(rounded) * weight <= LARGEST * 2.0**FRACTION).all():
-        raise ValueError(f"a weighted value is beyond {LARGEST:g} or not a number; it cannot be summed in fixed point")
+    if not (np.abs(rounded) * weight < LARGEST * 2.0**FRACTION).all():
+        raise ValueError(f"a weighted value is not below {LARGEST:g}, or no number; it cannot be summed in fixed point")
     return (rounded.astype(np.int64) * weight).view(np.uint64)
 
 

@@ -5,11 +5,12 @@ Half of it belongs to the site, half to the server; both halves of a method impo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from fedprivseg.core.compute import Half
 from fedprivseg.core.expected import MOST_WEIGHT, Array, Expected
@@ -68,11 +69,21 @@ class StepsParameters(TrainingParameters):
     curve_points: int = Field(5, ge=0, description="rounds, evenly spaced, after which the global net is scored")
 
 
+Epsilon = Annotated[
+    Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["inf"],
+    BeforeValidator(lambda value: "inf" if value == math.inf else value),
+]
+"""A budget, or "inf" (TOML's inf too), which JSON can hold."""
+
+
 class LocalDP(Parameters):
     """Differential privacy of what a site sends: DP-SGD at the site (Abadi et al. 2016), see `nets.private_training`."""
 
-    epsilon: float = Field(gt=0, description="the budget of the whole run, for each unit of a site's data")
-    delta: float = Field(1e-3, gt=0, lt=1, description="chance with which the promise may fail; below 1 / units")
+    epsilon: Epsilon = Field(
+        description='the budget of the whole run, for each unit of a site\'s data; "inf": the same steps without noise, a '
+        "control that promises nothing"
+    )
+    delta: float = Field(1e-5, gt=0, lt=1, description="chance with which the promise may fail; below 1 / units")
     clip: float = Field(1.0, gt=0, description="largest norm of one unit's gradient")
     unit: Literal["slice", "patient"] = Field(
         "slice",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import numpy as np
@@ -595,6 +596,46 @@ def test_ditto_under_differential_privacy_says_what_its_shared_network_spent(tmp
     budgets = [entry for entry in federation.entries if isinstance(entry, Budget)]
     assert {budget.site for budget in budgets} == set(federation.sites)
     assert all(0 < budget.epsilon <= 8.0 for budget in budgets)
+
+
+@pytest.mark.parametrize(("epsilon", "unit"), [("inf", "slice"), (float("inf"), "patient")])
+def test_an_infinite_epsilon_is_the_same_recipe_without_noise_and_without_a_promise(tmp_path, epsilon, unit):
+    dp = {"epsilon": epsilon, "unit": unit, "together": 2}
+    federation, control = run(tmp_path / "control", rounds=1, dp=dp)
+    p = federation.method.parameters
+    assert p.model_dump(mode="json")["dp"]["epsilon"] == "inf", "JSON can hold it"
+    assert json.loads(json.dumps(p.model_dump(mode="json"), allow_nan=False))
+    assert type(p).model_validate(p.model_dump(mode="json")) == p
+    # A huge epsilon needs next to no noise, and is otherwise the same: the same sampling, clipping and norm.
+    private = run(tmp_path / "private", rounds=1, dp={**dp, "epsilon": 5e8})[1]
+    start = weights_of(build(p, federation.all["centre0"]))
+    assert control.keys() == private.keys() == start.keys()
+    assert not any("running" in name for name in start), "GroupNorm"
+    moved = sum(np.square(control[name] - start[name]).sum() for name in start)
+    apart = sum(np.square(control[name] - private[name]).sum() for name in start)
+    assert apart < 1e-3 * moved
+    budgets = [entry for entry in federation.entries if isinstance(entry, Budget)]
+    assert [(b.site, b.epsilon, b.noise, b.unit) for b in budgets] == [(s, None, 0.0, unit) for s in federation.sites]
+    assert any("nothing is promised" in note for _, note in (e for e in federation.entries if isinstance(e, tuple)))
+    assert not federation.method.techniques, "nothing was perturbed"
+    assert any("without noise" in word for _, _, payload in federation.got for word in payload.history)
+    assert {point.loss for point in federation.entries if isinstance(point, CurvePoint)} == {None}
+
+
+@pytest.mark.parametrize("epsilon", [0, -1, "nan", "lots", "-inf"])
+def test_an_epsilon_that_is_none_is_refused(epsilon):
+    with pytest.raises(ScenarioError, match="epsilon"):
+        method(dp={"epsilon": epsilon})
+
+
+def test_a_delta_that_lets_a_unit_out_is_noted(tmp_path):
+    # 8, 12 and 16 slices: a delta of 0.1 is below 1 / 8 and not below 1 / 12.
+    federation, _ = run(tmp_path, rounds=1, dp={"epsilon": 8.0, "delta": 0.1})
+    said = {
+        site for site, note in (e for e in federation.entries if isinstance(e, tuple)) if "delta 0.1 is not" in note
+    }
+    assert said == {"centre1", "centre2"}
+    assert method(dp={"epsilon": 8.0}).parameters.dp.delta == 1e-5
 
 
 def test_epochs_give_larger_sites_more_steps():

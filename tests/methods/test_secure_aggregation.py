@@ -14,6 +14,7 @@ from fedprivseg.core.errors import PayloadError
 from fedprivseg.methods.secure_aggregation import (
     FRACTION,
     LARGEST,
+    MOST_SITES,
     Keys,
     agree,
     combine,
@@ -92,6 +93,18 @@ def test_fixed_point_is_off_by_half_a_unit_at_most(values, weight):
 def test_what_does_not_fit_is_refused_not_clipped(value):
     with pytest.raises(ValueError, match="fixed point"):
         to_fixed(np.array([value]), 1)
+
+
+def test_the_largest_values_of_the_most_sites_fit_into_the_sum():
+    # 256 times the largest integer below 2**55 is below 2**63, where a sum would turn negative; 2**55 itself is refused.
+    assert LARGEST * 2.0**FRACTION == 2.0**55
+    largest = np.nextafter(LARGEST, 0)
+    one = to_fixed(np.array([largest]), 1)
+    with np.errstate(over="ignore"):
+        total = sum([one] * MOST_SITES, np.zeros(1, np.uint64))
+    assert from_fixed(total)[0] == pytest.approx(256 * largest)
+    with pytest.raises(ValueError, match="not below"):
+        to_fixed(np.array([LARGEST]), 1)
 
 
 def masked_sites(count: int, size: int):

@@ -147,6 +147,15 @@ def test_the_noise_spends_the_budget_and_no_more(epsilon):
     assert epsilon_spent(noise, 1e-3, 0.1, 0) == 0
 
 
+def test_without_noise_everything_else_stays():
+    """The control of a private run: same lots, same clipping, so that with little noise both are nearly one step."""
+    quiet, loud = (moved(Mechanism(noise, 0.5, 0.05, "patient", 3), slices=blocks(16)) for noise in (0.0, 1e-6))
+    torch.testing.assert_close(quiet, loud, rtol=1e-3, atol=1e-6)
+    assert 0 < float(quiet.norm()) <= 0.05 * 4 / 2 * 1.01, (
+        "four patients of whom two are expected, each clipped to 0.05"
+    )
+
+
 def test_it_repeats_and_leaves_the_world_alone():
     torch.manual_seed(3)
     state = torch.random.get_rng_state()

@@ -70,7 +70,7 @@ def _full_row(e: Entry, comparison: Comparison) -> dict[str, Any]:
         "leakage_high95": leakage[1],
         "leakage_by": e.leakage_by,
         "dominated": comparison.dominated(e) if e.point is not None else None,
-        "epsilon": e.budget.epsilon if e.budget else None,
+        "epsilon": None if e.budget is None else "inf" if e.budget.epsilon is None else e.budget.epsilon,
         "delta": e.budget.delta if e.budget else None,
         "privacy_unit": e.budget.unit if e.budget else None,
         **_tested("", e.difference),

@@ -6,6 +6,7 @@ over sites of the mean over a site's subjects.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,6 +128,11 @@ class Entry:
         return None if self.leakage is None else (self.leakage, self.mean)
 
 
+def promise(budget: Budget) -> float:
+    """Its epsilon, infinite where nothing is promised."""
+    return math.inf if budget.epsilon is None else budget.epsilon
+
+
 def grid_of(result: Result) -> str:
     """The grid of a run's networks, in words."""
     grid = result.scenario["grid"]
@@ -178,7 +184,7 @@ def entry_of(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None
         peak_mb=max(max(run.peak_rss_mb, *(site.peak_rss_mb for site in run.sites.values())) for run in group),
         forbidden=raw,
         silent=silent,
-        budget=max(first.budgets, key=lambda budget: budget.epsilon, default=None),
+        budget=max(first.budgets, key=promise, default=None),
         curve=_curve(group),
         cross_site=_cross_site(group),
         **_leakage(leaks, raw, silent),

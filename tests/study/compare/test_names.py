@@ -96,7 +96,8 @@ def test_the_scenarios_of_a_study_have_short_names(folder):
             "privacy-sf paper, height 96",
             "privacy-sf paper, height 192",
         )
-        assert (found["dp-epsilon-2"], found["dp-epsilon-8"]) == ("fedavg, epsilon 2", "fedavg, epsilon 8")
+        assert (found["dp-epsilon-2"], found["dp-epsilon-8"]) == ("fedavg, epsilon 2", "fedavg, epsilon 8, unit slice")
+        assert found["dp-patient-epsilon-inf"] == "fedavg, epsilon inf, unit patient"
         assert (found["secagg"], found["pooled"]) == ("fedavg, summation secure", "pooled")
 
 
