@@ -114,10 +114,6 @@ def _volume_keeping(factor: np.ndarray) -> np.ndarray:
     return (factor / np.sqrt(np.mean(factor**2))).astype(np.float32)
 
 
-PATHOLOGIES = ("NOR", "DCM", "HCM", "HHD", "ARV", "IHD")
-"""Codes of the release: normal, dilated, hypertrophic, hypertensive, arrhythmogenic right ventricle, ischaemic."""
-
-
 _VALUES = {
     "NOR": (143, 81, 0.595, 0.555),
     "DCM": (235, 130, 0.26, 0.40),
@@ -127,6 +123,9 @@ _VALUES = {
     "IHD": (180, 115, 0.38, 0.49),
 }
 """Left cavity and left wall in ml, left and right ejection fraction, of an average adult with each pathology."""
+
+PATHOLOGIES = tuple(_VALUES)
+"""Codes of the release: normal, dilated, hypertrophic, hypertensive, arrhythmogenic right ventricle, ischaemic."""
 
 
 def draw_heart(draw: np.random.Generator, pathology: str, size: float) -> Heart:

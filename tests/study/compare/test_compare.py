@@ -134,6 +134,19 @@ def test_one_row_a_method_best_first_and_the_forbidden_last(runs):
     assert found.reference == "good"
 
 
+def test_a_run_without_a_promise_is_no_private_one(tmp_path):
+    """The control of DP-SGD has an infinite epsilon, and the largest of several is shown."""
+    budgets = (
+        Budget("centre1", "DP-SGD at the site", "slice", 8.0, 1e-5, 1.5),
+        Budget("centre2", "DP-SGD's steps without noise", "slice", None, 1e-5, 0.0),
+    )
+    write_run(tmp_path / "runs" / "control", "control", dices(0.0), budgets=budgets)
+    found = compare([tmp_path / "runs"])
+    (row,) = csv.DictReader(io.StringIO(as_csv(found)))
+    assert row["epsilon"] == "inf"
+    assert "infinite: no promise" in write_page(found, tmp_path / "compare.html").read_text()
+
+
 def test_spread_is_over_seeds_and_the_interval_over_subjects(runs):
     good = compare([runs]).entries[0]
     each = [dices(0.1, seed).mean() for seed in (0, 1, 2)]

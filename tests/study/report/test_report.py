@@ -501,7 +501,8 @@ def test_rounds_the_cross_site_matrix_and_budgets_are_shown(tmp_path: Path) -> N
     curve = tuple(CurvePoint(n, site, 1.0 / n, 0.1 * n, 0) for n in (1, 2, 3) for site in SITES)
     cross = tuple(CrossSite(a, b, 0.9 if a == b else 0.5) for a in SITES for b in SITES)
     budget = Budget(SITES[0], "DP-SGD at the site", "slice", 7.99, 1e-3, 1.5)
-    folder = write_run(tmp_path / "run", curve=curve, cross_site=cross, budgets=(budget,))
+    control = Budget(SITES[1], "DP-SGD's steps without noise", "slice", None, 1e-3, 0.0)
+    folder = write_run(tmp_path / "run", curve=curve, cross_site=cross, budgets=(budget, control))
     page = pipeline.report(folder).read_text()
     assert "Round by round" in page
     assert "mean training loss" in page
@@ -510,6 +511,7 @@ def test_rounds_the_cross_site_matrix_and_budgets_are_shown(tmp_path: Path) -> N
     assert matrix.count("0.900") == 3
     assert "DP-SGD at the site" in page
     assert "7.99" in page
+    assert "infinite: no promise" in page
 
 
 def test_a_run_on_raw_data_says_so_in_red_and_claims_nothing_else(tmp_path: Path) -> None:
