@@ -22,8 +22,8 @@ from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.core.toml_text import Setting
 from fedprivseg.methods import resolve
 from fedprivseg.study import pipeline
-from fedprivseg.study.compare.front import shares_nothing
-from fedprivseg.study.compare.runs import FLOOR, Comparison, compare
+from fedprivseg.study.compare.front import FLOOR, shares_nothing
+from fedprivseg.study.compare.runs import Comparison, compare
 from fedprivseg.study.preflight import refuse
 from fedprivseg.study.run import preflight
 from fedprivseg.study.scenarios import load_scenario
@@ -275,10 +275,10 @@ def _first_come(scenario: Scenario) -> int:
 
 
 def _attackable(scenario: Scenario) -> bool:
-    """Whether something leaves that attacks could tell more of than is known: not where raw data leaves, nor where nothing
-    does but scores and counts."""
-    declared = resolve(scenario.method).declared
-    return not (shares_nothing(declared) or any(kind_named(each).raw for each in declared))
+    """Whether attacks could tell more than is known: not where raw data leaves, nor where nothing has to but scores and
+    counts."""
+    method = resolve(scenario.method)
+    return not (shares_nothing(method.name, method.declared) or any(kind_named(each).raw for each in method.declared))
 
 
 def _duration(seconds: float) -> str:

@@ -74,10 +74,10 @@ class Entry:
         compute_minutes: the sites' own clocks, summed.
         peak_mb: memory of the largest process.
         forbidden: whether raw data left, which policy forbids.
-        silent: whether nothing left but scores and counts.
-        leakage: the headline, mean over the runs that were attacked: 0 also where nothing left to attack, 1 where raw data
+        silent: whether nothing has to leave but scores and counts.
+        leakage: the headline, mean over the runs that were attacked: 0 also where nothing has to leave, 1 where raw data
             left; None where it is not known, or was not measured.
-        leakage_interval: 95 %; None where there is none.
+        leakage_interval: 95 % over the attacked runs, or over patients as the attack has it where there is one; None for none.
         leakage_by: which attack reached it; why it is not known.
         unknown: whether it was attacked and no attack passed its control.
         difference: against the reference.
@@ -159,7 +159,7 @@ def entry_of(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None
     by_seed = {seed: [run for run in group if run.seed == seed] for seed in sorted({run.seed for run in group})}
     same = len({frozenset(map(fold_of, runs)) for runs in by_seed.values()}) == 1
     raw = any(kind_named(each).raw for each in first.exports)
-    silent = shares_nothing(first.exports)
+    silent = shares_nothing(first.method, first.exports)
     return Entry(
         label=label,
         scenario=str(first.scenario["name"]),
@@ -242,15 +242,16 @@ def _leakage(leaks: Sequence[Leakage | None], raw: bool, silent: bool) -> dict[s
     attacked = [leak.headline for leak in leaks if leak is not None]
     found = [one for one in attacked if one is not None]
     values = [one.value for one in found]
-    unknown = len(found) < len(attacked) and not raw
+    unknown = len(found) < len(attacked)
     worst = max(found, key=lambda one: one.value, default=None)
     fields = {"leakage": None, "leakage_interval": None, "leakage_by": "", "unknown": unknown}
-    if raw:
-        return {**fields, "leakage": 1.0, "leakage_by": "raw data left"}
+    if raw or silent:
+        why = "raw data left" if raw else "nothing has to leave but scores and counts"
+        return {**fields, "unknown": False, "leakage": float(raw), "leakage_by": why}
     if unknown:
         return {**fields, "leakage_by": "no attack passed its control"}
     if worst is None:
-        return {**fields, "leakage": 0.0, "leakage_by": "nothing left but scores and counts"} if silent else fields
+        return fields
     interval = None
     if len(values) > 1:
         low, high = mean_interval([np.array(values)])

@@ -10,6 +10,9 @@ from fedprivseg.core.kinds import kind_named
 Point = tuple[float, float]
 """(leakage, Dice)."""
 
+FLOOR = "local-only"
+"""The method that every way of sharing has to beat: each site alone."""
+
 REFERENCE: Point = (1.0, 0.0)
 """The worst: the images themselves are out, and nothing is segmented. A hypervolume is measured from here."""
 
@@ -61,9 +64,12 @@ def hypervolume(points: Iterable[Point], reference: Point = REFERENCE) -> float:
     return sum((end - leakage) * (dice - reference[1]) for (leakage, dice), end in zip(front, ends, strict=True))
 
 
-def shares_nothing(exports: Iterable[str]) -> bool:
-    """Whether nothing leaves that was made of training subjects or of slices: scores and counts alone."""
-    return not any(kind_named(each).derived_from in ("slices", "train") for each in exports)
+def shares_nothing(method: str, exports: Iterable[str]) -> bool:
+    """Whether a method needs nothing to leave that was made of training subjects or of slices, only scores and counts.
+
+    ``local-only`` needs nothing either: where its networks leave it is to be measured at the other sites.
+    """
+    return method == FLOOR or not any(kind_named(each).derived_from in ("slices", "train") for each in exports)
 
 
 def group_of(exports: Iterable[str]) -> str:

@@ -20,12 +20,9 @@ from fedprivseg.core.leakage_result import read_leakage
 from fedprivseg.core.results import Result, read_result
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.study.compare.entries import Entry, entry_of, fold_of, grid_of, subject_dice
-from fedprivseg.study.compare.front import REFERENCE, Front, dominated, fronts
+from fedprivseg.study.compare.front import FLOOR, REFERENCE, Front, dominated, fronts
 from fedprivseg.study.compare.names import names_of
 from fedprivseg.study.compare.paired import differences, smallest_p
-
-FLOOR = "local-only"
-"""The method that every way of sharing has to beat: each site alone, nothing leaves."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,7 @@ def _floor(entries: Sequence[Entry], runs: Sequence[Result]) -> tuple[str | None
     if len(found) != 1:
         several = f"there are {len(found)} runs of {FLOOR}; state which in [compare] floor" if found else ""
         return None, f"No floor: {several}." if several else ""
-    return found[0], f"The floor that every way of sharing has to beat is {found[0]}: each site alone, nothing leaves."
+    return found[0], f"The floor that every way of sharing has to beat is {found[0]}."
 
 
 def _stated(what: str, runs: Sequence[Result]) -> list[str]:

@@ -513,7 +513,7 @@ def test_fronts_are_of_what_shares_something(tmp_path):
         _attacked(write_run(tmp_path / name, name, dices(offset)), leakage)
     _attacked(write_run(tmp_path / "d", "d", dices(0.2), exports=("metric", "image-code")), 0.5)
     _attacked(write_run(tmp_path / "e", "e", dices(0.2)), 0.1, control=0.1)
-    write_run(tmp_path / "local-only", "local-only", dices(0), exports=("metric",))
+    _attacked(write_run(tmp_path / "local-only", "local-only", dices(0)), 0.9)  # not what its Dice needs
     write_run(tmp_path / "pooled", "pooled", dices(0.25), exports=("metric", "raw"))
     found = compare([tmp_path])
     at = {entry.label: entry.mean for entry in found.entries}

@@ -44,8 +44,9 @@ def test_groups_are_by_what_leaves():
     assert group_of(["masked-weights", "mask-share", "metric"]) == "averaging"
     assert group_of(["weights", "image-code"]) == "codes and averaging"
     assert group_of(["raw", "metric"]) == "raw data"
-    assert shares_nothing(["metric", "status"])
-    assert not shares_nothing(["metric", "mask-code"])
+    assert shares_nothing("mine", ["metric", "status"])
+    assert shares_nothing("local-only", ["metric", "weights"])  # they leave to be measured elsewhere
+    assert not shares_nothing("mine", ["metric", "mask-code"])
 
 
 def test_what_is_not_known_is_in_no_front_and_is_named():
