@@ -70,9 +70,9 @@ class PrivacySF(CodedMethod):
     }
     actions: ClassVar[Mapping[str, Action]] = {name: _at_site(name) for name in declares}
     sends = (
-        Sent("send_test_codes", "images", "test"),
-        Sent("send_image_codes", "images", "train"),
-        Sent("send_mask_codes", "masks", "train"),
+        Sent("send_test_codes", "images", "test", shuffled=True),
+        Sent("send_image_codes", "images", "train", shuffled=True),
+        Sent("send_mask_codes", "masks", "train", shuffled=True),
     )
 
     def check(self, task: SegmentationTask) -> None:
