@@ -22,14 +22,21 @@ What = Literal["images", "masks"]
 @final
 @dataclass(frozen=True)
 class Sent:
-    """A stream of codes (or of slices as they are) that a site sends: the action that sends it, of what it is, and of whose
-    slices (``train``: those of `Site.training`, ``test``: of `Site.testing`). Its first rows are of these slices, in the order
-    that the site's vault keeps (`methods.release_order`), or as they lie where it keeps none; `methods.method.part_of` says
-    which rows stand in which shard. A method that sends streams has a parameter ``shard_slices``."""
+    """A stream of codes (or of slices as they are) that a site sends, in shards; `methods.method.part_of` says which rows stand
+    in which. A method that sends streams has a parameter ``shard_slices``.
+
+    Attributes:
+        action: which sends it.
+        what: of what it is.
+        side: of whose slices: ``train``: those of `Site.training`, ``test``: of `Site.testing`.
+        shuffled: whether the rows of each view are in the order that the site's vault keeps (`methods.release_order`), and not
+            as the slices lie.
+    """
 
     action: str
     what: What
     side: Literal["train", "test"]
+    shuffled: bool = False
 
 
 @final

@@ -118,9 +118,9 @@ class PrivacySF(CodedMethod):
         **BEGIN,
     }
     sends = (
-        Sent("send_test_codes", "images", "test"),
-        Sent("send_image_codes", "images", "train"),
-        Sent("send_mask_codes", "masks", "train"),
+        Sent("send_test_codes", "images", "test", shuffled=True),
+        Sent("send_image_codes", "images", "train", shuffled=True),
+        Sent("send_mask_codes", "masks", "train", shuffled=True),
     )
 
     def check(self, task: SegmentationTask) -> None:

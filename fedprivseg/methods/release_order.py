@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from fedprivseg.core.method_card import Sent
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.methods.method import Site, Vault
 
@@ -47,8 +48,7 @@ def release_order(site: Site, side: Side, views: int, count: int) -> np.ndarray:
     return site.vault.load(name)["order"]
 
 
-def kept_order(vault: Vault, side: Side, view: int, count: int) -> np.ndarray:
-    """Which of `count` slices stands at each place of a view, (count,) int64, as `vault` keeps it. A site that keeps no order
-    sends its slices as they lie."""
-    name = order_name(side)
-    return vault.load(name)["order"][view] if vault.has(name) else np.arange(count)
+def kept_order(vault: Vault, sent: Sent, view: int, count: int) -> np.ndarray:
+    """Which of `count` slices stands at each place of a view of a stream, (count,) int64. Raises FolderError if `vault` should
+    keep the order and does not."""
+    return vault.load(order_name(sent.side))["order"][view] if sent.shuffled else np.arange(count)

@@ -66,12 +66,12 @@ def _images(site: SiteContext, store: Store, measured: Mapping[str, np.ndarray])
 def _code(site: SiteContext, store: Store, row: int, place: int) -> dict[str, np.ndarray]:
     """The slice at `place` of the test subject `row`, and its code; nothing if the method sends no codes of test images."""
     sends = site.method.sends if isinstance(site.method, CodedMethod) else ()
-    for action in (sent.action for sent in sends if sent.what == "images" and sent.side == "test"):
+    for sent in (each for each in sends if each.what == "images" and each.side == "test"):
         runtime = SiteRuntime(site)
         slices = runtime.slices("test")
         index = int(np.flatnonzero(slices.subjects == row)[place])
-        sent = np.flatnonzero(kept_order(site.vault, "test", 0, len(slices.images)) == index)  # codes come view by view
-        code = store.table(site.name, action, "codes").rows(sent)[0]
+        rows = np.flatnonzero(kept_order(site.vault, sent, 0, len(slices.images)) == index)  # codes come view by view
+        code = store.table(site.name, sent.action, "codes").rows(rows)[0]
         return {"code.slice": slices.images[index], "code.code": code.astype(np.float32)}
     return {}
 

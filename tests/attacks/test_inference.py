@@ -12,7 +12,7 @@ from fedprivseg.attacks.attributes import Attributes, leave_one_out
 from fedprivseg.attacks.base import Population, pooled
 from fedprivseg.attacks.code_lookup import CodeLookup
 from fedprivseg.attacks.linkage import Linkage
-from fedprivseg.attacks.member_statistics import MOST_CHOICES, permutation_p
+from fedprivseg.attacks.member_statistics import MOST_CHOICES, member_metrics, permutation_p
 from fedprivseg.attacks.membership import Membership, confidence, likelihood_ratio, losses
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.protections.keyed import orthogonal
@@ -143,6 +143,15 @@ def test_whoever_knows_the_image_finds_the_code_of_a_member_and_its_nearest_othe
     )
     # Every mask is the same here: none tells a member.
     assert _inferred(CodeLookup(), both)["mask codes, knowing the mask, slices: AUC"].value == 0.5
+
+
+@pytest.mark.parametrize(("others", "rates"), [(96, set()), (100, {"1 %"}), (1000, {"1 %", "0.1 %"})])
+def test_a_rate_is_told_only_where_one_slice_is_no_more_than_it(others, rates):
+    draws = numpy_generator(0, "rates")
+    member = np.arange(40 + others) < 40
+    found = member_metrics("", draws.standard_normal(len(member)), member, np.arange(len(member)) // 4, 0)
+    assert {one.metric.split("TPR at ")[1].removesuffix(" FPR") for one in found if "TPR" in one.metric} == rates
+    assert all(one.low <= one.value <= one.high for one in found if "AUC" in one.metric)
 
 
 def test_another_key_hides_values_and_not_lengths():

@@ -3,16 +3,21 @@ right patients."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import BRIEF, tiny_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedprivseg.core.method_card import Sent
 from fedprivseg.core.results import read_result
 from fedprivseg.methods import coded_site
-from fedprivseg.methods.release_order import kept_order, release_order
+from fedprivseg.methods.release_order import kept_order, order_name, release_order
 from fedprivseg.study.run import load_scenario, simulate
+
+SENT = Sent("send_image_codes", "images", "train", shuffled=True)
 
 
 class _Vault(dict):
@@ -36,7 +41,7 @@ def test_every_view_has_an_order_of_all_slices_and_keeps_it(count, views):
     assert order.shape == (views, count)
     assert (np.sort(order, axis=1) == np.arange(count)).all()
     assert (release_order(site, "train", views, count) == order).all()
-    assert (kept_order(site.vault, "train", views - 1, count) == order[-1]).all()
+    assert (kept_order(site.vault, SENT, views - 1, count) == order[-1]).all()
 
 
 def test_orders_of_views_sides_and_seeds_differ():
@@ -46,8 +51,10 @@ def test_orders_of_views_sides_and_seeds_differ():
         assert all((one != other).any() for other in orders[:place])
 
 
-def test_a_site_that_keeps_no_order_sends_slices_as_they_lie():
-    assert kept_order(_Vault(), "test", 0, 4).tolist() == [0, 1, 2, 3]
+def test_what_is_not_shuffled_leaves_as_it_lies_and_a_lost_order_is_an_error():
+    assert kept_order(_Vault(), replace(SENT, shuffled=False), 0, 4).tolist() == [0, 1, 2, 3]
+    with pytest.raises(LookupError):
+        kept_order(_Vault(), SENT, 0, 4)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,9 @@ def run(tmp_path_factory, scenario):
 
 def test_what_is_measured_does_not_depend_on_the_order_of_test_codes(run, scenario, tmp_path, monkeypatch):
     def as_they_lie(site, side, views, count):
-        return np.tile(np.arange(count), (views, 1)) if side == "test" else release_order(site, side, views, count)
+        if side == "test":
+            site.vault.save(order_name(side), {"order": np.tile(np.arange(count), (views, 1))})
+        return release_order(site, side, views, count)
 
     monkeypatch.setattr(coded_site, "release_order", as_they_lie)
     plain = simulate(scenario, tmp_path / "plain")

@@ -36,7 +36,7 @@ def test_what_left_is_keyed_and_says_so(keyed):
     folder, scenario = keyed
     bench = SiteRuntime(SiteContext(SiteConfiguration.read(RunFolder(folder).site("centre1").configuration), scenario))
     method = resolve(scenario.method)
-    slices = bench.testing()[kept_order(bench.vault, "test", 0, len(bench.testing()))]
+    slices = bench.testing()[kept_order(bench.vault, method.sends[0], 0, len(bench.testing()))]
     own = method.encode_pictures(bench, "images", view(slices, 0)[:, None]).astype(np.float32)
     sent = Released(folder, "centre1").rows("send_test_codes", len(own)).astype(np.float32)
     assert np.abs(sent - own).max() > 0.1

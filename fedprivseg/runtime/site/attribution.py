@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedprivseg.core.expected import Expected
+from fedprivseg.core.method_card import Sent
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.methods.method import Method, part_of, shards_of
 from fedprivseg.methods.release_order import kept_order
@@ -31,13 +32,13 @@ def owners_of(payload: Payload, order: Order, site: SiteContext) -> list[str]:
     if site.closed:
         return []
     people, made_of = site.enrolment.sides, payload.kind.derived_from
-    side = _side(site.method, order)
+    stream = _stream(site.method, order)
     codes: list[str] = []
-    if made_of == "slices" and side is not None:
-        owners = _of_slices(site, side)
+    if made_of == "slices" and stream is not None:
+        owners = _of_slices(site, stream.side)
         view, places, _ = part_of(order.number, len(owners), site.method.parameters.shard_slices)
-        sent = kept_order(site.vault, side, view, len(owners))[places]
-        codes = [people[side][position] for position in np.unique(owners[sent])]
+        sent = kept_order(site.vault, stream, view, len(owners))[places]
+        codes = [people[stream.side][position] for position in np.unique(owners[sent])]
     elif made_of == "slices":  # of nobody knows whom: then of everybody
         codes = [*people["train"], *people["test"]]
     elif made_of is not None:
@@ -50,9 +51,9 @@ def counted(expected: Expected, order: Order, site: SiteContext) -> Expected:
     shards its stream has, and a row of a METRIC for each test subject."""
     if site.closed:
         return expected
-    side = _side(site.method, order)
-    if side is not None:
-        count, most = len(_of_slices(site, side)), site.method.parameters.shard_slices
+    stream = _stream(site.method, order)
+    if stream is not None:
+        count, most = len(_of_slices(site, stream.side)), site.method.parameters.shard_slices
         _, places, _ = part_of(order.number, count, most)
         rows = len(range(*places.indices(count)))
         expected = replace(expected, shards=shards_of(count, most, expected.views))
@@ -67,9 +68,9 @@ def counted(expected: Expected, order: Order, site: SiteContext) -> Expected:
     return replace(expected, arrays=forms)
 
 
-def _side(method: Method, order: Order) -> Side | None:
-    """Of which side's slices the answer to `order` is a shard; None if of none."""
-    return next((sent.side for sent in method.sends if sent.action == order.action), None)
+def _stream(method: Method, order: Order) -> Sent | None:
+    """Of which stream the answer to `order` is a shard; None if of none."""
+    return next((sent for sent in method.sends if sent.action == order.action), None)
 
 
 def _of_slices(site: SiteContext, side: Side) -> np.ndarray:

@@ -73,9 +73,9 @@ class AttackSession:
         """The seed of an attack's draws."""
         return derive(self.scenario.seed, "attacks", self.victim, *names)
 
-    def order(self, side: Side, view: int = 0) -> np.ndarray:
-        """Which slice stands at each place of a view that the site sent, (N,) int64: the judge knows it, no adversary does."""
-        return kept_order(self.site.vault, side, view, len(ground_truth(self.site, side).images))
+    def order(self, sent: Sent) -> np.ndarray:
+        """Which slice stands at each place of the first view of a stream, (N,) int64: the judge knows it, no adversary does."""
+        return kept_order(self.site.vault, sent, 0, len(ground_truth(self.site, sent.side).images))
 
     def codes(self, sent: Sent, views: int = 1) -> np.ndarray:
         """The first `views` views of a stream, (views * N, C, h, w) float32, as they came."""

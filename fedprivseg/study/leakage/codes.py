@@ -167,7 +167,7 @@ def _target(session: AttackSession, what: What, method: CodedMethod) -> _Target:
 def _test(session: AttackSession, what: What, method: CodedMethod, sent: Sent) -> _Stream:
     """All test slices, in all views."""
     views = method.views(sent)
-    known = _chosen(ground_truth(session.site, "test"), session.order("test"))
+    known = _chosen(ground_truth(session.site, "test"), session.order(sent))
     return _stream(session, method, "test", "test", session.codes(sent, views), views, known, what)
 
 
@@ -175,7 +175,7 @@ def _training(
     session: AttackSession, what: What, method: CodedMethod, sent: Sent
 ) -> tuple[_Stream, tuple[np.ndarray, np.ndarray] | None]:
     """The first view of the slices of the first training subjects, and pairs of those of the others."""
-    known = _chosen(ground_truth(session.site, "train"), session.order("train"))
+    known = _chosen(ground_truth(session.site, "train"), session.order(sent))
     images, masks = method.first_view(session.site, known.images, known.masks)
     known = replace(known, images=images, masks=masks)
     codes = session.codes(sent)
@@ -195,7 +195,7 @@ def _answers(session: AttackSession, method: CodedMethod) -> _Stream | None:
     codes = method.answers(session.site, ModelStore(session.run / "server"), session.codes(sent, views))
     if codes is None:
         return None
-    known = _chosen(ground_truth(session.site, "test"), session.order("test"))
+    known = _chosen(ground_truth(session.site, "test"), session.order(sent))
     return _stream(session, method, "answers", "test", codes.astype(np.float32), views, known, "masks")
 
 

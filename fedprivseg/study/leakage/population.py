@@ -76,7 +76,7 @@ def _codes(session: AttackSession) -> np.ndarray | None:
     sides: tuple[Side, Side] = ("train", "test")
     if set(sends) != set(sides):
         return None
-    orders = [session.order(side) for side in sides]
+    orders = [session.order(sends[side]) for side in sides]
     parts = [
         session.codes(sends[side])[np.argsort(order)] for side, order in zip(sides, orders, strict=True) if len(order)
     ]

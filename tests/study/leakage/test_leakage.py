@@ -97,7 +97,7 @@ def test_the_judge_puts_the_truth_into_the_order_of_release(run, monkeypatch):
             sent = next(each for each in session.method.sends if (each.what, each.side) == (what, stream))
             released, made = session.codes(sent), session.query(what)(truth.pictures)
             if stream == "train":  # some of them: those of the first subjects
-                owners = site.slices("train").subjects[session.order("train")]
+                owners = site.slices("train").subjects[session.order(sent)]
                 released = released[np.isin(owners, truth.subjects)]
             # The protection rounds by the range of the payload, which is another one here: an eighth of its range a step.
             assert np.abs(released - made).mean() < 0.1 * np.abs(released - np.roll(made, 1, axis=0)).mean() + 1e-3
