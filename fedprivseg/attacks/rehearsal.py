@@ -103,13 +103,16 @@ def learn(made: Rehearsals, features: Features, mean: np.ndarray) -> Invert:
     beyond = (made.pictures - mean).reshape(count, -1).astype(np.float64)
     distances = _distances(rehearsed, rehearsed)
     middle = float(np.median(distances[np.triu_indices(fitted, 1)]))
+    products = beyond @ beyond.T  # the judge needs no more of the pictures
 
     def judged(choice: tuple[float, float]) -> tuple[float, float]:
-        """(squared error on the held-out, the factor on what is beyond the mean that makes it least)."""
-        kernel, truth = _kernel(distances, choice[0] * middle), beyond[fitted:]
-        found = kernel[fitted:, :fitted] @ _duals(kernel[:fitted, :fitted], beyond[:fitted], choice[1])
-        factor = max(0.0, float((found * truth).sum()) / max(float(np.square(found).sum()), 1e-30))
-        return float(np.square(factor * found - truth).mean()), factor
+        """(squared error on the held-out, less what no choice changes; the factor beyond the mean that makes it least)."""
+        kernel = _kernel(distances, choice[0] * middle)
+        weights = _duals(kernel[:fitted, :fitted], kernel[:fitted, fitted:], choice[1]).T
+        size = float((weights @ products[:fitted, :fitted] * weights).sum())
+        right = float((weights * products[fitted:, :fitted]).sum())
+        factor = max(0.0, right / max(size, 1e-30))
+        return factor**2 * size - 2 * factor * right, factor
 
     tried = {(width, penalty): judged((width, penalty)) for width in WIDTHS for penalty in PENALTIES}
     width, penalty = min(tried, key=lambda choice: tried[choice][0])
