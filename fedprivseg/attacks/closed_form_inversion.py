@@ -2,7 +2,7 @@
 
 The gradient of row k of a dense layer is d_k f, summed over the images, and that of its bias is d_k, where f is what the layer
 sees (Phong et al., IEEE TIFS 2018; Geiping et al., NeurIPS 2020, proposition 3.1). So of one image f is one over the other. Of
-several the difference of neighbouring rows does it, where the rows were crafted so (`crafted_weights.imprinted`). It works
+several the difference of neighbouring rows holds one, where the rows were crafted so (`crafted_weights.imprinted`). It works
 where the layers before the dense one carry the pixels through; this package's U-Nets have no dense layer.
 """
 
@@ -17,8 +17,8 @@ from torch import nn
 
 from fedprivseg.attacks.base import UpdateAttack, UpdateView
 
-LOUD = 1e-3
-"""Share of the loudest row's gradient from which a row counts as one that an image moved."""
+LOUD = 0.1
+"""Share of the largest difference of two rows' gradients from which an image stands between them."""
 
 
 @final
@@ -33,11 +33,14 @@ class ClosedFormInversion(UpdateAttack):
     def lacks(self, view: UpdateView) -> str:
         """Networks without a dense layer that sees the pixels."""
         net = view.build()
-        if _dense(net) is None:
+        if (dense := _dense(net)) is None:
             return "this network has no dense layer, and a convolution's gradient has no closed form for its input"
         if _places(net, view) is None:
             return "the layers before the dense one of this network do not carry the pixels through"
-        return "" if view.work.steps == 1 else "several steps are not one gradient"
+        if view.work.steps > 1:
+            return "several steps are not one gradient"
+        _, layer = dense
+        return "" if len(view.masks) == 1 or _crafted(layer) else "no row of the dense layer holds one image of several"
 
     def reconstruct(self, view: UpdateView) -> np.ndarray:
         """One image for each of the outlines: of all that rows hold, those that the outlines explain best."""
@@ -52,12 +55,12 @@ class ClosedFormInversion(UpdateAttack):
             view.update[f"{name}.{part}"] / step - view.work.decay * getattr(layer, part).detach().cpu().numpy()
             for part in ("weight", "bias")
         )
-        count, height, width = view.masks.shape
-        # Above the last row nothing fires: its own gradient is the brightest image's.
-        rows, levels = (weight, bias) if count == 1 else (-np.diff(weight, axis=0, append=0), -np.diff(bias, append=0))
-        loud = np.flatnonzero(np.abs(levels) > LOUD * np.abs(levels).max())
-        loud = loud[np.argsort(-np.abs(levels[loud]), kind="stable")][: 8 * count]
-        seen = rows[loud] / levels[loud, None]
+        _, height, width = view.masks.shape
+        if _crafted(layer):
+            seen = _between_thresholds(layer, weight)
+        else:
+            loudest = int(np.abs(bias).argmax())
+            seen = weight[loudest : loudest + 1] / bias[loudest]
         images = np.clip(seen[:, places].reshape(-1, height, width), 0, 1).astype(np.float32)
         return _assigned(images, view.masks)[:, None]
 
@@ -66,6 +69,34 @@ def _dense(net: nn.Module) -> tuple[str, nn.Linear] | None:
     """The first dense layer with a bias, by name."""
     layers = ((name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear))
     return next(((name, layer) for name, layer in layers if layer.bias is not None), None)
+
+
+def _crafted(layer: nn.Linear) -> bool:
+    """Whether the rows of the layer differ in their thresholds alone."""
+    weight = layer.weight.detach()
+    return len(weight) > 1 and bool((weight == weight[0]).all())
+
+
+def _between_thresholds(layer: nn.Linear, rows: np.ndarray) -> np.ndarray:
+    """What stands between two thresholds of crafted rows: (N, F), the one that moved the rows most first.
+
+    The gradients of the biases, which drown in the rounding of large thresholds, are not needed: between its thresholds the
+    brightness of an image is known.
+
+    Args:
+        layer: rows of equal weights; row k fires above the mean -bias_k / sum of its weights.
+        rows: the gradient of its weights, (K, F).
+    """
+    weight, bias = (each.detach().cpu().numpy().astype(np.float64) for each in (layer.weight, layer.bias))
+    levels = -bias / weight.sum(axis=1)
+    # Above the last threshold stands what moves its row.
+    middles = np.append((levels[:-1] + levels[1:]) / 2, levels[-1])
+    found = -np.diff(rows.astype(np.float64), axis=0, append=0)
+    sizes = np.linalg.norm(found, axis=1)
+    loud = np.flatnonzero(sizes > LOUD * sizes.max())
+    loud = loud[np.argsort(-sizes[loud], kind="stable")]
+    found = found[loud]
+    return np.asarray(found * (middles[loud] / found.mean(axis=1))[:, None])
 
 
 def _places(net: nn.Module, view: UpdateView) -> np.ndarray | None:

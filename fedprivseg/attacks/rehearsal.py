@@ -20,9 +20,6 @@ from fedprivseg.core.seeds import numpy_generator, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.baseline import Weights
 
-REHEARSALS = 6
-"""Slices that pass the network in rehearsals, for each step of the effort; a step of a few slices counts as one of four."""
-
 FEWEST = 16
 """Rehearsals at least, however long one takes."""
 
@@ -63,16 +60,19 @@ class Rehearsals:
     fitted: int
 
 
-def rehearse(view: UpdateView, features: Callable[[Weights], Features], name: str) -> tuple[Rehearsals, Features]:
+def rehearse(
+    view: UpdateView, features: Callable[[Weights], Features], name: str, passes: int
+) -> tuple[Rehearsals, Features]:
     """Train as the site would, as often as the effort allows; the update of `view` itself is not looked at.
 
     Args:
         view: whose slices are replaced.
         features: the first rehearsed update -> the features of all updates like it.
         name: of the attack, for its draws and its progress.
+        passes: slices that pass the network, for each step of the effort; a step of a few slices counts as one of four.
     """
     seed, auxiliary, slices = view.seed("rehearsals", *view.slices), view.auxiliary, len(view.slices)
-    count = max(FEWEST, REHEARSALS * view.effort.steps // (view.work.steps * max(4, view.work.batch)))
+    count = max(FEWEST, passes * view.effort.steps // (view.work.steps * max(4, view.work.batch)))
     cut = max(1, min(round(len(auxiliary) * (1 - HELD_OUT)), len(auxiliary) - 1))
     fitted = max(2, min(round(count * (1 - HELD_OUT)), count - 1))
     own = _warped(auxiliary[:cut], (fitted, slices), seed, name, "own")
@@ -103,13 +103,16 @@ def learn(made: Rehearsals, features: Features, mean: np.ndarray) -> Invert:
     beyond = (made.pictures - mean).reshape(count, -1).astype(np.float64)
     distances = _distances(rehearsed, rehearsed)
     middle = float(np.median(distances[np.triu_indices(fitted, 1)]))
+    products = beyond @ beyond.T  # the judge needs no more of the pictures
 
     def judged(choice: tuple[float, float]) -> tuple[float, float]:
-        """(squared error on the held-out, the factor on what is beyond the mean that makes it least)."""
-        kernel, truth = _kernel(distances, choice[0] * middle), beyond[fitted:]
-        found = kernel[fitted:, :fitted] @ _duals(kernel[:fitted, :fitted], beyond[:fitted], choice[1])
-        factor = max(0.0, float((found * truth).sum()) / max(float(np.square(found).sum()), 1e-30))
-        return float(np.square(factor * found - truth).mean()), factor
+        """(squared error on the held-out, less what no choice changes; the factor beyond the mean that makes it least)."""
+        kernel = _kernel(distances, choice[0] * middle)
+        weights = _duals(kernel[:fitted, :fitted], kernel[:fitted, fitted:], choice[1]).T
+        size = float((weights @ products[:fitted, :fitted] * weights).sum())
+        right = float((weights * products[fitted:, :fitted]).sum())
+        factor = max(0.0, right / max(size, 1e-30))
+        return factor**2 * size - 2 * factor * right, factor
 
     tried = {(width, penalty): judged((width, penalty)) for width in WIDTHS for penalty in PENALTIES}
     width, penalty = min(tried, key=lambda choice: tried[choice][0])

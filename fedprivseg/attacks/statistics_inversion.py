@@ -24,6 +24,9 @@ from fedprivseg.nets.baseline import Weights
 
 NAME = "statistics-inversion"
 
+PASSES = 6
+"""See `rehearsal.rehearse`."""
+
 LEAST = 1e-12
 """The smallest variance whose logarithm is taken."""
 
@@ -86,6 +89,6 @@ class StatisticsInversion(UpdateAttack):
         alike = view.setting, view.slices if steps > 1 else ()
         if alike not in self._maps:
             features = statistics_features(view.build(), steps)
-            made, features = rehearse(view, lambda _: features, NAME)
+            made, features = rehearse(view, lambda _: features, NAME, PASSES)
             self._maps[alike] = learn(made, features, view.auxiliary.mean(axis=0))
         return self._maps[alike](view.update)

@@ -25,8 +25,8 @@ SIDE = 32
 @pytest.fixture(scope="module")
 def slices():
     """As blocks are, each of a brightness of its own."""
-    found = blocks(24, SIDE)
-    lit = numpy_generator(0, "light").uniform(0.6, 1.0, 24).astype(np.float32)
+    found = blocks(48, SIDE)
+    lit = numpy_generator(0, "light").uniform(0.6, 1.0, 48).astype(np.float32)
     found.images[:] *= lit[:, None, None]
     return found
 

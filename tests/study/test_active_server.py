@@ -25,6 +25,10 @@ def scenario(phantom, quickstart):
     return load_scenario(quickstart, [*tiny_settings(phantom), *settings])
 
 
+def _contradictions(folder):
+    return equivocations(ledger.read(folder / "server" / "ledger.jsonl"), _lines(folder))
+
+
 def _lines(folder):
     return {site: ledger.read(folder / "sites" / site / "ledger.jsonl") for site in SITES}
 
@@ -43,7 +47,7 @@ def test_honest_rounds_leave_one_digest_an_order_at_every_site(scenario, tmp_pat
         ("measure", 0): 3,
     }
     assert len({model for found in models.values() for model in found}) == 3
-    assert equivocations((), _lines(tmp_path / "run")) == ()
+    assert _contradictions(tmp_path / "run") == ()
 
 
 def test_dead_weights_for_one_site_are_refused_there_and_show_in_the_ledgers(scenario, tmp_path, monkeypatch):
@@ -64,7 +68,7 @@ def test_dead_weights_for_one_site_are_refused_there_and_show_in_the_ledgers(sce
     (refusal,) = [line for line in lines["centre2"] if line.event == "refusal"]
     assert (refusal.facts["rule"], refusal.facts["action"], refusal.facts["number"]) == ("model.dead-units", "train", 2)
     assert refusal.facts["clause"]
-    (found,) = equivocations((), lines)
+    (found,) = _contradictions(tmp_path / "run")
     assert "'train' 2 the server sent centre1 and centre2 different models" in found
 
 
