@@ -11,6 +11,7 @@ the others is attacked: what the attack reaches where there is certainly somethi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, final
 
 import numpy as np
@@ -31,6 +32,10 @@ SHARE = 4
 ones."""
 
 BATCH = 8
+LARGE = 64
+"""Slices of so many pixels a side or more are halved: shadow networks then cost a quarter. The system's scores are halved too,
+so that both are judged on the same pixels."""
+
 LEAST_SPREAD = 0.1
 """A slice's deviation over the shadows counts as this share of the mean deviation at least: sixteen may agree by chance."""
 
@@ -53,14 +58,16 @@ class Membership(Inference):
         member, subjects, seed = population.member, population.subjects, population.seed
         if member.all() or not member.any():
             return ()
+        system = population.predict(population.images)
+        population = _coarse(population)
         images, masks = population.elsewhere
         shadows = []
         for number in range(SHADOWS):
             half = numpy_generator(seed, "shadow", number).permutation(len(images))[: max(2, len(images) // 2)]
             shadows.append(_confidences_of_net(population, images[half], masks[half], "shadow", number))
         out = np.stack(shadows)
-        system = confidence(losses(population.predict(population.images), population.masks))
-        found = member_metrics("", likelihood_ratio(system, out), member, subjects, seed)
+        reached = confidence(losses(coarse(system, population.images.shape[1]), population.masks))
+        found = member_metrics("", likelihood_ratio(reached, out), member, subjects, seed)
         slices = found[0].count
         nobody = [
             auc(evidence[member], evidence[~member])
@@ -98,6 +105,27 @@ def losses(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Cross-entropy of class scores (N, C, H, W) and labels (N, H, W), the mean over pixels: (N,) float64."""
     chosen = np.take_along_axis(values, masks[:, None].astype(np.int64), axis=1)[:, 0]
     return -np.log(np.maximum(chosen.astype(np.float64), 1e-6)).mean(axis=(1, 2))
+
+
+def coarse(values: np.ndarray, height: int) -> np.ndarray:
+    """Means over equal square fields of (..., H, W), so that `height` rows are left; as they are where H is `height`."""
+    side = values.shape[-2] // height
+    *first, rows, columns = values.shape
+    return values.reshape(*first, rows // side, side, columns // side, side).mean(axis=(-3, -1), dtype=np.float32)
+
+
+def _coarse(population: Population) -> Population:
+    """The population with slices of half the sides, where they are large and the network's four halvings fit still."""
+    height, width = population.images.shape[1:]
+    if min(height, width) < LARGE or height % 32 or width % 32:
+        return population
+    images, masks = population.elsewhere
+    return replace(
+        population,
+        images=coarse(population.images, height // 2),
+        masks=population.masks[:, ::2, ::2],
+        elsewhere=(coarse(images, height // 2), masks[:, ::2, ::2]),
+    )
 
 
 def _confidences_of_net(

@@ -121,6 +121,30 @@ def test_the_likelihood_ratio_is_the_one_sided_test_of_each_slice():
     assert (np.argsort(evidence[sure]) == np.argsort(below[sure])).all()
 
 
+def test_large_slices_are_halved_together_with_what_the_system_says_of_them():
+    """The same answer whether slices are small or each pixel is four."""
+    small, names = population(), ("slices: AUC", "patients: AUC")
+    repeat = lambda values: np.repeat(np.repeat(values, 4, axis=-2), 4, axis=-1)  # noqa: E731
+    scores = numpy_generator(0, "scores").random((len(small.images), 4, 32, 32)).astype(np.float32)
+    scores /= scores.sum(axis=1, keepdims=True)
+    at_32 = replace(
+        small,
+        images=np.repeat(np.repeat(small.images, 2, axis=1), 2, axis=2),
+        masks=np.repeat(np.repeat(small.masks, 2, axis=1), 2, axis=2),
+        predict=lambda images: scores,
+    )
+    at_32 = replace(at_32, elsewhere=(at_32.images[:16], at_32.masks[:16]))
+    at_64 = replace(
+        small,
+        images=repeat(small.images),
+        masks=repeat(small.masks),
+        elsewhere=(repeat(small.images[:16]), repeat(small.masks[:16])),
+        predict=lambda images: np.repeat(np.repeat(scores, 2, axis=2), 2, axis=3),
+    )
+    one, other = _inferred(Membership(), at_32), _inferred(Membership(), at_64)
+    assert [one[name].value for name in names] == pytest.approx([other[name].value for name in names])
+
+
 def test_confidence_is_the_logit():
     loss = np.array([0.01, 0.5, 3.0])
     assert confidence(loss) == pytest.approx(np.log(np.exp(-loss) / (1 - np.exp(-loss))))
