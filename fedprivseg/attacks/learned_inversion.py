@@ -19,7 +19,7 @@ from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.nets.baseline import Weights
 from fedprivseg.nets.local_training import Work
 
-PASSES = 1
+PASSES = 2
 """See `rehearsal.rehearse`: fewer than for statistics alone, as every set of slices needs a map of its own."""
 
 KEPT = 1024
