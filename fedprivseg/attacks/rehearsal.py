@@ -69,10 +69,10 @@ def rehearse(
         view: whose slices are replaced.
         features: the first rehearsed update -> the features of all updates like it.
         name: of the attack, for its draws and its progress.
-        passes: slices that pass the network, for each step of the effort; a step of a few slices counts as one of four.
+        passes: slices that pass the network, for each step of the effort; a step of one slice counts as one of two.
     """
     seed, auxiliary, slices = view.seed("rehearsals", *view.slices), view.auxiliary, len(view.slices)
-    count = max(FEWEST, passes * view.effort.steps // (view.work.steps * max(4, view.work.batch)))
+    count = max(FEWEST, passes * view.effort.steps // (view.work.steps * max(2, view.work.batch)))
     cut = max(1, min(round(len(auxiliary) * (1 - HELD_OUT)), len(auxiliary) - 1))
     fitted = max(2, min(round(count * (1 - HELD_OUT)), count - 1))
     own = _warped(auxiliary[:cut], (fitted, slices), seed, name, "own")

@@ -24,7 +24,7 @@ from fedprivseg.nets.baseline import Weights
 
 NAME = "statistics-inversion"
 
-PASSES = 6
+PASSES = 3
 """See `rehearsal.rehearse`."""
 
 LEAST = 1e-12

@@ -49,7 +49,7 @@ def inverse(slices, net):
                 build=lambda: net,
                 rehearse=lambda images: _gradient(net, images, slices.masks[:1]),
                 auxiliary=slices.images[4:],
-                effort=Effort(240, 0),
+                effort=Effort(120, 0),
                 seed=lambda *_: 0,
             )
         )
