@@ -308,8 +308,9 @@ def data_of(monkeypatch):
         raise _EnoughError
 
     monkeypatch.setattr("fedprivseg.study.run.simulate", stop)
-    for module in ("cli.studies", "study.benchmark"):  # the folder need hold no release
-        monkeypatch.setattr(f"fedprivseg.{module}._look_ahead", lambda *_, **__: None)
+    # The folder need hold no release.
+    monkeypatch.setattr("fedprivseg.cli.studies._look_ahead", lambda *_, **__: None)
+    monkeypatch.setattr("fedprivseg.study.benchmark._costs", lambda scenarios, *_: [1.0] * len(scenarios))
 
     def call(*words):
         with pytest.raises(_EnoughError):
