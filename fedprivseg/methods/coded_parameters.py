@@ -48,7 +48,7 @@ class PrivacySFParameters(StartParameters):
         0.0, ge=0, description="noise on mask codes while the decoder is trained, in code deviations"
     )
     augmentation: bool = Field(
-        False, description="whether the site augments while it trains its encoders (the paper names none)"
+        False, description="whether the site augments while it trains its networks (the paper names none)"
     )
     views: int = Field(1, ge=1, le=64, description="codes sent of each training slice, each of another augmented view")
     plain_view: bool = Field(
@@ -89,7 +89,7 @@ class PrivacySFParameters(StartParameters):
         1, ge=1, le=64, description="views of each training slice for which it has an answer; at most `views`"
     )
     refinement_doubt: float = Field(
-        4.0, ge=0, description="noise on answers while it is trained, whose own slices the server knows: in log-odds"
+        0.0, ge=0, description="noise on answers while it is trained, for the server knows these slices: in log-odds"
     )
     batch: int = Field(16, ge=2, description="slices a step (open)")
     half: Half = Field(

@@ -3,9 +3,11 @@
 An answer that came through codes has lost what codes lose; the image, which stays at the site, has it still. Nothing more
 leaves for it than for the answer alone. Pure functions of arrays: of the method that got the answer nothing is known here.
 
-The answers that a site can train with are too good: whoever gave them was trained on the same slices. A network that is trained
-with them as they are learns to copy, and copies the errors that it meets later. So each answer is made doubtful while it
-trains (`doubted`): smooth noise moves its borders and flips whole places, and sometimes there is none.
+The answers that a site can train with are too good: whoever gave them was trained on the same slices. A network that trusts
+them too much copies later errors. Against it stand answers to augmented views beside those to the slices themselves, the
+warps of each step, and, if asked for, smooth noise on the answers (`doubted`), which moves borders and flips whole places.
+Noise is off by default: in short trainings it cost more than it gave (150 steps on answers of a mean Dice of 0.18: 0.73
+without, 0.51 at a doubt of 2; one site, one seed).
 """
 
 from __future__ import annotations
@@ -28,9 +30,6 @@ SUREST = 6.0
 CELLS = 8
 """Cells a side of the grid on which doubts are drawn; between them they are smooth."""
 
-MISSING = 0.2
-"""Share of the training slices whose answer is left out."""
-
 
 def untrained_refinement(structures: int) -> UNet:
     """The network: the U-Net of the baselines with K further inputs, (N, 1 + K, H, W) -> logits (N, K, H, W)."""
@@ -38,7 +37,7 @@ def untrained_refinement(structures: int) -> UNet:
 
 
 def fit_refinement(
-    images: np.ndarray, masks: np.ndarray, answers: np.ndarray | None, fitting: Fitting, *, doubt: float
+    images: np.ndarray, masks: np.ndarray, answers: np.ndarray | None, fitting: Fitting, *, doubt: float = 0.0
 ) -> UNet:
     """Train a refinement on slices of which the masks are known.
 
@@ -68,7 +67,7 @@ def fit_refinement(
         )
         if fitting.augmentation is not None:
             picture, truth, beside = augment_beside(picture, truth, beside, fitting.augmentation, warps)
-        if given is not None:
+        if given is not None and doubt:
             beside = doubted(beside, doubt, doubts)
         inputs = torch.cat([picture, beside], dim=1).contiguous(memory_format=torch.channels_last)
         with arithmetic(device, fitting.schedule.half):
@@ -93,14 +92,12 @@ def doubted(answers: torch.Tensor, doubt: float, draws: torch.Generator) -> torc
     """Answers (N, K, H, W), probabilities of the structures, as somebody would give them who is less sure.
 
     To the log-odds of each structure against the background, at most `SUREST` either way, comes noise that is drawn on
-    `CELLS` x `CELLS` cells and smooth between them; its deviation is drawn a slice, evenly from 0 to `doubt`. Of `MISSING` of
-    the slices there is no answer: zeros.
+    `CELLS` x `CELLS` cells and smooth between them; its deviation is drawn a slice, evenly from 0 to `doubt`.
     """
     count, structures, height, width = answers.shape
     noise = torch.randn((count, structures, CELLS, CELLS), generator=draws)
     noise = noise * doubt * torch.rand((count, 1, 1, 1), generator=draws)
-    kept = torch.rand((count, 1, 1, 1), generator=draws) >= MISSING
     noise = functional.interpolate(noise.to(answers.device), size=(height, width), mode="bicubic", align_corners=False)
     background = (1 - answers.sum(dim=1, keepdim=True)).clamp_min(1e-6)
     odds = (answers.clamp_min(1e-6) / background).log().clamp(-SUREST, SUREST)
-    return probabilities(odds + noise)[:, 1:] * kept.to(answers.device)
+    return probabilities(odds + noise)[:, 1:]

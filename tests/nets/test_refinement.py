@@ -13,7 +13,7 @@ from fedprivseg.core.seeds import numpy_generator, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment, augment_beside
 from fedprivseg.nets.descent import Schedule
 from fedprivseg.nets.fitting import Fitting
-from fedprivseg.nets.refinement import MISSING, SUREST, doubted, fit_refinement, refine
+from fedprivseg.nets.refinement import SUREST, doubted, fit_refinement, refine
 from fedprivseg.nets.segmentation import as_picture, probabilities
 
 FITTING = Fitting(Schedule(steps=3, batch=4), Augmentation(), 0, ("site", "refinement"), 3)
@@ -75,29 +75,25 @@ def test_scores_are_probabilities_of_the_images_given() -> None:
     np.testing.assert_allclose(refine(net, own.images, np.zeros((5, 4, 32, 32))), found)
 
 
-def test_doubt_changes_answers_as_far_as_it_says_and_leaves_some_out() -> None:
-    answers = torch.from_numpy(_answers(blocks(200).masks)[:, 1:])
+def test_doubt_changes_answers_as_far_as_it_says() -> None:
+    answers = torch.from_numpy(_answers(blocks(40).masks)[:, 1:])
     found = doubted(answers, 4.0, torch_generator(0, "doubt"))
     assert torch.equal(found, doubted(answers, 4.0, torch_generator(0, "doubt")))
     assert found.shape == answers.shape
     assert found.min() >= 0
     assert found.sum(dim=1).max() <= 1 + 1e-5
-    missing = (found == 0).all(dim=(1, 2, 3)).float().mean()
-    # 200 slices at 0.2: a deviation of 0.03.
-    assert abs(float(missing) - MISSING) < 0.1
-    sure = doubted(answers, 0.0, torch_generator(0, "doubt"))
-    there = sure.sum(dim=(1, 2, 3)) > 0
-    torch.testing.assert_close(sure[there], answers[there], atol=1e-3, rtol=0)
+    less = doubted(answers, 1.0, torch_generator(0, "doubt"))
+    assert (found - answers).abs().mean() > 2 * (less - answers).abs().mean() > 0
+    torch.testing.assert_close(doubted(answers, 0.0, torch_generator(0, "doubt")), answers, atol=1e-3, rtol=0)
 
 
 def test_an_answer_is_nowhere_surer_than_noise_can_change() -> None:
     certain = torch.zeros(1, 3, 8, 8)
     certain[:, 0] = 1.0
-    draws = (doubted(certain, 0.0, torch_generator(seed, "doubt")) for seed in range(20))
-    kept = next(each for each in draws if each.any())
+    found = doubted(certain, 0.0, torch_generator(0, "doubt"))
     # Odds of e**SUREST for the first structure; the others and the background, of which there is nothing, have the same.
     most = np.exp(SUREST) / (np.exp(SUREST) + 3)
-    assert float(kept[0, 0, 0, 0]) == pytest.approx(most, rel=1e-4)
+    assert float(found[0, 0, 0, 0]) == pytest.approx(most, rel=1e-4)
 
 
 def test_what_stands_beside_is_warped_with_the_mask() -> None:
