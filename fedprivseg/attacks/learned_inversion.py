@@ -19,9 +19,6 @@ from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.nets.baseline import Weights
 from fedprivseg.nets.local_training import Work
 
-PASSES = 2
-"""See `rehearsal.rehearse`: fewer than for statistics alone, as every set of slices needs a map of its own."""
-
 KEPT = 1024
 """Numbers that are kept of an array of more than as many: random signed sums (count sketch, Charikar et al., ICALP 2002)."""
 
@@ -89,5 +86,5 @@ def map_of(view: UpdateView) -> Invert:
         sketch = Sketch.of(first, seed)
         return lambda update: concatenated([sketch(update), statistics(update)])
 
-    made, of = rehearse(view, features, NAME, PASSES)
+    made, of = rehearse(view, features, NAME)
     return learn(made, of, view.auxiliary.mean(axis=0))

@@ -20,6 +20,9 @@ from fedprivseg.core.seeds import numpy_generator, torch_generator
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.baseline import Weights
 
+PASSES = 3
+"""Slices that pass the network in rehearsals, for each step of the effort; a step of one slice counts as one of two."""
+
 FEWEST = 16
 """Rehearsals at least, however long one takes."""
 
@@ -60,19 +63,16 @@ class Rehearsals:
     fitted: int
 
 
-def rehearse(
-    view: UpdateView, features: Callable[[Weights], Features], name: str, passes: int
-) -> tuple[Rehearsals, Features]:
+def rehearse(view: UpdateView, features: Callable[[Weights], Features], name: str) -> tuple[Rehearsals, Features]:
     """Train as the site would, as often as the effort allows; the update of `view` itself is not looked at.
 
     Args:
         view: whose slices are replaced.
         features: the first rehearsed update -> the features of all updates like it.
         name: of the attack, for its draws and its progress.
-        passes: slices that pass the network, for each step of the effort; a step of one slice counts as one of two.
     """
     seed, auxiliary, slices = view.seed("rehearsals", *view.slices), view.auxiliary, len(view.slices)
-    count = max(FEWEST, passes * view.effort.steps // (view.work.steps * max(2, view.work.batch)))
+    count = max(FEWEST, PASSES * view.effort.steps // (view.work.steps * max(2, view.work.batch)))
     cut = max(1, min(round(len(auxiliary) * (1 - HELD_OUT)), len(auxiliary) - 1))
     fitted = max(2, min(round(count * (1 - HELD_OUT)), count - 1))
     own = _warped(auxiliary[:cut], (fitted, slices), seed, name, "own")

@@ -24,9 +24,6 @@ from fedprivseg.nets.baseline import Weights
 
 NAME = "statistics-inversion"
 
-PASSES = 3
-"""See `rehearsal.rehearse`."""
-
 LEAST = 1e-12
 """The smallest variance whose logarithm is taken."""
 
@@ -89,6 +86,6 @@ class StatisticsInversion(UpdateAttack):
         alike = view.setting, view.slices if steps > 1 else ()
         if alike not in self._maps:
             features = statistics_features(view.build(), steps)
-            made, features = rehearse(view, lambda _: features, NAME, PASSES)
+            made, features = rehearse(view, lambda _: features, NAME)
             self._maps[alike] = learn(made, features, view.auxiliary.mean(axis=0))
         return self._maps[alike](view.update)
