@@ -130,8 +130,8 @@ class View:
 
 assert {each.value for each in Knowledge} <= {field.name for field in fields(View)}
 
-ONE_STEP = Work(0, 1, 1)
-"""How a site trains that takes one step."""
+ONE_STEP = Work(0, 1, 1, batch=1)
+"""How a site trains that takes one step on one slice."""
 
 
 @dataclass(frozen=True)
