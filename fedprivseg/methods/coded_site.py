@@ -164,10 +164,11 @@ def _view(p: PrivacySFParameters, site: Site, number: int) -> tuple[np.ndarray, 
     """Images, masks of shard `number`, and how many shards there are: of image codes and mask codes the same. A site without
     training slices has one shard without rows."""
     slices = site.training()
-    if not site.labelled:
-        return slices.images, slices.masks, 1
     count = len(slices.images)
+    orders = release_order(site, "train", p.views, count)
+    if not count:
+        return slices.images, slices.masks, 1
     copy, places, parts = part_of(number, count, p.shard_slices)
-    chosen = release_order(site, "train", p.views, count)[copy, places]
+    chosen = orders[copy, places]
     images, masks = augmented(p, site, copy, number % parts, slices.images[chosen], slices.masks[chosen])
     return images, masks, shards_of(count, p.shard_slices, p.views)

@@ -22,6 +22,7 @@ SCOPE = Scope(Grid(32, 32, 2.0), default_task())
 CODE = "C1D5H7"
 BRIEF = {"rounds": 1, "local_steps": 1, "steps": 1, "curve_points": 1, "test_views": 1, "batch": 4, "shard_slices": 8}
 BRIEF |= {"image_steps": 1, "mask_steps": 1, "mapping_steps": 1, "views": 2}
+BRIEF |= {"start_steps": 1, "public_slices": 4, "distil_steps": 1, "averaging": {"rounds": 1, "local_steps": 1}}
 SECURE = {"summation": "secure"}
 PRIVATE = {"dp": {"epsilon": 8.0}}
 

@@ -193,7 +193,8 @@ def test_a_site_without_labels_is_measured_under_every_way_of_sharing(tmp_path, 
     )
     result = simulate(scenario, tmp_path / "run")
     assert result.sites["centre3"].subjects_train == 0
-    assert all(site.status == "ok" and site.dice.mean is not None for site in result.sites.values())
+    assert {name: site.status for name, site in result.sites.items()} == dict.fromkeys(result.sites, "ok")
+    assert all(site.dice.mean is not None for site in result.sites.values())
 
 
 def test_without_a_start_a_site_without_labels_is_refused_where_nobody_else_trains_its_networks(tmp_path, phantom):

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, tiny_settings
 from fakes import FakeGrid, FakeSite, blocks
 
+from fedprivseg.core.arrays import save_arrays
 from fedprivseg.core.config import MethodConfig
 from fedprivseg.core.errors import ServerError
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, MASK_SHARE, MASKED_WEIGHTS, RAW, STATUS, WEIGHTS
@@ -36,6 +37,10 @@ BRIEF = {
     "test_views": 1,
     "batch": 4,
     "cross_site": True,
+    "start_steps": 1,
+    "public_slices": 4,
+    "distil_steps": 1,
+    "averaging": {"rounds": 1, "local_steps": 1, "curve_points": 0},
 }
 
 
@@ -58,6 +63,10 @@ def run(scenario, folder, name, change, **parameters):
 
     sites = [FakeSite(site, blocks(), folder / "sites") for site in SITES]
     grid = FakeGrid(method, sites, folder / "sites", tamper=tamper)
+    if (start := method.public_start(scenario.scope)) is not None:
+        place = RunFolder(folder).server.start
+        place.parent.mkdir(parents=True, exist_ok=True)
+        save_arrays(place, start.fit(blocks(), "cpu", lambda *_: None))
     federation = GridFederation(grid, scenario, RunFolder(folder).server, "run", "cpu")
     measured = method.conduct(federation)
     return measured, {site: account.status for site, account in federation.accounts.items()}
