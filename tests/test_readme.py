@@ -39,7 +39,7 @@ TINY = {
 }
 """Parameters with which a method trains for a second and learns nothing."""
 
-KEPT = {"benchmark-acdc": ("fedavg", "local-only"), "leakage-acdc": ("answer-2-bit",)}
+KEPT = {"benchmark-acdc": ("fedavg", "local-only"), "leakage-acdc": ("answer-2-bit",), "shift-acdc": ("fedavg",)}
 """Of a folder of scenarios, those that run: each costs seconds, and what the command does is the same."""
 
 SHORTER = (

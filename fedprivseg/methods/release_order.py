@@ -50,5 +50,5 @@ def release_order(site: Site, side: Side, views: int, count: int) -> np.ndarray:
 
 def kept_order(vault: Vault, sent: Sent, view: int, count: int) -> np.ndarray:
     """Which of `count` slices stands at each place of a view of a stream, (count,) int64. Raises FolderError if `vault` should
-    keep the order and does not."""
-    return vault.load(order_name(sent.side))["order"][view] if sent.shuffled else np.arange(count)
+    keep the order and does not; there is none of no slices."""
+    return vault.load(order_name(sent.side))["order"][view] if sent.shuffled and count else np.arange(count)

@@ -163,6 +163,8 @@ def test_a_damaged_file_gives_the_same_numbers_or_one_plain_sentence(commands, n
                 continue
             if name == "run again" and path.parent != Path():
                 continue  # all else it reads for the report, which is a command of its own
+            if (name, path.name, damage) == ("compare", "attacks.json", "missing"):
+                continue  # a run that was never attacked has none
             (run / path).unlink()
             if body is not None:
                 (run / path).write_bytes(body)

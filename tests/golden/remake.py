@@ -79,6 +79,8 @@ GUARDED = (
 )
 LOCAL_DP = ("method.parameters.dp={epsilon=8.0, unit='slice'}",)
 
+START = ("method.parameters.start=phantom", "method.parameters.start_subjects=2", "method.parameters.start_steps=3")
+
 GROUP = "method.parameters.norm=group"  # after few steps such nets show structures where others show none yet
 
 # Case: method, variant, which of SHORT it has, further settings.
@@ -89,6 +91,22 @@ CASES: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
     "local-only": ("local-only", "default", ROUNDS, (GROUP,)),
     "pooled": ("pooled", "default", POOLED, ("policy.raw_sharing=allowed", GROUP)),
     "fedavg": ("fedavg", "default", ROUNDS, ()),
+    "public-start": ("fedavg", "default", ROUNDS, START),
+    "coded-federated": (
+        "coded-federated",
+        "default",
+        CODED,
+        (
+            *START,
+            "method.parameters.averaging={rounds=2, local_steps=2, batch=8, test_views=1, summation='fixed-point'}",
+        ),
+    ),
+    "phantom-distillation": (
+        "phantom-distillation",
+        "default",
+        ROUNDS,
+        (*START, "method.parameters.public_slices=8", "method.parameters.distil_steps=2", GROUP),
+    ),
     "fixed-point": ("fedavg", "default", ROUNDS, ("method.parameters.summation=fixed-point", GROUP)),
     "secagg": ("fedavg", "default", ROUNDS, ("method.parameters.summation=secure", GROUP)),
     "local-dp": ("fedavg", "default", ROUNDS, LOCAL_DP),

@@ -7,7 +7,7 @@ import pytest
 from fedprivseg.core.errors import FolderError, QuorumError
 from fedprivseg.study import pipeline
 
-REPORTED = ["assess", "images", "page"]
+REPORTED = ["assess", "images", "groups", "page"]
 
 
 @pytest.fixture
@@ -19,6 +19,7 @@ def stages(monkeypatch, tmp_path):
         "study.pipeline.judge_and_write": "assess",
         "study.leakage.attack_run": "attack",
         "study.report.site_images.images_of": "images",
+        "study.report.dice_groups.dice_by_group": "groups",
         "study.report.report_page.write_report": "page",
     }.items():
         monkeypatch.setattr(f"fedprivseg.{name}", lambda *_, stage=stage, **__: entered.append(stage))

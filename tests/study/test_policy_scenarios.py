@@ -195,7 +195,7 @@ def test_consent_that_is_withdrawn_in_mid_study_closes_the_gate_and_can_be_carri
 
 
 def test_a_withdrawal_at_an_order_that_no_method_knows_is_refused(phantom):
-    with pytest.raises(ScenarioError, match=r"'sending'; the orders of privacy-sf are: decode, fit_encoders"):
+    with pytest.raises(ScenarioError, match=r"'sending'; the orders of privacy-sf are: begin, decode, fit_encoders"):
         load_scenario(ROOT / "simulations/policy-withdrawal.toml", ["study.consent.withdraws={centre1='sending'}"])
 
 

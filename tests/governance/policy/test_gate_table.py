@@ -24,6 +24,8 @@ from fedprivseg.core.kinds import (
     MASK_SHARE,
     MASKED_WEIGHTS,
     METRIC,
+    PUBLIC_ANSWERS,
+    PUBLIC_START,
     RAW,
     STATUS,
     WEIGHTS,
@@ -81,11 +83,11 @@ NOISE = Demand(of="image-code", protection="noise", at_least={"multiplier": 1.0}
 # Clause 5.5 as the package assigns it: pictures, codes and weights could be told again, counts identify nobody.
 LEVEL = {
     RAW: 3,
-    **dict.fromkeys((IMAGE_CODE, MASK_CODE, WEIGHTS), 3),
-    **dict.fromkeys((METRIC, STATUS, MASKED_WEIGHTS, MASK_SHARE), 2),
+    **dict.fromkeys((IMAGE_CODE, MASK_CODE, WEIGHTS, PUBLIC_ANSWERS), 3),
+    **dict.fromkeys((METRIC, STATUS, MASKED_WEIGHTS, MASK_SHARE, PUBLIC_START), 2),
 }
-TOLD_AGAIN = (IMAGE_CODE, MASK_CODE, WEIGHTS)
-COUNTS = (METRIC, STATUS, MASKED_WEIGHTS, MASK_SHARE)
+TOLD_AGAIN = (IMAGE_CODE, MASK_CODE, WEIGHTS, PUBLIC_ANSWERS)
+COUNTS = (METRIC, STATUS, MASKED_WEIGHTS, MASK_SHARE, PUBLIC_START)
 CODED = (*TOLD_AGAIN, *COUNTS)  # all but raw
 
 
