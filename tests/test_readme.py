@@ -32,10 +32,12 @@ READMES = [
     ),
 ]
 
+START = {"start_subjects": 2, "start_steps": 2}
+
 TINY = {
-    "privacy-sf": {"image_steps": 2, "mask_steps": 2, "mapping_steps": 2, "views": 2, "test_views": 1},
-    "fedavg": {"rounds": 1, "local_steps": 1, "test_views": 1},
-    "local-only": {"rounds": 1, "local_steps": 1, "test_views": 1, "cross_site": False},
+    "privacy-sf": {"image_steps": 2, "mask_steps": 2, "mapping_steps": 2, "views": 2, "test_views": 1, **START},
+    "fedavg": {"rounds": 1, "local_steps": 1, "test_views": 1, **START},
+    "local-only": {"rounds": 1, "local_steps": 1, "test_views": 1, "cross_site": False, **START},
 }
 """Parameters with which a method trains for a second and learns nothing."""
 

@@ -18,7 +18,7 @@ LONGEST = 56
 _WORD = 20
 """Characters of a value that may stand in a name."""
 
-_SETTINGS = 2
+_SETTINGS = 3
 """How many settings a name may hold."""
 
 _NOT_METHOD = ("name", "question", "seed", "engine", "data", "sites", "report", "resources", "attack")
@@ -100,12 +100,12 @@ def _by_settings(runs: list[Named], left: int = _SETTINGS) -> list[Named]:
     return runs if any(len(each.name) > LONGEST for each in again) else again
 
 
-def _telling(key: str, settings: Sequence[Mapping[str, str]]) -> tuple[bool, bool, int, str]:
-    """Least for what says most: words and what only some runs have, then numbers; of these what tells most apart,
-    and of these the first by the alphabet, so that the order of the runs changes no name."""
+def _telling(key: str, settings: Sequence[Mapping[str, str]]) -> tuple[bool, bool, int, bool, str]:
+    """Least for what says most: words and what only some runs have, then numbers; of these what tells most apart, then where
+    networks begin, and of these the first by the alphabet, so that the order of the runs changes no name."""
     values = [own.get(key, "") for own in settings]
     numbers = all(values) and all(map(_is_number, values))
-    return key.split(".")[0] in _NOT_METHOD, numbers, -len(set(values)), key
+    return key.split(".")[0] in _NOT_METHOD, numbers, -len(set(values)), key.split(".")[-1] != "start", key
 
 
 def _is_number(text: str) -> bool:
@@ -132,7 +132,7 @@ def _by_folder(runs: list[Named]) -> list[Named]:
 
 def settings_of(scenario: Mapping[str, Any]) -> dict[str, str]:
     """What a scenario sets, as dotted key -> text; a table in a list is called by its ``name``; what is off (empty,
-    false, 0) is left out.
+    false, 0, a random start) is left out.
 
     Example:
         ``{"protections": [{"name": "noise", "sigma": 0.5}], "dp": None}`` is ``{"protections.noise.sigma": "0.5"}``.
@@ -150,7 +150,7 @@ def settings_of(scenario: Mapping[str, Any]) -> dict[str, str]:
         ):
             for one in value:
                 walk(f"{key}.{one['name']}", {name: inner for name, inner in one.items() if name != "name"})
-        elif value in (None, "", "none", 0) or value == [] or value == ():
+        elif value in (None, "", "none", "random", 0) or value == [] or value == ():
             return
         elif isinstance(value, bool):
             found[key] = "on"

@@ -84,7 +84,7 @@ def test_a_name_says_what_tells_a_run_apart(runs, names):
     assert names_of(list(zip(runs, folders, strict=False))) == names
 
 
-@pytest.mark.parametrize("folder", ["benchmark-acdc", "leakage-acdc"])
+@pytest.mark.parametrize("folder", ["benchmark-acdc", "leakage-acdc", "shift-acdc"])
 def test_the_scenarios_of_a_study_have_short_names(folder):
     files = sorted((ROOT / "simulations" / folder).glob("*.toml"))
     names = names_of([(load_scenario(file, ()).model_dump(mode="json"), file.with_suffix("")) for file in files])
@@ -96,9 +96,10 @@ def test_the_scenarios_of_a_study_have_short_names(folder):
             "privacy-sf paper, height 96",
             "privacy-sf paper, height 192",
         )
-        assert (found["dp-epsilon-2"], found["dp-epsilon-8"]) == ("fedavg, epsilon 2", "fedavg, epsilon 8, unit slice")
+        assert found["dp-epsilon-8"] == "fedavg, epsilon 8, unit slice"
         assert found["dp-patient-epsilon-inf"] == "fedavg, epsilon inf, unit patient"
-        assert (found["secagg"], found["pooled"]) == ("fedavg, summation secure", "pooled")
+        assert (found["fedavg-scratch"], found["fedavg"]) == ("fedavg", "fedavg, start phantom")
+        assert found["fedavg-tuned"] == "fedavg, start phantom, tune steps 100"
 
 
 words = st.sampled_from(["fedavg", "fedprox", "x" * 60, "", "default", "in a"])
