@@ -141,7 +141,7 @@ def _reference(asked: str | None, entries: Sequence[Entry], runs: Sequence[Resul
             "No reference was fixed before the runs ([compare] reference in their scenarios), and none was asked for "
             "(--reference), so nothing is tested against one."
         )
-    found = _called(stated[0], entries)
+    found = _stated_as(stated[0], entries)
     if len(stated) > 1 or len(found) != 1:
         named = " and ".join(stated)
         return (
@@ -154,7 +154,7 @@ def _reference(asked: str | None, entries: Sequence[Entry], runs: Sequence[Resul
 def _floor(entries: Sequence[Entry], runs: Sequence[Result]) -> tuple[str | None, str]:
     """The label of the floor, or None, and a sentence on it."""
     stated = _stated("floor", runs)
-    found = _called(stated[0], entries) if len(stated) == 1 else [e.label for e in entries if e.method == FLOOR]
+    found = _stated_as(stated[0], entries) if len(stated) == 1 else [e.label for e in entries if e.method == FLOOR]
     if len(found) != 1:
         several = f"there are {len(found)} runs of {FLOOR}; state which in [compare] floor" if found else ""
         return None, f"No floor: {several}." if several else ""
@@ -163,6 +163,13 @@ def _floor(entries: Sequence[Entry], runs: Sequence[Result]) -> tuple[str | None
 
 def _stated(what: str, runs: Sequence[Result]) -> list[str]:
     return sorted({name for run in runs if (name := str(run.scenario.get("compare", {}).get(what, "")))})
+
+
+def _stated_as(name: str, entries: Sequence[Entry]) -> list[str]:
+    """The labels of the entries whose scenario is called `name`, or else of those that are: a scenario knows its neighbours by
+    their own names, and a label depends on what else is compared."""
+    found = [entry.label for entry in entries if entry.scenario == name]
+    return found or [entry.label for entry in entries if entry.label == name]
 
 
 def _called(name: str, entries: Sequence[Entry]) -> list[str]:

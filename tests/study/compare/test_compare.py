@@ -200,6 +200,21 @@ def test_a_stated_reference_must_be_one_and_here(tmp_path, stated):
     assert " and ".join(dict.fromkeys(stated)) in found.notes[0]
 
 
+def test_what_a_scenario_states_is_a_scenario_whatever_rows_are_called(tmp_path):
+    """Two rows of one method: the one without a start is called by the method alone, as the other's scenario is."""
+    started = {"name": "local-only", "variant": "default", "parameters": {"start": "phantom"}}
+    stated = {"compare": {"reference": "", "floor": "local-only", "group": ""}}
+    write_run(tmp_path / "a", "local-only", dices(0.2), method="local-only", scenario={"method": started, **stated})
+    plain = {"name": "local-only", "variant": "default", "parameters": {"start": "random"}}
+    write_run(tmp_path / "b", "scratch", dices(0), method="local-only", scenario={"method": plain, **stated})
+    found = compare([tmp_path])
+    assert {entry.label: entry.scenario for entry in found.entries} == {
+        "local-only": "scratch",
+        "local-only, start phantom": "local-only",
+    }
+    assert found.floor == "local-only, start phantom"
+
+
 def test_the_floor_is_a_second_column(runs):
     found = compare([runs])
     good = found.entries[0]
