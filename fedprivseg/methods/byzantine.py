@@ -2,7 +2,7 @@
 
 Both measure how far updates lie from each other. Distances are those of parameters: running statistics of batch norms stay
 out, for a variance is in units of its layer and would alone decide who is near to whom. Flower's strategies count every
-array, accept fewer sites than the theorems ask for, and Flower's Bulyan ranks the sites once, where the paper runs Krum anew
+array, accept fewer sites than the theorems ask for, and Flower's Bulyan ranks the sites once, where the paper runs Krum again
 on those who are left; so both are written out here.
 """
 

@@ -88,7 +88,7 @@ class PrivacySFParameters(StartParameters):
     refinement_views: int = Field(
         1, ge=1, le=64, description="views of each training slice for which it has an answer; at most `views`"
     )
-    refinement_doubt: float = Field(
+    refinement_noise: float = Field(
         0.0, ge=0, description="noise on answers while it is trained, for the server knows these slices: in log-odds"
     )
     batch: int = Field(16, ge=2, description="slices a step (open)")

@@ -43,7 +43,7 @@ def fit_missing(
             device=site.device,
             progress=lambda _, done, total: site.progress("fit refinement", done, total),
         )
-        net = fit_refinement(images, masks, answers, fitting, doubt=p.refinement_doubt)
+        net = fit_refinement(images, masks, answers, fitting, noise=p.refinement_noise)
 
         def labels(pictures: np.ndarray) -> np.ndarray:
             return refine(net, pictures, answers, site.device, p.half).argmax(axis=1).astype(np.uint8)

@@ -115,7 +115,7 @@ class PhantomDistillation(Rounds):
         """Every chosen site trains and answers; the network that has learned from all answers is everybody's update."""
         from fedprivseg.nets.baseline import load_weights, weights_of
         from fedprivseg.nets.descent import Schedule
-        from fedprivseg.nets.distillation import distil
+        from fedprivseg.nets.pretraining import distil
 
         p = self.parameters
         sent = packed(federation, arrays, extra, number)

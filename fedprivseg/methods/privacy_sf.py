@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 _LATER = frozenset(
     {f"{net}_{what}" for net in ("image", "mask", "mapping", "refinement") for what in ("steps", "rate")}
     | {"mapping_averaging", "views", "test_views", "shard_slices", "augmentation", "plain_view", "averaging"}
-    | {"refinement_input", "refinement_doubt", "refinement_views"}
+    | {"refinement_input", "refinement_noise", "refinement_views"}
 )
 """Parameters of which the public start does not depend."""
 

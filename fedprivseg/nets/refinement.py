@@ -5,9 +5,9 @@ leaves for it than for the answer alone. Pure functions of arrays: of the method
 
 The answers that a site can train with are too good: whoever gave them was trained on the same slices. A network that trusts
 them too much copies later errors. Against it stand answers to augmented views beside those to the slices themselves, the
-warps of each step, and, if asked for, smooth noise on the answers (`doubted`), which moves borders and flips whole places.
+warps of each step, and, if asked for, smooth noise on the answers (`noisy`), which moves borders and flips whole places.
 Noise is off by default: in short trainings it cost more than it gave (150 steps on answers of a mean Dice of 0.18: 0.73
-without, 0.51 at a doubt of 2; one site, one seed).
+without, 0.51 at a noise of 2; one site, one seed).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SUREST = 6.0
 """Log-odds beyond which an answer counts as no surer: 0.998."""
 
 CELLS = 8
-"""Cells a side of the grid on which doubts are drawn; between them they are smooth."""
+"""Cells a side of the grid on which draws are drawn; between them they are smooth."""
 
 
 def untrained_refinement(structures: int) -> UNet:
@@ -37,7 +37,7 @@ def untrained_refinement(structures: int) -> UNet:
 
 
 def fit_refinement(
-    images: np.ndarray, masks: np.ndarray, answers: np.ndarray | None, fitting: Fitting, *, doubt: float = 0.0
+    images: np.ndarray, masks: np.ndarray, answers: np.ndarray | None, fitting: Fitting, *, noise: float = 0.0
 ) -> UNet:
     """Train a refinement on slices of which the masks are known.
 
@@ -47,7 +47,7 @@ def fit_refinement(
         answers: (N, K + 1, H, W), class probabilities, background first, of any float type; None trains on the image alone,
             with zeros in their place: the control that shows what an answer is worth.
         fitting: how. Image, mask and answer are warped alike.
-        doubt: largest standard deviation of what is added to an answer's log-odds, see `doubted`.
+        noise: largest standard deviation of what is added to an answer's log-odds, see `noisy`.
     """
     count = fitting.structures
     with building(fitting.seed, *fitting.names):
@@ -57,7 +57,7 @@ def fit_refinement(
     pictures, labels = (torch.from_numpy(np.ascontiguousarray(each)).to(device) for each in (images, masks))
     given = None if answers is None else torch.from_numpy(np.ascontiguousarray(answers[:, 1:])).to(device)
     warps = torch_generator(fitting.seed, *fitting.names, "augmentation")
-    doubts = torch_generator(fitting.seed, *fitting.names, "doubt")
+    draws = torch_generator(fitting.seed, *fitting.names, "doubt")
 
     def loss(chosen: torch.Tensor) -> torch.Tensor:
         chosen = chosen.to(device)
@@ -67,8 +67,8 @@ def fit_refinement(
         )
         if fitting.augmentation is not None:
             picture, truth, beside = augment_beside(picture, truth, beside, fitting.augmentation, warps)
-        if given is not None and doubt:
-            beside = doubted(beside, doubt, doubts)
+        if given is not None and noise:
+            beside = noisy(beside, noise, draws)
         inputs = torch.cat([picture, beside], dim=1).contiguous(memory_format=torch.channels_last)
         with arithmetic(device, fitting.schedule.half):
             logits = net(inputs)
@@ -88,15 +88,15 @@ def refine(
     return scores(net, np.concatenate([images[:, None], beside.astype(np.float32)], axis=1), device, half)
 
 
-def doubted(answers: torch.Tensor, doubt: float, draws: torch.Generator) -> torch.Tensor:
+def noisy(answers: torch.Tensor, strength: float, draws: torch.Generator) -> torch.Tensor:
     """Answers (N, K, H, W), probabilities of the structures, as somebody would give them who is less sure.
 
     To the log-odds of each structure against the background, at most `SUREST` either way, comes noise that is drawn on
-    `CELLS` x `CELLS` cells and smooth between them; its deviation is drawn a slice, evenly from 0 to `doubt`.
+    `CELLS` x `CELLS` cells and smooth between them; its deviation is drawn a slice, evenly from 0 to `strength`.
     """
     count, structures, height, width = answers.shape
     noise = torch.randn((count, structures, CELLS, CELLS), generator=draws)
-    noise = noise * doubt * torch.rand((count, 1, 1, 1), generator=draws)
+    noise = noise * strength * torch.rand((count, 1, 1, 1), generator=draws)
     noise = functional.interpolate(noise.to(answers.device), size=(height, width), mode="bicubic", align_corners=False)
     background = (1 - answers.sum(dim=1, keepdim=True)).clamp_min(1e-6)
     odds = (answers.clamp_min(1e-6) / background).log().clamp(-SUREST, SUREST)

@@ -136,7 +136,7 @@ def _carried_out(
     try:
         with display or nullcontext():
             # These load Flower and torch, while the engine begins.
-            from fedprivseg.study.public_start import prepare_start
+            from fedprivseg.study.prepare_start import prepare_start
             from fedprivseg.study.simulated_client import app
             from fedprivseg.study.simulated_images import keep_images
 

@@ -17,7 +17,7 @@ from fedprivseg.imaging.public import public_slices
 from fedprivseg.methods import METHODS, resolve
 from fedprivseg.methods.training import MODEL, NET, build, under
 from fedprivseg.nets.baseline import norm_names, weights_of
-from fedprivseg.study.public_start import prepare_start
+from fedprivseg.study.prepare_start import prepare_start
 from fedprivseg.study.run import load_scenario, simulate
 
 BRIEF = {
