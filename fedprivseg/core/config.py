@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -22,16 +21,16 @@ from pydantic import (
     model_validator,
 )
 
+from fedprivseg.core.comparison_config import CompareConfig, ShiftConfig
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.files import is_companion
-from fedprivseg.core.kinds import IMAGE_CODE, KindSpec, ProtectableKind
+from fedprivseg.core.kinds import IMAGE_CODE, ProtectableKind
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import Grid
+from fedprivseg.core.study_config import StudyConfig
 from fedprivseg.core.task import Scope, SegmentationTask, default_task
 from fedprivseg.core.toml_text import Setting, apply_settings, read_toml, read_with_base, shortened
-from fedprivseg.core.validation import suggestion, validated
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
+from fedprivseg.core.validation import Name, suggestion, validated
 
 Place = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]{0,47})?$")]
 
@@ -218,70 +217,6 @@ class PolicyConfig(Frozen):
     restrict: dict[Name, dict[str, Any]] = Field(default_factory=dict)
 
 
-class BreachConfig(Frozen):
-    """What the parties agree to do if data leaks."""
-
-    contact: str = "data protection office of the site"
-    hours: int = Field(default=24, ge=1, le=720)
-    steps: tuple[str, ...] = (
-        "stop the study",
-        "tell the contact of every site",
-        "list from the ledgers what was released",
-    )
-
-
-class AgreementConfig(Frozen):
-    """A data-use agreement that the simulated parties draw up and sign before the run. ``kinds``: what may leave; empty: what
-    the method declares."""
-
-    start: date
-    end: date
-    kinds: tuple[KindSpec, ...] = ()
-    protections: tuple[str, ...] = ("signed payloads", "encrypted transport", "codes are kept at the server alone")
-    duties: tuple[str, ...] = ("destroy codes and models at the end of the term",)
-    breach: BreachConfig = BreachConfig()
-
-
-class ConsentConfig(Frozen):
-    """The registers of consent of simulated hospitals. Every subject consents to ``purposes`` (DUO terms), except that at each
-    site the first so many by code refuse to share (``refused``) or withdrew before the study (``withdrawn``), by site name.
-    ``withdraws``: a site, and the order at which the first subject enrolled there withdraws, such as ``send_mask_codes``."""
-
-    purposes: tuple[str, ...] = ("DUO:0000006",)
-    start: date = date(2020, 1, 1)
-    end: date | None = None
-    refused: dict[Name, int] = Field(default_factory=dict)
-    withdrawn: dict[Name, int] = Field(default_factory=dict)
-    withdraws: dict[Name, str] = Field(default_factory=dict)
-
-
-class StudyConfig(Frozen):
-    """What the study is for, which consents are held against, and the simulated day on which it takes place (None: today).
-
-    ``purpose``: a permission term of the Data Use Ontology. ``data``: the type of the data in the words of Table 1 (clause
-    5.1.3); empty: the task's modality. ``ethics``: the reference of an ethics approval. ``intake``: the
-    day on which the sites took their subjects in, from which retention terms count (None: the day of the study).
-    """
-
-    purpose: Literal["DUO:0000042", "DUO:0000006", "DUO:0000007"] = "DUO:0000006"
-    diseases: tuple[str, ...] = ()
-    data: str = ""
-    commercial: bool = False
-    ethics: str = ""
-    today: date | None = None
-    intake: date | None = None
-    agreement: AgreementConfig | None = None
-    consent: ConsentConfig | None = None
-
-    @model_validator(mode="after")
-    def _in_order(self) -> StudyConfig:
-        if self.intake is not None and self.intake > (self.today or date.today()):
-            raise ValueError(
-                f"intake is {self.intake}, after the day of the study; subjects are enrolled before or on it"
-            )
-        return self
-
-
 class ServerConfig(Frozen):
     """``domain``: the security domain of the server as the simulated hospitals know it; empty: none of theirs. A real hospital
     states it in its own station, and takes no scenario's word for it."""
@@ -293,88 +228,6 @@ class ReportConfig(Frozen):
     """``images``: whether the report may show slices and codes. In a deployment between real hospitals it is false."""
 
     images: bool = True
-
-
-Range = tuple[float, float]
-
-
-class ShiftConfig(Frozen):
-    """How much the scanners of simulated sites differ (``study/acquisition_shift.py``). Each site's values are drawn once, from
-    ``data.seed``, each site's from another part of a range; the ranges are those of `strength` unless stated.
-
-    Attributes:
-        strength: ``none``: all sites' images are as they are.
-        gamma: exponent of the intensities; its logarithm is uniform.
-        bias: the coil's field reaches exp(-bias) to exp(bias).
-        blur_mm: standard deviation of a blur in the plane of a slice.
-        noise: standard deviation of the noise, as a share of the intensities' range.
-        resolution: by how much the acquired matrix is smaller, along either side.
-    """
-
-    MEASURES: ClassVar[tuple[str, ...]] = ("gamma", "bias", "blur_mm", "noise", "resolution")
-    RANGES: ClassVar[Mapping[str, Mapping[str, Range]]] = {
-        "mild": {
-            "gamma": (0.8, 1.25),
-            "bias": (0.0, 0.2),
-            "blur_mm": (0.0, 0.7),
-            "noise": (0.0, 0.02),
-            "resolution": (1.0, 1.3),
-        },
-        "strong": {
-            "gamma": (0.6, 1.65),
-            "bias": (0.1, 0.5),
-            "blur_mm": (0.0, 1.3),
-            "noise": (0.005, 0.04),
-            "resolution": (1.0, 1.8),
-        },
-    }
-    LIMITS: ClassVar[Mapping[str, Range]] = {
-        "gamma": (0.1, 10.0),
-        "bias": (0.0, 2.0),
-        "blur_mm": (0.0, 20.0),
-        "noise": (0.0, 1.0),
-        "resolution": (1.0, 16.0),
-    }
-
-    strength: Literal["none", "mild", "strong"] = "none"
-    gamma: Range | None = None
-    bias: Range | None = None
-    blur_mm: Range | None = None
-    noise: Range | None = None
-    resolution: Range | None = None
-
-    @model_validator(mode="after")
-    def _in_limits(self) -> ShiftConfig:
-        for name, (least, most) in self.LIMITS.items():
-            stated: Range | None = getattr(self, name)
-            if stated is not None and self.strength == "none":
-                raise ValueError(
-                    f'{name} is stated and strength is "none"; state "mild" or "strong" for the other ranges'
-                )
-            if stated is not None and not least <= stated[0] <= stated[1] <= most:
-                raise ValueError(f"{name} is {list(stated)}; needed are [lowest, highest] from {least:g} to {most:g}")
-        return self
-
-    def drawn_from(self, name: str) -> Range:
-        """The range of one of `MEASURES`."""
-        stated: Range | None = getattr(self, name)
-        return stated or self.RANGES[self.strength][name]
-
-
-class CompareConfig(Frozen):
-    """How the run stands in a comparison. It is stated before the run and changes no result, so that it is no part of what
-    names the scenario (`Scenario.sha256`). All runs of one comparison should state the same `reference` and `floor`.
-
-    Attributes:
-        reference: the scenario (or the label in the table) that differences are against; empty: nothing is tested. A reference
-            that is chosen afterwards, such as the best on the test data, makes every p too small.
-        floor: the scenario that every way of sharing has to beat; empty: the one run of ``local-only``, if there is just one.
-        group: with which others its front is drawn; empty: by what it sends (``codes-only``, ``averaging``, ...).
-    """
-
-    reference: str = ""
-    floor: str = ""
-    group: Name | Literal[""] = ""
 
 
 class Scenario(Frozen):

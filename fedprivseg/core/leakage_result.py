@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.documents import damaged, read_document
 from fedprivseg.core.method_card import What
 from fedprivseg.core.model import Frozen
@@ -418,57 +417,3 @@ def _from_version_2(content: dict[str, Any]) -> dict[str, Any]:
     ]
     streams = list(dict.fromkeys(one["stream"] for one in reconstructions if not one.get("staged")))
     return {**content, "version": 3, "reconstructions": reconstructions, "streams": streams}
-
-
-class Indicator(Frozen):
-    """One line of the admission table.
-
-    Attributes:
-        name: the indicator in words.
-        measured: the worst; None where nothing could be measured.
-        threshold: the greatest value that passes.
-        by: which attack reached it, and where.
-        whose: who set the threshold.
-    """
-
-    name: str
-    measured: float | None
-    threshold: float
-    by: str
-    whose: str = ""
-
-    @property
-    def passed(self) -> bool | None:
-        """Whether it is admitted; None where nothing was measured, which is no admission."""
-        return None if self.measured is None else self.measured <= self.threshold
-
-
-def admission(
-    found: Leakage, policy: AdmissionConfig, whose: Mapping[str, str] = MappingProxyType({})
-) -> tuple[Indicator, ...]:
-    """The admission table of a run: the worst that any attack that counts reached of each indicator, against its threshold.
-
-    Args:
-        found: what attacks on the run found.
-        policy: the thresholds.
-        whose: who set each threshold, by its name there.
-    """
-    lines = []
-    for key, name in INDICATORS.items():
-        measured, by = _measured(found, key)
-        line = Indicator(name=name, measured=measured, threshold=getattr(policy, key), by=by, whose=whose.get(key, ""))
-        lines.append(line)
-    return tuple(lines)
-
-
-def _measured(found: Leakage, key: str) -> tuple[float | None, str]:
-    """The worst of an indicator and who reached it; None where nothing is known."""
-    if key == "headline":
-        top = found.headline
-        return (None, "") if top is None else (top.value, top.by)
-    own = [one for one in found.counted if key in one.indicators]
-    worst = max(own, key=lambda one: one.indicators[key], default=None)
-    if worst is None:
-        return None, ""
-    value = worst.indicators[key]
-    return (max(value, 0.0) if key in ("image_leakage", "mask_leakage") else value), worst.by

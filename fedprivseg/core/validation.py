@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, StringConstraints, ValidationError
 
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.toml_text import shortened
 
 Model = TypeVar("Model", bound=BaseModel)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
+"""What sites, scenarios and methods are called."""
 
 
 def validated(model: type[Model], content: Mapping[str, Any], where: Path | str) -> Model:

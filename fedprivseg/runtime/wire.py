@@ -17,9 +17,9 @@ from typing import Annotated, Any, ClassVar
 from flwr.app import ConfigRecord, RecordDict
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from fedprivseg.core.config import Name
 from fedprivseg.core.errors import PayloadError
 from fedprivseg.core.records import Order, Payload
+from fedprivseg.core.validation import Name
 
 MESSAGE_TYPE = "train.perform"
 """Flower's category and the one action under which site programs are registered; the order names the method's own."""

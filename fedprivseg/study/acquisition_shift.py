@@ -21,7 +21,8 @@ import nibabel as nib
 import numpy as np
 
 from fedprivseg.core.cache import cache_folder
-from fedprivseg.core.config import Scenario, ShiftConfig, SiteConfig
+from fedprivseg.core.comparison_config import ShiftConfig
+from fedprivseg.core.config import Scenario, SiteConfig
 from fedprivseg.core.errors import FolderError
 from fedprivseg.core.records import Subject
 from fedprivseg.core.seeds import numpy_generator

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from fedprivseg.core.accounts import begin_again
-from fedprivseg.core.config import AgreementConfig, Scenario
+from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.lock import alone
 from fedprivseg.core.results import read_scenario, write_scenario
 from fedprivseg.core.runfolder import RunFolder
+from fedprivseg.core.study_config import AgreementConfig
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, read_agreement
 from fedprivseg.governance.policy.preview import Parties, terms_of

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import tomli_w
 
-from fedprivseg.core.config import ConsentConfig, Scenario, SiteConfig
+from fedprivseg.core.config import Scenario, SiteConfig
 from fedprivseg.core.documents import damaged
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.runfolder import RunFolder, SiteFolder
+from fedprivseg.core.study_config import ConsentConfig
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.crypto.sealed_files import SealingKey
 from fedprivseg.governance.ledger.identities import read_identities

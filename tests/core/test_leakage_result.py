@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from fedprivseg.core.admission_table import admission
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import FolderError
-from fedprivseg.core.leakage_result import INDICATORS, admission, read_leakage
+from fedprivseg.core.leakage_result import INDICATORS, read_leakage
 
 MEASURE = {
     "measure": "SSIM", "value": 0.6, "low": None, "high": None, "floor": 0.2, "neighbour": 0.3, "own_decoder": 0.9,

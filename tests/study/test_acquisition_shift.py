@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny_settings
 
-from fedprivseg.core.config import ShiftConfig, SiteConfig
+from fedprivseg.core.comparison_config import ShiftConfig
+from fedprivseg.core.config import SiteConfig
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.results import read_result
 from fedprivseg.core.task import default_task

@@ -11,9 +11,10 @@ from typing import get_args
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fedprivseg.core.config import AgreementConfig, Scenario, SiteConfig
+from fedprivseg.core.config import Scenario, SiteConfig
 from fedprivseg.core.kinds import KindSpec
 from fedprivseg.core.records import Decision, Payload
+from fedprivseg.core.study_config import AgreementConfig
 from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.policy.agreement import Agreement, BreachPlan, Terms

@@ -19,12 +19,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from fedprivseg.core.config import AdmissionConfig, Name, RawSharing
+from fedprivseg.core.config import AdmissionConfig, RawSharing
 from fedprivseg.core.errors import ScenarioError
 from fedprivseg.core.kinds import KindSpec, ProtectableKind
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.toml_text import read_toml
-from fedprivseg.core.validation import validated
+from fedprivseg.core.validation import Name, validated
 from fedprivseg.governance.policy.field_rules import FieldRule, allowed, choice, demanded, limit, limits
 from fedprivseg.governance.policy.grading import Grading
 

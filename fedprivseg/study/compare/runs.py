@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedprivseg.core.config import ShiftConfig
+from fedprivseg.core.comparison_config import ShiftConfig
 from fedprivseg.core.errors import FolderError, RequestError
 from fedprivseg.core.leakage_result import read_leakage
 from fedprivseg.core.results import Result, read_result

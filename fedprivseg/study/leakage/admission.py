@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedprivseg.core.admission_table import Indicator, admission
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import RequestError
-from fedprivseg.core.leakage_result import Indicator, Leakage, admission
+from fedprivseg.core.leakage_result import Leakage
 from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.policy.profile import read_policy

@@ -12,9 +12,10 @@ import pytest
 from browser import laid_out
 from scipy.stats import t, wilcoxon
 
+from fedprivseg.core.admission_table import admission
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import FolderError, RequestError
-from fedprivseg.core.leakage_result import admission, read_leakage
+from fedprivseg.core.leakage_result import read_leakage
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint
 from fedprivseg.core.results import Result, Row, Scores, SiteResult
 from fedprivseg.study.compare.compare_charts import bytes_png
