@@ -8,8 +8,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from fedprivseg.attacks.base import Indicator, Inference, InferenceMetric, Population, pooled
-from fedprivseg.core.measures import bootstrap_interval
-from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.core.measures import share_interval
 
 SIDE = 6
 LEAST = 6
@@ -44,7 +43,7 @@ class Attributes(Inference):
                 for rows in (pooled(population.codes, SIDE), pooled(population.images[:, None], 2 * SIDE))
             )
             accuracy, count = float(hits.mean()), f"{len(known)} patients"
-            low, high = bootstrap_interval(hits, numpy_generator(population.seed, "interval", name))
+            low, high = share_interval(hits, known)
             found.append(
                 InferenceMetric(
                     f"{name}: accuracy",

@@ -225,7 +225,7 @@ class InferenceMetric:
         raw: what the same attack reaches on the raw images; None where it does not use codes.
         count: of what the value is a mean, in words.
         counts: what of it counts for the attack's admission indicator, the value or its excess over chance; None: nothing.
-        low: lower end of the 95 % bootstrap interval over patients; None where there is none.
+        low: lower end of the 95 % interval over patients; None where there is none.
         high: its upper end.
         p: chance of as much by a random choice of patients, never below one in the number of choices; None where not tested.
     """

@@ -15,8 +15,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from fedprivseg.attacks.base import Indicator, Inference, InferenceMetric, Population, pooled
-from fedprivseg.core.measures import auc, bootstrap_interval
-from fedprivseg.core.seeds import numpy_generator
+from fedprivseg.core.measures import auc, mean_interval
 
 HEIGHTS = 5
 """Slices of a volume that describe it, evenly from base to apex."""
@@ -52,7 +51,7 @@ class Linkage(Inference):
 
         def metric(name: str, of_each: np.ndarray, chance: float, raw: np.ndarray, *, counts: bool) -> InferenceMetric:
             value = float(of_each.mean())
-            low, high = bootstrap_interval(of_each, numpy_generator(population.seed, "interval", name))
+            low, high = np.clip(mean_interval([of_each]), 0, 1).tolist()
             return InferenceMetric(
                 name, value, chance, float(raw.mean()), count, counts=value if counts else None, low=low, high=high
             )

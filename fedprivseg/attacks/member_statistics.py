@@ -1,7 +1,7 @@
 """How well evidence tells members from others, and whether so few patients could tell that by chance.
 
-Slices of one patient are no independent cases: intervals are over patients, drawn again with all their slices, and the test
-exchanges whole patients between members and others.
+Slices of one patient are no independent cases: intervals count patients, and the test exchanges whole patients between members
+and others.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from math import comb
 import numpy as np
 
 from fedprivseg.attacks.base import InferenceMetric
-from fedprivseg.core.measures import auc, tpr_at
+from fedprivseg.core.measures import auc, auc_interval, tpr_at
 from fedprivseg.core.seeds import numpy_generator
 
 MOST_CHOICES = 10_000
 """So many choices of members are all tried; of more, so many are drawn."""
 
-RESAMPLED = 1000
 RATES = (0.01, 0.001)
 """False positive rates at which a true positive rate is told, where there are slices enough to tell so small a rate."""
 
@@ -44,7 +43,7 @@ def member_metrics(
     found = []
     for what, rows, count in (("slices", groups, slices), ("patients", means, patients)):
         value = _auc(rows, trained)
-        low, high = _interval(rows, trained, numpy_generator(seed, "interval", name, what))
+        low, high = auc_interval(value, int(trained.sum()), int((~trained).sum()))
         p = permutation_p(rows, trained, numpy_generator(seed, "permutations", name, what))
         found.append(
             InferenceMetric(f"{name}{what}: AUC", value, 0.5, None, count, counts=value, low=low, high=high, p=p)
@@ -72,23 +71,6 @@ def permutation_p(rows: list[np.ndarray], trained: np.ndarray, draws: np.random.
         return float(np.mean([_auc(rows, choice) >= reached for choice in choices]))
     hits = sum(_auc(rows, draws.permutation(trained)) >= reached for _ in range(MOST_CHOICES - 1))
     return (1 + hits) / MOST_CHOICES
-
-
-def _interval(
-    rows: list[np.ndarray], trained: np.ndarray, draws: np.random.Generator
-) -> tuple[float, float] | tuple[None, None]:
-    """Percentile bootstrap over patients, members and others apart; none for fewer than two of either."""
-    sides = [np.flatnonzero(trained), np.flatnonzero(~trained)]
-    if min(map(len, sides)) < 2:
-        return None, None
-    values = []
-    for _ in range(RESAMPLED):
-        inside, outside = (
-            np.concatenate([rows[place] for place in side[draws.integers(len(side), size=len(side))]]) for side in sides
-        )
-        values.append(auc(inside, outside))
-    low, high = np.quantile(values, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def _auc(rows: list[np.ndarray], trained: np.ndarray) -> float:

@@ -20,9 +20,9 @@ import torch
 from torch.nn import functional
 
 from fedprivseg.core.leakage_result import HEADLINE, Metric
-from fedprivseg.core.measures import bootstrap_interval, psnr, ssim
+from fedprivseg.core.measures import mean_interval, psnr, ssim
 from fedprivseg.core.method_card import What
-from fedprivseg.core.seeds import building, numpy_generator
+from fedprivseg.core.seeds import building
 
 MARGIN = 6
 """Pixels around the structures that their crop keeps."""
@@ -57,7 +57,7 @@ class Truth:
 
 
 def evaluate(
-    found: np.ndarray, truth: Truth, auxiliary: np.ndarray, seed: int, own: np.ndarray | None = None
+    found: np.ndarray, truth: Truth, auxiliary: np.ndarray, own: np.ndarray | None = None
 ) -> tuple[Metric, ...]:
     """Every metric of a reconstruction.
 
@@ -65,7 +65,6 @@ def evaluate(
         found: the reconstruction, (N, K, H, W).
         truth: what it should show.
         auxiliary: the attacker's own pictures, (M, K, H, W).
-        seed: of the bootstrap.
         own: what the site's own decoder makes of the codes, (N, K, H, W).
     """
     mean = np.broadcast_to(auxiliary.mean(axis=0), truth.pictures.shape).astype(np.float32)
@@ -75,10 +74,7 @@ def evaluate(
     metrics = []
     for name, upper in _upper(truth).items():
         subjects = per_subject(of_attack[name], truth.subjects)
-        low, high = (
-            None if np.isnan(bound) else bound
-            for bound in bootstrap_interval(subjects, numpy_generator(seed, "judge", name))
-        )
+        low, high = (None if np.isnan(bound) else bound for bound in mean_interval([subjects]))
         value, lower = _mean(of_attack[name], truth.subjects), _mean(of_mean[name], truth.subjects)
         metrics.append(
             Metric(
@@ -122,20 +118,6 @@ def leakage_of_each(found: np.ndarray, truth: Truth, auxiliary: np.ndarray) -> n
     names = [name for name in of_attack if name.split(", ")[0] == HEADLINE[truth.what]]
     value, lower = (np.stack([per_subject(of[name], truth.subjects) for name in names]) for of in (of_attack, of_mean))
     return np.asarray((value - lower) / np.maximum(1 - lower, 1e-9))
-
-
-def interval_over(
-    hits: np.ndarray, subjects: np.ndarray, draws: np.random.Generator
-) -> tuple[float, float] | tuple[None, None]:
-    """95 % percentile bootstrap interval of the share of slices in `hits` (N,) bool: patients are drawn again with all their
-    slices. None for fewer than two patients."""
-    _, place = np.unique(subjects, return_inverse=True)
-    sums, sizes = np.bincount(place, hits), np.bincount(place)
-    if len(sizes) < 2:
-        return None, None
-    drawn = draws.integers(len(sizes), size=(2000, len(sizes)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), (0.025, 0.975))
-    return float(low), float(high)
 
 
 def per_subject(values: np.ndarray, subjects: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ class Metric(Frozen):
     Attributes:
         metric: its name, such as ``SSIM``.
         value: the mean over subjects.
-        low: lower end of the 95 % bootstrap interval over subjects; None for one subject.
+        low: lower end of the 95 % interval over subjects (t); None for one subject.
         high: its upper end.
         lower_baseline: what needs no code, the mean of the attacker's own pictures, reaches.
         neighbour: what the attacker's picture that is nearest to the truth reaches.
@@ -99,7 +99,7 @@ class ReconstructionResult(Frozen):
         stream: of which stream: codes of ``train`` or ``test`` slices, the server's ``answers``, or ``updates``.
         net: of which network the update is, where several are staged; the control of each is its own.
         rank1: rank-1 re-identification, the share of slices for which the nearest image is of the right patient.
-        rank1_low: lower end of its 95 % bootstrap interval over patients; None for one patient.
+        rank1_low: lower end of its 95 % interval over patients (`measures.share_interval`); None for one patient.
         rank1_high: its upper end.
         chance: the same by guessing.
         groups: what it gives away by sex, vendor and the like.

@@ -128,20 +128,65 @@ def mean_interval(strata: Sequence[np.ndarray], level: float = 0.95) -> tuple[fl
     return mean - half, mean + half
 
 
-def bootstrap_interval(
-    values: np.ndarray, generator: np.random.Generator, level: float = 0.95, draws: int = 2000
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values` (n,), one value a patient: (low, high).
+def share_interval(hits: np.ndarray, owners: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share of cases that come in groups, as the slices of patients: (low, high), within 0 and 1.
 
-    NaN values are left out, as in a ``nanmean``. With fewer than two values there is no interval: (NaN, NaN). Efron and
-    Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    Clopper and Pearson's exact interval at the number of independent cases that would vary as much (Korn and Graubard, Survey
+    Methodology 24:193, 1998): no fewer than there are groups, no more than there are cases, and the groups alone where all
+    cases agree. With a case a group it is Clopper and Pearson's own.
+
+    Args:
+        hits: (N,) bool.
+        owners: (N,) whose each case is.
+        level: nominal coverage, 0 to 1; the true one is no less for single cases.
+
+    Returns:
+        The interval; (NaN, NaN) for fewer than two groups.
     """
-    finite = np.asarray(values, dtype=np.float64)
-    finite = finite[~np.isnan(finite)]
-    if len(finite) < 2:
+    from scipy.stats import beta, t
+
+    _, place = np.unique(owners, return_inverse=True)
+    sums, sizes = np.bincount(place, np.asarray(hits, dtype=np.float64)), np.bincount(place)
+    groups, cases = len(sizes), int(sizes.sum())
+    if groups < 2:
         return float("nan"), float("nan")
-    means = finite[generator.integers(len(finite), size=(draws, len(finite)))].mean(axis=1)
-    low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
+    share = float(sums.sum() / cases)
+    variance = groups / (groups - 1) * float(np.square(sums - share * sizes).sum()) / cases**2
+    alike = share * (1 - share) / variance if variance else groups
+    if cases > groups:  # the variance is known from few groups only
+        alike *= (t.ppf((1 - level) / 2, cases - 1) / t.ppf((1 - level) / 2, groups - 1)) ** 2
+    alike = min(max(alike, groups), cases)
+    tail, count = (1 - level) / 2, share * alike
+    low = float(beta.ppf(tail, count, alike - count + 1)) if count > 0 else 0.0
+    high = float(beta.ppf(1 - tail, count + 1, alike - count)) if count < alike else 1.0
+    return low, high
+
+
+def auc_interval(value: float, positives: int, negatives: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of an area under the ROC curve by score: (low, high), within 0 and 1, of some width even at 0 and 1.
+
+    The areas from which `value` is no further than so many of their own standard errors (Newcombe, Statistics in Medicine
+    25:559, 2006, method 5). Where cases come in groups, count the groups: the interval is then too wide rather than too narrow.
+
+    Args:
+        value: 0 to 1.
+        positives: independent cases on one side, 1 or more.
+        negatives: on the other.
+        level: nominal coverage, 0 to 1.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    half = float(norm.ppf((1 + level) / 2))
+    usual = (positives + negatives) / 2 - 1
+
+    def beyond(area: float) -> float:
+        spread = 1 + usual * (1 - area) / (2 - area) + usual * area / (1 + area)
+        return (area - value) ** 2 - half**2 * area * (1 - area) * spread / (positives * negatives)
+
+    tiny = 1e-12  # at 0 and 1 themselves no area differs by chance
+    low = brentq(beyond, 0.0, min(value, 1 - tiny)) if value > 0 else 0.0
+    high = brentq(beyond, max(value, tiny), 1.0) if value < 1 else 1.0
     return float(low), float(high)
 
 

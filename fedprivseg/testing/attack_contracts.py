@@ -194,7 +194,7 @@ def _leakages(
 
 def _leakage(found: np.ndarray, victims: Slices, elsewhere: Slices, metric: str) -> float:
     truth = Truth(victims.images[:, None], victims.subjects, victims.masks, "images", "heart")
-    metrics = evaluate(found, truth, elsewhere.images[:, None], 0)
+    metrics = evaluate(found, truth, elsewhere.images[:, None])
     return next(each.leakage for each in metrics if each.metric == metric and each.leakage is not None)
 
 

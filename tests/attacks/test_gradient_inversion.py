@@ -39,7 +39,7 @@ def _leak(slices, build, update):
     with threads(1):
         found = GradientInversion().carry_out(view)
     truth = Truth(slices.images[:1, None], slices.subjects[:1], slices.masks[:1], "images", "heart")
-    metrics = evaluate(found, truth, slices.images[4:, None], 0)
+    metrics = evaluate(found, truth, slices.images[4:, None])
     return next(each.leakage for each in metrics if each.metric == "squared error")
 
 

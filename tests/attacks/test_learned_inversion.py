@@ -57,7 +57,7 @@ def inverse(slices, net):
 
 def _leakage(slices, found):
     truth = Truth(slices.images[:1, None], slices.subjects[:1], slices.masks[:1], "images", "heart")
-    return {each.metric: each.leakage for each in evaluate(found, truth, slices.images[4:, None], 0)}
+    return {each.metric: each.leakage for each in evaluate(found, truth, slices.images[4:, None])}
 
 
 def test_the_update_of_one_slice_gives_more_than_the_floor(slices, net, inverse):

@@ -25,7 +25,7 @@ def auxiliary():
 
 
 def _by_name(found, truth, auxiliary, **more):
-    return {each.metric: each for each in evaluate(found, truth, auxiliary, 0, **more)}
+    return {each.metric: each for each in evaluate(found, truth, auxiliary, **more)}
 
 
 def test_the_picture_is_everything_and_the_mean_is_nothing(truth, auxiliary):
@@ -64,9 +64,9 @@ def test_own_decoder_and_nearest_neighbour_stand_beside(truth, auxiliary):
 def test_masks_are_evaluated_by_dice(truth):
     pictures = (truth.masks[:, None] == np.array([1, 2, 3])[:, None, None]).astype(np.float32)
     masks = Truth(pictures, truth.subjects, truth.masks, "masks", "heart")
-    (metric,) = evaluate(pictures, masks, pictures, 0)
+    (metric,) = evaluate(pictures, masks, pictures)
     assert (metric.metric, metric.value) == ("Dice", 1.0)
-    (nothing,) = evaluate(np.zeros_like(pictures), masks, pictures, 0)
+    (nothing,) = evaluate(np.zeros_like(pictures), masks, pictures)
     assert nothing.value == 0
 
 

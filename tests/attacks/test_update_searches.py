@@ -60,7 +60,7 @@ def _leakage(attack, slices, view):
         found = attack.carry_out(view)
     count = len(view.masks)
     truth = Truth(slices.images[:count, None], slices.subjects[:count], slices.masks[:count], "images", "heart")
-    metrics = {each.metric: each.leakage for each in evaluate(found, truth, slices.images[8:, None], 0)}
+    metrics = {each.metric: each.leakage for each in evaluate(found, truth, slices.images[8:, None])}
     return metrics["squared error"]
 
 

@@ -74,7 +74,7 @@ def _row(side: int, images: np.ndarray, masks: np.ndarray, truth: Truth, seed: i
     rest = images[cut:, None], _coarse(masks[cut:], side)
     view = View(_coarse(truth.masks, side), truth.pictures.shape[1:], "images", SMALL, seed)
     output = inverted(view, *given, SMALL.steps, ("mask bound",), rest).clip(0, 1)
-    found = {each.metric: each.leakage for each in evaluate(output, truth, images[:, None], seed)}
+    found = {each.metric: each.leakage for each in evaluate(output, truth, images[:, None])}
     return f"| {side} x {side} | {' | '.join(f'{found[name]:.2f}' for name in MEASURES)} |"
 
 

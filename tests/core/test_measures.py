@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from fedprivseg.core.measures import assd_mm, auc, bootstrap_interval, dice, hd95_mm, mean_interval, psnr, ssim, tpr_at
+from fedprivseg.core.measures import (
+    assd_mm,
+    auc,
+    auc_interval,
+    dice,
+    hd95_mm,
+    mean_interval,
+    psnr,
+    share_interval,
+    ssim,
+    tpr_at,
+)
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.core.task import default_task
 from fedprivseg.imaging.mnms.release import MnMs
@@ -195,30 +206,60 @@ def test_shapes_must_agree() -> None:
             refused()
 
 
-def test_the_bootstrap_interval_of_a_large_sample_is_the_normal_one() -> None:
-    """The mean of n values has standard error sd / sqrt(n); for n = 400 the bootstrap agrees to a few per cent."""
-    values = np.random.default_rng(1).normal(0.8, 0.1, 400)
-    low, high = bootstrap_interval(values, np.random.default_rng(0), draws=20000)
-    half = 1.96 * values.std() / 20
-    assert low == pytest.approx(values.mean() - half, abs=0.05 * half)
-    assert high == pytest.approx(values.mean() + half, abs=0.05 * half)
-    narrow = bootstrap_interval(values, np.random.default_rng(0), level=0.5)
-    assert low < narrow[0] < values.mean() < narrow[1] < high
+def test_the_share_of_single_cases_has_the_exact_interval() -> None:
+    """7 of 10: Clopper and Pearson, 0.3475 to 0.9333, as any table of theirs has it; scipy's is another implementation."""
+    hits = np.arange(10) < 7
+    oracle = scipy.stats.binomtest(7, 10).proportion_ci(method="exact")
+    assert share_interval(hits, np.arange(10)) == pytest.approx((oracle.low, oracle.high))
+    assert share_interval(hits, np.arange(10)) == pytest.approx((0.3475, 0.9333), abs=1e-4)
 
 
-def test_the_bootstrap_interval_of_little() -> None:
-    generator = np.random.default_rng(0)
-    assert np.isnan(bootstrap_interval(np.array([]), generator)).all()
-    assert np.isnan(bootstrap_interval(np.array([0.9, np.nan]), generator)).all()
-    assert bootstrap_interval(np.array([0.7, 0.7, np.nan]), generator) == pytest.approx((0.7, 0.7))
+def test_where_all_cases_agree_the_groups_count() -> None:
+    """8 groups of 20 hits each: as 8 of 8, whose lower end is 0.025 ** (1 / 8)."""
+    owners = np.repeat(np.arange(8), 20)
+    assert share_interval(np.ones(160, dtype=bool), owners) == pytest.approx((0.025 ** (1 / 8), 1.0))
+    assert share_interval(np.zeros(160, dtype=bool), owners) == pytest.approx((0.0, 1 - 0.025 ** (1 / 8)))
+    assert np.isnan(share_interval(np.ones(20, dtype=bool), np.zeros(20))).all()
 
 
-def test_the_bootstrap_draws_from_its_generator_only() -> None:
-    values, before = np.arange(9.0), np.random.get_state()[1].copy()
-    first = bootstrap_interval(values, np.random.default_rng(5))
-    assert first == bootstrap_interval(values, np.random.default_rng(5))
-    assert first != bootstrap_interval(values, np.random.default_rng(6))
-    np.testing.assert_array_equal(np.random.get_state()[1], before)
+@pytest.mark.parametrize("spread", [0.0, 1.0, 2.0])
+def test_the_interval_of_a_share_covers_it_where_slices_of_a_patient_are_alike(spread: float) -> None:
+    """8 patients of 12 slices; each patient's own share is a normal number, of this spread, through the logistic function."""
+    draws, covered, trials = numpy_generator(0, "shares", int(spread)), 0, 600
+    grid = np.linspace(-8, 8, 4001)
+    weight = np.exp(-(grid**2) / 2)
+    truth = float((weight / (1 + np.exp(-(spread * grid + 1)))).sum() / weight.sum())
+    owners = np.repeat(np.arange(8), 12)
+    for _ in range(trials):
+        own = 1 / (1 + np.exp(-(1 + spread * draws.normal(size=8))))
+        low, high = share_interval(draws.random(96) < own[owners], owners)
+        covered += low <= truth <= high
+    assert covered / trials >= 0.93
+
+
+def test_the_interval_of_an_area_under_the_curve() -> None:
+    """At 0 and 1 it has a width still. At 1, Newcombe's equation for the other end a is, with N = (m + n) / 2 - 1,
+    1 - a = z^2 a (1 + N (1 - a) / (2 - a) + N a / (1 + a)) / (m n). With the roles exchanged it is turned over."""
+    low, high = auc_interval(1.0, 8, 3)
+    usual = 4.5
+    assert high == 1.0
+    assert 1 - low == pytest.approx(
+        1.959964**2 * low * (1 + usual * (1 - low) / (2 - low) + usual * low / (1 + low)) / 24, rel=1e-6
+    )
+    assert auc_interval(0.0, 3, 8) == pytest.approx((0.0, 1 - low))
+    assert auc_interval(0.3, 5, 5) == pytest.approx(tuple(1 - end for end in auc_interval(0.7, 5, 5)[::-1]))
+
+
+@pytest.mark.parametrize(("truth", "sizes"), [(0.5, (8, 3)), (0.75, (8, 3)), (0.9, (24, 9)), (0.95, (8, 3))])
+def test_the_interval_of_an_area_covers_it(truth: float, sizes: tuple[int, int]) -> None:
+    """Two normal numbers whose means lie d apart have an area of the normal distribution at d / sqrt(2)."""
+    draws, covered, trials = numpy_generator(0, "areas", *sizes), 0, 600
+    apart = float(scipy.stats.norm.ppf(truth)) * np.sqrt(2)
+    for _ in range(trials):
+        value = auc(draws.normal(apart, 1, sizes[0]), draws.normal(0, 1, sizes[1]))
+        low, high = auc_interval(value, *sizes)
+        covered += low <= truth <= high
+    assert covered / trials >= 0.93
 
 
 def test_auc_is_mann_whitney() -> None:

@@ -12,13 +12,13 @@ from typing import Literal
 import numpy as np
 
 from fedprivseg.attacks.base import Attack, Effort, Encode, Progress
-from fedprivseg.attacks.metrics import Truth, evaluate, interval_over, leakage_of_each, rank1
+from fedprivseg.attacks.metrics import Truth, evaluate, leakage_of_each, rank1
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, KindSpec
 from fedprivseg.core.leakage_result import UPDATES, ReconstructionResult
-from fedprivseg.core.measures import ssim
+from fedprivseg.core.measures import share_interval, ssim
 from fedprivseg.core.method_card import Sent, What
-from fedprivseg.core.seeds import derive, numpy_generator
+from fedprivseg.core.seeds import derive
 from fedprivseg.core.task import SegmentationTask
 from fedprivseg.methods.method import CodedMethod, Method
 from fedprivseg.methods.release_order import kept_order
@@ -141,7 +141,7 @@ class AttackSession:
         """
         gallery, owners, mine = self._gallery(what, side, truth.subjects)
         hits, auxiliary = rank1(found, gallery, owners, mine), self.auxiliary(what)
-        low, high = interval_over(hits, truth.subjects, numpy_generator(self.seed(what), "rank-1"))
+        low, high = (None if np.isnan(bound) else bound for bound in share_interval(hits, truth.subjects))
         people = ground_truth(self.site, side).people
         return ReconstructionResult(
             **attack.identity,
@@ -151,7 +151,7 @@ class AttackSession:
             stream=stream,
             slices=len(found),
             subjects=len(np.unique(truth.subjects)),
-            metrics=evaluate(found, truth, auxiliary, self.seed(what), own),
+            metrics=evaluate(found, truth, auxiliary, own),
             rank1=float(hits.mean()),
             rank1_low=low,
             rank1_high=high,
