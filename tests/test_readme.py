@@ -41,7 +41,12 @@ TINY = {
 }
 """Parameters with which a method trains for a second and learns nothing."""
 
-KEPT = {"benchmark-acdc": ("fedavg", "local-only"), "leakage-acdc": ("answer-2-bit",), "shift-acdc": ("fedavg",)}
+KEPT = {
+    "benchmark-acdc": ("fedavg", "local-only"),
+    "few-acdc": ("fedavg",),
+    "leakage-acdc": ("answer-2-bit",),
+    "shift-acdc": ("fedavg",),
+}
 """Of a folder of scenarios, those that run: each costs seconds, and what the command does is the same."""
 
 SHORTER = (

@@ -62,6 +62,7 @@ from fedprivseg.methods.training import (
     EXTRA,
     MODEL,
     NET,
+    OPENED,
     LocalDP,
     RoundsParameters,
     SummableParameters,
@@ -176,7 +177,10 @@ def exchange_weights(
     """Every chosen site sends its weights, or what `summation` makes of them: then there is one update, of everybody."""
     p = method.parameters
     if isinstance(p, SummableParameters) and p.summation == "secure":
-        return {EVERYBODY: masked_round(method, federation, number, arrays, chosen, p)}
+        opened = masked_round(method, federation, number, arrays, chosen, p)
+        if number == 1:
+            federation.save_model(OPENED, prefixed(NET, opened.arrays), {"sites": str(len(chosen))})
+        return {EVERYBODY: opened}
     sent = packed(federation, arrays, extra, number)
     replies = method.ask(federation, "train", number=number, answers=sent, sites=chosen)
     updates = {site: as_update(payload) for site, payload in replies.items()}

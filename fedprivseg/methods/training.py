@@ -129,6 +129,10 @@ def validated(method: Method, scope: Scope, order: Order) -> Expected:
 MODEL = "model"
 """The name under which a server keeps the network that was averaged or trained."""
 
+OPENED = "opened-sum"
+"""The name under which it keeps the mean of the sites' weights that the secure sum of the first round opened to; ``sites`` says
+how many were asked. It is what attacks on such a run have to go by."""
+
 
 def packed(federation: Federation, arrays: Weights, extra: Weights, number: int) -> dict[str, Payload]:
     """Weights for every site."""

@@ -14,11 +14,11 @@ from fedprivseg.attacks.base import Rehearse, UpdateAttack, UpdateView
 from fedprivseg.attacks.control_nets import CONTROL_NETS, PLAIN, control_net
 from fedprivseg.attacks.crafted_weights import imprinted
 from fedprivseg.attacks.metrics import Truth
+from fedprivseg.core.models import ModelStore
 from fedprivseg.core.records import digest
 from fedprivseg.core.seeds import derive, numpy_generator
-from fedprivseg.methods.masking import mean_of
 from fedprivseg.methods.rounds import Rounds
-from fedprivseg.methods.training import NET, SummableParameters, under
+from fedprivseg.methods.training import NET, OPENED, SummableParameters, under
 from fedprivseg.nets.baseline import Weights
 from fedprivseg.nets.local_training import Work
 from fedprivseg.study.ground_truth import GroundTruth, ground_truth
@@ -49,7 +49,7 @@ class _Case:
 
 
 def reconstruct_from_updates(session: AttackSession, attacks: Sequence[type[UpdateAttack]]) -> list[AttackTask]:
-    """On the release of round 1, and staged. A masked update is read as if it were none: that is what masks are for."""
+    """On the release of round 1, or the sum that masked ones opened to, and staged."""
     method = session.method
     rounds = method.in_rounds
     if not isinstance(rounds, Rounds):
@@ -99,11 +99,13 @@ class _Cases:
         self.stage = Stage(method, session.site)
 
     def all(self) -> Iterator[_Case]:
-        """The release, if there is one, and what is staged."""
+        """What came of the release, if there is one, and what is staged."""
         if (released := _released(self.session, self.stage.before)) is not None:
+            update, sites = released
             whole = self.method.work(1, len(self.known.images))
-            rehearse = self._whole_round(len(self.known.images), 1)
-            yield _Case((self._view("released in round 1", released, self.chosen, whole, rehearse),), staged=False)
+            rehearse = self._whole_round(len(self.known.images), sites)
+            setting = "released in round 1" if sites == 1 else f"the sum of {sites} sites in round 1"
+            yield _Case((self._view(setting, update, self.chosen, whole, rehearse),), staged=False)
         for count, steps, batch in STAGED:
             if count <= len(self.chosen):
                 groups = np.split(self.chosen, len(self.chosen)) if count == 1 else [self.chosen[:count]]
@@ -137,7 +139,7 @@ class _Cases:
         )
 
     def _defended(self) -> Iterator[_Case]:
-        """One slice, one step, as the run's defences let it out; and a whole round in the sum of all sites."""
+        """One slice, one step, as the run's defences let it out."""
         work, defended = self.stage.work(1, 1), dict[str, list[UpdateView]]()
         for place, group in enumerate(np.split(self.chosen, len(self.chosen))):
             peers = [_of(other, np.roll(_fullest(other), -place)[:1]) for other in self.others]
@@ -149,19 +151,6 @@ class _Cases:
                 defended.setdefault(defence, []).append(view)
         for defence, views in defended.items():
             yield _Case(tuple(views), defence=defence)
-        p = self.method.parameters
-        if isinstance(p, SummableParameters) and p.summation == "secure" and p.dp is None:
-            sides = [self.known, *self.others]
-            seeds = [self.session.seed("whole round", place) for place in range(len(sides))]
-            total = _mean(
-                [self.stage.round((side.images, side.masks), seed) for side, seed in zip(sides, seeds, strict=True)]
-            )
-            defence = f"in the sum of {len(sides)} sites"
-            whole = self.method.work(1, len(self.known.images))
-            rehearse = self._whole_round(len(self.known.images), len(sides))
-            yield _Case(
-                (self._view(f"a whole round, {defence}", total, self.chosen, whole, rehearse),), defence=defence
-            )
 
     def _from_active_server(self) -> Iterator[_Case]:
         """Updates of weights that the server crafted, as a site without a check of what it receives would make them."""
@@ -279,14 +268,19 @@ def _fullest(known: GroundTruth) -> np.ndarray:
     )
 
 
-def _released(session: AttackSession, before: Weights) -> Mapping[str, np.ndarray] | None:
-    """Weights before minus weights after round 1, as far as the site released them; None for a release of other things, such as
+def _released(session: AttackSession, before: Weights) -> tuple[Mapping[str, np.ndarray], int] | None:
+    """Weights before minus weights after round 1, as far as the server has them, and of how many sites this is the mean: of the
+    attacked one, or, where that sent a masked update, of all whose sum was opened. None for a release of other things, such as
     a selection of values."""
     payload = session.released.first_update()
     if payload is None:
         return None
     if payload.kind.discloses == "sum":
-        after = mean_of(payload.arrays["masked"].view(np.uint64), before).arrays
+        kept = ModelStore(session.run / "server").load(OPENED)
+        if kept is None:
+            return None
+        after, sites = under(kept[0], NET), int(kept[1]["sites"])
     else:
-        after = under(payload.arrays, NET)
-    return {name: before[name] - value for name, value in after.items()} or None
+        after, sites = under(payload.arrays, NET), 1
+    update = {name: before[name] - value for name, value in after.items()}
+    return (update, sites) if update else None

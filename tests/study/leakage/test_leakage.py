@@ -222,7 +222,8 @@ def test_updates_are_attacked_as_released_and_staged(weights, summation):
     # Several steps need four subjects at the site, which has fewer.
     assert {one.attack for one in found.reconstructions} == {*first, "closed-form-inversion"}
     released = [one for one in found.reconstructions if not one.staged]
-    assert {one.setting for one in released} == {"released in round 1"}
+    expected = {"float": "released in round 1", "secure": "the sum of 3 sites in round 1"}
+    assert {one.setting for one in released} == {expected[summation]}
     assert {one.attack for one in released} == first
     plain = {one.setting for one in found.reconstructions if one.staged and not one.defence and not one.net}
     assert plain == {"1 slice, 1 step"}
