@@ -33,6 +33,10 @@ STAGED = ((1, 1, 1), (4, 1, 4), (4, 4, 2))
 """(slices, local steps, slices a step) of the updates that are made for the attack. The last goes twice through its slices."""
 
 
+ROUNDS_OF_OTHERS = 8
+"""Rounds of other sites that an adversary rehearses, at least, where it sees the mean of several."""
+
+
 @dataclass(frozen=True)
 class _Case:
     """Updates of one setting, which are attacked alike.
@@ -220,25 +224,28 @@ class _Cases:
 
     def _whole_round(self, slices: int, sites: int) -> Rehearse:
         """The mean of the first rounds of `sites` sites of `slices` slices: the images, under the outlines that are sought,
-        among slices of the adversary's own, and the others of such slices alone."""
+        among slices of the adversary's own, and the others of such slices alone. A mean is linear, so a few rounds of others
+        serve all rehearsals, in other combinations."""
         images = np.concatenate([other.images for other in self.others])
         masks = np.concatenate([other.masks for other in self.others])
 
+        def alone(seed: int, given: np.ndarray) -> Weights:
+            draws = numpy_generator(seed, "pool")
+            chosen = draws.permutation(len(images))[: slices - len(given)]
+            pool = (
+                np.concatenate([given, images[chosen]]),
+                np.concatenate([self.known.masks[self.chosen[: len(given)]], masks[chosen]]),
+            )
+            return self.stage.round(pool, derive(seed, "round"))
+
+        @cache
+        def of_other(number: int) -> Weights:
+            return alone(self.session.seed("round of another site", number), images[:0])
+
         def rehearse(given: np.ndarray) -> Weights:
             seed = self._of_images(given)
-            rounds = []
-            for site in range(sites):
-                draws = numpy_generator(seed, "pool", site)
-                chosen = draws.permutation(len(images))[:slices]
-                pool = images[chosen], masks[chosen]
-                if site == 0:
-                    own = given, self.known.masks[self.chosen]
-                    pool = (
-                        np.concatenate([own[0], pool[0][len(given) :]]),
-                        np.concatenate([own[1], pool[1][len(given) :]]),
-                    )
-                rounds.append(self.stage.round(pool, derive(seed, "round", site)))
-            return _mean(rounds)
+            peers = numpy_generator(seed, "others").permutation(max(ROUNDS_OF_OTHERS, sites - 1))[: sites - 1]
+            return _mean([alone(seed, given), *(of_other(int(number)) for number in peers)])
 
         return rehearse
 
