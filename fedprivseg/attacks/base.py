@@ -292,9 +292,8 @@ class UpdateAttack(Attack):
 
     knows: ClassVar[str]
 
-    every_update: ClassVar[bool] = True
-    """Whether it is given every update, also those under a defence, or the first of each plain setting alone, since it works
-    long on each."""
+    under_defences: ClassVar[bool] = True
+    """Whether it is given staged updates under the run's defences too; not one that works long on each and fails without."""
 
     def lacks(self, view: UpdateView) -> str:
         """Why there is nothing in `view` that this attack could work on, as a clause; empty if there is."""

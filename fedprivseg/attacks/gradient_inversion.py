@@ -6,8 +6,9 @@ It takes the update for the gradient of one batch, which it is after one step an
 
 What makes the search succeed where a plain one stays at noise, each measured on an MRI slice of 96 x 96: the cosine is taken
 layer by layer, so that small layers count as much as large ones; the images are a sum of pictures of 3, 6, ... pixels a side,
-so that what is coarse is found first (an image pyramid as preconditioner); Adam takes whole gradients and not their signs; and
-the statistics of the batch, where the network has batch norm, tell the brightness that no gradient of such a network does.
+so that what is coarse is found first (an image pyramid as preconditioner); Adam takes whole gradients and not their signs; soft
+signs are compared where a site steps by AdamW, whose first step is the signs of its gradient; and the statistics of the batch,
+where the network has batch norm, tell the brightness that no gradient of such a network does.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ RATE = 0.01
 LEVELS = 6
 """Pictures of the pyramid, each half as large as the one before."""
 
+SOFTNESS = 0.3
+"""See `soft_signs`. On four ACDC slices and the three small networks of the controls it explains 0.73, 0.75 and 0.84 of the
+squared error after one step of AdamW, where the bare gradient explains 0.22, 0.47 and 0.75; after one of SGD 0.93 to 0.98."""
+
 SILENT = 1e-5
 """Share of the longest array's length below which an array of an update says nothing: no gradient reaches that weight, as that
 of a bias before a norm, and what moved it is decay or rounding."""
@@ -56,7 +61,7 @@ class GradientInversion(UpdateAttack):
     title = "Gradient inversion"
     paper = "Geiping et al., NeurIPS 2020; statistics of the batch after Yin et al., CVPR 2021"
     knows = "the released update, the weights before it, the outlines of the slices, and pictures from elsewhere"
-    every_update: ClassVar[bool] = False
+    under_defences: ClassVar[bool] = False
 
     def lacks(self, view: UpdateView) -> str:
         """Several steps."""
@@ -69,19 +74,29 @@ class GradientInversion(UpdateAttack):
         named = [(name, weight) for name, weight in net.named_parameters() if name in view.update]
         weights = [weight for _, weight in named]
         wanted = [torch.from_numpy(np.ascontiguousarray(view.update[name])).float().to(where) for name, _ in named]
+        if adaptive := view.work.optimiser == "adamw":
+            rate, decay = view.work.rate_at(0), view.work.decay
+            wanted = [each / rate - decay * weight.detach() for each, weight in zip(wanted, weights, strict=True)]
         masks = torch.from_numpy(view.masks).to(where)
         statistics = StatisticsDistance(net, view)
 
         def distance(images: torch.Tensor) -> torch.Tensor:
             statistics.begin()
             found = torch.autograd.grad(supervised_loss(net(images), masks), weights, create_graph=True)
-            return cosine_distance(found, wanted) + STATISTICS * statistics.distance()
+            shown = [soft_signs(each) for each in found] if adaptive else found
+            return cosine_distance(shown, wanted) + STATISTICS * statistics.distance()
 
         start = torch.from_numpy(view.auxiliary.mean(axis=0)).to(where)
         steps = max(1, view.effort.inner // len(masks))  # a batch takes as many times as long
         return searched(
             distance, start.expand(len(masks), 1, -1, -1), steps, lambda done: view.progress(self.name, done, steps)
         )
+
+
+def soft_signs(gradient: torch.Tensor) -> torch.Tensor:
+    """What the first step of AdamW makes of a gradient, g / (|g| + e), with an e that a search can follow: `SOFTNESS` of the
+    mean of |g| in the place of 1e-8, beside which nearly all of an update are signs."""
+    return gradient / (gradient.abs() + SOFTNESS * gradient.abs().mean().detach() + 1e-30)
 
 
 class StatisticsDistance:

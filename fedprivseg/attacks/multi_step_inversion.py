@@ -31,7 +31,7 @@ class MultiStepInversion(UpdateAttack):
     title = "Inversion of several simulated steps"
     paper = "Dimitrov et al. (Data Leakage in Federated Averaging), TMLR 2022"
     knows = "the released update, the weights before it, how the site trains, the outlines, and pictures from elsewhere"
-    every_update: ClassVar[bool] = False
+    under_defences: ClassVar[bool] = False
 
     def lacks(self, view: UpdateView) -> str:
         """One step, steps of another optimiser, or more slices than those whose outlines are known."""

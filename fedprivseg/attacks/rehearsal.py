@@ -35,10 +35,11 @@ WIDTHS = (0.3, 1.0, 3.0)
 PENALTIES = tuple(10.0**power for power in range(-6, 2))
 
 WARP = Augmentation(
-    rotation=10.0, scale=0.1, shift=0.04, flip=False, elastic=0.02, gamma=0.2, contrast=0.2, brightness=0.05, noise=0.0,
-    blur=0.0, bias=0.0,
+    rotation=20.0, scale=0.2, shift=0.08, flip=False, elastic=0.05, gamma=0.3, contrast=0.3, brightness=0.08, noise=0.0,
+    blur=0.0, bias=0.2,
 )  # fmt: skip
-"""How the images are multiplied: less than for an inverter of codes, since a map from so few pairs cannot learn mirrors."""
+"""How the images are multiplied: much, since they come from few patients (with half of it, the statistics of one ACDC slice
+explain 0.34 of the squared error instead of 0.40), but without mirrors, which a map from so few pairs cannot learn."""
 
 Features = Callable[[Weights], np.ndarray]
 """An update, weights before minus after -> what the map looks at, (F,) float32."""

@@ -70,11 +70,11 @@ def _attacked(session: AttackSession, prepared: Callable[[], list[_Case]], attac
     lacking: dict[str, list[str]] = {}
     region = session.scenario.task.region
     for case in prepared():
-        views = case.views if attack.every_update else case.views[:1]
+        views = case.views
         if why := attack.lacks(views[0]):
             lacking.setdefault(why, []).append(views[0].setting)
             continue
-        if case.defence and not attack.every_update:
+        if case.defence and not attack.under_defences:
             continue
         start = time.perf_counter()
         found = np.concatenate([attack.carry_out(view) for view in views])
@@ -118,7 +118,7 @@ class _Cases:
         for name in CONTROL_NETS:
             made = partial(control_net, name, grid.height, grid.width, len(self.session.scenario.task.structures), seed)
             stage = Stage(self.method, self.session.site, made)
-            yield self._plain(stage, [self.chosen[:1]], stage.work(1, 1), name)
+            yield self._plain(stage, np.split(self.chosen, len(self.chosen)), stage.work(1, 1), name)
         yield from self._defended()
         yield from self._from_active_server()
 
