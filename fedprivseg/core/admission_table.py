@@ -45,17 +45,21 @@ def admission(
     """
     lines = []
     for key, name in INDICATORS.items():
-        measured, by = _measured(found, key)
-        line = Indicator(name=name, measured=measured, threshold=getattr(policy, key), by=by, whose=whose.get(key, ""))
+        threshold = getattr(policy, key)
+        measured, by = _measured(found, key, threshold)
+        line = Indicator(name=name, measured=measured, threshold=threshold, by=by, whose=whose.get(key, ""))
         lines.append(line)
     return tuple(lines)
 
 
-def _measured(found: Leakage, key: str) -> tuple[float | None, str]:
-    """The worst of an indicator and who reached it; None where nothing is known."""
+def _measured(found: Leakage, key: str, threshold: float) -> tuple[float | None, str]:
+    """The worst of an indicator and who reached it; None where nothing is known. Of a headline that is not known, what is known
+    may be too much already."""
     if key == "headline":
-        top = found.headline
-        return (None, "") if top is None else (top.value, top.by)
+        if (top := found.headline) is not None:
+            return top.value, top.by
+        least = found.at_least
+        return (None, "") if least is None or least.value <= threshold else (least.value, f"at least; {least.by}")
     own = [one for one in found.counted if key in one.indicators]
     worst = max(own, key=lambda one: one.indicators[key], default=None)
     if worst is None:

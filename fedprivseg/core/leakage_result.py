@@ -350,8 +350,13 @@ class Leakage(Frozen):
     @property
     def headline(self) -> Headline | None:
         """The worst over attacks, streams, crops and kinds of payload; None, not known, where of some stream nothing is."""
+        return None if self.unknown else self.at_least
+
+    @property
+    def at_least(self) -> Headline | None:
+        """The worst of what is known, though of some stream nothing may be: the leakage is no less. None where nothing is."""
         found = [(value, name, one) for one in self.counted for name, value in one.normalised.items()]
-        if self.unknown or not found:
+        if not found:
             return None
         value, name, one = max(found, key=lambda each: each[0])
         stream = one.stream if isinstance(one, ReconstructionResult) else ""

@@ -103,6 +103,16 @@ def test_the_headline_is_the_worst_of_all_each_from_chance_to_certainty(tmp_path
     )
 
 
+def test_what_is_known_of_an_unknown_leakage_can_be_too_much_already(tmp_path):
+    """Nothing is known of training codes; linkage alone, 0.8, is more than 0.15 and less than 0.9."""
+    found = read_leakage(_written(tmp_path, FORMAT_1)).model_copy(update={"streams": ("test", "train")})
+    assert (found.headline, found.at_least.value) == (None, pytest.approx(0.8))
+    lines = [admission(found, AdmissionConfig(headline=threshold))[0] for threshold in (0.15, 0.9)]
+    assert [(line.passed, line.by.startswith("at least; ")) for line in lines] == [(False, True), (None, False)]
+    nothing = found.model_copy(update={"inferences": (), "reconstructions": ()})
+    assert nothing.at_least is None
+
+
 def test_the_control_of_each_attack_and_network_is_its_own(tmp_path):
     """A failed control takes every number: leakage, re-identification, and the headline."""
     staged = {**UPDATE, "staged": True, "rank1": 0.25}

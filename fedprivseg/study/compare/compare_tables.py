@@ -68,6 +68,7 @@ def _full_row(e: Entry, comparison: Comparison) -> dict[str, Any]:
         "leakage": e.leakage,
         "leakage_low95": leakage[0],
         "leakage_high95": leakage[1],
+        "leakage_at_least": e.at_least,
         "leakage_by": e.leakage_by,
         "dominated": comparison.dominated(e) if e.point is not None else None,
         "epsilon": None if e.budget is None else "inf" if e.budget.epsilon is None else e.budget.epsilon,
@@ -110,12 +111,17 @@ def as_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         row += [f"{e.hd95.undefined} of {e.hd95.cells}", _number(e.hd95.penalised, 1)]
         row += [f"{e.up:.1f}", f"{e.down:.1f}"]
         if attacked(comparison):
-            row += ["not known" if e.unknown else _number(e.leakage, 2), _interval(e.leakage_interval, 2)]
+            row += [leakage_in_words(e) if e.unknown else _number(e.leakage, 2), _interval(e.leakage_interval, 2)]
         row += [f"{e.minutes:.1f}"]
         row += _cells(e.difference) if comparison.reference else []
         row += _cells(e.above_floor) if comparison.floor else []
         rows.append(row)
     return header, rows
+
+
+def leakage_in_words(entry: Entry) -> str:
+    """What is said of a leakage that is not known."""
+    return "not known" if entry.at_least is None else f"not known, at least {entry.at_least:.2f}"
 
 
 def attacked(comparison: Comparison) -> bool:

@@ -79,7 +79,8 @@ class Entry:
             left; None where it is not known, or was not measured.
         leakage_interval: 95 % over the attacked runs, or over patients as the attack has it where there is one; None for none.
         leakage_by: which attack reached it; why it is not known.
-        unknown: whether it was attacked and no attack passed its control.
+        unknown: whether it was attacked and of some stream no attack passed its control.
+        at_least: what is known of a leakage that is not, mean over the runs; None where nothing is.
         difference: against the reference.
         above_floor: against the floor.
     """
@@ -114,6 +115,7 @@ class Entry:
     leakage_interval: Interval | None
     leakage_by: str
     unknown: bool
+    at_least: float | None
     difference: Difference | None = None
     above_floor: Difference | None = None
 
@@ -244,12 +246,18 @@ def _leakage(leaks: Sequence[Leakage | None], raw: bool, silent: bool) -> dict[s
     values = [one.value for one in found]
     unknown = len(found) < len(attacked)
     worst = max(found, key=lambda one: one.value, default=None)
-    fields = {"leakage": None, "leakage_interval": None, "leakage_by": "", "unknown": unknown}
+    fields = {"leakage": None, "leakage_interval": None, "leakage_by": "", "unknown": unknown, "at_least": None}
     if raw or silent:
         why = "raw data left" if raw else "nothing has to leave but scores and counts"
         return {**fields, "unknown": False, "leakage": float(raw), "leakage_by": why}
     if unknown:
-        return {**fields, "leakage_by": "no attack passed its control"}
+        least = [one for one in (leak.at_least for leak in leaks if leak is not None) if one is not None]
+        by = max(least, key=lambda one: one.value).by if least else ""
+        return {
+            **fields,
+            "at_least": float(np.mean([one.value for one in least])) if least else None,
+            "leakage_by": f"of a stream no attack passed its control{f'; of the others {by}' if by else ''}",
+        }
     if worst is None:
         return fields
     interval = None

@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.pages.drawing import MUTED, as_png, as_svg, house_style
-from fedprivseg.study.compare.compare_tables import attacked
+from fedprivseg.study.compare.compare_tables import attacked, leakage_in_words
 from fedprivseg.study.compare.front import REFERENCE
 from fedprivseg.study.compare.marks import Mark, called, dice_bar, draw_bounds, draw_marks, figure_of, looks
 from fedprivseg.study.compare.runs import Comparison
@@ -47,7 +47,7 @@ def _draw(panel: Axes, comparison: Comparison) -> None:
     marks = []
     for entry in comparison.entries:
         if entry.unknown:
-            text = called(entry, "leakage not known")
+            text = called(entry, f"leakage {leakage_in_words(entry)}")
             marks.append(Mark(_UNKNOWN, entry.mean, own[entry.label], text, dice_bar(entry), hollow=True))
         elif entry.leakage is not None:
             beaten = comparison.dominated(entry)

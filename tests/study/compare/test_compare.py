@@ -464,7 +464,7 @@ def test_json_of_the_command(runs, tmp_path, capsys):
     assert (tmp_path / "c.html").exists()
 
 
-def _attacked(folder, leakage, control=0.99):
+def _attacked(folder, leakage, control=0.99, linkage=None):
     measure = {"measure": "SSIM", "value": leakage, "low": None, "high": None, "floor": 0.0, "neighbour": 0.1}
     measure |= {"own_decoder": None, "ceiling": 1.0, "leakage": leakage}
     redrawn = {
@@ -479,7 +479,23 @@ def _attacked(folder, leakage, control=0.99):
     redrawn |= {"slices": 3, "subjects": 1, "measures": [measure], "recognised": 0.1, "chance": 0.1, "seconds": 1.0}
     staged = {**redrawn, "measures": [{**measure, "leakage": control}], "staged": True}
     content = {"scenario_sha256": "", "method": "fedavg", "variant": "", "protections": [], "budget": "small"}
-    content |= {"sites": ["centre1"], "auxiliary": "", "redrawn": [redrawn, staged], "inferred": [], "left_out": []}
+    linked = {
+        "attack": "linkage",
+        "title": "",
+        "paper": "",
+        "site": "centre1",
+        "knows": "",
+        "measure": "AUC",
+        "value": linkage,
+    }
+    inferred = [] if linkage is None else [{**linked, "chance": 0.5, "raw": None, "count": ""}]
+    content |= {
+        "sites": ["centre1"],
+        "auxiliary": "",
+        "redrawn": [redrawn, staged],
+        "inferred": inferred,
+        "left_out": [],
+    }
     (folder / "attacks.json").write_text(json.dumps({**content, "seconds": 1.0}))
 
 
@@ -502,14 +518,16 @@ def test_leakage_is_the_mean_over_attacked_seeds_and_staged_attacks_do_not_count
 def test_where_an_attack_fails_its_control_nothing_is_known(tmp_path):
     write_run(tmp_path / "a", "a", dices(0.1))
     write_run(tmp_path / "b", "b", dices(0.0))
+    write_run(tmp_path / "c", "c", dices(0.0))
     _attacked(tmp_path / "a", -0.2, control=0.1)
     _attacked(tmp_path / "b", -0.2, control=0.6)
+    _attacked(tmp_path / "c", -0.2, control=0.1, linkage=0.75)
     entries = {entry.label: entry for entry in compare([tmp_path]).entries}
     assert (entries["a"].unknown, entries["b"].unknown) == (True, False)
     assert entries["a"].leakage is None
     header, rows = as_rows(compare([tmp_path]))
     shown = {row[0]: row[header.index("leakage")] for row in rows}
-    assert shown == {"a": "not known", "b": "0.00"}
+    assert shown == {"a": "not known", "b": "0.00", "c": "not known, at least 0.50"}
     leakage = read_leakage(tmp_path / "a")
     assert {line.measured for line in admission(leakage, AdmissionConfig()) if "images" in line.name} == {None}
     assert leakage_png(compare([tmp_path]))

@@ -29,7 +29,7 @@ def entry(label: str, **changes) -> Entry:
         hd95=Distances(5.0, (4.0, 6.0), 5.0, 0, 54), up=2.0, down=4.0, rounds=4, local_steps=2, minutes=1.0,
         compute_minutes=1.0, peak_mb=100.0, forbidden=False, silent=False, budget=None,
         curve=Curve((1, 2, 3), (2.0, 4.0, 6.0), (0.3, 0.6, 0.8)), cross_site={}, leakage=0.4, leakage_interval=None,
-        leakage_by="", unknown=False,
+        leakage_by="", unknown=False, at_least=None,
     )  # fmt: skip
     return replace(plain, **changes)
 
