@@ -152,12 +152,17 @@ class ReconstructionResult(Frozen):
         return {"image_leakage": self.leakage, "recognised": self.rank1 - self.chance}
 
     @property
-    def normalised(self) -> dict[str, float]:
-        """The same, each from 0 for what needs no release to 1 for everything."""
-        found = {name: max(value, 0.0) for name, value in self.indicators.items()}
+    def signed(self) -> dict[str, float]:
+        """The same, each 0 for what needs no release and 1 for everything; below 0 for less than that, as chance has it."""
+        found = self.indicators
         if "recognised" in found:
             found["recognised"] = self._identified
         return found
+
+    @property
+    def normalised(self) -> dict[str, float]:
+        """The same, with 0 in the place of what is below."""
+        return {name: max(value, 0.0) for name, value in self.signed.items()}
 
     def interval(self, indicator: str) -> Interval | None:
         """The 95 % interval over patients of `normalised[indicator]`; None for one patient."""
@@ -174,7 +179,7 @@ class ReconstructionResult(Frozen):
 
     @property
     def _identified(self) -> float:
-        return max(0.0, (self.rank1 - self.chance) / (1 - self.chance)) if self.chance < 1 else 0.0
+        return (self.rank1 - self.chance) / (1 - self.chance) if self.chance < 1 else 0.0
 
     @property
     def by(self) -> str:
@@ -229,11 +234,16 @@ class InferenceResult(Frozen):
         return {} if self.counts is None else {self.indicator: self.counts}
 
     @property
-    def normalised(self) -> dict[str, float]:
-        """The same from 0 for chance to 1 for certainty, of what counts for the headline: an AUC of linkage or membership."""
+    def signed(self) -> dict[str, float]:
+        """The same, 0 for chance and 1 for certainty, of what counts for the headline: an AUC of linkage or membership."""
         if self.counts is None or self.indicator == "attribute":
             return {}
-        return {self.indicator: max(0.0, (self.counts - 0.5) / 0.5)}
+        return {self.indicator: (self.counts - 0.5) / 0.5}
+
+    @property
+    def normalised(self) -> dict[str, float]:
+        """The same, with 0 in the place of what is below."""
+        return {name: max(value, 0.0) for name, value in self.signed.items()}
 
     def interval(self, indicator: str) -> Interval | None:
         """The 95 % interval over patients of `normalised[indicator]`; None where there is none."""

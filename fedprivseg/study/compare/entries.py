@@ -20,6 +20,7 @@ from fedprivseg.core.records import Budget
 from fedprivseg.core.results import Result, Row
 from fedprivseg.study.compare.front import Point, group_of, shares_nothing
 from fedprivseg.study.compare.paired import Difference, Subjects
+from fedprivseg.study.compare.pooled_leakage import pooled_leakage
 
 Interval = tuple[float, float]
 _Measure = Callable[[Row], float | None]
@@ -75,12 +76,12 @@ class Entry:
         peak_mb: memory of the largest process.
         forbidden: whether raw data left, which policy forbids.
         silent: whether nothing has to leave but scores and counts.
-        leakage: the headline, mean over the runs that were attacked: 0 also where nothing has to leave, 1 where raw data
-            left; None where it is not known, or was not measured.
-        leakage_interval: 95 % over the attacked runs, or over patients as the attack has it where there is one; None for none.
+        leakage: the headline over the runs that were attacked (`pooled_leakage`): 0 also where nothing has to leave, 1 where
+            raw data left; None where it is not known, or was not measured.
+        leakage_interval: its 95 % interval; None for none.
         leakage_by: which attack reached it; why it is not known.
         unknown: whether it was attacked and of some stream no attack passed its control.
-        at_least: what is known of a leakage that is not, mean over the runs; None where nothing is.
+        at_least: the same of what is known of a leakage that is not; None where nothing is.
         difference: against the reference.
         above_floor: against the floor.
     """
@@ -241,32 +242,23 @@ def _distances(group: Sequence[Result], penalty: float) -> Distances:
 
 def _leakage(leaks: Sequence[Leakage | None], raw: bool, silent: bool) -> dict[str, Any]:
     """The fields of an `Entry` on leakage."""
-    attacked = [leak.headline for leak in leaks if leak is not None]
-    found = [one for one in attacked if one is not None]
-    values = [one.value for one in found]
-    unknown = len(found) < len(attacked)
-    worst = max(found, key=lambda one: one.value, default=None)
+    attacked = [leak for leak in leaks if leak is not None]
+    worst = pooled_leakage(attacked) if attacked else None
+    unknown = bool(attacked) and (worst is None or any(leak.unknown for leak in attacked))
     fields = {"leakage": None, "leakage_interval": None, "leakage_by": "", "unknown": unknown, "at_least": None}
     if raw or silent:
         why = "raw data left" if raw else "nothing has to leave but scores and counts"
         return {**fields, "unknown": False, "leakage": float(raw), "leakage_by": why}
     if unknown:
-        least = [one for one in (leak.at_least for leak in leaks if leak is not None) if one is not None]
-        by = max(least, key=lambda one: one.value).by if least else ""
+        by = f"; of the others {worst.by}" if worst is not None else ""
         return {
             **fields,
-            "at_least": float(np.mean([one.value for one in least])) if least else None,
-            "leakage_by": f"of a stream no attack passed its control{f'; of the others {by}' if by else ''}",
+            "at_least": None if worst is None else worst.value,
+            "leakage_by": f"of a stream no attack passed its control{by}",
         }
     if worst is None:
         return fields
-    interval = None
-    if len(values) > 1:
-        low, high = mean_interval([np.array(values)])
-        interval = max(low, 0.0), min(high, 1.0)
-    elif worst.low is not None and worst.high is not None:
-        interval = worst.low, worst.high
-    return {**fields, "leakage": float(np.mean(values)), "leakage_interval": interval, "leakage_by": worst.by}
+    return {**fields, "leakage": worst.value, "leakage_interval": worst.interval, "leakage_by": worst.by}
 
 
 def _curve(group: Sequence[Result]) -> Curve | None:
