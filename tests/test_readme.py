@@ -45,6 +45,7 @@ KEPT = {
     "benchmark-acdc": ("fedavg", "local-only"),
     "few-acdc": ("fedavg",),
     "leakage-acdc": ("answer-2-bit",),
+    "minutes-acdc": ("fedavg",),
     "shift-acdc": ("fedavg",),
 }
 """Of a folder of scenarios, those that run: each costs seconds, and what the command does is the same."""

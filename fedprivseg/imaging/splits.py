@@ -19,10 +19,17 @@ _Kept = Annotated[Subject, BeforeValidator(subject_of_format_1)]
 
 @dataclass(frozen=True)
 class Cohort:
-    """One site's subjects, each list sorted by code. No subject stands in both."""
+    """One site's subjects, each list sorted by code. No subject stands in two.
+
+    Attributes:
+        train: to train on.
+        test: to test on.
+        aside: would be trained on if the scenario did not say that the site has fewer, or none with labels.
+    """
 
     train: tuple[_Kept, ...]
     test: tuple[_Kept, ...]
+    aside: tuple[_Kept, ...] = ()
 
 
 COHORT: TypeAdapter[Cohort] = TypeAdapter(Cohort)
@@ -52,6 +59,7 @@ def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> C
         chosen = {*_dealt(len(own), centre, data)}
         train = tuple(s for index, s in enumerate(own) if index not in chosen)
         test = tuple(s for index, s in enumerate(own) if index in chosen)
+    whole = train
     if site.name in data.unlabelled:
         train = ()
     if data.most_training is not None:
@@ -64,7 +72,7 @@ def cohort(subjects: Sequence[Subject], site: SiteConfig, data: DataConfig) -> C
             f"Centres with labelled subjects: {', '.join(centres) or 'none'}. "
             'Leave the site out, or try data.split = "by-patient".'
         )
-    return Cohort(train, test)
+    return Cohort(train, test, tuple(s for s in whole if s not in train))
 
 
 def _dealt(count: int, centre: int | str, data: DataConfig) -> list[int]:

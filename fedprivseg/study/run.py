@@ -202,14 +202,15 @@ def _depths(release: Release) -> dict[str, int]:
 
 
 def _fingerprints(folder: Path, cohorts: dict[str, Cohort]) -> dict[str, str]:
-    """Fields of a result: SHA-256 over which subjects train and which test at each site, and over all of them on either side.
-    They are those whom the site enrolled, or, of a site that was blocked before it said so, those of the release."""
-    sides = {}
+    """Fields of a result: SHA-256 over which subjects train and which test at each site, and over all of them on either side or
+    set aside, who are the same for all folds. They are those whom the site enrolled, or, of a site that was blocked before it
+    said so, those of the release."""
+    sides, people = {}, {}
     for name, each in cohorts.items():
         notes = Notes(RunFolder(folder).site(name).path)
         found = COHORT.validate_json(notes.read(PARTICIPANTS)) if notes.has(PARTICIPANTS) else each
         sides[name] = [[s.code for s in found.train], [s.code for s in found.test]]
-    people = {name: sorted(train + test) for name, (train, test) in sides.items()}
+        people[name] = sorted(s.code for s in (*found.train, *found.test, *each.aside))
 
     def sha256(content: object) -> str:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

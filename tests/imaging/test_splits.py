@@ -118,6 +118,25 @@ def test_a_partition_is_that_of_its_seed():
     assert tested(seed=1) != tested()
 
 
+def test_few_subjects_are_some_of_those_that_would_train():
+    """Two are among four of the same seed, who tests stays, and over all folds everybody is somewhere."""
+
+    def of(**changes):
+        return cohort(_subjects(12), M_AND_MS, DataConfig(split="folds", **changes))
+
+    def codes(*sides):
+        return {one.code for side in sides for one in side}
+
+    for fold in range(4):
+        every, four, two = (of(fold=fold, most_training=most) for most in (None, 4, 2))
+        assert (len(two.train), len(four.train), len(every.aside)) == (2, 4, 0)
+        assert codes(two.train) < codes(four.train) < codes(every.train)
+        assert two.test == four.test == every.test
+        assert codes(two.train, two.test, two.aside) == codes(every.train, every.test)
+        bare = of(fold=fold, unlabelled=("centre1",))
+        assert (bare.train, bare.test, bare.aside) == ((), every.test, every.train)
+
+
 def test_a_fold_beyond_the_last_is_refused():
     with pytest.raises(ValueError, match="of 4 folds it is 0 to 3"):
         DataConfig(split="folds", fold=4)

@@ -84,7 +84,7 @@ def test_a_name_says_what_tells_a_run_apart(runs, names):
     assert names_of(list(zip(runs, folders, strict=False))) == names
 
 
-@pytest.mark.parametrize("folder", ["benchmark-acdc", "few-acdc", "leakage-acdc", "shift-acdc"])
+@pytest.mark.parametrize("folder", ["benchmark-acdc", "few-acdc", "leakage-acdc", "minutes-acdc", "shift-acdc"])
 def test_the_scenarios_of_a_study_have_short_names(folder):
     files = sorted((ROOT / "simulations" / folder).glob("*.toml"))
     names = names_of([(load_scenario(file, ()).model_dump(mode="json"), file.with_suffix("")) for file in files])
