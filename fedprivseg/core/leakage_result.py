@@ -1,24 +1,19 @@
-"""What attacks on a run found: the content of ``attacks.json``, the worst of it, and the admission table.
+"""What attacks on a run found: the content of ``attacks.json``, and the worst of it.
 
 Read by the report and by comparisons, which need none of the attacks.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from fedprivseg.core.documents import damaged, read_document
 from fedprivseg.core.method_card import What
 from fedprivseg.core.model import Frozen
-from fedprivseg.core.runfolder import RunFolder
-
-AGAIN = "Delete it and attack again"
-"""What helps against a damaged record of attacks."""
 
 Budget = Literal["small", "full"]
 
@@ -92,7 +87,22 @@ class GroupLeakage(Frozen):
     rank1: float | None
 
 
-class ReconstructionResult(Frozen):
+class _Scored(Frozen, ABC):
+    """What has numbers for the headline."""
+
+    @property
+    @abstractmethod
+    def signed(self) -> dict[str, float]:
+        """What counts for the headline, by the indicator, each 0 for what needs no release and 1 for everything; below 0 for
+        less than that, as chance has it."""
+
+    @property
+    def normalised(self) -> dict[str, float]:
+        """The same, with 0 in the place of what is below."""
+        return {name: max(value, 0.0) for name, value in self.signed.items()}
+
+
+class ReconstructionResult(_Scored):
     """One attack, in one setting, on one stream of codes or on the update of one site.
 
     Attributes:
@@ -153,16 +163,11 @@ class ReconstructionResult(Frozen):
 
     @property
     def signed(self) -> dict[str, float]:
-        """The same, each 0 for what needs no release and 1 for everything; below 0 for less than that, as chance has it."""
+        """See `_Scored`."""
         found = self.indicators
         if "recognised" in found:
             found["recognised"] = self._identified
         return found
-
-    @property
-    def normalised(self) -> dict[str, float]:
-        """The same, with 0 in the place of what is below."""
-        return {name: max(value, 0.0) for name, value in self.signed.items()}
 
     def interval(self, indicator: str) -> Interval | None:
         """The 95 % interval over patients of `normalised[indicator]`; None for one patient."""
@@ -208,7 +213,7 @@ STREAMS: Mapping[str, str] = MappingProxyType(
 """What a stream is called."""
 
 
-class InferenceResult(Frozen):
+class InferenceResult(_Scored):
     """One number about patients: see `attacks.base.InferenceMetric`. indicator: the admission threshold for which the attack
     counts."""
 
@@ -235,15 +240,10 @@ class InferenceResult(Frozen):
 
     @property
     def signed(self) -> dict[str, float]:
-        """The same, 0 for chance and 1 for certainty, of what counts for the headline: an AUC of linkage or membership."""
+        """See `_Scored`: of an AUC of linkage or membership, 0 for chance and 1 for certainty."""
         if self.counts is None or self.indicator == "attribute":
             return {}
         return {self.indicator: (self.counts - 0.5) / 0.5}
-
-    @property
-    def normalised(self) -> dict[str, float]:
-        """The same, with 0 in the place of what is below."""
-        return {name: max(value, 0.0) for name, value in self.signed.items()}
 
     def interval(self, indicator: str) -> Interval | None:
         """The 95 % interval over patients of `normalised[indicator]`; None where there is none."""
@@ -299,7 +299,7 @@ class Headline(Frozen):
 
 
 class Leakage(Frozen):
-    """The content of ``attacks.json``, format 3; `read_leakage` reads formats 1 and 2 as well.
+    """The content of ``attacks.json``, format 3; `leakage_record` reads formats 1 and 2 as well.
 
     Attributes:
         plugins: the versions of packages of others whose attacks were carried out, by package.
@@ -381,54 +381,3 @@ class Leakage(Frozen):
             one for one in self.counted if isinstance(one, ReconstructionResult) and not one.staged and one.what == what
         ]
         return max(own, key=lambda each: each.leakage, default=None)
-
-
-def read_leakage(run: Path) -> Leakage | None:
-    """What was measured of the run in `run`, or None if it was not attacked. Raises FolderError if the record is damaged."""
-    path = RunFolder(run).attacks
-    if not path.exists():
-        return None
-    content = read_document(path, AGAIN)
-    try:
-        version = content.get("version", 1)
-        content = _from_version_1(content) if version == 1 else content
-        return Leakage.model_validate(_from_version_2(content) if version in (1, 2) else content)
-    except (ValidationError, LookupError, TypeError):
-        raise damaged(path, "is no record of attacks that this release reads", AGAIN) from None
-
-
-_RENAMED = {
-    "redrawn": "reconstructions", "inferred": "inferences", "measures": "metrics", "recognised": "rank1",
-    "measure": "metric", "floor": "lower_baseline", "ceiling": "upper_baseline",
-}  # fmt: skip
-_INDICATORS_1 = {"linkage": "linkage", "attributes": "attribute", "membership": "membership"}
-
-
-def _from_version_1(content: Any) -> Any:
-    """A record of version 1, or a part of it, as version 2 has it."""
-    if isinstance(content, list):
-        return [_from_version_1(each) for each in content]
-    if not isinstance(content, dict):
-        return content
-    found = {_RENAMED.get(name, name): _from_version_1(value) for name, value in content.items()}
-    if "scenario_sha256" in found:
-        found["version"] = 2
-    elif "count" in found:  # an inference
-        above_chance, auc = found["attack"] == "attributes", "AUC" in found["metric"]
-        counts = found["value"] - found["chance"] if above_chance else found["value"]
-        counted = above_chance or (auc and "control" not in found["metric"])
-        found |= {"indicator": _INDICATORS_1[found["attack"]], "counts": counts if counted else None}
-    return found
-
-
-def _from_version_2(content: dict[str, Any]) -> dict[str, Any]:
-    """A record of version 2 as version 3 has it: attacks that had something staged for them are those on updates. Images were
-    reconstructed from test codes then, and masks from training codes."""
-    staged = {one["attack"] for one in content["reconstructions"] if one.get("staged")}
-    codes = {"images": "test", "masks": "train"}
-    reconstructions = [
-        {**one, "stream": UPDATES if one["attack"] in staged else codes[one["what"]]}
-        for one in content["reconstructions"]
-    ]
-    streams = list(dict.fromkeys(one["stream"] for one in reconstructions if not one.get("staged")))
-    return {**content, "version": 3, "reconstructions": reconstructions, "streams": streams}

@@ -22,7 +22,7 @@ What = Literal["images", "masks"]
 @final
 @dataclass(frozen=True)
 class Sent:
-    """A stream of codes (or of slices as they are) that a site sends, in shards; `methods.method.part_of` says which rows stand
+    """A stream of codes (or of slices as they are) that a site sends, in shards; `methods.shards.part_of` says which rows stand
     in which. A method that sends streams has a parameter ``shard_slices``.
 
     Attributes:

@@ -13,7 +13,8 @@ from fedprivseg.core.kinds import IMAGE_CODE, MASK_CODE, STATUS, KindSpec
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.task import Scope
 from fedprivseg.methods.coded_parameters import PrivacySFParameters
-from fedprivseg.methods.method import Site, in_parts
+from fedprivseg.methods.method import Site
+from fedprivseg.methods.shards import in_parts
 
 
 @final

@@ -17,8 +17,9 @@ from fedprivseg.methods.coded_parameters import PrivacySFParameters
 from fedprivseg.methods.coded_payloads import TEST_IMAGES, TRAIN_IMAGES, TRAIN_MASKS
 from fedprivseg.methods.coded_refinement import fit_missing as fit_missing_refinement
 from fedprivseg.methods.coded_refinement import refined
-from fedprivseg.methods.method import Site, part_of, shards_of
+from fedprivseg.methods.method import Site
 from fedprivseg.methods.release_order import order_name, release_order
+from fedprivseg.methods.shards import part_of, shards_of
 from fedprivseg.nets.augment import Augmentation, augment
 from fedprivseg.nets.test_time import average_scores, view
 

@@ -20,19 +20,10 @@ from fedprivseg.core.records import Grid, Order, Payload
 from fedprivseg.core.task import Scope
 from fedprivseg.methods.begin import BEGIN, BEGINS, begin_all
 from fedprivseg.methods.effort import UNET_S, Effort, training_s
-from fedprivseg.methods.method import (
-    Action,
-    Codes,
-    Declaration,
-    Federation,
-    Method,
-    Site,
-    in_parts,
-    measured_declared,
-    part_of,
-)
+from fedprivseg.methods.method import Action, Codes, Declaration, Federation, Method, Site, measured_declared
 from fedprivseg.methods.public_start import PublicStart
 from fedprivseg.methods.rounds import measure
+from fedprivseg.methods.shards import in_parts, part_of
 from fedprivseg.methods.training import (
     MODEL,
     TunableParameters,

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fedprivseg.core.errors import QuorumError
-from fedprivseg.core.expected import MOST_BUDGET, MOST_LOSS, MOST_WEIGHT, Array, Check, Expected
+from fedprivseg.core.expected import MOST_LOSS, MOST_WEIGHT, Array, Check, Expected
 from fedprivseg.core.kinds import MASK_SHARE, MASKED_WEIGHTS, METRIC, STATUS, WEIGHTS, KindSpec
 from fedprivseg.core.models import ModelStore
-from fedprivseg.core.records import Budget, CurvePoint, Grid, Order, Payload
+from fedprivseg.core.records import CurvePoint, Grid, Order, Payload
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.core.task import Scope
 from fedprivseg.methods.aggregation import Aggregation, Update
@@ -30,7 +30,6 @@ from fedprivseg.methods.client_update import (
     ClientUpdateRule,
     received_net,
     run_round,
-    spent,
     take_steps,
     trained_history,
 )
@@ -55,6 +54,7 @@ from fedprivseg.methods.method import (
     measured_declared,
     trainers,
 )
+from fedprivseg.methods.privacy_account import SPENT, account, record_central, record_local
 from fedprivseg.methods.public_start import PublicStart
 from fedprivseg.methods.received_model import MOST_CHANGE
 from fedprivseg.methods.secure_aggregation import LARGEST
@@ -63,7 +63,6 @@ from fedprivseg.methods.training import (
     MODEL,
     NET,
     OPENED,
-    LocalDP,
     RoundsParameters,
     SummableParameters,
     TunableParameters,
@@ -144,21 +143,6 @@ def tune(p: TunableParameters, site: Site, net: nn.Module) -> None:
         work = replace(planned(p, 0, p.tune_steps, p.tune_steps), optimiser="adamw", rate=p.tune_rate)
         take_steps(p, site, net, work, (site.name, "tune"), "fine-tune")
 
-
-def account(method: Rounds, site: Site, order: Order) -> Payload:
-    """What this site's training has spent of its differential privacy."""
-    return numbered(STATUS, site, "measure", spent(method, site), order.number)
-
-
-SPENT = Expected(
-    STATUS,
-    "measure",
-    {
-        name: Array("float64", (1,), 0, most)
-        for name, most in {"epsilon": MOST_BUDGET, "delta": 1, "noise": MOST_BUDGET}.items()
-    },
-)
-"""What `account` sends."""
 
 ACTIONS: Mapping[str, Action] = MappingProxyType(
     {**BEGIN, "train": train, "validate": validate, "measure": measure, "account": account}
@@ -325,35 +309,14 @@ class Rounds(Method):
 
     def _note_promises(self, federation: Federation, aggregation: Aggregation) -> None:
         """Record what differential privacy was spent, by the sites or by the server, and what is not promised."""
-        p, dp = self.parameters, self.parameters.dp
-        if dp is not None:
-            self._record_local(federation, dp)
-        if (central := aggregation.spent()) is not None:
-            for site in federation.sites:
-                federation.record(replace(central, site=site))
+        p = self.parameters
+        if p.dp is not None:
+            record_local(self, federation, p.dp, p.norm)
+        record_central(federation, aggregation)
         if isinstance(p, SummableParameters) and p.summation == "secure":
             said = what_colluders_learn(p, taking_part(p, len(trainers(federation))))
             for site in federation.sites:
                 federation.note(site, said)
-
-    def _record_local(self, federation: Federation, dp: LocalDP) -> None:
-        if dp.epsilon == "inf":
-            for site in federation.sites:
-                federation.record(Budget(site, "DP-SGD's steps without noise", dp.unit, None, dp.delta, 0.0))
-                federation.note(site, "epsilon is infinite: nothing is promised, this run is a control")
-        else:
-            for site, payload in self.ask(federation, "account").items():
-                values = {name: float(value[0]) for name, value in payload.arrays.items()}
-                federation.record(Budget(site=site, mechanism="DP-SGD at the site", unit=dp.unit, **values))
-        for site in federation.sites:
-            units = federation.facts(site)["slices_train" if dp.unit == "slice" else "subjects_train"]
-            if dp.epsilon != "inf" and dp.delta * units >= 1:
-                federation.note(
-                    site,
-                    f"delta {dp.delta:g} is not below 1 / {units}: the promise may fail for one {dp.unit} of {units}",
-                )
-            if self.parameters.norm == "batch":
-                federation.note(site, "GroupNorm stands in the place of batch norm, which DP-SGD cannot bound")
 
 
 def chosen_sites(federation: Federation, number: int, fraction: float) -> list[str]:

@@ -17,7 +17,7 @@ from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import deliver, is_companion
 from fedprivseg.core.kinds import kind_named
-from fedprivseg.core.leakage_result import read_leakage
+from fedprivseg.core.leakage_record import read_leakage
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.core.toml_text import Setting
 from fedprivseg.methods import resolve

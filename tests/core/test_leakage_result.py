@@ -9,7 +9,8 @@ import pytest
 from fedprivseg.core.admission_table import admission
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import FolderError
-from fedprivseg.core.leakage_result import INDICATORS, read_leakage
+from fedprivseg.core.leakage_record import read_leakage
+from fedprivseg.core.leakage_result import INDICATORS
 
 MEASURE = {
     "measure": "SSIM", "value": 0.6, "low": None, "high": None, "floor": 0.2, "neighbour": 0.3, "own_decoder": 0.9,

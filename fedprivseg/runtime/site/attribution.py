@@ -14,8 +14,9 @@ import numpy as np
 from fedprivseg.core.expected import Expected
 from fedprivseg.core.method_card import Sent
 from fedprivseg.core.records import Order, Payload
-from fedprivseg.methods.method import Method, part_of, shards_of
+from fedprivseg.methods.method import Method
 from fedprivseg.methods.release_order import kept_order
+from fedprivseg.methods.shards import part_of, shards_of
 from fedprivseg.runtime.site.enrolment import Side
 from fedprivseg.runtime.site.site_context import SiteContext
 

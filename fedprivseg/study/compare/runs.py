@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fedprivseg.core.comparison_config import ShiftConfig
 from fedprivseg.core.errors import FolderError, RequestError
-from fedprivseg.core.leakage_result import read_leakage
+from fedprivseg.core.leakage_record import read_leakage
 from fedprivseg.core.results import Result, read_result
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.study.compare.entries import Entry, entry_of, fold_of, grid_of, subject_dice

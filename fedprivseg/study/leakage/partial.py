@@ -12,7 +12,8 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from fedprivseg.core.arrays import load_arrays, save_arrays
 from fedprivseg.core.documents import damaged, read_document, write_document
-from fedprivseg.core.leakage_result import AGAIN, InferenceResult, ReconstructionResult
+from fedprivseg.core.leakage_record import AGAIN
+from fedprivseg.core.leakage_result import InferenceResult, ReconstructionResult
 from fedprivseg.core.model import Frozen
 
 

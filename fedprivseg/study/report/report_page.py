@@ -21,7 +21,8 @@ from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import FolderError
 from fedprivseg.core.files import deliver
 from fedprivseg.core.kinds import kind_named
-from fedprivseg.core.leakage_result import AGAIN, STREAMS, Leakage, read_leakage
+from fedprivseg.core.leakage_record import AGAIN, read_leakage
+from fedprivseg.core.leakage_result import STREAMS, Leakage
 from fedprivseg.core.method_card import What
 from fedprivseg.core.pages.frame import render
 from fedprivseg.core.results import Result, SiteResult, read_result

@@ -27,7 +27,8 @@ from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.core.task import Scope
 from fedprivseg.crypto.identity import canonical
 from fedprivseg.governance.ledger import ledger
-from fedprivseg.methods.method import in_parts, measured_declared
+from fedprivseg.methods.method import measured_declared
+from fedprivseg.methods.shards import in_parts
 from fedprivseg.protections import protected
 from fedprivseg.runtime.server.federation import GridFederation
 from fedprivseg.runtime.wire import Failed, Refused, write_reply

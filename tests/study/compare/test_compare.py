@@ -15,7 +15,7 @@ from scipy.stats import t, wilcoxon
 from fedprivseg.core.admission_table import admission
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import FolderError, RequestError
-from fedprivseg.core.leakage_result import read_leakage
+from fedprivseg.core.leakage_record import read_leakage
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint
 from fedprivseg.core.results import Result, Row, Scores, SiteResult
 from fedprivseg.study.compare.compare_charts import bytes_png

@@ -18,7 +18,7 @@ from fedprivseg.attacks.control_nets import CONTROL_NETS
 from fedprivseg.core.admission_table import admission
 from fedprivseg.core.config import AdmissionConfig
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
-from fedprivseg.core.leakage_result import read_leakage
+from fedprivseg.core.leakage_record import read_leakage
 from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.lifecycle import inventory
