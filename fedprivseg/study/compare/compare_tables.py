@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fedprivseg.study.compare.entries import Entry, Interval
+from fedprivseg.core.leakage_result import Interval
+from fedprivseg.study.compare.entries import Entry
 from fedprivseg.study.compare.paired import Difference
 from fedprivseg.study.compare.runs import Comparison
 

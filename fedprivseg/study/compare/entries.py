@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fedprivseg.core.kinds import kind_named
-from fedprivseg.core.leakage_result import Leakage
+from fedprivseg.core.leakage_result import Interval, Leakage
 from fedprivseg.core.measures import mean_interval
 from fedprivseg.core.records import Budget
 from fedprivseg.core.results import Result, Row
@@ -22,7 +22,6 @@ from fedprivseg.study.compare.front import Point, group_of, shares_nothing
 from fedprivseg.study.compare.paired import Difference, Subjects
 from fedprivseg.study.compare.pooled_leakage import pooled_leakage
 
-Interval = tuple[float, float]
 _Measure = Callable[[Row], float | None]
 
 
@@ -243,7 +242,7 @@ def _distances(group: Sequence[Result], penalty: float) -> Distances:
 def _leakage(leaks: Sequence[Leakage | None], raw: bool, silent: bool) -> dict[str, Any]:
     """The fields of an `Entry` on leakage."""
     attacked = [leak for leak in leaks if leak is not None]
-    worst = pooled_leakage(attacked) if attacked else None
+    worst = pooled_leakage(attacked)
     unknown = bool(attacked) and (worst is None or any(leak.unknown for leak in attacked))
     fields = {"leakage": None, "leakage_interval": None, "leakage_by": "", "unknown": unknown, "at_least": None}
     if raw or silent:

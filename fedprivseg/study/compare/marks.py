@@ -14,9 +14,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
+from fedprivseg.core.leakage_result import Interval
 from fedprivseg.core.pages.drawing import MUTED, bare
 from fedprivseg.core.pages.looks import Look, looks_of
-from fedprivseg.study.compare.entries import Entry, Interval
+from fedprivseg.study.compare.entries import Entry
 from fedprivseg.study.compare.runs import Comparison
 
 SIZE = 8.0
