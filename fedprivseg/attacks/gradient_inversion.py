@@ -95,7 +95,7 @@ class GradientInversion(UpdateAttack):
 
 def soft_signs(gradient: torch.Tensor) -> torch.Tensor:
     """What the first step of AdamW makes of a gradient, g / (|g| + e), with an e that a search can follow: `SOFTNESS` of the
-    mean of |g| in the place of 1e-8, beside which nearly all of an update are signs."""
+    mean of |g|. With AdamW's own 1e-8 nearly all numbers are signs, which have no slope."""
     return gradient / (gradient.abs() + SOFTNESS * gradient.abs().mean().detach() + 1e-30)
 
 

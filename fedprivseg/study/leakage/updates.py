@@ -87,7 +87,10 @@ def _attacked(session: AttackSession, prepared: Callable[[], list[_Case]], attac
             shown = session.examples("images", truth, found, None)
     whys = [f"{attack.title} ({'; '.join(settings)}): {why}" for why, settings in lacking.items()]
     if all(case.staged for case in prepared()):
-        whys.append(f"{attack.title}: {session.victim} released no weights of a whole network in round 1")
+        whys.append(
+            f"{attack.title}: {session.victim} released no weights of a whole network in round 1, alone or in a sum that the "
+            "server kept"
+        )
     return PartialResult(reconstructions=tuple(results), left_out=tuple(whys), shown=shown)
 
 
