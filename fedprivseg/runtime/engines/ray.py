@@ -50,6 +50,7 @@ def run(folder: Path, scenario: Scenario, site_app: ClientApp, cluster: Cluster 
         needs = {"num_cpus": resources.site_threads, "num_gpus": resources.gpus / resources.sites_at_once}
         logging.getLogger("flwr").setLevel(logging.CRITICAL)
         ray.ready()
+        _orderly()
         _run_simulation(
             num_supernodes=len(scenario.sites),
             exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
@@ -67,3 +68,12 @@ def run(folder: Path, scenario: Scenario, site_app: ClientApp, cluster: Cluster 
         ray.leave()
         if cluster is None:
             ray.end()
+
+
+def _orderly() -> None:
+    """Give Flower our backend, which it lets nobody choose; only now, since it loads Ray, which the cluster has done by now."""
+    from flwr.server.superlink.fleet.vce.backend import raybackend
+
+    from fedprivseg.runtime.engines.ray_backend import OrderlyRayBackend
+
+    raybackend.RayBackend = OrderlyRayBackend  # type: ignore[misc]
