@@ -99,7 +99,7 @@ def test_the_scenarios_of_a_study_have_short_names(folder):
         assert found["dp-epsilon-8"] == "fedavg, epsilon 8, unit slice"
         assert found["dp-patient-epsilon-inf"] == "fedavg, epsilon inf, unit patient"
         assert (found["fedavg-scratch"], found["fedavg"]) == ("fedavg", "fedavg, start phantom")
-        assert found["fedavg-tuned"] == "fedavg, start phantom, tune steps 100"
+        assert found["fedavg-tuned"] == "fedavg, start phantom, tune steps 50"
 
 
 words = st.sampled_from(["fedavg", "fedprox", "x" * 60, "", "default", "in a"])
