@@ -48,7 +48,6 @@ class Hospital:
     Attributes:
         name: the site's.
         label: what the page calls it.
-        vendor: of its scanners, or "".
         result: what the run measured there.
         measured: test subjects that were measured, fewer than there are if the site left the run.
         ledger: None where this folder holds none.
@@ -57,7 +56,6 @@ class Hospital:
 
     name: str
     label: str
-    vendor: str
     result: SiteResult
     measured: int
     ledger: LedgerSummary | None
@@ -129,7 +127,7 @@ def _hospitals(run: RunFolder, result: Result, scenario: Scenario, images: Mappi
         book = run.site(name).ledger
         summary = summarise_ledger(book, known.get(name)) if book.exists() else None
         measured = len({row.subject for row in result.metrics if row.site == name})
-        hospitals.append(Hospital(name, label, config.vendor, result.sites[name], measured, summary, images.get(name)))
+        hospitals.append(Hospital(name, label, result.sites[name], measured, summary, images.get(name)))
     return hospitals
 
 

@@ -80,8 +80,8 @@ def write_run(
             "name": "three-hospitals",
             "question": "Do three hospitals outline the heart better together?",
             "sites": [
-                {"name": s, "centre": int(s[-1]), "title": title or f"Centre {s[-1]}", "vendor": v}
-                for s, v in zip(SITES, ("Siemens", "Philips", "GE"), strict=True)
+                {"name": s, "centre": int(s[-1]), "title": title or f"Centre {s[-1]}", "vendor": "Imaginary"}
+                for s in SITES
             ],
             "method": {"name": "privacy-sf", "variant": "improved", "parameters": {"epochs": 10}},
             "report": {"images": images},
@@ -277,6 +277,9 @@ def test_report_shows_every_section_and_number(finished: Path, page: Page) -> No
     assert f"{result['overall_dice']:.3f}" in page.text
     assert page.text.count("1 of 42") == 3  # one distance unknown of 7 subjects x 2 phases x 3 structures
     assert "no patient was scanned" in page.text
+    assert "Imaginary" not in page.text[: places[-1]], (
+        "who scanned is told by the subjects of a release, and not by a site's file"
+    )
     # 128 channels of 8 x 8 are 8192 values; 128 x 128 are 16384 pixels: half a value for each.
     assert "128 × 8 × 8 = 8 192 values, 0.5 for each pixel" in page.text.replace("\N{NARROW NO-BREAK SPACE}", " ")
     assert "not proof of privacy" in page.text
