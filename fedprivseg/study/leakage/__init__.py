@@ -117,12 +117,12 @@ def _attack(
 
 
 def _streams(method: Method, *, tested: bool) -> tuple[str, ...]:
-    """What sites release under `method` that pictures may be reconstructed from. tested: whether any has test slices."""
-    if isinstance(method, Rounds):
-        return (UPDATES,)
+    """What sites release under `method` that pictures may be reconstructed from, attacked or not: updates where it averages
+    weights, codes where it sends them, or both. tested: whether any site has test slices."""
+    updates = [UPDATES] if isinstance(method.in_rounds, Rounds) else []
     sent = [sent.side for sent in method.sends if sent.side == "train" or tested]
     answered = isinstance(method, CodedMethod) and method.answering and tested
-    return (*dict.fromkeys(sent), *(("answers",) if answered else ()))
+    return (*updates, *dict.fromkeys(sent), *(("answers",) if answered else ()))
 
 
 def _tasks(session: AttackSession, attacks: Sequence[type[Attack]]) -> list[AttackTask]:

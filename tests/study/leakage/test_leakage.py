@@ -16,13 +16,14 @@ from fedprivseg.attacks.attributes import Attributes
 from fedprivseg.attacks.base import Effort, Reconstruction
 from fedprivseg.attacks.control_nets import CONTROL_NETS
 from fedprivseg.core.admission_table import admission
-from fedprivseg.core.config import AdmissionConfig
+from fedprivseg.core.config import AdmissionConfig, MethodConfig
 from fedprivseg.core.errors import FolderError, LedgerError, RequestError
 from fedprivseg.core.leakage_record import read_leakage
 from fedprivseg.core.results import read_scenario
 from fedprivseg.core.runfolder import RunFolder
 from fedprivseg.governance.lifecycle import inventory
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
+from fedprivseg.methods import resolve
 from fedprivseg.methods.release_order import order_name
 from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
@@ -73,6 +74,20 @@ def test_every_attack_is_told_with_its_references(run):
     pictures = load_file(run / "attacks.safetensors")
     assert pictures["centre1.images.truth"].shape == pictures["centre1.images.drawn"].shape == (3, 1, 32, 32)
     assert json.loads((run / "attacks.json").read_text())["version"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "streams"),
+    [
+        ("fedavg", ("updates",)),
+        ("privacy-sf", ("test", "train", "answers")),
+        ("coded-federated", ("updates", "test", "train", "answers")),
+    ],
+)
+def test_every_stream_of_a_method_is_asked_for(name, streams):
+    """Attacked with some attacks alone, a run whose weights nobody attacked is not one of which all is known."""
+    method = resolve(MethodConfig(name=name, variant="improved" if name == "privacy-sf" else "default"))
+    assert leakage._streams(method, tested=True) == streams
 
 
 def test_the_judge_puts_the_truth_into_the_order_of_release(run, monkeypatch):
