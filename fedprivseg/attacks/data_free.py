@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from fedprivseg.attacks.base import Knowledge, Reconstruction, View
 from fedprivseg.core.seeds import building
+from fedprivseg.nets.descent import arithmetic
 
 TURNS = 10
 """How often the pictures' turn and the copy's turn alternate."""
@@ -60,7 +61,8 @@ class DataFree(Reconstruction):
 def _distance(
     copy: torch.nn.Module, pictures: torch.Tensor, wanted: torch.Tensor, scale: torch.Tensor, *, smooth: bool
 ) -> torch.Tensor:
-    codes = copy(pictures.contiguous(memory_format=torch.channels_last))
+    with arithmetic(pictures.device, "auto"):  # the copy of a U-Net is most of what a full budget costs
+        codes = copy(pictures.contiguous(memory_format=torch.channels_last))
     loss = functional.mse_loss(codes.float(), wanted) / scale
     if smooth:
         down, across = pictures.diff(dim=2).abs().mean(), pictures.diff(dim=3).abs().mean()
