@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
-from flwr.app import Message, RecordDict
+from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from fedprivseg.core.accounts import Account
@@ -26,6 +27,7 @@ from fedprivseg.core.models import ModelStore
 from fedprivseg.core.progress import ProgressFile
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Entry, Order, Payload, digest
 from fedprivseg.core.runfolder import ServerFolder
+from fedprivseg.core.stage_config import Terms
 from fedprivseg.crypto.hpke import EncryptionKey, KeyCertificate
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger import ledger
@@ -37,19 +39,19 @@ from fedprivseg.methods import resolve
 from fedprivseg.methods.method import Codes
 from fedprivseg.protections import protected
 from fedprivseg.runtime.announcement import announce
+from fedprivseg.runtime.server.exchange import Exchange, Heard, Silence
 from fedprivseg.runtime.server.intake import Intake
 from fedprivseg.runtime.server.participants import Participants
 from fedprivseg.runtime.server.reception import Reception
-from fedprivseg.runtime.server.roll_call import Heard, RollCall, nodes_of
-from fedprivseg.runtime.server.store import Store
+from fedprivseg.runtime.server.roll_call import RollCall, nodes_of
+from fedprivseg.runtime.server.spool import Spool
+from fedprivseg.runtime.server.store import Arrival, Store
 from fedprivseg.runtime.wire import (
-    MESSAGE_TYPE,
     Envelope,
     Failed,
     Refused,
     Released,
     Reply,
-    read_reply,
     write_order,
 )
 
@@ -62,9 +64,26 @@ _NAMES: dict[type[Entry], tuple[str, ...]] = {
 
 
 class GridFederation:
-    """A `Federation` over any Flower `Grid`. It owns the server's folder: store, accounts, stage times."""
+    """A `Federation` over any Flower `Grid`. It owns the server's folder: store, accounts, stage times.
 
-    def __init__(self, grid: Grid, scenario: Scenario, folder: ServerFolder, run_id: str, device: str) -> None:
+    Args:
+        grid: reaches the sites' nodes.
+        scenario: of the run.
+        folder: the server's.
+        run_id: of the run.
+        device: torch device.
+        at_once: most sites that have an order at a time; None: all.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        scenario: Scenario,
+        folder: ServerFolder,
+        run_id: str,
+        device: str,
+        at_once: int | None = None,
+    ) -> None:
         self.seed, self.grid, self.device = scenario.seed, scenario.grid.grid(), device
         self.task = scenario.task
         self.folder = folder.path
@@ -85,6 +104,7 @@ class GridFederation:
         self._grid, self._scenario, self._run_id = grid, scenario, run_id
         self._scenario_text = scenario.model_dump_json()
         self._scenario_sha256 = digest(self._scenario_text.encode())
+        self._exchange = Exchange(grid, at_once)
         self._nodes = self._meet()
 
     @property
@@ -107,25 +127,10 @@ class GridFederation:
         sites: Sequence[str] | None = None,
     ) -> dict[str, Payload]:
         """Order `action` of every site (or `sites`), wait, check. See `methods.method.Federation`."""
-        expected = protected(self._scenario.protections, expected)
-        orders = {
-            site: Order(action, number, answers[site] if answers else None)
-            for site in self.sites
-            if sites is None or site in sites
-        }
-        accepted: dict[str, Payload] = {}
-        for site, reply in self._exchange(orders).items():
-            if isinstance(reply, Released):
-                account = self.accounts[site]
-                account.seconds += reply.seconds
-                account.peak_rss_mb = max(account.peak_rss_mb, reply.peak_rss_mb)
-            if (arrival := self._reception.take(site, orders[site], expected, reply)) is None:
-                continue
-            if expected.kind.stored == "always" or (expected.kind.stored == "first" and number == 1):
-                self.store.put(action, arrival)
-            accepted[site] = arrival.payload
-        self._participants.save()
-        self._participants.enough()
+        asked = self.sites if sites is None else tuple(sorted({*self.sites} & {*sites}))
+        spool = Spool(self.folder)
+        arrivals = self._arrivals(Order(action, number), expected, asked, answers)
+        accepted = {site: spool.keep(arrival) for site, arrival in arrivals}
         return {site: accepted[site] for site in sorted(accepted)}
 
     def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
@@ -140,12 +145,13 @@ class GridFederation:
                 for site in self.sites
                 if number not in stored[site][1] and (number < announced[site] or not announced[site])
             ]
-            for site, payload in self.ask(action, expected, number=number, sites=lacking).items():
-                if announced[site] not in (0, payload.shards):
-                    changed = PayloadError(f"{payload.shards} shards were announced, after {announced[site]}")
+            for site, arrival in self._arrivals(Order(action, number), expected, lacking):
+                shards = arrival.payload.shards
+                if announced[site] not in (0, shards):
+                    changed = PayloadError(f"{shards} shards were announced, after {announced[site]}")
                     self._participants.exclude(site, action, changed)
-                announced[site] = payload.shards
-            self._participants.enough()
+                announced[site] = shards
+            self._participants.enough(self._scenario.terms(action).quorum)
             number += 1
             self.progress(f"receiving {expected.kind}s", number, max(announced.values(), default=0))
         return {site: self.store.table(site, action, array) for site in self.sites}
@@ -167,7 +173,8 @@ class GridFederation:
         return self.accounts[site].bytes_up + self.accounts[site].bytes_down
 
     def save_model(self, name: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, str] | None = None) -> None:
-        """See `Federation`."""
+        """See `Federation`. What was recorded until then is saved first: what the model says is done is not done again."""
+        self._participants.save()
         self._models.save(name, arrays, facts)
 
     def load_model(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
@@ -179,11 +186,11 @@ class GridFederation:
         return load_arrays(self._start, "Run the scenario again: it is made before the first order")
 
     def record(self, entry: Entry) -> None:
-        """Keep an entry for the result. A round that is done again after an interruption replaces its own entry."""
+        """Keep an entry for the result, from the next time on that a model is saved or a stage ends. A round that is done again
+        after an interruption replaces its own entry."""
         fields = vars(entry)
         name = "/".join(str(fields[key]) for key in _NAMES[type(entry)])
         self._participants.book.entries.setdefault(type(entry).__name__, {})[name] = fields
-        self._participants.save()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -199,11 +206,15 @@ class GridFederation:
 
     def _meet(self) -> dict[str, int]:
         """Wait for the nodes, ask each who it is, and fix each site's public key for the rest of the run."""
-        order = Order(DESCRIBE)
+        order, terms = Order(DESCRIBE), self._scenario.terms(DESCRIBE)
         envelope = replace(self._envelope(order, self._ledger.checkpoint()), scenario_text=self._scenario_text)
-        nodes = nodes_of(self._grid, len(self._scenario.sites))
-        call = RollCall(self._scenario, self._send({node: write_order(envelope) for node in nodes}).items())
-        found = call.found(self._participants, Intake(self._run_id, self._identities({})))
+        nodes = nodes_of(self._grid, len(self._scenario.sites), terms)
+        heard: list[tuple[int, Heard]] = []
+        for each in self._exchange.replies(
+            dict.fromkeys(nodes, lambda: write_order(envelope)), terms, lambda: len(heard)
+        ):
+            heard.append(each)
+        found = RollCall(self._scenario, heard).found(self._participants, Intake(self._run_id, self._identities({})))
         keys = {site: reply.public_key for site, (_, reply) in found.items() if isinstance(reply, Released)}
         intake = Intake(self._run_id, self._identities(keys), self._key)
         self._reception = Reception(self._ledger, self._receipts, self._participants, intake, self._forget)
@@ -211,7 +222,7 @@ class GridFederation:
             if (arrival := self._reception.take(site, order, DESCRIPTION, reply)) is not None:
                 self._take_counts(site, {key: int(value[0]) for key, value in arrival.payload.arrays.items()})
         self._participants.save()
-        self._participants.enough()
+        self._participants.enough(terms.quorum)
         return {site: node for site, (node, _) in found.items()}
 
     def _take_counts(self, site: str, facts: dict[str, int]) -> None:
@@ -236,45 +247,53 @@ class GridFederation:
         announced = "" if model is None else announce(self._identity, self._run_id, order, model)
         return Envelope(order, self._run_id, self._scenario_sha256, head, self._card, announced=announced)
 
-    def _send(self, contents: Mapping[int, RecordDict]) -> dict[int, Heard]:
-        """What came of each node that was asked: its reply, why that is none, or Flower's error code; nothing if it is silent.
-        Whoever was not asked, or has answered already, is not heard."""
-        messages = [Message(content, node, MESSAGE_TYPE) for node, content in contents.items()]
-        heard: dict[int, Heard] = {}
-        for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
-            node = message.metadata.src_node_id
-            if node not in contents or node in heard:
+    def _arrivals(
+        self, order: Order, expected: Expected, sites: Sequence[str], answers: Mapping[str, Payload] | None = None
+    ) -> Iterator[tuple[str, Arrival]]:
+        """What `sites` answer to `order`, site by site as it comes: received, checked and stored. A site of which nothing comes
+        here has left the run. Raises QuorumError at the end if too few are left."""
+        terms, expected = self._scenario.terms(order.action), protected(self._scenario.protections, expected)
+        stored = expected.kind.stored == "always" or (expected.kind.stored == "first" and order.number == 1)
+        asked, good = {self._nodes[site]: site for site in sites}, list[str]()
+        contents = {node: partial(self._content, order, site, answers) for node, site in asked.items()}
+        for node, heard in self._exchange.replies(contents, terms, lambda: len(good)):
+            site = asked[node]
+            if (reply := self._reply_of(site, order, heard, terms)) is None:
                 continue
-            try:
-                heard[node] = message.error.code if message.has_error() else read_reply(message.content)
-            except PayloadError as fault:
-                heard[node] = fault
-        return heard
+            if isinstance(reply, Released):
+                account = self.accounts[site]
+                account.seconds += reply.seconds
+                account.peak_rss_mb = max(account.peak_rss_mb, reply.peak_rss_mb)
+            if (arrival := self._reception.take(site, order, expected, reply)) is None:
+                continue
+            if stored:
+                self.store.put(order.action, arrival)
+            good.append(site)
+            yield site, arrival
+        self._participants.save()
+        self._participants.enough(terms.quorum)
 
-    def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
-        """The replies to `orders`, by site. A site without one has left the run."""
-        head, contents = self._ledger.checkpoint(), {}
-        for site, order in orders.items():
-            content = contents[self._nodes[site]] = write_order(self._envelope(order, head))
-            answer = content.config_records.get("answer")
-            self._reception.went(site, 0 if answer is None else len(answer["body"]))  # type: ignore[arg-type]
-        heard = self._send(contents)
-        replies: dict[str, Reply] = {}
-        for site, order in sorted(orders.items()):
-            reply = heard.get(self._nodes[site])
-            if isinstance(reply, Released | Refused | Failed) and reply.site == site:
-                replies[site] = reply
-                continue
-            self._reception.missing(site, order)
-            if reply is None:
-                within = f"within {self._scenario.deadline_s:.0f} s"
-                self._participants.fail(site, f"gave no answer to {order.action!r} {within}")
-            elif isinstance(reply, int):
-                self._participants.fail(site, f"died in {order.action!r} (Flower error code {reply})")
-            else:
-                foreign = PayloadError("its reply names another site")
-                self._participants.exclude(site, order.action, reply if isinstance(reply, PayloadError) else foreign)
-        return replies
+    def _content(self, order: Order, site: str, answers: Mapping[str, Payload] | None) -> RecordDict:
+        """The order for one site, with what it gets; made when it is sent."""
+        own = replace(order, answer=answers[site]) if answers else order
+        content = write_order(self._envelope(own, self._ledger.checkpoint()))
+        answer = content.config_records.get("answer")
+        self._reception.went(site, 0 if answer is None else len(answer["body"]))  # type: ignore[arg-type]
+        return content
+
+    def _reply_of(self, site: str, order: Order, heard: Heard, terms: Terms) -> Reply | None:
+        """The reply in what was heard of the node of `site`; None if there is none, and then it has left the run."""
+        if isinstance(heard, Released | Refused | Failed) and heard.site == site:
+            return heard
+        self._reception.missing(site, order)
+        if isinstance(heard, Silence):
+            self._participants.fail(site, heard.value.format(action=order.action, terms=terms))
+        elif isinstance(heard, int):
+            self._participants.fail(site, f"died in {order.action!r} (Flower error code {heard})")
+        else:
+            foreign = PayloadError("its reply names another site")
+            self._participants.exclude(site, order.action, heard if isinstance(heard, PayloadError) else foreign)
+        return None
 
     def _forget(self, site: str) -> None:
         """Delete what `site` sent, since consent to it was revoked or has expired, and mark what has been made of it."""

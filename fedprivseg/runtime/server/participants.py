@@ -21,7 +21,7 @@ class Participants:
     """The sites of a scenario, as an earlier attempt in `folder` left them.
 
     Args:
-        scenario: names the sites and the quorum.
+        scenario: names the sites.
         folder: the server's.
         receipts: what the server's ledger tells of what came and went.
 
@@ -32,7 +32,7 @@ class Participants:
     def __init__(self, scenario: Scenario, folder: Path, receipts: Receipts) -> None:
         self.book = Accounts({site.name: Account() for site in scenario.sites})
         self.book.recall(folder, receipts)
-        self._folder, self._quorum = folder, scenario.quorum
+        self._folder = folder
 
     @property
     def accounts(self) -> Mapping[str, Account]:
@@ -63,9 +63,9 @@ class Participants:
             self.accounts[site].notes.append(text)
             self.save()
 
-    def enough(self) -> None:
-        """Raises QuorumError if too few sites remain, SiteError if every single one failed."""
-        if len(self.sites) >= self._quorum:
+    def enough(self, quorum: int) -> None:
+        """Raises QuorumError if fewer sites than the `quorum` remain, SiteError if every single one failed."""
+        if len(self.sites) >= quorum:
             return
         self.save()
         why = left(self.accounts)
@@ -78,7 +78,7 @@ class Participants:
             else "asks none of them again"
         )
         raise QuorumError(
-            f"{len(self.sites)} of {len(self.accounts)} sites remain, the quorum is {self._quorum}: "
+            f"{len(self.sites)} of {len(self.accounts)} sites remain, the quorum is {quorum}: "
             f"{why.rstrip('.')}. The same command {then}; another --out begins with all"
         )
 

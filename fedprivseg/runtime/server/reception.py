@@ -112,7 +112,7 @@ class Reception:
         site = str(facts["site"])
         sent = {SENT: self._sent[site]} if self._sent.get(site) else {}
         self._receipts.note(self._ledger.append("receipt", {**facts, **sent}))
-        self._participants.book.count(self._receipts)
+        self._participants.book.count(self._receipts, site)
 
     def _checkpoint(self, site: str, text: str) -> list[str | int]:
         """The checkpoint of the ledger of `site` that came, to be noted. Raises LedgerError if it is not its own, or tells of

@@ -16,27 +16,38 @@ from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import PayloadError, QuorumError
 from fedprivseg.core.expected import DESCRIBE
 from fedprivseg.core.records import Order, digest
+from fedprivseg.core.stage_config import Terms
+from fedprivseg.runtime.server.exchange import Heard, Silence
 from fedprivseg.runtime.server.intake import Intake
 from fedprivseg.runtime.server.participants import Participants
 from fedprivseg.runtime.wire import UNKNOWN, Failed, Released, Reply, printable
 
 NODES_DEADLINE_S = 120.0
-"""How long a server waits for the sites' nodes, in seconds."""
-
-Heard = Reply | PayloadError | int
-"""What came of a node: its reply, why that is none, or Flower's error code."""
+"""How long a server waits for the sites' nodes at most, in seconds."""
 
 Claim = tuple[int, Reply]
 """A node, and what it said."""
 
 
-def nodes_of(grid: Grid, wanted: int) -> list[int]:
-    """The nodes of `grid`, sorted, once there are `wanted`. Raises QuorumError if they do not come in time."""
-    end = time.monotonic() + NODES_DEADLINE_S
+def nodes_of(grid: Grid, wanted: int, terms: Terms) -> list[int]:
+    """The nodes of `grid`, sorted: `wanted` of them, or, when their time is up, as many as have come.
+
+    Raises:
+        QuorumError: they are fewer than the quorum.
+    """
+    longest = min(NODES_DEADLINE_S, terms.deadline_s)
+    begun, met = time.monotonic(), None
     while len(nodes := sorted(grid.get_node_ids())) < wanted:
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if met is None and len(nodes) >= terms.quorum:
+            met = now
+        over = now - begun > longest
+        if met is not None and (over or (terms.stragglers_s is not None and now - met > terms.stragglers_s)):
+            return nodes
+        if over:
             raise QuorumError(
-                f"{len(nodes)} of {wanted} sites connected within {NODES_DEADLINE_S:.0f} s; start the others"
+                f"{len(nodes)} of {wanted} sites connected within {longest:g} s, the quorum is {terms.quorum}; "
+                "start the others"
             )
         time.sleep(0.05)
     return nodes
@@ -48,14 +59,16 @@ class RollCall:
 
     Args:
         scenario: names the sites.
-        heard: node by node, what came of it; nothing of one that is silent.
+        heard: node by node, what came of it.
     """
 
     def __init__(self, scenario: Scenario, heard: Iterable[tuple[int, Heard]]) -> None:
-        self._within = f"within {scenario.deadline_s:.0f} s"
+        self._within = f"within {scenario.terms(DESCRIBE).deadline_s:g} s"
         self._claims: dict[str, list[Claim]] = {}
         names, strangers, self._unnamed = {site.name for site in scenario.sites}, set[str](), list[str]()
         for node, reply in heard:
+            if isinstance(reply, Silence):
+                continue
             if isinstance(reply, int):
                 self._unnamed.append(f"a node could not start (Flower error code {reply}); its own log says why")
             elif isinstance(reply, PayloadError):
