@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -210,6 +211,7 @@ class FakeGrid:
         self.method, self.run_id, self.tamper = method, run_id, tamper
         self.nodes = dict(enumerate(sites, start=2))
         self.keys, self.ledgers, self.asked = {}, {}, []
+        self.count, self.replies = itertools.count(), {}
         for site in sites:
             home = folder / site.name
             home.mkdir(parents=True, exist_ok=True)
@@ -220,12 +222,19 @@ class FakeGrid:
     def get_node_ids(self):
         return list(self.nodes)
 
-    def send_and_receive(self, messages, *, timeout=None):
-        return [reply for message in messages for reply in self._answers(message)]
+    def push_messages(self, messages):
+        pushed = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = name = f"order-{next(self.count)}"
+            self.replies[name] = self._answers(message)
+            pushed.append(name)
+        return pushed
+
+    def pull_messages(self, message_ids):
+        return [reply for name in message_ids for reply in self.replies.pop(name, [])]
 
     def _answers(self, message):
         node = message.metadata.dst_node_id
-        message.metadata.__dict__["_message_id"] = f"{node}"
         site, order = self.nodes[node], read_order(message.content).order
         self.asked.append((order.action, order.number, site.name))
 

@@ -72,10 +72,10 @@ class Accounts:
             self._read(path)
         self.count(receipts)
 
-    def count(self, receipts: Receipts) -> None:
-        """Take the bytes of every site from the receipts of the server's ledger, so that a kill loses none."""
-        for name, account in self.sites.items():
-            account.bytes_up, account.bytes_down = receipts.size(name)
+    def count(self, receipts: Receipts, *sites: str) -> None:
+        """Take the bytes of `sites` (none named: of all) from the receipts in the ledger, so that a kill loses none."""
+        for name in sites or self.sites:
+            self.sites[name].bytes_up, self.sites[name].bytes_down = receipts.size(name)
 
     def _read(self, path: Path) -> None:
         content = read_document(path)

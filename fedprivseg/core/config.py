@@ -27,6 +27,7 @@ from fedprivseg.core.files import is_companion
 from fedprivseg.core.kinds import IMAGE_CODE, ProtectableKind
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import Grid
+from fedprivseg.core.stage_config import EVERY, StageConfig, Terms
 from fedprivseg.core.study_config import StudyConfig
 from fedprivseg.core.task import Scope, SegmentationTask, default_task
 from fedprivseg.core.toml_text import Setting, apply_settings, read_toml, read_with_base, shortened
@@ -241,6 +242,10 @@ class Scenario(Frozen):
         default=1, ge=1, description="fewest sites with which the run goes on when others fail or are excluded"
     )
     deadline_s: float = Field(default=86_400.0, gt=0, description="longest wait for one answer of a site, in seconds")
+    stages: dict[str, StageConfig] = Field(
+        default_factory=dict,
+        description="by action, or for 'all': how long answers are waited for, and how few are enough",
+    )
     sites: tuple[SiteConfig, ...] = Field(min_length=1)
     task: SegmentationTask = Field(default_factory=default_task)
     data: DataConfig = DataConfig()
@@ -266,7 +271,17 @@ class Scenario(Frozen):
             raise ValueError(f"policy.restrict names {unknown[0]!r}; allowed are 'all' and: {', '.join(sorted(names))}")
         if self.quorum > len(names):
             raise ValueError(f"quorum is {self.quorum} but the scenario has {len(names)} sites")
+        for action, stage in self.stages.items():
+            if (stage.quorum or 0) > len(names):
+                raise ValueError(f"stages.{action}.quorum is {stage.quorum} but the scenario has {len(names)} sites")
         return self
+
+    def terms(self, action: str) -> Terms:
+        """How the server waits for the answers to `action`."""
+        stated: dict[str, Any] = {"deadline_s": self.deadline_s, "quorum": self.quorum}
+        for name in (EVERY, action):
+            stated |= self.stages.get(name, StageConfig()).model_dump(exclude_none=True)
+        return Terms(**stated)
 
     @property
     def scope(self) -> Scope:

@@ -47,11 +47,14 @@ class Dynamic(Aggregation):
         """h <- h - alpha / m * sum of (w_k - w); w <- mean of w_k - h / alpha."""
         equal = {site: replace(update, weight=1.0) for site, update in updates.items()}
         mean = self.average.aggregate(number, arrays, equal)
-        for name, value in arrays.items():
-            if name not in self.statistics:
-                change = sum(update.arrays[name] - value for update in updates.values())
-                before = self.h.get(name, np.zeros_like(value))
-                self.h[name] = (before - self.alpha / self.sites * change).astype(np.float32)
+        parameters = {name: value for name, value in arrays.items() if name not in self.statistics}
+        change = {name: np.zeros_like(value) for name, value in parameters.items()}
+        for update in updates.values():
+            for name, value in parameters.items():
+                change[name] += update.arrays[name] - value
+        for name, total in change.items():
+            before = self.h.get(name, np.zeros_like(total))
+            self.h[name] = (before - self.alpha / self.sites * total).astype(np.float32)
         return {
             name: value if name in self.statistics else value - self.h[name] / np.float32(self.alpha)
             for name, value in mean.items()

@@ -42,12 +42,11 @@ class Normalised(Aggregation):
         shares = {site: update.weight / total for site, update in updates.items()}
         sizes = {site: self.size(number, update.steps) for site, update in updates.items()}
         effective = sum(shares[site] * sizes[site] for site in updates)
-        normalised = {}
-        for name, value in arrays.items():
-            change = np.zeros(value.shape)
-            for site, update in updates.items():
-                change += shares[site] / sizes[site] * (update.arrays[name].astype(np.float64) - value)
-            normalised[name] = (value + effective * change).astype(np.float32)
+        change = {name: np.zeros(value.shape) for name, value in arrays.items()}
+        for site, update in updates.items():
+            for name, value in arrays.items():
+                change[name] += shares[site] / sizes[site] * (update.arrays[name].astype(np.float64) - value)
+        normalised = {name: (value + effective * change[name]).astype(np.float32) for name, value in arrays.items()}
         averaged = self.average.aggregate(number, arrays, updates)
         return {name: averaged[name] if name in self.statistics else normalised[name] for name in arrays}
 

@@ -117,7 +117,7 @@ class _Nodes:
 
 
 def _record(arrays: Weights, names: list[str]) -> ArrayRecord:
-    """Flower computes in the type that it is given: double, so that a mean is rounded once."""
+    """Those arrays as Flower keeps them from one round to the next."""
     from flwr.app import Array, ArrayRecord
 
     return ArrayRecord({name: Array(arrays[name].astype(np.float64)) for name in names})
@@ -126,8 +126,10 @@ def _record(arrays: Weights, names: list[str]) -> ArrayRecord:
 def _reply(node: int, update: Update, names: list[str]) -> Message:
     from flwr.app import Message, MetricRecord, RecordDict
 
+    from fedprivseg.methods.flower_record import LookedAt
+
     metrics = MetricRecord({WEIGHT: update.weight})
-    content = RecordDict({"arrays": _record(update.arrays, names), "metrics": metrics})
+    content = RecordDict({"arrays": LookedAt(update.arrays, names), "metrics": metrics})
     return Message(content=content, dst_node_id=node, message_type="train")
 
 

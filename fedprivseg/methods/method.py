@@ -18,9 +18,9 @@ This package does not check such a hash.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final
 
 import numpy as np
 
@@ -181,8 +181,12 @@ class Federation(Place, Protocol):
             action: of the method.
             expected: what it declares; see `Method.ask`.
             number: of the order; with the action it names one question of the run.
-            answers: what each site gets with the order.
+            answers: what each site gets with the order; it is looked at when the order is sent.
             sites: which sites; None: all.
+
+        Returns:
+            The payloads by site. Large arrays lie on the disk, and are read whenever they are looked at: who adds up what
+            came of many sites looks at one site after the other.
         """
 
     def collect(self, action: str, expected: Expected) -> dict[str, Codes]:
@@ -211,6 +215,33 @@ class Federation(Place, Protocol):
 
     def stage(self, name: str) -> Any:
         """A context manager that times a stage of the run under `name`."""
+
+
+@final
+class Answers(Mapping[str, Payload]):
+    """What each site gets with an order, made when it is sent and not kept: memory holds one of them.
+
+    Args:
+        sites: that get one.
+        make: makes the answer for a site.
+    """
+
+    def __init__(self, sites: Iterable[str], make: Callable[[str], Payload]) -> None:
+        self._sites, self._make = dict.fromkeys(sites), make
+        self._last: tuple[str, Payload] | None = None
+
+    def __getitem__(self, site: str) -> Payload:
+        if site not in self._sites:
+            raise KeyError(site)
+        if self._last is None or self._last[0] != site:
+            self._last = site, self._make(site)
+        return self._last[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
 
 
 def trainers(federation: Federation) -> list[str]:

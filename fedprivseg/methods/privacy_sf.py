@@ -55,6 +55,7 @@ from fedprivseg.methods.effort import (
 )
 from fedprivseg.methods.method import (
     Action,
+    Answers,
     CodedMethod,
     Codes,
     Declaration,
@@ -204,12 +205,13 @@ class PrivacySF(CodedMethod):
 
         p = self.parameters
         for number, start in enumerate(range(0, max(counts.values(), default=0), p.shard_slices)):
-            answers = {}
-            for site in federation.sites:
+
+            def made(site: str, number: int = number, start: int = start) -> Payload:
                 rows = np.arange(start, min(start + p.shard_slices, counts[site]))
-                if len(rows):
-                    found = answer(p, mapping, site, codes[site].rows(rows), federation.device)
-                    answers[site] = federation.answer(MASK_CODE, site, {"codes": found}, number)
+                found = answer(p, mapping, site, codes[site].rows(rows), federation.device)
+                return federation.answer(MASK_CODE, site, {"codes": found}, number)
+
+            answers = Answers((site for site in federation.sites if counts[site] > start), made)
             self.ask(federation, action, number=number, answers=answers, sites=list(answers))
 
     def predict(self, site: Site, models: ModelStore, images: np.ndarray) -> np.ndarray:

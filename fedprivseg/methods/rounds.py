@@ -66,6 +66,7 @@ from fedprivseg.methods.training import (
     RoundsParameters,
     SummableParameters,
     TunableParameters,
+    Under,
     build,
     marks,
     mean_dices,
@@ -361,7 +362,7 @@ def numbers_of(method: Rounds) -> Check:
 def as_update(payload: Payload) -> Update:
     """What a site's WEIGHTS payload says."""
     weight, steps, loss = (float(value) for value in payload.arrays[NUMBERS])
-    return Update(under(payload.arrays, NET), under(payload.arrays, EXTRA), weight, int(steps), loss)
+    return Update(Under(payload.arrays, NET), Under(payload.arrays, EXTRA), weight, int(steps), loss)
 
 
 def _summed(updates: Mapping[str, Update], arrays: Weights) -> Update:

@@ -51,7 +51,10 @@ class ControlVariates(Aggregation):
     def aggregate(self, number: int, arrays: Weights, updates: Mapping[str, Update]) -> dict[str, np.ndarray]:
         """Algorithm 1, lines 16 and 17, with a server rate of 1."""
         control = self.broadcast(number, arrays)
-        change = {name: sum(update.extra[name] for update in updates.values()) for name in arrays}
+        change = {name: np.zeros_like(value) for name, value in arrays.items()}
+        for update in updates.values():
+            for name, total in change.items():
+                total += update.extra[name]
         self.control = {name: (control[name] + change[name] / self.sites).astype(np.float32) for name in arrays}
         return self.weights.aggregate(number, arrays, updates)
 

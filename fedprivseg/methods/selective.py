@@ -14,7 +14,7 @@ reported as such: with the paper's settings the noise obscures single values, an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
@@ -43,7 +43,6 @@ from fedprivseg.methods.training import (
     numbered,
     outline,
     packed,
-    unflat,
     unpacked,
 )
 from fedprivseg.nets.choices import Norm
@@ -142,10 +141,30 @@ def _selection_of(method: Rounds) -> Check:
 
 def _rebuilt(payload: Payload, arrays: Weights) -> Update:
     weight, steps, loss = (float(value) for value in payload.arrays[NUMBERS])
-    change = np.zeros(sum(value.size for value in arrays.values()), np.float32)
-    change[payload.arrays["indices"]] = payload.arrays["values"] * steps
-    rebuilt = {name: arrays[name] + part for name, part in unflat(change, arrays).items()}
-    return Update(rebuilt, {}, weight, int(steps), loss)
+    return Update(_Rebuilt(payload.arrays, arrays, steps), {}, weight, int(steps), loss)
+
+
+@final
+class _Rebuilt(Mapping[str, np.ndarray]):
+    """The received weights with the changes that a site sent, each array made when it is looked at."""
+
+    def __init__(self, sent: Weights, arrays: Weights, steps: float) -> None:
+        self._sent, self._arrays, self._steps = sent, arrays, steps
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        before = sum(value.size for other, value in self._arrays.items() if other < name)  # as `flat` puts them
+        value = self._arrays[name]
+        indices = self._sent["indices"]
+        first, last = np.searchsorted(indices, (before, before + value.size))
+        change = np.zeros(value.size, np.float32)
+        change[indices[first:last] - before] = self._sent["values"][first:last] * self._steps
+        return value + change.reshape(value.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 def _most(p: SelectiveParameters, values: int) -> int:

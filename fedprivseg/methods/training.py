@@ -6,8 +6,8 @@ Half of it belongs to the site, half to the server; both halves of a method impo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -155,6 +155,23 @@ def prefixed(prefix: str, arrays: Weights) -> dict[str, np.ndarray]:
 def under(arrays: Weights, prefix: str) -> dict[str, np.ndarray]:
     """The arrays whose names begin with `prefix`, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+@final
+class Under(Mapping[str, np.ndarray]):
+    """The same without a look at the arrays: those of a payload may lie on the disk until they are looked at."""
+
+    def __init__(self, arrays: Weights, prefix: str) -> None:
+        self._arrays, self._prefix = arrays, prefix
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[self._prefix + name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removeprefix(self._prefix) for name in self._arrays if name.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(name.startswith(self._prefix) for name in self._arrays)
 
 
 def flat(arrays: Weights) -> np.ndarray:

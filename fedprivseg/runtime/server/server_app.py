@@ -20,8 +20,8 @@ from fedprivseg.runtime.server.federation import GridFederation
 
 app = ServerApp()
 
-POLL_S = 0.02
-"""How often the server of a simulation looks for replies, in seconds."""
+IN_HAND = 4
+"""How many orders for each site that works at once a simulation has in hand: more of them would wait in memory."""
 
 
 @app.main()
@@ -29,10 +29,10 @@ def main(grid: Grid, context: Context) -> None:
     """Conduct the scenario's method; each site's METRIC payload ends in ``server/metrics/<site>.safetensors``."""
     run = RunFolder(Path(str(context.run_config["run-folder"])))
     scenario, run_id = read_scenario(run.path), read_run_id(run.path)
-    if hasattr(grid, "pull_interval"):
-        grid.pull_interval = POLL_S  # Flower's simulation asks every 0.1 s, which is lost in every exchange
+    at_once = {"inline": 1, "ray": IN_HAND * scenario.resources.sites_at_once}.get(scenario.engine)
     with threads(scenario.resources.cpus):
-        federation = GridFederation(grid, scenario, run.server, run_id, device(scenario.resources.gpus))
+        place = device(scenario.resources.gpus)
+        federation = GridFederation(grid, scenario, run.server, run_id, place, at_once)
         for site, payload in resolve(scenario.method).conduct(federation).items():
             path = run.server.metrics(site)
             path.parent.mkdir(exist_ok=True)

@@ -30,6 +30,7 @@ from fedprivseg.governance.ledger import ledger
 from fedprivseg.methods.method import measured_declared
 from fedprivseg.methods.shards import in_parts
 from fedprivseg.protections import protected
+from fedprivseg.runtime.server import exchange
 from fedprivseg.runtime.server.federation import GridFederation
 from fedprivseg.runtime.wire import Failed, Refused, write_reply
 from fedprivseg.study.run import load_scenario
@@ -48,9 +49,10 @@ ORDERS = ("describe", "fit", *STREAMS, "measure")
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_power_cuts():
-    """Hundreds of ledgers are written here, and none has to outlive a power cut."""
+    """Hundreds of ledgers are written here, and none has to outlive a power cut; and nobody waits to send an order again."""
     patch = pytest.MonkeyPatch()
     patch.setattr(os, "fsync", lambda descriptor: None)
+    patch.setattr(exchange, "FIRST_PAUSE_S", 0.001)
     yield
     patch.undo()
 
@@ -91,7 +93,8 @@ class Toy:
 
 @pytest.fixture(scope="module")
 def scenario():
-    return load_scenario(ROOT / "simulations" / "quickstart.toml", [*tiny_settings(Path("nowhere")), "quorum=2"])
+    settings = [*tiny_settings(Path("nowhere")), "quorum=2", "deadline_s=0.05"]
+    return load_scenario(ROOT / "simulations" / "quickstart.toml", settings)
 
 
 def run(scenario, folder, tamper=None, method=None):
@@ -254,7 +257,7 @@ def test_a_bad_reply_excludes_its_site_by_name_and_the_others_go_on(scenario, tm
     [
         (FAILED, "failed in 'fit': KeyError. The details stay at the site, in its errors.log under id 1f."),
         (sends(Error(7, "a reason that nobody shows")), "died in 'fit' (Flower error code 7)"),
-        (sends(), "gave no answer to 'fit' within 86400 s"),
+        (sends(), "gave no answer to 'fit' within 0.05 s"),
     ],
     ids=["an error", "a death", "silence"],
 )
