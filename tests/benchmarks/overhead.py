@@ -1,12 +1,12 @@
-"""What a site-action costs beside what it moves: a stub action through the real gate, inline and on Ray, beside a plain function
-call that copies the same bytes, raw Ray actors, and plain Flower.
+"""What a site-action costs beside what it moves: a stub action through the real gate, inline and on Ray, beside a plain
+function call that copies the same bytes, raw Ray actors, and plain Flower.
 
     python tests/benchmarks/overhead.py [--rounds 5] [--only inline call ...]
 
-A stub sends the weights that came back (`stub/`). Each contestant runs in a process of its own and moves the same payloads there
-and back: 8 sites x 2 kB, 0.1 MB and 10 MB, 4 sites x 100 MB. Prints Markdown, the median over rounds after the first: ms a
-site-action of wall clock and of CPU of the server's process (all of it inline; Ray's workers have their own), and the ratios.
-The last column is a site-action's floor: copies of the bytes each way and the SHA-256 that signatures need, two each way.
+A stub sends the weights that came back (`stub/`). Each contestant runs in a process of its own and moves the same payloads
+there and back: 8 sites x 2 kB, 0.1 MB and 10 MB, 4 sites x 100 MB. Prints Markdown, the median over rounds after the first: ms
+a site-action of wall clock and of CPU of the server's process (all of it inline; Ray's workers have their own), and the ratios.
+`floor` is the call and the SHA-256 by which each party knows what it sends and gets, two each way.
 """
 
 from __future__ import annotations
