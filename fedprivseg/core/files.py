@@ -62,7 +62,12 @@ def write_durably(path: Path, parts: Iterable[bytes]) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Bring the names in `folder` to the disk: without it a power cut may bring back a file that was removed."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Bring what was written to the file at `path`, or to the folder, to the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -14,10 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as read_safetensors
-from safetensors.numpy import save as write_safetensors
 
+from fedprivseg.core.array_bytes import decoded, encoded
 from fedprivseg.core.errors import PayloadError, RequestError
 from fedprivseg.core.kinds import KindSpec, kind_named
 
@@ -111,6 +109,9 @@ class Payload:
 
     def encode(self) -> bytes:
         """The payload as safetensors bytes; the same payload always gives the same bytes."""
+        return encoded(self.arrays, {"payload": self._header()})
+
+    def _header(self) -> str:
         header = {
             "kind": self.kind.value,
             "site": self.site,
@@ -120,17 +121,15 @@ class Payload:
             "shards": self.shards,
             "history": list(self.history),
         }
-        arrays = {name: np.ascontiguousarray(self.arrays[name]) for name in sorted(self.arrays)}
-        return write_safetensors(arrays, metadata={"payload": json.dumps(header, sort_keys=True)})
+        return json.dumps(header, sort_keys=True)
 
     @classmethod
     def decode(cls, body: bytes) -> Payload:
-        """The payload in `body`. Raises PayloadError if the bytes are no payload of this format, or not its one encoding:
-        what could hide beside the known fields is refused."""
+        """The payload in `body`, its arrays read-only views of it. Raises PayloadError if the bytes are no payload of this
+        format, or not its one encoding: what could hide beside the known fields is refused."""
         try:
-            arrays = read_safetensors(body)
-            size = int.from_bytes(body[:8], "little")
-            header = json.loads(json.loads(body[8 : 8 + size])["__metadata__"]["payload"])
+            arrays, metadata = decoded(body)
+            header = json.loads(metadata["payload"])
             numbers = [header[key] for key in ("level", "shard", "shards")]
             if any(type(number) is not int for number in numbers):
                 raise TypeError("level, shard and shards are whole numbers")
@@ -144,9 +143,8 @@ class Payload:
                 shards=numbers[2],
                 history=tuple(str(step) for step in header["history"]),
             )
-            whole = payload.encode() == body
+            whole = metadata == {"payload": payload._header()}
         except (
-            SafetensorError,
             RequestError,
             LookupError,
             ValueError,
@@ -164,11 +162,6 @@ class Payload:
 def digest(body: bytes) -> str:
     """SHA-256 of encoded bytes, in hex: the name by which ledgers and receipts refer to a payload."""
     return hashlib.sha256(body).hexdigest()
-
-
-def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of named arrays, in hex; the same for the same names, types, shapes and values."""
-    return digest(write_safetensors({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}))
 
 
 @dataclass(frozen=True)

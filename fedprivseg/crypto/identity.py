@@ -35,11 +35,12 @@ Private = TypeVar("Private", Ed25519PrivateKey, X25519PrivateKey)
 class SiteKey:
     """The key pair of one site. The private half stays in this object and in its file; nothing prints it."""
 
-    __slots__ = ("_private", "public_hex")
+    __slots__ = ("_private", "_pseudonyms", "public_hex")
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         """Wrap `private`. ``public_hex``: the 32 bytes of the public key as 64 lower-case hex digits."""
         self._private = private
+        self._pseudonyms: dict[str, str] = {}
         self.public_hex: str = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
 
     @classmethod
@@ -86,7 +87,10 @@ class SiteKey:
     def pseudonym(self, name: str) -> str:
         """16 hex digits for `name` that only the holder of this key can make or recognise: what stands for a subject outside
         of the site. Ed25519 signatures are deterministic (RFC 8032), so the same name has the same pseudonym."""
-        return hashlib.sha256(self.sign(b"fedprivseg pseudonym 1\0" + name.encode())).hexdigest()[:16]
+        if name not in self._pseudonyms:
+            signature = self.sign(b"fedprivseg pseudonym 1\0" + name.encode())
+            self._pseudonyms[name] = hashlib.sha256(signature).hexdigest()[:16]
+        return self._pseudonyms[name]
 
     def __repr__(self) -> str:
         return f"SiteKey(fingerprint={self.fingerprint})"
@@ -128,7 +132,10 @@ def verify(public_hex: str, body: bytes, signature: bytes) -> bool:
 def canonical(fields: Mapping[str, Any]) -> bytes:
     """`fields` as the one JSON text that is signed: sorted keys, no spaces, ASCII. Raises ValueError on NaN, TypeError
     on what JSON cannot hold."""
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    return _CANONICAL.encode(fields).encode("ascii")
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def statement(run_id: str, site: str, action: str, number: int, body_digest: str) -> bytes:

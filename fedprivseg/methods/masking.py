@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedprivseg.core.array_bytes import arrays_digest
 from fedprivseg.core.errors import PayloadError, QuorumError, ScenarioError, ServerError
 from fedprivseg.core.expected import MOST_LOSS, MOST_WEIGHT, Array, Expected
 from fedprivseg.core.kinds import MASK_SHARE, MASKED_WEIGHTS, WEIGHTS
-from fedprivseg.core.records import Order, Payload, arrays_digest
+from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.task import Scope
 from fedprivseg.methods.aggregation import Update
 from fedprivseg.methods.client_update import Learner, run_round, trained_history

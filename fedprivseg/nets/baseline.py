@@ -80,7 +80,7 @@ def load_weights(net: nn.Module, weights: Weights) -> None:
         raise ValueError(f"the network has no array {unknown[0]!r}; these weights are of another network")
     with torch.no_grad():
         for name, value in weights.items():
-            own[name].copy_(torch.from_numpy(np.ascontiguousarray(value)))
+            own[name].copy_(torch.tensor(value))  # from_numpy warns of what came: nobody may write to it
 
 
 def heads(answer: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fedprivseg.core.array_bytes import arrays_digest
 from fedprivseg.core.errors import ModelRefused
-from fedprivseg.core.records import Order, arrays_digest
+from fedprivseg.core.records import Order
 from fedprivseg.crypto.identity import SiteKey, canonical, verify
 
 

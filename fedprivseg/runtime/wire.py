@@ -170,8 +170,8 @@ def write_order(envelope: Envelope) -> RecordDict:
 def read_order(content: RecordDict) -> Envelope:
     """The envelope in Flower content. Raises PayloadError if it is none."""
     try:
-        fields = content.config_records["order"]
-        answer = content.config_records["answer"]["body"] if "answer" in content.config_records else None
+        fields = content["order"]
+        answer = content["answer"]["body"] if "answer" in content else None
         payload = None if answer is None else Payload.decode(bytes(answer))  # type: ignore[arg-type]
         order = Order(str(fields["action"]), int(fields["number"]), payload)  # type: ignore[arg-type]
         return Envelope(order, str(fields["run"]), *(str(fields[name]) for name in _TEXTS))
@@ -191,7 +191,7 @@ def read_reply(content: RecordDict) -> Reply:
     if len(names) != 1 or names[0] not in _REPLIES or not isinstance(content[names[0]], ConfigRecord):
         raise PayloadError(f"the message is no reply of this format: it is one record of {', '.join(_REPLIES)}")
     try:
-        reply: Reply = _REPLIES[names[0]].validate_python(dict(content.config_records[names[0]]))
+        reply: Reply = _REPLIES[names[0]].validate_python(dict(content[names[0]]))
     except ValidationError as fault:
         first = fault.errors(include_url=False, include_input=False)[0]
         field = printable(".".join(map(str, first["loc"])), 40)

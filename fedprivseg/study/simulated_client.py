@@ -38,9 +38,9 @@ def withdrawals(message: Message, context: Context, call_next: ClientAppCallable
     assert isinstance(context, OrderContext), "the gate is outside of what happens at a site"
     reply = call_next(message, context)
     site = context.site
-    consent, done = site.scenario.study.consent, site.folder.path / WITHDREW
+    consent = site.scenario.study.consent
     at = None if consent is None else consent.withdraws.get(site.name)
-    if context.order.action == at and not done.exists():
+    if context.order.action == at and not (done := site.folder.path / WITHDREW).exists():
         consents = dict(Register.read(site.folder.register).consents)
         first = site.enrolment.subjects[0]
         consents[first] = replace(consents[first], withdrawn=site.today)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedprivseg.core.array_bytes import arrays_digest
 from fedprivseg.core.errors import ModelRefused
-from fedprivseg.core.records import Order, arrays_digest
+from fedprivseg.core.records import Order
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.runtime.announcement import announce, announced_model
 

@@ -45,6 +45,10 @@ SUBJECTS = "subjects"
 MODEL = "model"
 """The fact of a release or a refusal that names the weights which the server sent with the order, by their SHA-256."""
 
+GROUPED = "grouped"
+"""The fact of a line that went to the disk together with others, some time after it was written; absent from one that was there
+before what it permits had left."""
+
 SIDES = ("train", "test")
 """The facts of an enrolment that list who was enrolled: nothing that is released after it is made of anybody else's data."""
 

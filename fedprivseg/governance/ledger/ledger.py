@@ -9,6 +9,9 @@ chain alone cannot.
 A line and the checkpoint are two writes, so a process killed in between leaves a ledger one line ahead of its checkpoint.
 That, and a last line without its newline, are the only irregularities that are accepted; both are said, neither is silent.
 
+A writer may bring the lines of a stage to the disk together (`Ledger`, `grouped`). Such a line says so itself, by the fact
+`GROUPED`, and only such lines may be ahead of the checkpoint in numbers: it is written when they are on the disk.
+
 A ledger cannot show by itself that it was put back to an earlier state together with its checkpoint, or was written again
 by the holder of the key. Whoever holds a checkpoint of it sees both: a site and the server hold each other's (`checkpoints`).
 """
@@ -23,11 +26,11 @@ from pathlib import Path
 from typing import Any, final
 
 from fedprivseg.core.errors import LedgerError
-from fedprivseg.core.files import sync_folder, write_durably
+from fedprivseg.core.files import sync, write_durably
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.checkpoints import Checkpoint
-from fedprivseg.governance.ledger.format import CURRENT, EVENTS, OWN_EVENTS, SIDES, Fact
+from fedprivseg.governance.ledger.format import CURRENT, EVENTS, GROUPED, OWN_EVENTS, SIDES, Fact
 from fedprivseg.governance.ledger.line import (
     NEXT,
     ZEROS,
@@ -44,6 +47,9 @@ from fedprivseg.governance.ledger.line import (
 
 _WAITING = ".waiting"  # ends the name of a torn line's file until its recovery line is written
 _OTHER_BYTES = "was changed: what was written after it was written after other bytes"
+
+_SECTOR = 512
+"""Bytes of the file of a checkpoint, spaces at its end: it is written in place, and a disk writes a sector whole or not."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,10 @@ class Ledger:
     Opening reads the file once but checks only its end against the checkpoint; `verify` checks every line.
     """
 
-    def __init__(self, path: Path, key: SiteKey, site: str) -> None:
+    def __init__(self, path: Path, key: SiteKey, site: str, *, grouped: bool = False) -> None:
         """Open the ledger at `path`, or begin it with a ``key`` line; its folder must exist.
+
+        grouped: lines go to the disk at the next `commit`. Until then they outlive the end of the process, and not a power cut.
 
         A torn last line is moved to ``<ledger>.torn-<hash>`` and a ``recovery`` line records its SHA-256.
         Raises LedgerError if the ledger cannot be read or written, is another site's or key's, or disagrees with its
@@ -88,16 +96,18 @@ class Ledger:
         self.path = path
         self.site = site
         self.public_hex = key.public_hex
+        self.grouped = grouped
         self._key = key
         self._sound = True
         self._lines, self._last, self._size = 0, ZEROS, 0
+        self._raw, self._head, self._signed = b"", b"", ""
         try:
             self._resume()
         except OSError as fault:
             raise LedgerError(unusable(path, "opened", fault)) from None
 
     def append(self, event: str, facts: Mapping[str, Fact]) -> Line:
-        """Write one line to the disk (flush and fsync) and return it.
+        """Write one line, down to the disk unless the ledger is `grouped`, and return it.
 
         `event` is one of EVENTS but not the ledger's own; `facts` hold text, whole numbers and lists of these.
         Raises LedgerError if the line is not such, or could not be written; then the ledger must be opened again.
@@ -118,28 +128,69 @@ class Ledger:
             "time": datetime.now(UTC).isoformat(timespec="microseconds"),
             "site": self.site,
             "event": event,
-            "facts": dict(facts),
+            "facts": {**facts, **({GROUPED: 1} if self.grouped else {})},
             "previous": self._last,
         }
-        raw = signed_line(self._key, fields)
-        line = parse(raw)
+        raw, line = signed_line(self._key, fields)
         # Unsound until both writes are done: a second line over a stale checkpoint would look like tampering.
         self._sound = False
         try:
-            _write_line(self.path, raw + b"\n", expected=self._size)
+            _write_line(self.path, raw + b"\n", expected=self._size, durable=not self.grouped)
             self._lines, self._last, self._size = self._lines + 1, line.hash, self._size + len(raw) + 1
-            self._write_checkpoint()
+            self._raw, self._signed = raw, ""
+            if not self.grouped:
+                self._write_checkpoint()
         except OSError as fault:
             raise LedgerError(unusable(self.path, "written", fault)) from None
         self._sound = True
         return line
 
+    def commit(self) -> None:
+        """Bring the lines that are not there yet to the disk, then their checkpoint. Raises LedgerError if that cannot be done;
+        then the ledger must be opened again."""
+        if self._head == _of_a_sector(self.checkpoint()):
+            return
+        self._sound = False
+        try:
+            sync(self.path)
+            self._write_checkpoint()
+        except OSError as fault:
+            raise LedgerError(unusable(self.path, "written", fault)) from None
+        self._sound = True
+
     def checkpoint(self) -> str:
         """The signed checkpoint of what is written so far, as others receive it (`Checkpoint.read`)."""
-        return Checkpoint(self.site, self._lines, self._last).signed(self._key)
+        if not self._signed:
+            self._signed = Checkpoint(self.site, self._lines, self._last).signed(self._key)
+        return self._signed
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the ledger and its checkpoint still end as this writer left them: whoever wrote or changed them since is
+        not overlooked, but for what `verify` alone finds."""
+        last = self._raw + b"\n"
+        try:
+            with self.path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(0, self._size - len(last)))
+                end = file.read()
+            head = _checkpoint_path(self.path).read_bytes()
+        except OSError:
+            return False
+        return self._sound and size == self._size and end == last and head == self._head
 
     def _write_checkpoint(self) -> None:
-        write_durably(_checkpoint_path(self.path), [self.checkpoint().encode("ascii") + b"\n"])
+        path, new = _checkpoint_path(self.path), _of_a_sector(self.checkpoint())
+        if path.exists():
+            descriptor = os.open(path, os.O_WRONLY)
+            try:
+                os.pwrite(descriptor, new, 0)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        else:
+            write_durably(path, [new])
+        self._head = new
 
     def _resume(self) -> None:
         """Take up the chain where it ended, or begin it. The checkpoint comes first, so a ledger never lacks one."""
@@ -150,26 +201,37 @@ class Ledger:
             raise LedgerError(f"{self.path.name} is the ledger of {end.site!r}, not of {self.site!r}. Open your own.")
         torn = b""
         if self.path.exists():
-            before, last = b"", b""
+            covered, ahead = b"", []
             for raw in raw_lines(self.path):
-                if raw.endswith(b"\n"):
-                    before, last = last, raw[:-1]
-                    self._lines, self._size = self._lines + 1, self._size + len(raw)
-                else:
+                if not raw.endswith(b"\n"):
                     torn = raw
+                    continue
+                self._lines, self._size, self._raw = self._lines + 1, self._size + len(raw), raw[:-1]
+                if self._lines == end.lines:
+                    covered = self._raw
+                elif self._lines > end.lines:
+                    ahead.append(self._raw)
             if self._lines:
-                self._last = digest_of(last)
-            _check_end(self.path, end, self._lines, self._last, before, torn)
-            if self._lines > end.lines:
-                ahead = _check_line(self.path, last, end.lines, self.site, self.public_hex)
-                if ahead.previous != end.hash:
-                    fail(self.path, max(end.lines, 1), _OTHER_BYTES)
+                self._last = digest_of(self._raw)
+            lines = [
+                _check_line(self.path, raw, end.lines + n, self.site, self.public_hex) for n, raw in enumerate(ahead)
+            ]
+            grouped = all(GROUPED in line.facts for line in lines)
+            _check_end(self.path, end, self._lines, digest_of(covered) if end.lines else ZEROS, torn, grouped)
+            before = end.hash
+            for line in lines:
+                if line.previous != before:
+                    fail(self.path, max(line.index, 1), _OTHER_BYTES)
+                before = line.hash
+            if lines:
+                sync(self.path)
                 self._write_checkpoint()
         elif end.lines:
             fail(self.path, 1, f"is missing: the file is gone, and its checkpoint counts {end.lines} lines")
         if torn:
             write_durably(self.path.with_name(f"{self.path.name}.torn-{digest_of(torn)[:16]}{_WAITING}"), [torn])
             os.truncate(self.path, self._size)
+        self._head = _checkpoint_path(self.path).read_bytes()
         if not self._lines:
             self._append("key", {"format": f"fedprivseg ledger {CURRENT}", "public_key": self.public_hex})
         for torn_path in sorted(self.path.parent.iterdir()):
@@ -191,30 +253,39 @@ def verify(path: Path, *, public_hex: str | None = None) -> Verified:
     whole but not whose it is. Reads one line at a time; nobody may write meanwhile.
     Raises LedgerError that names the first line (1-based) that was changed, removed or re-ordered, and why.
     """
-    count, site, trusted = 0, "", public_hex or ""
-    before = last = torn = b""
+    site, trusted = "", public_hex or ""
+    hashes: list[str] = []
+    grouped, torn = 0, b""
     notes: list[str] = []
     for raw in raw_lines(path):
         if not raw.endswith(b"\n"):
             torn = raw
             break
         raw = raw[:-1]
-        if count == 0:
+        if not hashes:
             site, trusted = _check_first(path, raw, public_hex)
-        line = _check_line(path, raw, count, site, trusted)
-        if line.previous != (digest_of(last) if count else ZEROS):
+        line = _check_line(path, raw, len(hashes), site, trusted)
+        if line.previous != (hashes[-1] if hashes else ZEROS):
             # This line's own signature and place are right, so it is the line before that is not the one it followed.
-            fail(path, max(count, 1), _OTHER_BYTES)
-        count, before, last = count + 1, last, raw
+            fail(path, max(len(hashes), 1), _OTHER_BYTES)
+        hashes.append(line.hash)
+        grouped = grouped + 1 if GROUPED in line.facts else 0
+    count = len(hashes)
     end = _read_checkpoint(path, trusted or None)
-    _check_end(path, end, count, digest_of(last) if count else ZEROS, before, torn)
+    ahead = count - end.lines
+    _check_end(path, end, count, hashes[end.lines - 1] if 0 < end.lines <= count else ZEROS, torn, 0 < ahead <= grouped)
     if count == 0:
         fail(path, 1, "is missing: the ledger holds no whole line")
     if end.site != site:
         raise LedgerError(
             f"the checkpoint of {path.name} is that of {end.site!r}, and the lines are those of {site!r}."
         )
-    if count > end.lines:
+    if 0 < ahead <= grouped:
+        notes.append(
+            f"lines {end.lines} to {count - 1} are ahead of the checkpoint: their writer brings the lines of a stage to the "
+            "disk together, and had not yet. What they permit may have left."
+        )
+    elif ahead:
         notes.append(
             f"line {count - 1} is one ahead of the checkpoint: the writer was stopped between the two writes. "
             "What the line permits may or may not have left."
@@ -224,7 +295,7 @@ def verify(path: Path, *, public_hex: str | None = None) -> Verified:
             f"after line {count - 1} stand {len(torn)} bytes without a newline: the writer was stopped within a line. "
             "Nothing left under it; opening the ledger for writing moves it aside and records that."
         )
-    return Verified(count, digest_of(last), trusted, tuple(notes))
+    return Verified(count, hashes[-1], trusted, tuple(notes))
 
 
 def read(path: Path) -> list[Line]:
@@ -290,17 +361,20 @@ def _check_line(path: Path, raw: bytes, index: int, site: str, public_hex: str) 
     return line
 
 
-def _check_end(path: Path, end: Checkpoint, lines: int, last: str, before: bytes, torn: bytes) -> None:
-    """Raise LedgerError unless the file ends where the checkpoint says, or as a kill during one append leaves it."""
+def _check_end(path: Path, end: Checkpoint, lines: int, covered: str, torn: bytes, grouped: bool) -> None:
+    """Raise LedgerError unless the file ends where the checkpoint says, or as a kill during one append leaves it.
+
+    covered: the hash of the last line of which the checkpoint tells. grouped: whether every line after it says that it was to
+    come to the disk with others.
+    """
     if lines < end.lines:
         reason = "was changed: its newline is gone" if torn else "is missing"
         fail(path, lines + 1, f"{reason}: the checkpoint counts {end.lines} lines, the file holds {lines}")
-    if lines > end.lines + 1 or (lines > end.lines and torn):
+    if not grouped and (lines > end.lines + 1 or (lines > end.lines and torn)):
         raise LedgerError(
             f"line {end.lines} of {path.name} and what follows are not covered by its checkpoint, which counts "
             f"{end.lines} lines; at most one line can be ahead of it. The checkpoint is old or was put back. {NEXT}"
         )
-    covered = last if lines == end.lines else (digest_of(before) if end.lines else ZEROS)
     if covered != end.hash:
         fail(path, max(end.lines, 1), _OTHER_BYTES)
 
@@ -318,13 +392,18 @@ def _read_checkpoint(path: Path, public_hex: str | None) -> Checkpoint:
     try:
         if not raw.endswith(b"\n"):
             raise LedgerError("it has no newline at its end")
-        return Checkpoint.read(raw[:-1].decode("latin-1"), public_hex)
+        return Checkpoint.read(raw[:-1].rstrip(b" ").decode("latin-1"), public_hex)
     except LedgerError as fault:
         raise LedgerError(f"the checkpoint {own.name} was changed: {fault}. {NEXT}") from None
 
 
-def _write_line(path: Path, raw: bytes, *, expected: int) -> None:
-    """Append `raw` to the file of `expected` bytes, down to the disk. Raises OSError; LedgerError on another size."""
+def _of_a_sector(text: str) -> bytes:
+    return text.encode("ascii").ljust(_SECTOR - 1) + b"\n"
+
+
+def _write_line(path: Path, raw: bytes, *, expected: int, durable: bool = True) -> None:
+    """Append `raw` to the file of `expected` bytes, down to the disk if `durable`. Raises OSError; LedgerError on another
+    size."""
     new = expected == 0
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT if new else 0), 0o600)
     with os.fdopen(descriptor, "ab") as file:
@@ -336,9 +415,10 @@ def _write_line(path: Path, raw: bytes, *, expected: int) -> None:
             )
         file.write(raw)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     if new:
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def _is_fact(value: object) -> bool:

@@ -48,10 +48,13 @@ class Line:
     hash: str
 
 
-def signed_line(key: SiteKey, fields: Mapping[str, Any]) -> bytes:
-    """The bytes of a line of today's format with `fields`, signed with `key`; no newline."""
+def signed_line(key: SiteKey, fields: Mapping[str, Any]) -> tuple[bytes, Line]:
+    """The bytes of a line of today's format with `fields`, signed with `key`, without a newline; and the line in them."""
     content = {**fields, "format": CURRENT}
-    return canonical({**content, "signature": key.sign(canonical(content)).hex()})
+    signature = key.sign(canonical(content)).hex()
+    raw = canonical({**content, "signature": signature})
+    facts = MappingProxyType(dict(fields["facts"]))
+    return raw, Line(**{**fields, "facts": facts}, signature=signature, hash=digest_of(raw))
 
 
 def parse(raw: bytes) -> Line:

@@ -169,6 +169,12 @@ class PolicyContext:
         )
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing may leave whatever it is: there is no policy, the record of enrolment cannot be read, the term of
+        retention has ended, or what the site held was destroyed."""
+        return self.policy is None or self.enrolled.unreadable or self.expired is not None
+
+    @property
     def expired(self) -> Decision | None:
         """Why nothing at all may leave any more, whatever it is: what the site held was destroyed, or its term of retention has
         ended (clauses 5.8-a, 5.8-b); None if neither is so. It may be kept on the last day of the term."""

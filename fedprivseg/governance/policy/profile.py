@@ -173,6 +173,18 @@ class SitePolicy(Frozen):
         ),
     ] = "always"
 
+    ledger: Annotated[
+        Literal["line", "stage"],
+        choice(
+            "line",
+            "Each line of the ledger must now be on the disk before what it permits leaves.",
+            "The ledger's lines of one stage may now come to the disk together, after what they permit has left.",
+            "governance.ledger.ledger",
+        ),
+    ] = "line"
+    """Whether a power cut may take the last lines of a stage, which the server's ledger then tells of; the end of the program
+    takes none."""
+
     @field_validator("kinds", "purposes", "special_diseases", "within_domain", "across_domains")
     @classmethod
     def _sorted(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -60,4 +60,9 @@ class SiteConfiguration(Frozen):
     @classmethod
     def find(cls, context: Context) -> SiteConfiguration:
         """The configuration of the node on which the program runs."""
-        return cls.read(Path(str(context.node_config["station"])))
+        return cls.read(cls.place(context))
+
+    @staticmethod
+    def place(context: Context) -> Path:
+        """The configuration file of the node on which the program runs."""
+        return Path(str(context.node_config["station"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -71,4 +72,7 @@ class History:
 
 def disposed(home: Path) -> bool:
     """Whether the destruction of what the site in the folder `home` holds was begun, or is done."""
-    return any(next(home.glob(f"{DESTRUCTION}-*.{what}.json"), None) for what in ("begun", "certificate"))
+    names = os.listdir(home) if home.exists() else []
+    return any(
+        name.startswith(f"{DESTRUCTION}-") and name.endswith((".begun.json", ".certificate.json")) for name in names
+    )

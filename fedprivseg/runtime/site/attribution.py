@@ -27,11 +27,8 @@ def owners_name(side: Side) -> str:
 
 
 def owners_of(payload: Payload, order: Order, site: SiteContext) -> list[str]:
-    """The pseudonyms of those whose data `payload`, the answer to `order`, is made of; nobody for what is made of no images,
-    and where nothing is computed (`SiteContext.closed`). Of a shard they are those whose slices belong in it: the gate
-    lets out no shard of other rows (`counted`)."""
-    if site.closed:
-        return []
+    """The pseudonyms of those whose data `payload`, the answer to `order`, is made of; nobody for what is made of no images.
+    Of a shard they are those whose slices belong in it: the gate lets out no shard of other rows (`counted`)."""
     people, made_of = site.enrolment.sides, payload.kind.derived_from
     stream = _stream(site.method, order)
     codes: list[str] = []
@@ -50,8 +47,6 @@ def owners_of(payload: Payload, order: Order, site: SiteContext) -> list[str]:
 def counted(expected: Expected, order: Order, site: SiteContext) -> Expected:
     """`expected` with the lengths that this site's own slices and subjects leave no choice of: the rows of a shard and how many
     shards its stream has, and a row of a METRIC for each test subject."""
-    if site.closed:
-        return expected
     stream = _stream(site.method, order)
     if stream is not None:
         count, most = len(_of_slices(site, stream.side)), site.method.parameters.shard_slices

@@ -24,7 +24,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from fedprivseg.core.compute import threads
 from fedprivseg.core.errors import LedgerError, ModelRefused, named
 from fedprivseg.core.expected import DESCRIBE, DESCRIPTION, Expected
-from fedprivseg.core.kinds import STATUS
+from fedprivseg.core.kinds import METRIC, STATUS
 from fedprivseg.core.records import Order, Payload
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.identity import SiteKey
@@ -38,6 +38,7 @@ from fedprivseg.governance.sitefolder.notes import ERRORS, Notes
 from fedprivseg.protections import protected
 from fedprivseg.runtime.announcement import announced_model
 from fedprivseg.runtime.site.attribution import counted, owners_of
+from fedprivseg.runtime.site.memory import Memory
 from fedprivseg.runtime.site.site_context import SiteContext
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 from fedprivseg.runtime.wire import UNKNOWN, Envelope, Failed, Refused, Released, Reply, read_order, write_reply
@@ -62,11 +63,12 @@ def gate(message: Message, context: Context, call_next: ClientAppCallable) -> Me
     start = time.perf_counter()
     configuration = None
     try:
-        configuration = SiteConfiguration.find(context)
+        memory = Memory.of(context)
+        configuration = memory.recall(lambda: SiteConfiguration.find(context), SiteConfiguration.place(context))
         envelope = read_order(message.content)
         # Who cannot show a checkpoint of it is not the server that the site knows.
         shown = Checkpoint.read(envelope.head, configuration.server_key)
-        site = SiteContext.open(configuration, envelope)
+        site = SiteContext.open(configuration, envelope, memory)
         expected = _expected(site, envelope.order)  # before the action has seen an image
         model = ""
         try:
@@ -77,7 +79,7 @@ def gate(message: Message, context: Context, call_next: ClientAppCallable) -> Me
             else:
                 inner = call_next(message, OrderContext(context, site, envelope.order))
                 only_payload = list(inner.content) == ["payload"]
-                body = bytes(inner.content.config_records["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
+                body = bytes(inner.content["payload"]["body"]) if only_payload else b""  # type: ignore[arg-type]
             reply = _decided(site, envelope, body, expected, shown, model, start)
         except ModelRefused as refusal:
             reply = _turned_down(site, envelope, refusal, shown, model)
@@ -110,7 +112,7 @@ def _turned_down(site: SiteContext, envelope: Envelope, refusal: ModelRefused, s
         "server_checkpoint": shown.as_fact(),
         **({MODEL: model} if model else {}),
     }
-    ledger = Ledger(site.folder.ledger, site.key, site.name)
+    ledger = site.ledger(order.action, site.policy)
     ledger.append("refusal", facts)
     return Refused(site.name, refusal.rule, refusal.reason, ledger.checkpoint())
 
@@ -128,7 +130,7 @@ def _decided(
     order = envelope.order
     context = _policy_context(site, envelope.card)
     try:
-        ledger = Ledger(site.folder.ledger, site.key, site.name)
+        ledger = site.ledger(order.action, context.policy)
         if context.policy is not None and not context.enrolled.unreadable:
             site.record_enrolment(ledger)
     except LedgerError as fault:
@@ -141,11 +143,13 @@ def _decided(
         order.action,
         run_id=envelope.run_id,
         number=order.number,
-        expected=lambda: None if expected is None else counted(expected, order, site),
+        expected=lambda: expected if expected is None or context.closed else counted(expected, order, site),
         shown=shown,
         model=model,
-        owners=lambda payload: owners_of(payload, order, site),
+        owners=lambda payload: [] if context.closed else owners_of(payload, order, site),
     )
+    if expected is None or expected.kind == METRIC:  # with its measures a site's part in a run ends
+        ledger.commit()
     if isinstance(verdict, policy.Refused):
         return Refused(site.name, verdict.decision.rule, verdict.decision.reason, ledger.checkpoint())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

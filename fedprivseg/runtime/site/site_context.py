@@ -1,9 +1,10 @@
 """What a site's program knows for one order, opened once and handed from the gate to the action.
 
-Read once for every order: the site's configuration, the scenario, the method, the keys. The policy and the record of enrolment
-too, unless their files change while the order is carried out: then they are read again, and the change counts for the answer.
-Read when the answer is decided: the data-use agreement, the register of consent, and whether the site's data was destroyed. So
-whatever a hospital changes takes effect with the next payload.
+Looked at for every order: the site's configuration, the scenario, the keys, the policy and the record of enrolment. They are
+parsed again where a byte of them changed since the site last did (`memory`), and policy and enrolment also if that happens
+while the order is carried out: then the change counts for the answer. Read when the answer is decided: the data-use agreement,
+the register of consent, and whether the site's data was destroyed. So whatever a hospital changes takes effect with the next
+payload.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar, final
+from typing import TypeVar, final
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import DataError, FedprivsegError, RequestError
@@ -30,7 +31,7 @@ from fedprivseg.governance.policy.levels import IDENTIFYING, LEVELS
 from fedprivseg.governance.policy.policy_context import Enrolled, PolicyContext, Safeguards, Transfer
 from fedprivseg.governance.policy.profile import SitePolicy
 from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
-from fedprivseg.governance.sitefolder.history import History
+from fedprivseg.governance.sitefolder.history import History, disposed
 from fedprivseg.governance.sitefolder.notes import INTAKE, PARTICIPANTS, Notes
 from fedprivseg.governance.sitefolder.vault import Vault, policy_of, seals
 from fedprivseg.imaging.dataset import Dataset
@@ -38,39 +39,39 @@ from fedprivseg.imaging.datasets import dataset_of
 from fedprivseg.imaging.splits import COHORT, Cohort, cohort
 from fedprivseg.methods import resolve
 from fedprivseg.runtime.site.enrolment import ConsentCheck, Enrolment, enrol
+from fedprivseg.runtime.site.memory import Memory
 from fedprivseg.runtime.site.payload_techniques import techniques_of
 from fedprivseg.runtime.wire import Envelope
+
+T = TypeVar("T")
 
 _UNREADABLE = (OSError, LookupError, ValueError, FedprivsegError)
 """What reading the record of enrolment raises if it is damaged, or encrypted under another key."""
 
-T = TypeVar("T")
-
 
 @final
 class SiteContext:
-    """One site in one scenario, for one order."""
+    """One site in one scenario, for one order. memory: what it knows from orders before."""
 
-    def __init__(self, configuration: SiteConfiguration, scenario: Scenario) -> None:
+    def __init__(self, configuration: SiteConfiguration, scenario: Scenario, memory: Memory | None = None) -> None:
         self.configuration, self.scenario = configuration, scenario
         self.name = configuration.site.name
         self.folder = SiteFolder(configuration.folder)
         self.today = configuration.today or date.today()
         self.method = resolve(scenario.method)
-        self._policy = _Reading(self.folder.policy, lambda: policy_of(self.folder.path))
+        self._memory = Memory() if memory is None else memory  # an empty record is false
         self.notes = Notes(self.folder.path, sealed=seals(self.policy))
-        self._enrolment = _Reading(self.notes.path(INTAKE), lambda: Enrolment.read(self.notes))
 
     @classmethod
-    def open(cls, configuration: SiteConfiguration, envelope: Envelope) -> SiteContext:
+    def open(cls, configuration: SiteConfiguration, envelope: Envelope, memory: Memory) -> SiteContext:
         """The context of the order in `envelope`. Raises RequestError if it is an order under another scenario than the one in
         which the site takes part."""
-        return cls(configuration, _scenario_of(SiteFolder(configuration.folder).scenario, envelope))
+        return cls(configuration, _scenario_of(configuration, envelope, memory), memory)
 
     @cached_property
     def key(self) -> SiteKey:
         """The site's private key; made if there is none yet."""
-        return SiteKey.at(self.folder.key)
+        return self._memory.recall(lambda: SiteKey.at(self.folder.key), self.folder.key)
 
     @cached_property
     def vault(self) -> Vault:
@@ -82,23 +83,43 @@ class SiteContext:
         """Where images on the network grid are kept between runs. They are plain: a site that encrypts keeps none."""
         return None if self.notes.sealed else self.configuration.cache
 
-    @property
+    @cached_property
     def policy(self) -> SitePolicy | None:
         """The site's policy; None if there is none that can be read, and then nothing leaves."""
-        return self._policy.value
+        return self._memory.recall(lambda: policy_of(self.folder.path), self.folder.policy)
 
-    @property
+    @cached_property
     def enrolment(self) -> Enrolment:
         """Who is enrolled. Raises OSError, ValueError or FedprivsegError if the record cannot be read."""
-        return self._enrolment.value
+        return self._recall(INTAKE, lambda: Enrolment.read(self.notes))
 
     @property
     def closed(self) -> bool:
-        """Whether nothing may leave whatever it is, so that nothing is to be computed: there is no policy, the record of
-        enrolment cannot be read, the term of retention has ended, or what the site held was destroyed."""
-        enrolled = self._enrolled()
-        context = PolicyContext(self.policy, self.today, enrolled=enrolled)
-        return context.policy is None or enrolled.unreadable or context.expired is not None
+        """Whether nothing may leave whatever it is (`PolicyContext.closed`), so that nothing is to be computed."""
+        return PolicyContext(self.policy, self.today, enrolled=self._enrolled(destroyed=self._destroyed())).closed
+
+    def ledger(self, stage: str, policy: SitePolicy | None) -> Ledger:
+        """The site's ledger, open for its next line.
+
+        What its policy lets come to the disk a stage at a time is there when the next stage begins.
+
+        Args:
+            stage: the action that is asked for.
+            policy: the site's, as it is now.
+
+        Raises:
+            LedgerError: it cannot be opened, or not be brought to the disk.
+        """
+        memory, grouped = self._memory, policy is not None and policy.ledger == "stage"
+        opened = memory.ledger
+        same = opened is not None and (opened.site, opened.public_hex) == (self.name, self.key.public_hex)
+        if opened is None or not same or not opened.is_current:
+            opened = Ledger(self.folder.ledger, self.key, self.name)
+            memory.ledger = None if History(self.folder.path).destroyed else opened
+        if not grouped or memory.stage != stage:
+            opened.commit()
+        opened.grouped, memory.stage = grouped, stage
+        return opened
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -120,14 +141,15 @@ class SiteContext:
             subjects = self.dataset.read(configuration.release).subjects
             found = cohort(subjects, configuration.site, configuration.data)
             self.notes.write(PARTICIPANTS, COHORT.dump_python(self.admit(found), mode="json"))
-        return COHORT.validate_json(self.notes.read(PARTICIPANTS))
+        return self._recall(PARTICIPANTS, lambda: COHORT.validate_json(self.notes.read(PARTICIPANTS)))
 
     def admit(self, found: Cohort) -> Cohort:
         """Those of `found` who may take part, which the site notes. Without a policy, or without a register that can be read
         where one is asked, nobody."""
         begins = self.configuration.intake or self.today
         enrolled, enrolment = enrol(found, self._check(self.policy), self.configuration, self.scenario, begins)
-        self._keep(enrolment)
+        enrolment.write(self.notes)
+        self._look_again()
         return enrolled
 
     def record_enrolment(self, ledger: Ledger) -> None:
@@ -139,18 +161,20 @@ class SiteContext:
         for side, codes in enrolment.sides.items():
             facts[side] = [self.key.pseudonym(code) for code in codes]
         ledger.append("enrolment", facts)
-        self._keep(Enrolment(enrolment.subjects, enrolment.train, enrolment.facts, recorded=True))
+        Enrolment(enrolment.subjects, enrolment.train, enrolment.facts, recorded=True).write(self.notes)
+        self._look_again()
 
     def level(self, kind: KindSpec) -> int:
         """The level of a payload of `kind` made of the enrolled subjects (T/SCGS 313008-2024 clause 5.5)."""
-        return PolicyContext(None, self.today, enrolled=self._enrolled()).level(kind).level
+        return PolicyContext(None, self.today, enrolled=self._enrolled(destroyed=False)).level(kind).level
 
     def policy_context(self, card: str = "") -> PolicyContext:
-        """What the gate holds a payload against, now.
+        """What the gate holds a payload against, by the site's files as they are now.
 
         Args:
             card: the certificate of the server's encryption key, as it came with the order.
         """
+        self._look_again()
         policy = self.policy
         agreement, unreadable = None, False
         try:
@@ -170,16 +194,15 @@ class SiteContext:
                 domain=self.configuration.site.domain,
                 server_domain=self.configuration.server_domain,
             ),
-            enrolled=self._enrolled(self._check(policy)),
+            enrolled=self._enrolled(self._check(policy), destroyed=self._destroyed()),
             safeguards=Safeguards(self.scenario.protections, techniques_of(self.method, self.scenario.protections)),
         )
 
     def _check(self, policy: SitePolicy | None) -> ConsentCheck:
         return ConsentCheck(policy, self.folder, self.scenario, self.today)
 
-    def _enrolled(self, check: ConsentCheck | None = None) -> Enrolled:
+    def _enrolled(self, check: ConsentCheck | None = None, *, destroyed: bool) -> Enrolled:
         """Who is enrolled, in numbers. check: the register of consent, if it is to be asked."""
-        destroyed = History(self.folder.path).destroyed
         try:
             enrolment = self.enrolment
             day, level = enrolment.facts.get("day"), int(enrolment.facts["level"])
@@ -195,49 +218,46 @@ class SiteContext:
             destroyed=destroyed,
         )
 
-    def _keep(self, enrolment: Enrolment) -> None:
-        enrolment.write(self.notes)
-        self._enrolment.now(enrolment)
+    def _look_again(self) -> None:
+        """Take policy and enrolment from their files when they are asked for next."""
+        for name in ("policy", "enrolment"):
+            self.__dict__.pop(name, None)
+
+    def _destroyed(self) -> bool:
+        """Whether what the site held was destroyed, or is being. A ledger that is kept open told of none, and tells of none
+        still if nobody else wrote to it."""
+        opened = self._memory.ledger
+        if opened is not None and opened.is_current:
+            return disposed(self.folder.path)
+        return History(self.folder.path).destroyed
+
+    def _recall(self, note: str, read: Callable[[], T]) -> T:
+        """What `read` makes of the site's `note`; of one that is encrypted, while the key is the same."""
+        return self._memory.recall(
+            read, self.notes.path(note), *([self.folder.sealing_key] if self.notes.sealed else [])
+        )
 
 
-@final
-class _Reading(Generic[T]):
-    """What `read` finds in the file at `path`: read again only after the file has changed."""
-
-    def __init__(self, path: Path, read: Callable[[], T]) -> None:
-        self._path, self._read = path, read
-        self._found: tuple[bytes | None, T] | None = None
-
-    @property
-    def value(self) -> T:
-        """It, as the file is now. Raises what `read` raises."""
-        content = self._content()
-        if self._found is None or self._found[0] != content:
-            self._found = content, self._read()
-        return self._found[1]
-
-    def now(self, value: T) -> None:
-        """Take `value` for what was just written to the file."""
-        self._found = self._content(), value
-
-    def _content(self) -> bytes | None:
-        try:
-            return self._path.read_bytes()
-        except OSError:
-            return None
-
-
-def _scenario_of(path: Path, envelope: Envelope) -> Scenario:
-    """The scenario of an order. The first one that comes is kept at `path`; orders under another are none of this site's."""
+def _scenario_of(configuration: SiteConfiguration, envelope: Envelope, memory: Memory) -> Scenario:
+    """The scenario of an order. The first one that comes is kept in the site's folder; orders under another are none of this
+    site's. Of the hospitals that take part it holds this one alone: a site has nothing to do with the others, and in a
+    simulation of a thousand each would keep a thousand."""
+    path = SiteFolder(configuration.folder).scenario
     kept = path.read_bytes() if path.exists() else None
     text = kept or envelope.scenario_text.encode()
     if not text:
         raise RequestError("this site knows no scenario yet: the roll call, with which a run begins, brings it")
-    if hashlib.sha256(text).hexdigest() != envelope.scenario:
+    sha256 = hashlib.sha256(text).hexdigest()
+    if sha256 != envelope.scenario:
         raise RequestError(
             f"the order is under another scenario than the one in which this site takes part ({path.name} in its folder)"
         )
-    scenario = Scenario.model_validate_json(text)
+
+    def read() -> Scenario:
+        whole = Scenario.model_validate_json(text)
+        return whole.model_copy(update={"sites": (configuration.site,)})
+
+    scenario = memory.keep(path, sha256, read)
     if kept is None:
         write_durably(path, [text])
     return scenario
