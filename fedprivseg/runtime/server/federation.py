@@ -33,7 +33,7 @@ from fedprivseg.governance.ledger.checkpoints import SERVER, Checkpoint
 from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.identities import read_identities, write_identities
 from fedprivseg.governance.ledger.ledger import Ledger
-from fedprivseg.governance.ledger.receipts import SENT, Receipts
+from fedprivseg.governance.ledger.receipts import CENTISECONDS, SENT, STAGE, Receipts
 from fedprivseg.governance.policy.policy_context import CONSENT_ENDED
 from fedprivseg.methods import resolve
 from fedprivseg.methods.method import Codes
@@ -91,6 +91,7 @@ class GridFederation:
         self._card = KeyCertificate.issue(identity, self._key).text()
         self._sent: dict[str, int] = {}
         self._lines: dict[str, int] = {}
+        self._stage, self._waited = "", 0.0
         self._grid, self._scenario, self._run_id = grid, scenario, run_id
         self._scenario_text = scenario.model_dump_json()
         self._scenario_sha256 = digest(self._scenario_text.encode())
@@ -199,13 +200,17 @@ class GridFederation:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Times a stage of the run; a resumed run adds to the time of the attempt before."""
-        start = time.perf_counter()
+        start, self._stage, self._waited = time.perf_counter(), name, 0.0
         self.progress(name, 0, 0)
         try:
             yield
         finally:
-            stages = self._accounts.stages
-            stages[name] = stages.get(name, 0.0) + time.perf_counter() - start
+            self._stage = ""
+            for times, seconds in (
+                (self._accounts.stages, time.perf_counter() - start),
+                (self._accounts.waited, self._waited),
+            ):
+                times[name] = times.get(name, 0.0) + seconds
             self._save()
 
     def _meet(self) -> dict[str, int]:
@@ -292,6 +297,7 @@ class GridFederation:
         Whoever was not asked, or has answered already, is not heard."""
         messages = [Message(content, node, MESSAGE_TYPE) for node, content in contents.items()]
         heard: dict[int, Reply | PayloadError | int] = {}
+        start = time.perf_counter()
         for message in self._grid.send_and_receive(messages, timeout=self._scenario.deadline_s):
             node = message.metadata.src_node_id
             if node not in contents or node in heard:
@@ -300,6 +306,7 @@ class GridFederation:
                 heard[node] = message.error.code if message.has_error() else read_reply(message.content)
             except PayloadError as fault:
                 heard[node] = fault
+        self._waited += time.perf_counter() - start
         return heard
 
     def _exchange(self, orders: Mapping[str, Order]) -> dict[str, Reply]:
@@ -355,6 +362,7 @@ class GridFederation:
             self._leave(site, f"blocked by site policy in {order.action!r} ({reply.rule}): {reply.reason}")
             return None
         sent = digest(reply.body)
+        facts |= {CENTISECONDS: round(100 * reply.seconds)}
         facts |= {"bytes": len(reply.body)} | ({"encrypted_digest": sent} if reply.encrypted_to else {})
         try:
             body = self._intake.opened(site, order, expected, reply, sent)
@@ -375,7 +383,8 @@ class GridFederation:
         """Write the receipt into the server's ledger, and count it."""
         site = str(facts["site"])
         sent = {SENT: self._sent[site]} if self._sent.get(site) else {}
-        self._receipts.note(self._ledger.append("receipt", {**facts, **sent}))
+        stage = {STAGE: self._stage} if self._stage else {}
+        self._receipts.note(self._ledger.append("receipt", {**facts, **sent, **stage}))
         self._accounts.count(self._receipts)
 
     def _exclude(self, site: str, action: str, fault: Exception) -> None:
