@@ -41,14 +41,9 @@ def clock(
     if as_json:
         typer.echo(time.model_dump_json(exclude={"bars"}))
         return
+    spent = ("down_s", "compute_s", "up_s", "away_s", "crashed_s", "waiting_s")
     rows = [
-        [
-            name,
-            *(
-                duration(seconds)
-                for seconds in (own.down_s, own.compute_s, own.up_s, own.away_s, own.crashed_s, own.waiting_s)
-            ),
-        ]
+        [name, *(duration(value) if (value := getattr(own, act)) else "-" for act in spent)]
         for name, own in time.sites.items()
     ]
     print_table("", ["site", "receiving", "computing", "sending", "away", "lost to crashes", "waiting"], rows)
