@@ -28,6 +28,7 @@ from fedprivseg.cli import (
     studies,
     trace,
     vaults,
+    watch,
 )
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     studies.report,
     studies.attack,
     clock.clock,
+    watch.watch,
     comparisons.compare,
     comparisons.benchmark,
     new.methods,
