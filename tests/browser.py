@@ -1,12 +1,19 @@
-"""Pages as a browser lays them out: what of them is cut off at which width. Skips a test where there is no Chromium."""
+"""Pages as a browser lays them out: what of them is cut off at which width; and pages that live, in a tab of their own. Skips a
+test where there is no Chromium."""
 
 from __future__ import annotations
 
+import base64
 import html
 import json
+import os
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,9 +55,6 @@ def laid_out(page: str, folder: Path) -> dict[int, dict[str, list[str]]]:
         Width -> ``faults``: the elements that are cut off; ``scrolling``: headings of the sections whose table or chart is
         wider than the page, so that it scrolls.
     """
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here to lay pages out")
     frames = "".join(
         f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{html.escape(page)}"></iframe>'
         for width in WIDTHS
@@ -60,14 +64,8 @@ def laid_out(page: str, folder: Path) -> dict[int, dict[str, list[str]]]:
         f'<!DOCTYPE html><meta charset="utf-8">{frames}<script>addEventListener("load", () => {{{_MEASURE}}})</script>',
         encoding="utf-8",
     )
-    quiet = ("gpu", "background-networking", "component-update", "sync", "extensions")
-    done = subprocess.run(
-        [
-            browser, "--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in quiet),
-            f"--user-data-dir={folder / 'browser'}", "--window-size=1800,1000", "--dump-dom", sheet.as_uri(),
-        ],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    words = [*_browser(folder), "--window-size=1800,1000", "--dump-dom", sheet.as_uri()]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     found = html.unescape(done.stdout.split("<pre>")[1].split("</pre>")[0])
     return {int(width): measured for width, measured in json.loads(found).items()}
 
@@ -75,3 +73,111 @@ def laid_out(page: str, folder: Path) -> dict[int, dict[str, list[str]]]:
 def cut_off(page: str, folder: Path) -> dict[int, list[str]]:
     """Width -> the elements of the page that are cut off there; no width where nothing is."""
     return {width: found["faults"] for width, found in laid_out(page, folder).items() if found["faults"]}
+
+
+def _browser(folder: Path) -> list[str]:
+    """The command that starts a browser which keeps its things in `folder`."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here to lay pages out")
+    quiet = ("gpu", "background-networking", "component-update", "sync", "extensions")
+    own = f"--user-data-dir={folder / 'browser'}"
+    return [browser, "--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in quiet), own]
+
+
+class Tab:
+    """A tab of a browser, driven by Chrome's DevTools protocol over a pipe: JSON, a zero byte after each message."""
+
+    def __init__(self, out: int, back: int) -> None:
+        self._out, self._back, self._rest, self._count, self._session = out, back, b"", 0, ""
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.events: list[dict[str, Any]] = []
+        for what in ("Page", "Runtime", "Log", "Network"):
+            self.ask(f"{what}.enable")
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """What the browser answers to a command of the protocol."""
+        self._count += 1
+        message = {"id": self._count, "method": method, "params": parameters}
+        os.write(
+            self._out, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
+        )
+        while (got := self._next()).get("id") != self._count:
+            if "method" in got and self._session:
+                self.events.append(got)
+        assert "error" not in got, got
+        return got["result"]
+
+    def open(self, address: str, width: int = 1100, height: int = 1000) -> None:
+        """Go to a page."""
+        self.resize(width, height)
+        self.ask("Page.navigate", url=address)
+
+    def resize(self, width: int, height: int = 1000) -> None:
+        """Make the window as wide as that."""
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def value(self, script: str) -> Any:
+        """What an expression of JavaScript comes to in the page."""
+        done = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in done, done["exceptionDetails"]
+        return done["result"].get("value")
+
+    def until(self, script: str, seconds: float = 20.0) -> None:
+        """Wait until an expression is true."""
+        end = time.monotonic() + seconds
+        while not self.value(script):
+            assert time.monotonic() < end, f"never: {script}; the page says: {self.value('document.body.innerText')}"
+            time.sleep(0.05)
+
+    def picture(self, path: Path) -> Path:
+        """The whole page as PNG."""
+        whole = self.ask("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(whole["data"]))
+        return path
+
+    @property
+    def complaints(self) -> list[str]:
+        """What went wrong in the page: errors of its script, what its policy forbade, what could not be loaded."""
+        self.ask("Runtime.evaluate", expression="0")
+        texts = [
+            each["params"] for each in self.events if each["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
+        ]
+        return [json.dumps(each) for each in texts]
+
+    @property
+    def loaded(self) -> set[str]:
+        """The addresses of all that was asked for."""
+        return {
+            each["params"]["request"]["url"] for each in self.events if each["method"] == "Network.requestWillBeSent"
+        }
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            got = os.read(self._back, 1 << 20)
+            assert got, "the browser ended"
+            self._rest += got
+        message, self._rest = self._rest.split(b"\0", 1)
+        return json.loads(message)
+
+
+@contextmanager
+def tab(folder: Path) -> Iterator[Tab]:
+    """A tab of a browser that keeps its things in `folder`."""
+    words = [*_browser(folder), "--remote-debugging-pipe"]
+    to_browser, to_us = os.pipe(), os.pipe()
+    # The browser reads commands from its descriptor 3 and writes answers to 4.
+    shell = ["sh", "-c", f'exec 8<&{to_browser[0]} 9>&{to_us[1]}; exec 3<&8 4>&9; exec "$@"', "sh"]
+    with subprocess.Popen(
+        [*shell, *words], pass_fds=(to_browser[0], to_us[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as browser:
+        os.close(to_browser[0])
+        os.close(to_us[1])
+        try:
+            yield Tab(to_browser[1], to_us[0])
+        finally:
+            browser.terminate()
+            browser.wait(timeout=20)
+            os.close(to_browser[1])
+            os.close(to_us[0])

@@ -15,6 +15,7 @@ from fedprivseg.cli import (
     access,
     agreements,
     archives,
+    clock,
     comparisons,
     data,
     deidentify,
@@ -27,6 +28,7 @@ from fedprivseg.cli import (
     studies,
     trace,
     vaults,
+    watch,
 )
 
 app = typer.Typer(
@@ -41,6 +43,8 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     studies.predict,
     studies.report,
     studies.attack,
+    clock.clock,
+    watch.watch,
     comparisons.compare,
     comparisons.benchmark,
     new.methods,

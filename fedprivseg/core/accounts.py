@@ -48,16 +48,32 @@ class Account:
 
 @dataclass
 class Accounts:
-    """The accounts of a run. stages: seconds by stage. entries: what the method recorded, by its type and what it tells of."""
+    """The accounts of a run.
+
+    Attributes:
+        sites: by name.
+        stages: seconds by stage.
+        waited: those of them in which the server waited for sites.
+        entries: what the method recorded, by its type and what it tells of.
+    """
 
     sites: dict[str, Account]
     stages: dict[str, float] = field(default_factory=dict)
+    waited: dict[str, float] = field(default_factory=dict)
     entries: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    @classmethod
+    def kept(cls, folder: Path) -> Accounts:
+        """Those in the server's `folder`. Raises FolderError if there are none, or they are damaged."""
+        accounts = cls({})
+        accounts._read(folder / ACCOUNTS)
+        return accounts
 
     def save(self, folder: Path) -> None:
         """Write them into the server's `folder`, whole."""
         content = {
             "stages": self.stages,
+            "waited": self.waited,
             "sites": {name: vars(account) for name, account in self.sites.items()},
             "entries": self.entries,
         }
@@ -80,6 +96,7 @@ class Accounts:
     def _read(self, path: Path) -> None:
         content = read_document(path)
         self.stages, self.entries = content["stages"], content["entries"]
+        self.waited = content.get("waited", {})
         for name, values in content["sites"].items():
             self.sites[name] = _asked_again(Account(**values))
 
@@ -88,8 +105,7 @@ def begin_again(folder: Path) -> None:
     """Let every site take part again in a run whose models were deleted; what it cost stays counted. `folder`: the server's."""
     if not (folder / ACCOUNTS).exists():
         return
-    accounts = Accounts({})
-    accounts._read(folder / ACCOUNTS)
+    accounts = Accounts.kept(folder)
     for account in accounts.sites.values():
         account.status, account.failed = OK, False
     accounts.save(folder)

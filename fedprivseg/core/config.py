@@ -27,6 +27,7 @@ from fedprivseg.core.files import is_companion
 from fedprivseg.core.kinds import IMAGE_CODE, ProtectableKind
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import Grid
+from fedprivseg.core.site_profile import SiteProfile
 from fedprivseg.core.stage_config import EVERY, StageConfig, Terms
 from fedprivseg.core.study_config import StudyConfig
 from fedprivseg.core.task import Scope, SegmentationTask, default_task
@@ -52,6 +53,7 @@ class SiteConfig(Frozen):
     ``cedar``: the files of its folder ``cedar/`` by name, the hospital's own policies on access (`policy.access`), likewise.
     ``labels``: what the labels in the hospital's mask files stand for, such as ``{ 1 = "wall", 2 = "cavity" }``; empty for the
     order of the task. It is about what is read: masks that are written, predictions too, have the order of the task.
+    ``profile``: how it computes, how it is connected and when it is there, for the virtual clock alone; None where nobody said.
     """
 
     name: Name
@@ -62,6 +64,7 @@ class SiteConfig(Frozen):
     labels: dict[int, str] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
     cedar: dict[CedarFile, str] = Field(default_factory=dict)
+    profile: SiteProfile | None = None
 
     @property
     def place(self) -> int | str:
@@ -308,12 +311,11 @@ class Scenario(Frozen):
     @property
     def sha256(self) -> str:
         """SHA-256 of the canonical JSON. What changes no result is left out: the engine, who may look at a record at a site,
-        how the run stands in a comparison, and the words and colours of the task."""
+        what the virtual clock supposes of a site, how the run stands in a comparison, and the words and colours of the task."""
         looks = {"structures": {"__all__": {"meaning", "colour", "line"}}, "time_points": {"__all__": {"meaning"}}}
         task = looks | {"slice": True, "aim": True}
-        content = self.model_dump(
-            mode="json", exclude={"engine": True, "compare": True, "sites": {"__all__": {"cedar"}}, "task": task}
-        )
+        sites = {"__all__": {"cedar", "profile"}}
+        content = self.model_dump(mode="json", exclude={"engine": True, "compare": True, "sites": sites, "task": task})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

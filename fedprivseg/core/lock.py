@@ -60,6 +60,19 @@ def check_free(folder: Path) -> None:
         os.close(descriptor)
 
 
+def worker(folder: Path) -> int | None:
+    """The process that works in the run's folder `folder`, as far as the lock's file says and this machine knows; None for
+    nobody. Takes no lock, not for a moment, so that whoever comes to work is not in the way of somebody who looks."""
+    try:
+        process = int((folder / LOCK).read_text(encoding="ascii"))
+        os.kill(process, 0)
+    except PermissionError:  # it is there, and somebody else's
+        return process
+    except (OSError, ValueError, OverflowError):
+        return None
+    return process
+
+
 def _taken(path: Path) -> int:
     """The descriptor of the locked file. Raises OSError, BlockingIOError if it is held."""
     while True:

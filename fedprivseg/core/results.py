@@ -19,6 +19,7 @@ from fedprivseg.core.files import write_text
 from fedprivseg.core.format1 import result_of_format_1
 from fedprivseg.core.model import Frozen
 from fedprivseg.core.records import Budget, CrossSite, CurvePoint
+from fedprivseg.core.simulated_time import SimulatedTime
 from fedprivseg.core.task import SegmentationTask
 
 SCHEMA_VERSION = 2
@@ -97,6 +98,7 @@ class Result(_Read):
         subjects_sha256: of all subjects' codes at each site, on whichever side: it is the same for all folds of one partition.
             Empty in results of earlier releases.
         curve, cross_site, budgets: empty for methods to which they mean nothing.
+        simulated_time: what the run would take between hospitals of the sites' profiles; None where no site states one.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -121,6 +123,7 @@ class Result(_Read):
     curve: tuple[CurvePoint, ...] = ()
     cross_site: tuple[CrossSite, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    simulated_time: SimulatedTime | None = None
     metrics: tuple[Row, ...] = ()
 
     @property

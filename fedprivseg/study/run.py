@@ -43,6 +43,7 @@ from fedprivseg.core.results import (
 )
 from fedprivseg.core.results import read_scenario as read_resolved
 from fedprivseg.core.runfolder import RunFolder
+from fedprivseg.core.simulated_time import SimulatedTime
 from fedprivseg.core.task import SegmentationTask
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
@@ -54,6 +55,9 @@ from fedprivseg.methods import METHODS, resolve
 from fedprivseg.protections import PROTECTIONS
 from fedprivseg.runtime.engines import Engine, engine
 from fedprivseg.study.acquisition_shift import shift_notes, shifted_release
+from fedprivseg.study.clock.exchanges import recorded
+from fedprivseg.study.clock.timeline import let_pass
+from fedprivseg.study.clock.what_if import profiles_of
 from fedprivseg.study.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
 from fedprivseg.study.scenarios import load_scenario, resolved, what_differs
 from fedprivseg.study.simulated_sites import parties_in, provision_sites
@@ -341,8 +345,16 @@ def _gather(
         curve=_entries(accounts, CurvePoint),
         cross_site=_entries(accounts, CrossSite),
         budgets=_entries(accounts, Budget),
+        simulated_time=_simulated_time(folder, scenario),
         metrics=tuple(rows),
     )
+
+
+def _simulated_time(folder: Path, scenario: Scenario) -> SimulatedTime | None:
+    """What the run in `folder` would take between its hospitals; None where nobody said what these are like."""
+    if all(site.profile is None for site in scenario.sites):
+        return None
+    return let_pass(recorded(folder), profiles_of(scenario), scenario.seed, scenario.deadline_s)
 
 
 def _entries(accounts: dict[str, Any], kind: type[Any]) -> tuple[Any, ...]:

@@ -49,6 +49,7 @@ def finished(tmp_path_factory, scenario):
 def test_the_result_reads_back_as_it_was(finished):
     folder, result = finished
     assert read_result(folder) == result
+    assert result.simulated_time is None, "no site states a profile"
     content = json.loads((folder / "result.json").read_text())
     for key in (
         "schema_version", "scenario", "scenario_sha256", "seed", "method", "variant", "engine", "exports", "sites",

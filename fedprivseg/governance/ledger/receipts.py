@@ -14,6 +14,9 @@ from fedprivseg.governance.ledger.line import Line
 SENT = "sent"
 """The fact of a receipt that says how many bytes of an answer went with the order."""
 
+STAGE, CENTISECONDS = "stage", "centiseconds"
+"""The facts of a receipt that say in which stage of the run the order was given, and how long the site took by its clock."""
+
 _UNCOUNTED = "describe"
 """The roll call, which costs every method the same."""
 

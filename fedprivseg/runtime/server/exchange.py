@@ -75,6 +75,9 @@ class Exchange:
             for it would lie in memory.
         clock: seconds; it never goes back.
         sleep: waits so many seconds.
+
+    Attributes:
+        waited_s: seconds spent on waiting for nodes so far, and on sending to them.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Exchange:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._grid, self._at_once, self._clock, self._sleep = grid, at_once, clock, sleep
+        self.waited_s = 0.0
 
     def replies(
         self, contents: Mapping[int, Content], terms: Terms, answered: Callable[[], int]
@@ -96,6 +100,18 @@ class Exchange:
             terms: how long the server waits, and how often it asks.
             answered: how many sites have answered well so far.
         """
+        found = self._replies(contents, terms, answered)
+        while True:
+            start = self._clock()
+            one = next(found, None)
+            self.waited_s += self._clock() - start
+            if one is None:
+                return
+            yield one
+
+    def _replies(
+        self, contents: Mapping[int, Content], terms: Terms, answered: Callable[[], int]
+    ) -> Iterator[tuple[int, Heard]]:
         fresh, busy, patience, pause = deque(contents.items()), dict[int, _Asked](), None, POLL_S
         while fresh or busy:
             self._push(fresh, busy, terms)

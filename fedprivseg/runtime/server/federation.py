@@ -195,13 +195,17 @@ class GridFederation:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Times a stage of the run; a resumed run adds to the time of the attempt before."""
-        start = time.perf_counter()
+        start, waited, self._reception.stage = time.perf_counter(), self._exchange.waited_s, name
         self.progress(name, 0, 0)
         try:
             yield
         finally:
-            stages = self._participants.book.stages
-            stages[name] = stages.get(name, 0.0) + time.perf_counter() - start
+            self._reception.stage, book = "", self._participants.book
+            for times, seconds in (
+                (book.stages, time.perf_counter() - start),
+                (book.waited, self._exchange.waited_s - waited),
+            ):
+                times[name] = times.get(name, 0.0) + seconds
             self._participants.save()
 
     def _meet(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ from fedprivseg.core.records import Order, digest
 from fedprivseg.governance.ledger.checkpoints import Checkpoint
 from fedprivseg.governance.ledger.format import Fact
 from fedprivseg.governance.ledger.ledger import Ledger
-from fedprivseg.governance.ledger.receipts import SENT, Receipts
+from fedprivseg.governance.ledger.receipts import CENTISECONDS, SENT, STAGE, Receipts
 from fedprivseg.governance.policy.policy_context import CONSENT_ENDED
 from fedprivseg.runtime.server.intake import Intake
 from fedprivseg.runtime.server.participants import Participants
@@ -34,6 +34,7 @@ class Reception:
 
     Attributes:
         intake: checks payloads; it knows the sites' keys from the roll call on.
+        stage: in which stage of the run orders are given; empty between stages.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Reception:
         intake: Intake,
         forget: Callable[[str], None],
     ) -> None:
-        self.intake = intake
+        self.intake, self.stage = intake, ""
         self._ledger, self._receipts, self._participants, self._forget = ledger, receipts, participants, forget
         self._sent: dict[str, int] = {}
         self._lines: dict[str, int] = {}
@@ -90,6 +91,7 @@ class Reception:
         self, site: str, order: Order, expected: Expected, reply: Released, facts: dict[str, Fact]
     ) -> Arrival | None:
         sent = digest(reply.body)
+        facts |= {CENTISECONDS: round(100 * reply.seconds)}
         facts |= {"bytes": len(reply.body)} | ({"encrypted_digest": sent} if reply.encrypted_to else {})
         try:
             body = self.intake.opened(site, order, expected, reply, sent)
@@ -111,7 +113,8 @@ class Reception:
         """Write the receipt into the server's ledger, and count it."""
         site = str(facts["site"])
         sent = {SENT: self._sent[site]} if self._sent.get(site) else {}
-        self._receipts.note(self._ledger.append("receipt", {**facts, **sent}))
+        stage = {STAGE: self.stage} if self.stage else {}
+        self._receipts.note(self._ledger.append("receipt", {**facts, **sent, **stage}))
         self._participants.book.count(self._receipts, site)
 
     def _checkpoint(self, site: str, text: str) -> list[str | int]:

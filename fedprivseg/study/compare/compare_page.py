@@ -10,7 +10,7 @@ from markupsafe import Markup
 from fedprivseg.core.files import deliver
 from fedprivseg.core.pages.frame import render
 from fedprivseg.study.compare.compare_charts import dice_against_bytes, learning_curves
-from fedprivseg.study.compare.compare_tables import as_rows
+from fedprivseg.study.compare.compare_tables import SIMULATED, as_rows
 from fedprivseg.study.compare.front_chart import dice_against_leakage
 from fedprivseg.study.compare.runs import Comparison
 
@@ -40,6 +40,7 @@ UNDER = {
     "95 %": "mean Dice",
     "undefined": "HD95 mm",
     "leakage 95 %": "leakage",
+    SIMULATED: "minutes",
     "p (Holm)": "median difference",
     "p floor (Holm)": "above the floor",
 }

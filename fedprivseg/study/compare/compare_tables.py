@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fedprivseg.core.leakage_result import Interval
+from fedprivseg.study.clock.words import duration
 from fedprivseg.study.compare.entries import Entry
 from fedprivseg.study.compare.paired import Difference
 from fedprivseg.study.compare.runs import Comparison
@@ -64,6 +65,7 @@ def _full_row(e: Entry, comparison: Comparison) -> dict[str, Any]:
         "local_steps": e.local_steps,
         "wall_minutes": e.minutes,
         "site_minutes": e.compute_minutes,
+        "simulated_seconds": e.simulated_s,
         "peak_mb": e.peak_mb,
         "raw_data_left": e.forbidden,
         "leakage": e.leakage,
@@ -89,6 +91,10 @@ def _tested(name: str, found: Difference | None) -> dict[str, float | None]:
     }
 
 
+SIMULATED = "between hospitals"
+"""The column of simulated wall time."""
+
+
 def as_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """The table in short, for people: a header and a row a method."""
     gridded = len({e.grid for e in comparison.entries}) > 1
@@ -96,7 +102,8 @@ def as_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     header += [*(f"Dice {site}" for site in comparison.sites), "mean Dice", "95 %"]
     header += ["HD95 mm", "undefined", "HD95 penalised", "MB up", "MB down"]
     header += ["leakage", "leakage 95 %"] if attacked(comparison) else []
-    header += ["minutes"]
+    timed = any(e.simulated_s is not None for e in comparison.entries)
+    header += ["minutes", *([SIMULATED] if timed else [])]
     header += [f"median difference to {comparison.reference}", "p (Holm)"] if comparison.reference else []
     header += [f"median above {comparison.floor}", "p floor (Holm)"] if comparison.floor else []
     rows = []
@@ -114,6 +121,7 @@ def as_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         if attacked(comparison):
             row += [leakage_in_words(e) if e.unknown else _number(e.leakage, 2), _interval(e.leakage_interval, 2)]
         row += [f"{e.minutes:.1f}"]
+        row += ["-" if e.simulated_s is None else duration(e.simulated_s)] if timed else []
         row += _cells(e.difference) if comparison.reference else []
         row += _cells(e.above_floor) if comparison.floor else []
         rows.append(row)

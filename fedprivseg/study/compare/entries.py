@@ -72,6 +72,7 @@ class Entry:
         down: MB that a site received.
         minutes: wall time of a run.
         compute_minutes: the sites' own clocks, summed.
+        simulated_s: what a run would take between its hospitals; None where no profile of theirs was stated.
         peak_mb: memory of the largest process.
         forbidden: whether raw data left, which policy forbids.
         silent: whether nothing has to leave but scores and counts.
@@ -105,6 +106,7 @@ class Entry:
     local_steps: int | None
     minutes: float
     compute_minutes: float
+    simulated_s: float | None
     peak_mb: float
     forbidden: bool
     silent: bool
@@ -183,6 +185,7 @@ def entry_of(label: str, group: Sequence[Result], leaks: Sequence[Leakage | None
         local_steps=parameters.get("local_steps"),
         minutes=float(np.mean([run.wall_s for run in group])) / 60,
         compute_minutes=float(np.mean([sum(site.seconds for site in run.sites.values()) for run in group])) / 60,
+        simulated_s=_mean([run.simulated_time.total_s for run in group if run.simulated_time is not None]),
         peak_mb=max(max(run.peak_rss_mb, *(site.peak_rss_mb for site in run.sites.values())) for run in group),
         forbidden=raw,
         silent=silent,

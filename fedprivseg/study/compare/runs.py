@@ -108,8 +108,9 @@ def compare(folders: Sequence[Path], reference: str | None = None) -> Comparison
     measured = any(entry.point is not None and not (entry.forbidden or entry.silent) for entry in entries)
     sharing = [(entry.label, entry.group, entry.point) for entry in entries if not (entry.forbidden or entry.silent)]
     found = fronts(sharing) if measured else ()
+    profiles = {_profiles(result) for _, result in runs if result.simulated_time is not None}
     tested = [each.subjects for each in (*against.values(), *above.values())]
-    notes = [why, floor_why, *_cautions(entries, tested, penalty), *_hypervolumes(found, entries, floor)]
+    notes = [why, floor_why, *_cautions(entries, tested, penalty, profiles), *_hypervolumes(found, entries, floor)]
     return Comparison(
         entries=tuple(entries),
         sites=tuple(first.sites),
@@ -178,7 +179,7 @@ def _called(name: str, entries: Sequence[Entry]) -> list[str]:
     return found or [entry.label for entry in entries if entry.scenario == name]
 
 
-def _cautions(entries: Sequence[Entry], tested: Sequence[int], penalty: float) -> Iterable[str]:
+def _cautions(entries: Sequence[Entry], tested: Sequence[int], penalty: float, profiles: set[str]) -> Iterable[str]:
     """What has to be known of the numbers."""
     yield (
         "Intervals are 95 % t intervals over subjects within sites, seeds averaged; ± is the standard deviation over seeds. "
@@ -194,6 +195,8 @@ def _cautions(entries: Sequence[Entry], tested: Sequence[int], penalty: float) -
             "A distance is undefined where a structure is absent from truth or prediction. The penalised HD95 counts a "
             f"structure that only one of them has as {penalty:.0f} mm, the diagonal of the grid."
         )
+    if len(profiles) > 1:
+        yield "The times between hospitals are of runs whose sites state different profiles: they cannot be compared."
     if len({entry.folds for entry in entries}) > 1:
         covered = "; ".join(f"{entry.label}: {', '.join(map(str, entry.folds))}" for entry in entries)
         yield f"Not all methods ran on the same folds ({covered}); differences are over subjects that both tested."
@@ -262,10 +265,17 @@ def _shift(result: Result) -> dict[str, object]:
 
 
 def _identity(result: Result) -> str:
-    """What makes a run a run of the same method: the whole scenario but seed, engine, name, question, data folder and task."""
+    """What makes a run a run of the same method: the whole scenario but seed, engine, name, question, data folder, task and the
+    sites' profiles."""
     unseen = ("seed", "engine", "name", "question", "data", "task", "compare")
     content = {k: v for k, v in result.scenario.items() if k not in unseen}
+    content["sites"] = [{k: v for k, v in site.items() if k != "profile"} for site in content["sites"]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _profiles(result: Result) -> str:
+    """What the virtual clock supposed of the sites."""
+    return json.dumps([site.get("profile") for site in result.scenario["sites"]], sort_keys=True)
 
 
 def _groups(runs: Sequence[tuple[Path, Result]]) -> dict[str, list[Result]]:

@@ -32,6 +32,8 @@ from fedprivseg.core.validation import validated
 from fedprivseg.governance.compliance import read_compliance
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.audit import read_identities
+from fedprivseg.study.clock.gantt import gantt_chart
+from fedprivseg.study.clock.words import duration, reasons, sentence
 from fedprivseg.study.leakage.admission import admitted
 from fedprivseg.study.report.charts import curve_chart, dice_chart
 from fedprivseg.study.report.dice_groups import DiceGroups
@@ -85,7 +87,7 @@ def write_report(folder: Path, kept: Mapping[str, SiteImages], groups: DiceGroup
     kinds = [kind_named(each) for each in result.exports]
     page = render(
         "study/report/report_page.html",
-        filters=FILTERS,
+        filters={**FILTERS, "duration": duration},
         result=result,
         scenario=scenario,
         hospitals=hospitals,
@@ -97,6 +99,8 @@ def write_report(folder: Path, kept: Mapping[str, SiteImages], groups: DiceGroup
         hd95=_mean([hospital.result.hd95_mm.mean for hospital in hospitals]),
         chart=Markup(_chart(result, hospitals, scenario.task)),
         curve=Markup(_curve(result, hospitals)),
+        gantt=Markup(_gantt(result, hospitals)),
+        takes=[sentence(result.simulated_time), *reasons(result.simulated_time)] if result.simulated_time else [],
         crossed={(cell.trained_at, cell.measured_at): cell.dice for cell in result.cross_site},
         leakage=leakage,
         streams=STREAMS,
@@ -191,6 +195,11 @@ def _chart(result: Result, hospitals: Sequence[Hospital], task: SegmentationTask
 def _curve(result: Result, hospitals: Sequence[Hospital]) -> str:
     title = "Training loss and Dice on test slices over the rounds, one line a hospital"
     return curve_chart(result.curve, {hospital.name: hospital.label for hospital in hospitals}, title)
+
+
+def _gantt(result: Result, hospitals: Sequence[Hospital]) -> str:
+    labels = {hospital.name: hospital.label for hospital in hospitals}
+    return gantt_chart(result.simulated_time, labels) if result.simulated_time else ""
 
 
 def _warnings(result: Result, hospitals: Sequence[Hospital]) -> list[tuple[str, str, str]]:

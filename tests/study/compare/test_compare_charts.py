@@ -27,7 +27,7 @@ def entry(label: str, **changes) -> Entry:
         variant="", group="codes-only", seeds=(0,), folds=(), subjects=9,
         sites={"centre1": 0.8}, mean=0.8, dice=(0.8,), dice_interval=(0.75, 0.85),
         hd95=Distances(5.0, (4.0, 6.0), 5.0, 0, 54), up=2.0, down=4.0, rounds=4, local_steps=2, minutes=1.0,
-        compute_minutes=1.0, peak_mb=100.0, forbidden=False, silent=False, budget=None,
+        compute_minutes=1.0, simulated_s=None, peak_mb=100.0, forbidden=False, silent=False, budget=None,
         curve=Curve((1, 2, 3), (2.0, 4.0, 6.0), (0.3, 0.6, 0.8)), cross_site={}, leakage=0.4, leakage_interval=None,
         leakage_by="", unknown=False, at_least=None,
     )  # fmt: skip
