@@ -142,7 +142,8 @@ def _carried_out(
 
             prepare_start(scenario, RunFolder(folder).server)
             (carry_out or engine(scenario.engine))(folder, scenario, app)
-            keep_images(RunFolder(folder), scenario)
+            if scenario.engine != "deployment":  # there the server's process opens no image
+                keep_images(RunFolder(folder), scenario)
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise FolderError(

@@ -16,7 +16,7 @@ from fedprivseg.core.runfolder import RunFolder
 if TYPE_CHECKING:  # Flower takes seconds
     from flwr.clientapp import ClientApp
 
-ENGINES = ("inline", "ray")
+ENGINES = ("inline", "ray", "deployment")
 
 Engine = Callable[[Path, Scenario, "ClientApp"], None]
 """``run(folder, scenario, site_app)``: carries out a scenario that was prepared in a run folder; every site runs `site_app`."""
