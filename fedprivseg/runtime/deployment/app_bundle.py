@@ -12,12 +12,12 @@ import json
 import zipfile
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import final
 
 import tomli_w
 
-import fedprivseg
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.records import digest
@@ -71,7 +71,7 @@ class AppBundle:
             return ""
         return (
             f"the app was made with other code than is installed here (fedprivseg {self.version} there, "
-            f"{fedprivseg.__version__} here): install the same, and approve the app again"
+            f"{installed('fedprivseg')} here): install the same, and approve the app again"
         )
 
 
@@ -101,7 +101,7 @@ def build(scenario: Scenario) -> bytes:
             }
         },
     }
-    package = {"fedprivseg": fedprivseg.__version__, "code": code_digest()}
+    package = {"fedprivseg": installed("fedprivseg"), "code": code_digest()}
     files: dict[str, bytes | Path] = {
         "pyproject.toml": tomli_w.dumps(project).encode(),
         f"{_FOLDER}/__init__.py": b"",
@@ -136,7 +136,7 @@ def _file(archive: zipfile.ZipFile, name: str) -> bytes:
 @cache
 def code_digest() -> str:
     """SHA-256 over the names and contents of all files of the installed package, scenarios and site files not among them."""
-    root, found = Path(fedprivseg.__file__).parent, hashlib.sha256()
+    root, found = Path(__file__).parents[2], hashlib.sha256()
     for path in sorted(root.rglob("*")):
         place = path.relative_to(root)
         if path.is_file() and "__pycache__" not in place.parts and place.parts[0] != "starter":

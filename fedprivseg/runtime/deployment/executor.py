@@ -1,8 +1,9 @@
 """The warm executor of a SuperNode: the site's program is loaded once, and carries out one order at a time.
 
 Flower's own begins a Python process for every order, which loads torch anew. This is a thread of the SuperNode's process: it
-ends with it, and nothing listens at the hospital. It runs what is installed there, never code that came over the wire; an order is
-carried out only if its app is one that the data manager has approved, was made of this very code, and names the scenario in it.
+ends with it, and nothing listens at the hospital. It runs what is installed there, never code that came over the wire; an order
+is carried out only if its app is one that the data manager has approved, was made of this very code, and names the scenario in
+it.
 """
 
 from __future__ import annotations

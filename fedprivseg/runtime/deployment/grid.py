@@ -165,7 +165,7 @@ class DeploymentGrid(Grid):
             _log.warning("node of %s: %s", self._names.get(reply.metadata.src_node_id), fault)
             content = RecordDict()
         site = self._names.get(reply.metadata.src_node_id)
-        said = {record.get("site") for record in content.config_records.values()}
+        said = {record.get("site", "") for record in content.config_records.values()}
         if not said <= {site, UNKNOWN, ""}:
             _log.warning("the node of %s presents itself as %s", site, printable(str(sorted(map(str, said))), 80))
             content = RecordDict({"refused-by-the-grid": ConfigRecord({})})
