@@ -30,7 +30,7 @@ def _echo(message: Message, context: Context) -> Message:
 
 
 def main(sites: int) -> None:
-    from fedprivseg.runtime.deployment import app_bundle, opening
+    from fedprivseg.runtime.deployment import app_bundle, operator_side
     from fedprivseg.runtime.deployment.certificates import certified_key
     from fedprivseg.runtime.deployment.grid import DeploymentGrid
     from fedprivseg.runtime.deployment.processes import free_ports
@@ -46,7 +46,7 @@ def main(sites: int) -> None:
     scenario = scenario.model_copy(update={"sites": scenario.sites[:sites]})
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        kit, hospitals = opening.init(place / "kit", scenario, (LOOPBACK,), *free_ports(2))
+        kit, hospitals = operator_side.init(place / "kit", scenario, (LOOPBACK,), *free_ports(2))
         for each in hospitals.values():
             join(kit, each)
         began = time.perf_counter()

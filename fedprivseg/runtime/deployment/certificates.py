@@ -7,6 +7,7 @@ the SuperNode's signatures. The terminator lets a certificate speak for its own 
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -194,3 +195,9 @@ def _host(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         return x509.DNSName(text)
+
+
+def fingerprint(public: ec.EllipticCurvePublicKey) -> str:
+    """A key as two people compare it over the telephone: the first 16 bytes of its SHA-256, in fours."""
+    text = hashlib.sha256(public_pem(public)).hexdigest()[:32]
+    return " ".join(text[start : start + 4] for start in range(0, 32, 4))

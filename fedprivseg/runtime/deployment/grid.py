@@ -23,8 +23,8 @@ from fedprivseg.runtime.deployment.chunks import join, split
 from fedprivseg.runtime.deployment.server_task import ServerTask
 from fedprivseg.runtime.wire import UNKNOWN, printable
 
-POLL_S = 0.05
-"""How often replies are looked for, in seconds."""
+POLL_S, LONGEST_POLL_S, SHARE = 0.05, 0.5, 0.05
+"""How often replies are looked for, in seconds: after a `SHARE` of the time for which they were waited for so far."""
 
 _LOOK_S = 1.0
 """How often it is looked which nodes are there, in seconds."""
@@ -97,16 +97,17 @@ class DeploymentGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         """Send each message and yield the replies as they come, until all are there or `timeout` seconds are over."""
         seconds = _LONGEST_S if timeout is None else timeout
-        end = time.monotonic() + seconds
+        began = time.monotonic()
         waiting = {self._push(message, seconds) for message in messages}
         try:
             while waiting:
                 for reply in self._arrived(sorted(waiting)):
                     waiting.discard(reply.metadata.reply_to_message_id)
                     yield reply
-                if not waiting or time.monotonic() > end:
+                waited = time.monotonic() - began
+                if not waiting or waited > seconds:
                     return
-                time.sleep(POLL_S)
+                time.sleep(min(max(POLL_S, SHARE * waited), LONGEST_POLL_S))
         finally:
             for name in waiting:
                 self._orders.pop(name, None)

@@ -213,6 +213,11 @@ class HospitalKit:
         return self.path / "flower"
 
     @property
+    def proposed_policy(self) -> Path:
+        """The policy that the operator has on file of the hospital, if any; the hospital reads, changes and adopts it."""
+        return self.path / "proposed-policy.toml"
+
+    @property
     def home(self) -> SiteFolder:
         """The site's own folder: policy, vault, ledger."""
         return SiteFolder(self.path / "site" / self.invitation.site)

@@ -26,11 +26,8 @@ from fedprivseg.runtime.deployment.processes import PRIVATE, QUIET
 PROGRAM = "fedprivseg.runtime.site.client_app:app"
 """The program of a hospital."""
 
-POLL_S = 0.1
-"""How often the node asks for an order, in seconds."""
-
-_BUSY_S, _IDLE_POLL_S = 60.0, 1.0
-"""For so long after an order it asks that often; then every second."""
+POLL_S, LONGEST_POLL_S, SHARE = 0.1, 1.0, 0.05
+"""How often the node asks for an order, in seconds: after a `SHARE` of the time since the last."""
 
 _IDLE = 1.0
 """Flower's pause when there was no order is longer than this, that while an order is carried out is shorter."""
@@ -50,7 +47,7 @@ class _Pauses:
             self.last = now
             time.sleep(POLL_S / 2)
         else:
-            time.sleep(POLL_S if now - self.last < _BUSY_S else _IDLE_POLL_S)
+            time.sleep(min(max(POLL_S, SHARE * (now - self.last)), LONGEST_POLL_S))
 
 
 def run(kit: HospitalKit, station: Path, program: str = PROGRAM) -> None:

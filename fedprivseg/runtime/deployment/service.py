@@ -44,3 +44,12 @@ def start_superlink(kit: ServerKit) -> Child:
     """Begin the SuperLink; it goes on with the database that is there."""
     kit.flower.mkdir(exist_ok=True)
     return Child("the SuperLink", superlink.command(kit), kit.logs / "superlink.log", environment(kit.flower))
+
+
+def attend(children: list[Child]) -> None:
+    """Wait until one of the server's processes ends, which it should not.
+
+    Raises:
+        RunError: always, and says which ended.
+    """
+    until(lambda: False, children, float("inf"), "the server")

@@ -12,15 +12,21 @@ from pathlib import Path
 
 from flwr.app import Context, RecordDict
 
+from fedprivseg.core.documents import content_of
+from fedprivseg.core.errors import RunError
 from fedprivseg.runtime.deployment import app_bundle
 from fedprivseg.runtime.deployment.certificates import certified_key
 from fedprivseg.runtime.deployment.grid import DeploymentGrid
 from fedprivseg.runtime.deployment.kit import ServerKit
+from fedprivseg.runtime.deployment.processes import until
 from fedprivseg.runtime.deployment.server_task import RunLost, server_task
 from fedprivseg.runtime.deployment.superlink import Link
 
 MOST_TIMES = 20
 """How often a study is submitted again before it is given up."""
+
+BACK_S = 600.0
+"""For so long the SuperLink may be away before a study ends."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,17 +38,21 @@ def submit(kit: ServerKit, folder: Path) -> None:
         RunError: the SuperLink does not answer, or ended the run again and again.
         FedprivsegError: what the server's program raises.
     """
-    content = kit.app.read_bytes()
+    content = content_of(kit.app)
     app = app_bundle.read(content)
     registered = {site: certified_key(path) for site, path in kit.certified.items()}
     with Link(kit) as link:
         for left in reversed(range(MOST_TIMES)):
             link.stop_runs()
             link.register()
+            run_id = link.start_run(app, content)
             try:
-                _attempt(link, link.start_run(app, content), folder, registered)
+                _attempt(link, run_id, folder, registered)
                 return
             except RunLost as fault:
+                until(lambda: link.answers, [], BACK_S, "the SuperLink's coming back")
+                if link.stopped(run_id):
+                    raise RunError("the run was stopped; the same command goes on with it") from None
                 if not left:
                     raise
                 _log.warning("%s; submitted again, it goes on where it stopped", fault)

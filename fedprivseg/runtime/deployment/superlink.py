@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar, final
 
 import httpx
+from flwr.common.constant import Status, SubStatus
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
     ListRunsRequest,
@@ -27,9 +28,6 @@ from fedprivseg.core.errors import RunError
 from fedprivseg.runtime.deployment.app_bundle import AppBundle
 from fedprivseg.runtime.deployment.certificates import certified_key
 from fedprivseg.runtime.deployment.kit import ServerKit
-
-FINISHED = "finished"
-"""Flower's status of a run that is over."""
 
 Answer = TypeVar("Answer")
 
@@ -108,10 +106,14 @@ class Link:
 
     def stop_runs(self) -> int:
         """Stop every run that is not over; how many."""
-        going = [run.run_id for run in self.runs() if run.status.status != FINISHED]
+        going = [run.run_id for run in self.runs() if run.status.status != Status.FINISHED]
         for each in going:
             self._ask(partial(self._control.StopRun, StopRunRequest(run_id=each)))
         return len(going)
+
+    def stopped(self, run_id: int) -> bool:
+        """Whether somebody stopped the run."""
+        return any(run.run_id == run_id and run.status.sub_status == SubStatus.STOPPED for run in self.runs())
 
     def start_run(self, app: AppBundle, content: bytes) -> int:
         """Submit an app; the run's id at the SuperLink.

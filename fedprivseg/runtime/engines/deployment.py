@@ -15,10 +15,10 @@ from flwr.clientapp import ClientApp
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.runfolder import RunFolder
-from fedprivseg.runtime.deployment import opening
+from fedprivseg.runtime.deployment import hospital_side, operator_side
 from fedprivseg.runtime.deployment.app_bundle import read
 from fedprivseg.runtime.deployment.approval import approve
-from fedprivseg.runtime.deployment.kit import HospitalKit
+from fedprivseg.runtime.deployment.kit import HospitalKit, ServerKit
 from fedprivseg.runtime.deployment.processes import Child, environment, free_ports
 from fedprivseg.runtime.deployment.service import service
 from fedprivseg.runtime.deployment.submission import submit
@@ -36,7 +36,7 @@ def run(folder: Path, scenario: Scenario, site_app: ClientApp) -> None:
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedprivseg-")))
         port, link_port = free_ports(2)
-        kit, hospitals = opening.init(place / "kit", scenario, (LOOPBACK,), port, link_port)
+        kit, hospitals = operator_side.init(place / "kit", scenario, (LOOPBACK,), port, link_port)
         for each in hospitals.values():
             join(kit, each)
         stack.enter_context(service(kit, LOOPBACK))
@@ -46,9 +46,9 @@ def run(folder: Path, scenario: Scenario, site_app: ClientApp) -> None:
         submit(kit, folder)
 
 
-def join(kit: opening.ServerKit, hospital: HospitalKit) -> None:
+def join(kit: ServerKit, hospital: HospitalKit) -> None:
     """Play a hospital's part: key, certificate, approval."""
-    certificate = opening.certify(kit, opening.keygen(hospital))
+    certificate = operator_side.certify(kit, hospital_side.keygen(hospital))
     hospital.certificate.write_bytes(certificate.read_bytes())
     approve(hospital.approved, hospital.app, read(hospital.app.read_bytes()).sha256, "engine")
 

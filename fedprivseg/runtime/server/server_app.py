@@ -33,6 +33,8 @@ def main(grid: Grid, context: Context) -> None:
         grid.pull_interval = POLL_S  # Flower's simulation asks every 0.1 s, which is lost in every exchange
     with threads(scenario.resources.cpus):
         federation = GridFederation(grid, scenario, run.server, run_id, device(scenario.resources.gpus))
+        if run.server.seed.exists():
+            federation.seed = int(run.server.seed.read_text())
         for site, payload in resolve(scenario.method).conduct(federation).items():
             path = run.server.metrics(site)
             path.parent.mkdir(exist_ok=True)

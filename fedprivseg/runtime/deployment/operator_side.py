@@ -1,4 +1,4 @@
-"""A kit is made: the operator's folder and those of the hospitals; a hospital joins with a key of its own."""
+"""What the operator does: a kit is made, and a hospital's request is signed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+import tomli_w
+
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.errors import FolderError, RequestError
-from fedprivseg.core.files import whole, write_secret
+from fedprivseg.core.files import whole, write_secret, write_text
 from fedprivseg.crypto.identity import SiteKey
-from fedprivseg.runtime.deployment import app_bundle, certificates, terminator
+from fedprivseg.runtime.deployment import app_bundle, certificates, kit_pages, terminator
 from fedprivseg.runtime.deployment.kit import Deployment, HospitalKit, Invitation, ServerKit
 
 LOCAL = ("localhost", "127.0.0.1")
@@ -49,27 +51,20 @@ def init(
     key = SiteKey.create(server.signing_key)
     app = app_bundle.build(scenario)
     _copy(server.app, app)
+    kit_pages.write_operator(server)
     hospitals = {}
-    for name in names:
+    for site in scenario.sites:
+        name = site.name
         hospitals[name] = kit = HospitalKit(folder / "sites" / name)
         kit.path.mkdir(mode=0o700)
         kit.write(Invitation(site=name, name=scenario.name, server=f"{hosts[0]}:{port}", server_key=key.public_hex))
         _copy(kit.app, app)
         _copy(kit.authority, server.authority.read_bytes())
+        if site.policy:
+            write_text(kit.proposed_policy, tomli_w.dumps(site.policy))
+        kit_pages.write_hospital(kit)
     terminator.write_configuration(server)
     return server, hospitals
-
-
-def keygen(kit: HospitalKit) -> Path:
-    """Make a hospital's key, at the hospital; the certificate request that goes to the operator.
-
-    Raises:
-        RequestError: there is a key already.
-    """
-    site = kit.invitation.site
-    key = certificates.create_key(kit.key)
-    _copy(kit.request, certificates.request(key, site))
-    return kit.request
 
 
 def certify(kit: ServerKit, request: Path) -> Path:
