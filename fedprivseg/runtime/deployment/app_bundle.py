@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import warnings
 import zipfile
 from dataclasses import dataclass
 from functools import cache
@@ -109,7 +110,9 @@ def build(scenario: Scenario) -> bytes:
         _SCENARIO: scenario.model_dump_json().encode(),
         _PACKAGE: json.dumps(package).encode(),
     }
-    return build_fab_from_files(files)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of what Flower calls
+        return build_fab_from_files(files)[0]
 
 
 def read(content: bytes) -> AppBundle:

@@ -69,7 +69,9 @@ def run(kit: HospitalKit, station: Path, program: str = PROGRAM) -> None:
     os.umask(PRIVATE)
     kit.flower.mkdir(exist_ok=True)
     os.environ.update({**QUIET, "FLWR_HOME": str(kit.flower)})
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("fedprivseg").addHandler(handler)  # Flower's logger has one of its own
     app = resolve_name(program)  # torch, once
 
     from flwr.common.constant import ISOLATION_MODE_PROCESS

@@ -49,7 +49,7 @@ class Child:
         self.name, self._log = name, log
         guard = shutil.which("setpriv")
         words = [guard, "--pdeathsig", "TERM", "--", *command] if guard else [*command]
-        with log.open("ab") as file:
+        with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
             self._process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environ, umask=PRIVATE,
                 start_new_session=True,

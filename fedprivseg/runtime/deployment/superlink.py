@@ -22,6 +22,7 @@ from flwr.proto.control_pb2 import (
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.run_pb2 import Run
+from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control.control_http_client import ControlHttpClient
 
 from fedprivseg.core.errors import RunError
@@ -83,7 +84,8 @@ class Link:
 
     def nodes(self) -> list[NodeInfo]:
         """The registered nodes."""
-        return list(self._ask(lambda: self._control.ListNodes(ListNodesRequest())).nodes_info)
+        found = self._ask(lambda: self._control.ListNodes(ListNodesRequest())).nodes_info
+        return [node for node in found if node.status != NodeStatus.UNREGISTERED]
 
     def runs(self) -> list[Run]:
         """The runs, the latest first."""

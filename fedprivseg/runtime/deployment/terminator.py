@@ -76,11 +76,12 @@ http {{
         ssl_verify_client on;
         ssl_verify_depth 1;
 
-        location ~ ^/v1/fleet/({calls})$ {{
+        location ~ ^/v1/fleet/({calls})\\z {{
             if ($own = 0) {{ return 401; }}
             proxy_pass https://superlink;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
+            proxy_set_header flwr-public-key $http_flwr_public_key;
             proxy_ssl_verify on;
             proxy_ssl_trusted_certificate {authority};
             proxy_ssl_name localhost;

@@ -37,6 +37,10 @@ def begun(scenario: Scenario, folder: Path) -> Iterator[Engine]:
     if not finished:
         require_gpus(scenario.resources.gpus)
         require_cache()
+        if scenario.engine == "deployment":
+            from fedprivseg.runtime.deployment.terminator import program
+
+            program()
     data = scenario.data.source == "phantom" or Path(scenario.data.source).is_dir()
     if scenario.engine != "ray" or not data or finished:
         yield lambda folder, scenario, site_app: engine(scenario.engine)(folder, scenario, site_app)
