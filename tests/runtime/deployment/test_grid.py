@@ -147,7 +147,9 @@ def test_a_silent_node_is_waited_for_no_longer_than_the_deadline():
     assert 0 < task.pushed[0].metadata.ttl <= 0.05
 
 
-@pytest.mark.parametrize("stranger", [{"name": "centre1", "public_key": b"own"}, {"name": "c9", "public_key": b"key one"}])
+@pytest.mark.parametrize(
+    "stranger", [{"name": "centre1", "public_key": b"own"}, {"name": "c9", "public_key": b"key one"}]
+)
 def test_a_node_that_is_not_a_sites_own_is_not_asked(stranger):
     task = FakeTask(lambda task, message, count: [])
     task.there.append(NodeInfo(node_id=9, **stranger))
