@@ -213,6 +213,11 @@ class HospitalKit:
         return self.path / "flower"
 
     @property
+    def number(self) -> Path:
+        """The number under which the SuperLink knows the hospital's node, once it does."""
+        return self.path / "node-id"
+
+    @property
     def proposed_policy(self) -> Path:
         """The policy that the operator has on file of the hospital, if any; the hospital reads, changes and adopts it."""
         return self.path / "proposed-policy.toml"

@@ -89,8 +89,8 @@ class Study:
             "submit(ServerKit(Path(sys.argv[1])), Path(sys.argv[2]))\n"
         )
         command = [sys.executable, "-c", code, str(self.kit.path), str(self.folder / "run")]
-        log = (self.folder / "submit.log").open("a")
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        with (self.folder / "submit.log").open("a") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
         self.stack.callback(process.wait)
         self.stack.callback(process.kill)
         return process
