@@ -19,6 +19,7 @@ from fedprivseg.cli import (
     comparisons,
     data,
     deidentify,
+    deploy,
     destroy,
     ledgers,
     lifecycle,
@@ -66,6 +67,7 @@ for command in _COMMANDS:
 for command in _GOVERNANCE:
     app.command(rich_help_panel=_RULES)(command)
 app.add_typer(data.app, name="data")
+app.add_typer(deploy.app, name="deploy")
 for name, group in {
     "ledger": ledgers.app,
     "policy": policy.app,

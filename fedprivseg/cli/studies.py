@@ -33,7 +33,7 @@ def run(
     scenario: ScenarioFile,
     data: Data = None,
     out: RunOut = None,
-    engine: Annotated[str | None, typer.Option(help="ray or inline.")] = None,
+    engine: Annotated[str | None, typer.Option(help="ray, inline or deployment.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root seed of every random draw.")] = None,
     settings: Set = None,
     dry_run: Annotated[

@@ -240,7 +240,7 @@ class Scenario(Frozen):
     name: Name
     question: str = ""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    engine: Literal["ray", "inline"] = "ray"
+    engine: Literal["ray", "inline", "deployment"] = "ray"
     quorum: int = Field(
         default=1, ge=1, description="fewest sites with which the run goes on when others fail or are excluded"
     )

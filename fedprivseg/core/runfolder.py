@@ -165,6 +165,11 @@ class ServerFolder:
         return self.path / "progress.json"
 
     @property
+    def seed(self) -> Path:
+        """The root of the server's own random draws in a deployment; a simulation's is the scenario's."""
+        return self.path / "seed"
+
+    @property
     def start(self) -> Path:
         """The public start of the run's networks, where they have one."""
         return self.path / "start.safetensors"

@@ -5,59 +5,40 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import platform
-import resource
 import secrets
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from fedprivseg.core.cache import cache_folder, require_cache
-from fedprivseg.core.compute import arithmetic_name, require_gpus
+from fedprivseg.core.compute import require_gpus
 from fedprivseg.core.config import Scenario
-from fedprivseg.core.documents import damaged, read_document
-from fedprivseg.core.errors import DataError, FolderError, RequestError, RunError
+from fedprivseg.core.documents import damaged
+from fedprivseg.core.errors import DataError, FolderError, RequestError
 from fedprivseg.core.files import write_text
 from fedprivseg.core.lock import LOCK, alone
-from fedprivseg.core.records import Budget, CrossSite, CurvePoint, Payload
 from fedprivseg.core.results import (
     SCENARIO,
     Result,
-    Row,
-    Scores,
-    SiteResult,
-    failures,
-    metric_rows,
     read_result,
     read_run_id,
     write_scenario,
 )
 from fedprivseg.core.results import read_scenario as read_resolved
 from fedprivseg.core.runfolder import RunFolder
-from fedprivseg.core.simulated_time import SimulatedTime
-from fedprivseg.core.task import SegmentationTask
 from fedprivseg.governance.lifecycle.withdrawal import read_withdrawals
 from fedprivseg.governance.sitefolder.notes import PARTICIPANTS, Notes
 from fedprivseg.imaging.dataset import Dataset, Fault, Release
-from fedprivseg.imaging.datasets import DATASETS, dataset_of
+from fedprivseg.imaging.datasets import dataset_of
 from fedprivseg.imaging.sources import drawn_release, phantom_named, release_place
 from fedprivseg.imaging.splits import COHORT, Cohort
-from fedprivseg.methods import METHODS, resolve
-from fedprivseg.protections import PROTECTIONS
+from fedprivseg.methods import resolve
 from fedprivseg.runtime.engines import Engine, engine
 from fedprivseg.study.acquisition_shift import shift_notes, shifted_release
-from fedprivseg.study.clock.exchanges import recorded
-from fedprivseg.study.clock.timeline import let_pass
-from fedprivseg.study.clock.what_if import profiles_of
+from fedprivseg.study.gathering import gather
 from fedprivseg.study.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
 from fedprivseg.study.scenarios import load_scenario, resolved, what_differs
 from fedprivseg.study.simulated_sites import parties_in, provision_sites
@@ -146,14 +127,15 @@ def _carried_out(
 
             prepare_start(scenario, RunFolder(folder).server)
             (carry_out or engine(scenario.engine))(folder, scenario, app)
-            keep_images(RunFolder(folder), scenario)
+            if scenario.engine != "deployment":  # there the server's process opens no image
+                keep_images(RunFolder(folder), scenario)
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise FolderError(
                 f"no room left while writing {folder}; make room and run the same command again"
             ) from fault
         raise
-    result = _gather(
+    result = gather(
         folder,
         scenario,
         time.perf_counter() - start,
@@ -292,114 +274,3 @@ def _withdrawn(folder: Path) -> tuple[str, ...]:
         f"{site}: consent of {count} subject{'s' if count > 1 else ''} was withdrawn; trained again without"
         for site, count in sorted(counts.items())
     )
-
-
-def _gather(
-    folder: Path, scenario: Scenario, wall_s: float, resumed: bool, notes: tuple[str, ...], fingerprints: dict[str, Any]
-) -> Result:
-    accounts = read_document(folder / "server" / "accounts.json")
-    sites: dict[str, SiteResult] = {}
-    rows: list[Row] = []
-    means: list[float] = []
-    task = scenario.task
-    fold = scenario.data.fold if scenario.data.split == "folds" else None
-    for site in scenario.sites:
-        account = accounts["sites"][site.name]
-        path = folder / "server" / "metrics" / f"{site.name}.safetensors"
-        values = _measured(path) if path.exists() else {}
-        dice = _scores(values.get("dice"), task)
-        rows += metric_rows(site.name, values, len(values["dice"]) if values else 0, task, fold)
-        if dice.mean is not None:
-            means.append(dice.mean)
-        counts = {key: account["facts"].get(key, 0) for key in _COUNTS}
-        costs = {key: account[key] for key in ("status", "bytes_up", "bytes_down", "seconds", "peak_rss_mb")}
-        sites[site.name] = SiteResult(
-            **counts,
-            **costs,
-            dice=dice,
-            hd95_mm=_scores(values.get("hd95_mm"), task),
-            assd_mm=_scores(values.get("assd_mm"), task),
-            notes=tuple(account["notes"]),
-        )
-    if all(result.status != "ok" for result in sites.values()):
-        raise RunError("no site finished: " + "; ".join(f"{name}: {result.status}" for name, result in sites.items()))
-    method = resolve(scenario.method)
-    return Result(
-        scenario=scenario.model_dump(mode="json"),
-        scenario_sha256=scenario.sha256,
-        seed=scenario.seed,
-        method=method.name,
-        variant=method.variant,
-        engine=scenario.engine,
-        exports=tuple(sorted(method.declared)),
-        sites=sites,
-        mean_dice={name: _mean([site.dice.structures[name] for site in sites.values()]) for name in task.names},
-        overall_dice=_mean(means),
-        stages=accounts["stages"],
-        wall_s=wall_s,
-        resumed=resumed,
-        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        environment=_environment(scenario),
-        notes=(*failures(sites), *notes),
-        **fingerprints,
-        curve=_entries(accounts, CurvePoint),
-        cross_site=_entries(accounts, CrossSite),
-        budgets=_entries(accounts, Budget),
-        simulated_time=_simulated_time(folder, scenario),
-        metrics=tuple(rows),
-    )
-
-
-def _simulated_time(folder: Path, scenario: Scenario) -> SimulatedTime | None:
-    """What the run in `folder` would take between its hospitals; None where nobody said what these are like."""
-    if all(site.profile is None for site in scenario.sites):
-        return None
-    return let_pass(recorded(folder), profiles_of(scenario), scenario.seed, scenario.deadline_s)
-
-
-def _entries(accounts: dict[str, Any], kind: type[Any]) -> tuple[Any, ...]:
-    """What the method recorded of one kind, in the order in which it did."""
-    return tuple(kind(**fields) for fields in accounts["entries"].get(kind.__name__, {}).values())
-
-
-_COUNTS = ("subjects_train", "subjects_test", "slices_train", "slices_test")
-
-
-def _measured(path: Path) -> dict[str, np.ndarray]:
-    """The measures of one site's METRIC payload, NaN where it says that they are undefined."""
-    arrays = Payload.decode(path.read_bytes()).arrays
-    return {
-        name: np.where(arrays[f"{name}_known"].astype(bool), value, np.nan)
-        for name, value in arrays.items()
-        if f"{name}_known" in arrays
-    }
-
-
-def _scores(values: np.ndarray | None, task: SegmentationTask) -> Scores:
-    """Means over subjects and time points: (subjects, time points, structures) -> one number a structure, and their mean."""
-    if values is None:
-        return Scores(structures=dict.fromkeys(task.names), mean=None)
-    found = {name: values[:, :, index] for index, name in enumerate(task.names)}
-    each = {name: float(np.nanmean(value)) if np.isfinite(value).any() else None for name, value in found.items()}
-    return Scores(structures=each, mean=_mean(each.values()), missing=int(np.isnan(values).sum()))
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    """The mean of those that are known; None if none is."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _environment(scenario: Scenario) -> dict[str, str]:
-    half = scenario.method.parameters.get("half", False)
-    packages = ("fedprivseg", "flwr", "monai", "nibabel", "numpy", "ray", "safetensors", "torch")
-    return {
-        "python": sys.version.split()[0],
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpus": str(os.cpu_count()),
-        "arithmetic": arithmetic_name("cuda" if scenario.resources.gpus else "cpu", half),
-        **{name: version(name) for name in packages},
-        **DATASETS.packages([scenario.data.format]),
-        **METHODS.packages([scenario.method.name]),
-        **PROTECTIONS.packages(config.name for config in scenario.protections),
-    }

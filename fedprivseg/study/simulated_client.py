@@ -51,3 +51,4 @@ def withdrawals(message: Message, context: Context, call_next: ClientAppCallable
 
 app = ClientApp(mods=[located, gate, withdrawals])
 app.train("perform")(perform)
+app.__module__ = __name__  # by it a process of its own finds the program

@@ -35,6 +35,8 @@ class SiteConfiguration(Frozen):
         intake: the day on which subjects were enrolled; None for the day on which the program enrols them.
         server_key: the public key (hex) of the server that it deals with; None if any will do.
         server_domain: the security domain of that server, empty if the hospital does not know it.
+        seed: the root of the site's own random draws, which a hospital draws from the system's generator and tells nobody;
+            None for the scenario's, which everybody knows.
         withdraws: in run folders of earlier releases; nothing reads it.
     """
 
@@ -47,6 +49,7 @@ class SiteConfiguration(Frozen):
     intake: date | None = None
     server_key: str | None = None
     server_domain: str = ""
+    seed: int | None = Field(default=None, ge=0)
     withdraws: str = Field(default="", exclude=True)
 
     @classmethod

@@ -16,7 +16,7 @@ from fedprivseg.core.runfolder import RunFolder
 if TYPE_CHECKING:  # Flower takes seconds
     from flwr.clientapp import ClientApp
 
-ENGINES = ("inline", "ray")
+ENGINES = ("inline", "ray", "deployment")
 
 Engine = Callable[[Path, Scenario, "ClientApp"], None]
 """``run(folder, scenario, site_app)``: carries out a scenario that was prepared in a run folder; every site runs `site_app`."""
@@ -37,6 +37,10 @@ def begun(scenario: Scenario, folder: Path) -> Iterator[Engine]:
     if not finished:
         require_gpus(scenario.resources.gpus)
         require_cache()
+        if scenario.engine == "deployment":
+            from fedprivseg.runtime.deployment.terminator import program
+
+            program()
     data = scenario.data.source == "phantom" or Path(scenario.data.source).is_dir()
     if scenario.engine != "ray" or not data or finished:
         yield lambda folder, scenario, site_app: engine(scenario.engine)(folder, scenario, site_app)

@@ -33,6 +33,8 @@ def main(grid: Grid, context: Context) -> None:
     with threads(scenario.resources.cpus):
         place = device(scenario.resources.gpus)
         federation = GridFederation(grid, scenario, run.server, run_id, place, at_once)
+        if run.server.seed.exists():
+            federation.seed = int(run.server.seed.read_text())
         for site, payload in resolve(scenario.method).conduct(federation).items():
             path = run.server.metrics(site)
             path.parent.mkdir(exist_ok=True)

@@ -183,6 +183,7 @@ def _policy_context(site: SiteContext, card: str) -> PolicyContext:
 
 
 app = ClientApp(mods=[gate])
+app.__module__ = __name__  # by it a process of its own finds the program
 
 
 @app.train("perform")

@@ -34,12 +34,13 @@ class SiteRuntime:
 
     def __init__(self, site: SiteContext) -> None:
         scenario = site.scenario
-        self.name, self.seed = site.name, scenario.seed
+        own = site.configuration.seed
+        self.name, self.seed = site.name, scenario.seed if own is None else own
         self.grid, self.task = scenario.grid.grid(), scenario.task
         self.device = device(scenario.resources.gpus)
         self.vault, self.cache = site.vault, site.cache
         self.progress = ProgressFile(site.folder.progress)
-        self.shield = Shield(scenario.protections, scenario.seed, site.name)
+        self.shield = Shield(scenario.protections, self.seed, site.name)
         self._site = site
 
     @property
