@@ -88,7 +88,7 @@ class DeploymentGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send each message. The ids say which order it is; replies to it come under them however often it is sent."""
-        return [self._push(message, _LONGEST_S) for message in messages]
+        return [self._push(message, message.metadata.ttl) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies to these messages that are there."""
