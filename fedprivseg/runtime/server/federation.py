@@ -256,7 +256,11 @@ class GridFederation:
         stored = expected.kind.stored == "always" or (expected.kind.stored == "first" and order.number == 1)
         asked, good = {self._nodes[site]: site for site in sites}, list[str]()
         contents = {node: partial(self._content, order, site, answers) for node, site in asked.items()}
-        for node, heard in self._exchange.replies(contents, terms, lambda: len(good)):
+
+        def signed(node: int, reply: Reply | PayloadError) -> bool:
+            return self._reception.signed(asked[node], order, reply)
+
+        for node, heard in self._exchange.replies(contents, terms, lambda: len(good), signed):
             site = asked[node]
             if (reply := self._reply_of(site, order, heard, terms)) is None:
                 continue
