@@ -164,6 +164,12 @@ class GridFederation:
         """Keep a remark on `site` for the result and the report; the same remark twice is one."""
         self._participants.note(site, text)
 
+    def leave_out(self, site: str, why: str) -> None:
+        """See `methods.method.Federation`."""
+        self._participants.leave(site, f"left out: {why}")
+        self._participants.save()
+        self._participants.enough(self._scenario.quorum)
+
     def facts(self, site: str) -> Mapping[str, int]:
         """What `site` said in the roll call."""
         return self.accounts[site].facts

@@ -51,7 +51,7 @@ class _Sent:
 
 @final
 class FaultyGrid(Grid):
-    """`inner`, with what the scenario says goes wrong. It holds what is late, and of every site its replies to the last two orders.
+    """`inner`, with what the scenario says goes wrong. It holds what is late, and each site's replies to its last two orders.
 
     Args:
         inner: the engine's grid.

@@ -33,7 +33,7 @@ _MACHINE = ("full-disk", "clock")
 OVERSIZE = 1 << 26
 """Bytes of a payload that is too large, if a payload of the site's can be made so large."""
 
-POISON = -3.0
+POISON = -10.0
 """What a poisoned site makes of how far each value lies from the mean."""
 
 
