@@ -23,6 +23,7 @@ from pydantic import (
 
 from fedprivseg.core.comparison_config import CompareConfig, ShiftConfig
 from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.fault_config import SERVER, FaultConfig
 from fedprivseg.core.files import is_companion
 from fedprivseg.core.kinds import IMAGE_CODE, ProtectableKind
 from fedprivseg.core.model import Frozen
@@ -249,6 +250,7 @@ class Scenario(Frozen):
         default_factory=dict,
         description="by action, or for 'all': how long answers are waited for, and how few are enough",
     )
+    faults: tuple[FaultConfig, ...] = Field(default=(), description="what goes wrong, in a simulation")
     sites: tuple[SiteConfig, ...] = Field(min_length=1)
     task: SegmentationTask = Field(default_factory=default_task)
     data: DataConfig = DataConfig()
@@ -274,6 +276,12 @@ class Scenario(Frozen):
             raise ValueError(f"policy.restrict names {unknown[0]!r}; allowed are 'all' and: {', '.join(sorted(names))}")
         if self.quorum > len(names):
             raise ValueError(f"quorum is {self.quorum} but the scenario has {len(names)} sites")
+        if self.faults and self.engine == "deployment":
+            raise ValueError('faults are simulated, and engine is "deployment"; engines that simulate are: inline, ray')
+        if unknown := sorted({fault.party for fault in self.faults} - {*names, SERVER}):
+            raise ValueError(
+                f"faults name the party {unknown[0]!r}; allowed are {SERVER!r} and: {', '.join(sorted(names))}"
+            )
         for action, stage in self.stages.items():
             if (stage.quorum or 0) > len(names):
                 raise ValueError(f"stages.{action}.quorum is {stage.quorum} but the scenario has {len(names)} sites")

@@ -245,6 +245,11 @@ class RunFolder:
         return self.path / "withdrawals.json"
 
     @property
+    def faults(self) -> Path:
+        """A folder: which of the faults that the scenario simulates have happened."""
+        return self.path / "faults"
+
+    @property
     def report(self) -> Path:
         """The run as a page."""
         return self.path / "report.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from fedprivseg.core.task import Scope, SegmentationTask
 from fedprivseg.methods.coded_encoders import started
 from fedprivseg.methods.coded_parameters import PrivacySFParameters
 from fedprivseg.methods.method import Codes, Federation
+from fedprivseg.methods.outlying import handle, odd_codes, odd_losses, relative_error
 from fedprivseg.nets.descent import Schedule, arithmetic
 from fedprivseg.nets.fitting_mapping import SiteMapping, build_mapping, fit_mapping
 
@@ -25,18 +27,39 @@ MAPPING = "mapping"
 def trained_mapping(
     p: PrivacySFParameters, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]
 ) -> SiteMapping:
-    """The network, trained on the sites' codes, or found again as an earlier attempt left it."""
+    """The network, trained on the sites' codes, or found again as an earlier attempt left it. Outlying sites are named, or left
+    out and it is trained without them."""
     if (kept := federation.load_model(MAPPING)) is not None:
         found = _restored(p, federation.task, *kept)
         if found.sites == federation.sites:
             return found
+    for what, codes in (("image", images), ("mask", masks)):
+        handle(p, federation, odd_codes(what, {site: codes[site] for site in federation.sites}, p.outlying_spread))
+    while True:
+        mapping = _fitted(p, federation, images, masks)
+        errors = {
+            site: relative_error(images[site], masks[site], partial(answer, p, mapping, site, device=federation.device))
+            for site in federation.sites
+            if len(images[site])
+        }
+        if not handle(p, federation, odd_losses(errors, p.outlying_error)):
+            break
+    state = {name: value.cpu().numpy() for name, value in mapping.state_dict().items()}
+    federation.save_model(MAPPING, state, {"sites": " ".join(mapping.sites)})
+    return mapping
+
+
+def _fitted(
+    p: PrivacySFParameters, federation: Federation, images: Mapping[str, Codes], masks: Mapping[str, Codes]
+) -> SiteMapping:
+    """The network, trained on the codes of the sites that still take part."""
     mapping = untrained(p, federation.task, federation.sites, federation.seed)
     if p.start == "phantom":
         mapping.begin(started(federation, MAPPING))
     fit_mapping(
         mapping,
-        images,
-        masks,
+        {site: images[site] for site in federation.sites},
+        {site: masks[site] for site in federation.sites},
         Schedule(p.mapping_steps, p.batch, p.mapping_rate, p.mapping_decay, averaging=p.mapping_averaging, half=p.half),
         federation.seed,
         ("server", "mapping"),
@@ -44,8 +67,6 @@ def trained_mapping(
         device=federation.device,
         progress=lambda _, done, total: federation.progress("train mapping", done, total),
     )
-    state = {name: value.cpu().numpy() for name, value in mapping.state_dict().items()}
-    federation.save_model(MAPPING, state, {"sites": " ".join(mapping.sites)})
     return mapping
 
 

@@ -96,6 +96,15 @@ class PrivacySFParameters(StartParameters):
         "auto", description="bfloat16 arithmetic; auto: where the hardware has instructions for it (open)"
     )
     shard_slices: int = Field(256, ge=1, description="most slices in one shard")
+    outlying: Literal["named", "left-out"] = Field(
+        "named", description="what becomes of a site whose codes are unlike the others', or teach the server nothing"
+    )
+    outlying_spread: float = Field(
+        4.0, gt=1, description="how many times more or less than at the median site its codes may spread"
+    )
+    outlying_error: float = Field(
+        4.0, gt=1, description="how many times that of the median site the error on its mask codes may be"
+    )
 
     @model_validator(mode="after")
     def _fitting_together(self) -> Self:

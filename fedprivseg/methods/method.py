@@ -198,6 +198,9 @@ class Federation(Place, Protocol):
     def note(self, site: str, text: str) -> None:
         """Keep a remark on `site` for the result and the report, such as a class that its training lost."""
 
+    def leave_out(self, site: str, why: str) -> None:
+        """Let `site` take no part any more, for a reason that the method found. Raises QuorumError if too few are left."""
+
     def facts(self, site: str) -> Mapping[str, int]:
         """What `site` said in the roll call: subjects_train, subjects_test, slices_train, slices_test."""
 

@@ -77,6 +77,7 @@ _LATER = frozenset(
     {f"{net}_{what}" for net in ("image", "mask", "mapping", "refinement") for what in ("steps", "rate")}
     | {"mapping_averaging", "views", "test_views", "shard_slices", "augmentation", "plain_view", "averaging"}
     | {"refinement_input", "refinement_noise", "refinement_views"}
+    | {"outlying", "outlying_spread", "outlying_error"}
 )
 """Parameters of which the public start does not depend."""
 

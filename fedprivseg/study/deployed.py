@@ -55,12 +55,13 @@ def submit(kit: ServerKit, *, display: AbstractContextManager[object] | None = N
         start = time.perf_counter()
         with display or nullcontext():
             from fedprivseg.runtime.deployment import submission
+            from fedprivseg.runtime.server.server_app import app as server_app
             from fedprivseg.study.gathering import gather
             from fedprivseg.study.prepare_start import prepare_start
 
             prepare_start(scenario, run.server)
             try:
-                submission.submit(kit, run.path)
+                submission.submit(kit, run.path, server_app)
             except QuorumError:
                 pipeline.assess(run.path)
                 raise

@@ -38,6 +38,7 @@ from fedprivseg.imaging.splits import COHORT, Cohort
 from fedprivseg.methods import resolve
 from fedprivseg.runtime.engines import Engine, engine
 from fedprivseg.study.acquisition_shift import shift_notes, shifted_release
+from fedprivseg.study.faults.occurrences import fault_notes
 from fedprivseg.study.gathering import gather
 from fedprivseg.study.preflight import Preflight, cohorts_of, examine, no_test_note, refuse
 from fedprivseg.study.scenarios import load_scenario, resolved, what_differs
@@ -122,11 +123,12 @@ def _carried_out(
         with display or nullcontext():
             # These load Flower and torch, while the engine begins.
             from fedprivseg.study.prepare_start import prepare_start
-            from fedprivseg.study.simulated_client import app
+            from fedprivseg.study.simulated_client import app, faulty_app
             from fedprivseg.study.simulated_images import keep_images
+            from fedprivseg.study.simulated_server import app as server_app
 
             prepare_start(scenario, RunFolder(folder).server)
-            (carry_out or engine(scenario.engine))(folder, scenario, app)
+            (carry_out or engine(scenario.engine))(folder, scenario, faulty_app if scenario.faults else app, server_app)
             if scenario.engine != "deployment":  # there the server's process opens no image
                 keep_images(RunFolder(folder), scenario)
     except OSError as fault:
@@ -140,7 +142,7 @@ def _carried_out(
         scenario,
         time.perf_counter() - start,
         resumed,
-        (*notes, *_withdrawn(folder)),
+        (*notes, *_withdrawn(folder), *fault_notes(RunFolder(folder), scenario.faults)),
         _fingerprints(folder, cohorts),
     )
     result.write(folder, [RunFolder(folder).run_id, *_participants(folder, scenario)])

@@ -13,8 +13,11 @@ from typing import Any, TypeGuard
 
 from fedprivseg.core.config import Scenario, read_scenario
 from fedprivseg.core.errors import ScenarioError
+from fedprivseg.core.expected import DESCRIBE
+from fedprivseg.core.stage_config import EVERY
 from fedprivseg.core.task import SegmentationTask
 from fedprivseg.core.toml_text import Setting
+from fedprivseg.core.validation import suggestion
 from fedprivseg.governance.policy.preview import effective
 from fedprivseg.methods import resolve
 from fedprivseg.protections import resolve as resolve_protection
@@ -46,6 +49,7 @@ def resolved(scenario: Scenario) -> Scenario:
             raise ScenarioError(
                 f"study.consent.withdraws: {at!r}; the orders of {method.name} are: {', '.join(sorted(method.actions))}"
             )
+    _refuse_actions(scenario, method.name, {*method.actions, DESCRIBE})
     for config in protections:
         if unsent := sorted(set(config.of) - method.declared):
             sent = ", ".join(sorted(kind for kind in method.declared if kind.protectable)) or "none"
@@ -63,6 +67,18 @@ def resolved(scenario: Scenario) -> Scenario:
     data = scenario.data.model_copy(update={"format": form})
     parts = {"task": task, "data": data, "study": study, "method": written, "protections": protections}
     return scenario.model_copy(update=parts)
+
+
+def _refuse_actions(scenario: Scenario, method: str, actions: set[str]) -> None:
+    """Raises ScenarioError if the scenario speaks of orders that its method does not give."""
+    named = {f"stages.{action}": action for action in scenario.stages if action != EVERY}
+    named |= {f"faults[{place}].action": fault.action for place, fault in enumerate(scenario.faults)}
+    for place, action in named.items():
+        if action not in actions:
+            raise ScenarioError(
+                f"{place}: {method} gives no order {action!r}{suggestion(action, sorted(actions))}; "
+                f"its orders are: {', '.join(sorted(actions))}"
+            )
 
 
 def _format_and_task(scenario: Scenario) -> tuple[str, SegmentationTask]:

@@ -1,5 +1,5 @@
-"""The site program of a simulated hospital: that of a real one with two mods, of which one says where its folder is, and one
-is what its simulated patients do.
+"""The site program of a simulated hospital: that of a real one with mods around its gate. They say where its folder is, what
+its simulated patients do, and what goes wrong there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from fedprivseg.governance.policy.consent import Register, write_register
 from fedprivseg.runtime.engines.ray_cluster import STATIONS
 from fedprivseg.runtime.site.client_app import OrderContext, gate, perform
+from fedprivseg.study.faults.site import harmful, poisoned
 
 WITHDREW = "withdrew"
 """A file in a site's folder: its simulated patient has withdrawn."""
@@ -52,3 +53,7 @@ def withdrawals(message: Message, context: Context, call_next: ClientAppCallable
 app = ClientApp(mods=[located, gate, withdrawals])
 app.train("perform")(perform)
 app.__module__ = __name__  # by it a process of its own finds the program
+
+faulty_app = ClientApp(mods=[located, harmful, gate, withdrawals, poisoned])
+"""The same for a scenario with faults."""
+faulty_app.train("perform")(perform)

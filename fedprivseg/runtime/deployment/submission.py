@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
+from flwr.serverapp import ServerApp
 
 from fedprivseg.core.documents import content_of
 from fedprivseg.core.errors import RunError
@@ -31,8 +32,8 @@ BACK_S = 600.0
 _log = logging.getLogger(__name__)
 
 
-def submit(kit: ServerKit, folder: Path) -> None:
-    """Carry out the server's half of the study of `kit` in the run folder `folder`, which is prepared.
+def submit(kit: ServerKit, folder: Path, server_app: ServerApp) -> None:
+    """Carry out the server's half of the study of `kit`, which is `server_app`, in the run folder `folder`, which is prepared.
 
     Raises:
         RunError: the SuperLink does not answer, or ended the run again and again.
@@ -47,7 +48,7 @@ def submit(kit: ServerKit, folder: Path) -> None:
             link.register()
             run_id = link.start_run(app, content)
             try:
-                _attempt(link, run_id, folder, registered)
+                _attempt(link, run_id, folder, registered, server_app)
                 return
             except RunLost as fault:
                 until(lambda: link.answers, [], BACK_S, "the SuperLink's coming back")
@@ -58,9 +59,9 @@ def submit(kit: ServerKit, folder: Path) -> None:
                 _log.warning("%s; submitted again, it goes on where it stopped", fault)
 
 
-def _attempt(link: Link, run_id: int, folder: Path, registered: Mapping[str, bytes]) -> None:
-    from fedprivseg.runtime.server.server_app import app as server_app
-
+def _attempt(
+    link: Link, run_id: int, folder: Path, registered: Mapping[str, bytes], server_app: ServerApp
+) -> None:
     logging.getLogger("flwr").setLevel(logging.CRITICAL)  # progress is shown elsewhere
     with server_task(link, run_id) as task:
         context = Context(

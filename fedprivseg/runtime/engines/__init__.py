@@ -15,11 +15,13 @@ from fedprivseg.core.runfolder import RunFolder
 
 if TYPE_CHECKING:  # Flower takes seconds
     from flwr.clientapp import ClientApp
+    from flwr.serverapp import ServerApp
 
 ENGINES = ("inline", "ray", "deployment")
 
-Engine = Callable[[Path, Scenario, "ClientApp"], None]
-"""``run(folder, scenario, site_app)``: carries out a scenario that was prepared in a run folder; every site runs `site_app`."""
+Engine = Callable[[Path, Scenario, "ClientApp", "ServerApp"], None]
+"""``run(folder, scenario, site_app, server_app)``: carries out a scenario that was prepared in a run folder; every site runs
+`site_app`."""
 
 
 def engine(name: str) -> Engine:
@@ -43,7 +45,7 @@ def begun(scenario: Scenario, folder: Path) -> Iterator[Engine]:
             program()
     data = scenario.data.source == "phantom" or Path(scenario.data.source).is_dir()
     if scenario.engine != "ray" or not data or finished:
-        yield lambda folder, scenario, site_app: engine(scenario.engine)(folder, scenario, site_app)
+        yield lambda *run: engine(scenario.engine)(*run)
         return
     from fedprivseg.runtime.engines.ray_cluster import Cluster
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
 
 from fedprivseg.core.config import Scenario
 from fedprivseg.core.runfolder import RunFolder
@@ -26,7 +27,7 @@ from fedprivseg.runtime.deployment.submission import submit
 LOOPBACK = "127.0.0.1"
 
 
-def run(folder: Path, scenario: Scenario, site_app: ClientApp) -> None:
+def run(folder: Path, scenario: Scenario, site_app: ClientApp, server_app: ServerApp) -> None:
     """Run the scenario prepared in `folder` to its end; every site runs `site_app`, which its module names ``app``.
 
     Raises:
@@ -43,7 +44,7 @@ def run(folder: Path, scenario: Scenario, site_app: ClientApp) -> None:
         for site, each in hospitals.items():
             node = start_node(each, RunFolder(folder).site(site).configuration, f"{site_app.__module__}:app")
             stack.callback(node.stop)
-        submit(kit, folder)
+        submit(kit, folder, server_app)
 
 
 def join(kit: ServerKit, hospital: HospitalKit) -> None:

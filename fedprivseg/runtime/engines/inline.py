@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
+from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -75,9 +75,8 @@ class InlineGrid(Grid):
         return self.pull_messages(self.push_messages(messages))
 
 
-def run(folder: Path, scenario: Scenario, site_app: ClientApp) -> None:
+def run(folder: Path, scenario: Scenario, site_app: ClientApp, server_app: ServerApp) -> None:
     """Run the scenario prepared in `folder` to its end in this process; every site runs `site_app`."""
-    from fedprivseg.runtime.server.server_app import app as server_app
 
     logging.getLogger("flwr").setLevel(logging.CRITICAL)  # strategies tell every round; progress is shown elsewhere
     grid = InlineGrid(site_app, [RunFolder(folder).site(site.name).configuration for site in scenario.sites])

@@ -12,6 +12,7 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.server.superlink.linkstate.utils import generate_rand_int_from_bytes
+from flwr.serverapp import ServerApp
 from flwr.simulation.run_simulation import _run_simulation
 from flwr.supercore.constant import NOOP_FEDERATION_ID
 from flwr.supercore.run import Run
@@ -26,7 +27,9 @@ _SERVER_NODE = 1
 _ID_BYTES = 8
 
 
-def run(folder: Path, scenario: Scenario, site_app: ClientApp, cluster: Cluster | None = None) -> None:
+def run(
+    folder: Path, scenario: Scenario, site_app: ClientApp, server_app: ServerApp, cluster: Cluster | None = None
+) -> None:
     """Run the scenario prepared in `folder` to its end; every site runs `site_app`.
 
     cluster: Ray for this run if it was begun already; it is on its way out when this returns, for its owner to `end`. Without
@@ -36,8 +39,6 @@ def run(folder: Path, scenario: Scenario, site_app: ClientApp, cluster: Cluster 
     """
     ray = cluster or Cluster(folder, scenario)
     try:
-        from fedprivseg.runtime.server.server_app import app as server_app
-
         resources = scenario.resources
         run_id = generate_rand_int_from_bytes(_ID_BYTES)
         flower_run = Run.create_empty(run_id=run_id)

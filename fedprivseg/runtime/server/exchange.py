@@ -1,8 +1,9 @@
 """Orders out, replies in, one by one: the loop between a server and its nodes, over any Flower `Grid`.
 
 A reply is handed on as it comes and not kept, so that memory does not grow with the number of nodes. An error of Flower's (a
-node that is away, a program that crashed) is no reply: the order is sent again, later each time. The first reply of a node is
-the one that counts; whatever comes twice, or late, or from a node that was not asked, is not heard.
+node that is away, a program that crashed) is no reply: the order is sent again, later each time. Nor is one that its site did
+not sign: it may have been changed or put there on its way, so the site is asked again before it is blamed. The first reply that
+counts is the only one; whatever comes twice, or late, or from a node that was not asked, is not heard.
 
 Waiting goes by a clock that never jumps. (Flower's own loop goes by the time of day, and collects all replies first.)
 """
@@ -32,8 +33,8 @@ POLL_S, LONGEST_POLL_S = 0.02, 0.1
 LEAST_TTL_S = 43_200.0
 """Flower keeps a message at least so long, which is its own default: a reply after the deadline harms nobody."""
 
-NODE_UNAVAILABLE = 5
-"""Flower's error code of a node that is away."""
+UNKNOWN_ERROR, NODE_UNAVAILABLE = 0, 5
+"""Flower's error codes of what has no other, and of a node that is away."""
 
 
 class Silence(StrEnum):
@@ -91,7 +92,11 @@ class Exchange:
         self.waited_s = 0.0
 
     def replies(
-        self, contents: Mapping[int, Content], terms: Terms, answered: Callable[[], int]
+        self,
+        contents: Mapping[int, Content],
+        terms: Terms,
+        answered: Callable[[], int],
+        credible: Callable[[int, Reply | PayloadError], bool] = lambda node, reply: True,
     ) -> Iterator[tuple[int, Heard]]:
         """What comes of each node that is asked, as it comes: of every one once.
 
@@ -99,6 +104,8 @@ class Exchange:
             contents: what goes to each node.
             terms: how long the server waits, and how often it asks.
             answered: how many sites have answered well so far.
+            credible: whether a reply is from whom it should be; for one that is not the order is sent again, as after an error,
+                and the last one is handed out as it is.
         """
         found = self._replies(contents, terms, answered)
         while True:
@@ -120,9 +127,13 @@ class Exchange:
                 if message.has_error():
                     self._erred(busy[node], message.error.code, terms)
                     continue
+                reply = _read(message)
+                if busy[node].sent < terms.attempts and not credible(node, reply):
+                    self._erred(busy[node], UNKNOWN_ERROR, terms)
+                    continue
                 del busy[node]
                 came = True
-                yield node, _read(message)
+                yield node, reply
             now = self._clock()
             if patience is None and terms.stragglers_s is not None and answered() >= terms.quorum:
                 patience = now + terms.stragglers_s

@@ -164,6 +164,12 @@ class GridFederation:
         """Keep a remark on `site` for the result and the report; the same remark twice is one."""
         self._participants.note(site, text)
 
+    def leave_out(self, site: str, why: str) -> None:
+        """See `methods.method.Federation`."""
+        self._participants.leave(site, f"left out: {why}")
+        self._participants.save()
+        self._participants.enough(self._scenario.quorum)
+
     def facts(self, site: str) -> Mapping[str, int]:
         """What `site` said in the roll call."""
         return self.accounts[site].facts
@@ -260,7 +266,11 @@ class GridFederation:
         stored = expected.kind.stored == "always" or (expected.kind.stored == "first" and order.number == 1)
         asked, good = {self._nodes[site]: site for site in sites}, list[str]()
         contents = {node: partial(self._content, order, site, answers) for node, site in asked.items()}
-        for node, heard in self._exchange.replies(contents, terms, lambda: len(good)):
+
+        def signed(node: int, reply: Reply | PayloadError) -> bool:
+            return self._reception.signed(asked[node], order, reply)
+
+        for node, heard in self._exchange.replies(contents, terms, lambda: len(good), signed):
             site = asked[node]
             if (reply := self._reply_of(site, order, heard, terms)) is None:
                 continue

@@ -58,6 +58,12 @@ class Reception:
         """Nothing came of `order` that is a reply of `site`; what it was sent was sent."""
         self._note({"action": order.action, "number": order.number, "site": site})
 
+    def signed(self, site: str, order: Order, reply: Reply | PayloadError) -> bool:
+        """Whether `reply` to `order` is from `site`, by its signature; what a site says without one has to name the site."""
+        if isinstance(reply, PayloadError) or reply.site != site:
+            return False
+        return not isinstance(reply, Released) or self.intake.signed(site, order, reply, digest(reply.body))
+
     def take(self, site: str, order: Order, expected: Expected, reply: Reply) -> Arrival | None:
         """The checked payload of `reply`, or None, and then `site` has left the run and its account says why. What came is
         written into the server's ledger, with the checkpoint of the site's own, before it is used."""
