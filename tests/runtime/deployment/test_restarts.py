@@ -16,6 +16,7 @@ import pytest
 from conftest import BRIEF, tiny_settings
 
 from fedprivseg.runtime.deployment import terminator
+from fedprivseg.runtime.deployment.processes import stop_all
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
@@ -48,6 +49,8 @@ class Study:
         from fedprivseg.runtime.engines.deployment import LOOPBACK, join
 
         self.stack, self.folder, self.scenario = stack, folder, scenario
+        self.children = []
+        stack.callback(stop_all, self.children)
         self.kit, self.hospitals = init(folder / "kit", scenario, (LOOPBACK,), *free_ports(2))
         for each in self.hospitals.values():
             join(self.kit, each)
@@ -76,7 +79,7 @@ class Study:
         prepare_start(self.scenario, RunFolder(run).server)
 
     def _keep(self, child):
-        self.stack.callback(child.stop)
+        self.children.append(child)
         return child
 
     def begin_terminator(self):
