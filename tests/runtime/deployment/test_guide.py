@@ -38,7 +38,9 @@ sys.addaudithook(_hook)
 def _commands():
     """The commands of the second part of the guide, in its order."""
     text = GUIDE.read_text(encoding="utf-8").split("## Between hospitals")[1]
-    return [line for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL) for line in block.splitlines()]
+    return [
+        line for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL) for line in block.splitlines()
+    ]
 
 
 class Reader:
@@ -65,7 +67,9 @@ class Reader:
             if " deploy init " in mine:
                 port, link_port = self.ports
                 settings = [*tiny_settings(self.release), *BRIEF]
-                mine += f" --port {port} --link-port {link_port} " + " ".join(f"--set {shlex.quote(s)}" for s in settings)
+                mine += f" --port {port} --link-port {link_port} " + " ".join(
+                    f"--set {shlex.quote(s)}" for s in settings
+                )
                 mine = mine.replace("simulations/", f"{ROOT}/simulations/")
             mine = mine.replace("DATA", str(self.release))
             if " deploy server " in mine or " deploy site " in mine:
@@ -87,7 +91,9 @@ class Reader:
             environ["PYTHONPATH"] = os.pathsep.join([str(self.place / "audit"), environ["PYTHONPATH"]])
         end = time.monotonic() + 180
         while True:
-            done = subprocess.run(line, shell=True, cwd=self.place, env=environ, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                line, shell=True, cwd=self.place, env=environ, capture_output=True, text=True, check=False
+            )
             waits = " deploy status " in line and done.returncode == 1 and time.monotonic() < end
             if not waits:  # the guide says: when all are there
                 break
@@ -118,7 +124,9 @@ def test_the_guide_leads_to_a_result(followed):
 
 def test_the_servers_process_opens_no_image_and_nothing_of_a_hospital(followed, phantom):
     opened = set((followed / "opened.txt").read_text().splitlines())
-    assert any(path.endswith("result.json.draft") or "/run/" in path for path in opened), "it was looked at the right one"
+    assert any(path.endswith("result.json.draft") or "/run/" in path for path in opened), (
+        "it was looked at the right one"
+    )
     for path in opened:
         assert not path.endswith((".nii", ".nii.gz", ".dcm")), path
         assert not path.startswith((str(phantom), str(followed / "study/sites"))), path

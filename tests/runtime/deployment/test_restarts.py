@@ -49,7 +49,7 @@ class Study:
         from fedprivseg.runtime.engines.deployment import LOOPBACK, join
 
         self.stack, self.folder, self.scenario = stack, folder, scenario
-        self.children = []
+        self.children, self.server = [], None
         stack.callback(stop_all, self.children)
         self.kit, self.hospitals = init(folder / "kit", scenario, (LOOPBACK,), *free_ports(2))
         for each in self.hospitals.values():
@@ -71,7 +71,7 @@ class Study:
         from fedprivseg.study.prepare_start import prepare_start
         from fedprivseg.study.run import _prepare, _read, release_folder
 
-        run = self.folder / "run"
+        run, self.server = self.folder / "run", None
         shutil.rmtree(run, ignore_errors=True)
         release = release_folder(self.scenario)
         found = _read(dataset_of(self.scenario.data, release), release)
@@ -111,12 +111,14 @@ class Study:
             process = subprocess.Popen(command, stdout=log, stderr=log)
         self.stack.callback(process.wait)
         self.stack.callback(process.kill)
+        self.server = process
         return process
 
     def until(self, ready, seconds=180.0):
         end = time.monotonic() + seconds
         while not ready():
             assert time.monotonic() < end, self.told()
+            assert self.server is None or self.server.poll() is None, self.told()
             time.sleep(0.02)
 
     def rounds(self):
