@@ -85,6 +85,18 @@ def quickstart() -> Path:
 
 
 @pytest.fixture(scope="session")
+def nginx():
+    """The TLS terminator of deployments, which is no Python package."""
+    from fedprivseg.core.errors import RequestError
+    from fedprivseg.runtime.deployment.terminator import program
+
+    try:
+        return program()
+    except RequestError as fault:
+        pytest.skip(str(fault))
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """The folder of real cardiac MRI, if this machine has it; see README, 'Test it'."""
     import os

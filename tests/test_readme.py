@@ -64,6 +64,8 @@ NOT_RUN = (
     ("-m pytest", "is this test"),
     ("tests/benchmarks/peers.py", "installs another framework and trains for minutes"),
     ("tests/benchmarks/mask_bound.py", "trains attackers for minutes"),
+    ("fedprivseg deploy", "is run by tests/runtime/deployment/test_guide.py, as processes of their own"),
+    ("--engine deployment", "is run by tests/runtime/engines/test_deployment.py"),
 )
 """(words of a command, why it is not run); a script that is named has to be there."""
 

@@ -138,10 +138,12 @@ def _file(archive: zipfile.ZipFile, name: str) -> bytes:
 
 @cache
 def code_digest() -> str:
-    """SHA-256 over the names and contents of all files of the installed package, scenarios and site files not among them."""
+    """SHA-256 over the names and contents of all files of the installed package; READMEs, scenarios and site files are not
+    among them."""
     root, found = Path(__file__).parents[2], hashlib.sha256()
     for path in sorted(root.rglob("*")):
         place = path.relative_to(root)
-        if path.is_file() and "__pycache__" not in place.parts and place.parts[0] != "starter":
+        aside = "__pycache__" in place.parts or place.parts[0] == "starter" or place.name == "README.md"
+        if path.is_file() and not aside:
             found.update(f"{place.as_posix()}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return found.hexdigest()

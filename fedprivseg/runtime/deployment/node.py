@@ -9,32 +9,29 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from types import SimpleNamespace
-from typing import Any, final
+from types import FrameType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, final
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-
-from fedprivseg.core.errors import RequestError
-from fedprivseg.core.files import write_text
-from fedprivseg.runtime.deployment.certificates import public_pem, read_key
+from fedprivseg.core.errors import RequestError, RunError
+from fedprivseg.runtime.deployment.certificates import read_key
 from fedprivseg.runtime.deployment.kit import HospitalKit
 from fedprivseg.runtime.deployment.processes import PRIVATE, QUIET
+
+if TYPE_CHECKING:  # Flower takes seconds
+    from fedprivseg.runtime.deployment.admission import Admission
 
 PROGRAM = "fedprivseg.runtime.site.client_app:app"
 """The program of a hospital."""
 
 POLL_S, LONGEST_POLL_S, SHARE = 0.1, 1.0, 0.05
 """How often the node asks for an order, in seconds: after a `SHARE` of the time since the last."""
-
-_ADMISSION_S = 1.0
-_log = logging.getLogger(__name__)
 
 _IDLE = 1.0
 """Flower's pause when there was no order is longer than this, that while an order is carried out is shorter."""
@@ -66,7 +63,8 @@ def run(kit: HospitalKit, station: Path, program: str = PROGRAM) -> None:
         program: what carries out orders, as ``module:name``.
 
     Raises:
-        RequestError: the key or the certificate is missing.
+        RequestError: the key or the certificate is missing, or the server is another.
+        RunError: the server turned it away.
     """
     private = read_key(kit.key)
     if not kit.certificate.exists():
@@ -86,11 +84,15 @@ def run(kit: HospitalKit, station: Path, program: str = PROGRAM) -> None:
     from flwr.supernode import start_client_internal as flower
     from flwr.supernode.nodestate import NodeStateFactory
 
+    from fedprivseg.runtime.deployment.admission import Admission
     from fedprivseg.runtime.deployment.executor import WarmExecutor
 
-    context = _context(kit)
-    _admit(kit, private, context)
-    _certify(context)
+    admission = Admission(kit, private)
+    _stop_at_once(admission)
+    admission.enter()
+    _certify(admission.context)
+    # Flower would put its own there, which take ten seconds.
+    flower.register_signal_handlers = lambda **_: None
     flower.time = SimpleNamespace(sleep=_Pauses(time.monotonic()).sleep)  # type: ignore[assignment]
     states = NodeStateFactory(objectstore_factory=ObjectStoreFactory())
     WarmExecutor(states.state(), states.objectstore_factory.store(), app, kit.approved).start()
@@ -103,61 +105,18 @@ def run(kit: HospitalKit, station: Path, program: str = PROGRAM) -> None:
         authentication_keys=(private, private.public_key()),
         isolation=ISOLATION_MODE_PROCESS,
     )
+    raise RunError("the node has lost the server; start it again")
 
 
-def _context(kit: HospitalKit) -> ssl.SSLContext:
-    """TLS as the hospital speaks it: with its own certificate, to a server that the consortium's authority has signed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(kit.authority)
-    context.load_cert_chain(kit.certificate, kit.key)
-    return context
+def _stop_at_once(admission: Admission) -> None:
+    """Have a signal end the process: an order that is under way is sent again when the node is back."""
 
+    def leave(number: int, _: FrameType | None) -> None:
+        admission.leave()
+        os._exit(128 + number)
 
-def _admit(kit: HospitalKit, private: EllipticCurvePrivateKey, context: ssl.SSLContext) -> None:
-    """Wait until the server knows the node. One that was killed counts as online for a minute, and Flower would not let it in
-    for so long: it logs the one before it off first.
-
-    Raises:
-        RequestError: the server is not the one that the consortium's authority has signed.
-    """
-    import httpx
-    from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
-    from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest
-    from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
-    from flwr.supernode.fleet_http_client import FleetHttpClient
-    from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
-
-    own: list[Any] = [
-        RuntimeVersionHttpInterceptor("SuperNode"),
-        NodeAuthHttpInterceptor(private, private.public_key()),
-    ]
-    asked = ActivateNodeRequest(
-        public_key=public_pem(private.public_key()), heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
-    )
-    said = ""
-    with FleetHttpClient(f"https://{kit.invitation.server}", interceptors=own, verify=context) as client:
-        while True:
-            try:
-                if kit.number.exists():
-                    with suppress(httpx.HTTPStatusError):
-                        client.DeactivateNode(DeactivateNodeRequest(node_id=int(kit.number.read_text())))
-                number = client.ActivateNode(asked).node_id
-                write_text(kit.number, str(number))
-                client.DeactivateNode(DeactivateNodeRequest(node_id=number))
-                return
-            except httpx.HTTPStatusError as fault:
-                why = f"the server does not know this node yet ({fault.response.status_code})"
-            except httpx.TransportError as fault:
-                why = f"the server does not answer on {kit.invitation.server} ({type(fault).__name__})"
-                if "CERTIFICATE_VERIFY_FAILED" in str(fault):
-                    raise RequestError(
-                        f"what answers on {kit.invitation.server} is not the server of this study: its certificate is not "
-                        "signed by the authority in this folder. Tell the operator"
-                    ) from None
-            if why != said:
-                _log.warning("%s; tried again until it does", why)
-            said = why
-            time.sleep(_ADMISSION_S)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, leave)
 
 
 def _certify(context: ssl.SSLContext) -> None:

@@ -72,15 +72,27 @@ class Child:
         except OSError:
             return ""
 
-    def stop(self) -> None:
-        """End it, and whatever it began; a second call does nothing."""
+    def ask_to_stop(self) -> None:
+        """Tell it to end, and do not wait."""
         with suppress(ProcessLookupError):
             self._process.terminate()
+
+    def stop(self) -> None:
+        """End it, and whatever it began; a second call does nothing."""
+        self.ask_to_stop()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_PATIENCE_S)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def stop_all(children: Sequence[Child]) -> None:
+    """End all of them: each is told before any is waited for."""
+    for child in children:
+        child.ask_to_stop()
+    for child in children:
+        child.stop()
 
 
 def until(ready: Callable[[], bool], children: Sequence[Child], seconds: float, what: str) -> None:

@@ -59,9 +59,7 @@ def submit(kit: ServerKit, folder: Path, server_app: ServerApp) -> None:
                 _log.warning("%s; submitted again, it goes on where it stopped", fault)
 
 
-def _attempt(
-    link: Link, run_id: int, folder: Path, registered: Mapping[str, bytes], server_app: ServerApp
-) -> None:
+def _attempt(link: Link, run_id: int, folder: Path, registered: Mapping[str, bytes], server_app: ServerApp) -> None:
     logging.getLogger("flwr").setLevel(logging.CRITICAL)  # progress is shown elsewhere
     with server_task(link, run_id) as task:
         context = Context(

@@ -20,7 +20,7 @@ from fedprivseg.runtime.deployment import hospital_side, operator_side
 from fedprivseg.runtime.deployment.app_bundle import read
 from fedprivseg.runtime.deployment.approval import approve
 from fedprivseg.runtime.deployment.kit import HospitalKit, ServerKit
-from fedprivseg.runtime.deployment.processes import Child, environment, free_ports
+from fedprivseg.runtime.deployment.processes import Child, environment, free_ports, stop_all
 from fedprivseg.runtime.deployment.service import service
 from fedprivseg.runtime.deployment.submission import submit
 
@@ -41,9 +41,10 @@ def run(folder: Path, scenario: Scenario, site_app: ClientApp, server_app: Serve
         for each in hospitals.values():
             join(kit, each)
         stack.enter_context(service(kit, LOOPBACK))
+        nodes: list[Child] = []
+        stack.callback(stop_all, nodes)
         for site, each in hospitals.items():
-            node = start_node(each, RunFolder(folder).site(site).configuration, f"{site_app.__module__}:app")
-            stack.callback(node.stop)
+            nodes.append(start_node(each, RunFolder(folder).site(site).configuration, f"{site_app.__module__}:app"))
         submit(kit, folder, server_app)
 
 

@@ -107,7 +107,7 @@ class Exchange:
             credible: whether a reply is from whom it should be; for one that is not the order is sent again, as after an error,
                 and the last one is handed out as it is.
         """
-        found = self._replies(contents, terms, answered)
+        found = self._replies(contents, terms, answered, credible)
         while True:
             start = self._clock()
             one = next(found, None)
@@ -117,7 +117,11 @@ class Exchange:
             yield one
 
     def _replies(
-        self, contents: Mapping[int, Content], terms: Terms, answered: Callable[[], int]
+        self,
+        contents: Mapping[int, Content],
+        terms: Terms,
+        answered: Callable[[], int],
+        credible: Callable[[int, Reply | PayloadError], bool],
     ) -> Iterator[tuple[int, Heard]]:
         fresh, busy, patience, pause = deque(contents.items()), dict[int, _Asked](), None, POLL_S
         while fresh or busy:

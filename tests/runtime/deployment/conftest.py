@@ -7,16 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fedprivseg.core.errors import RequestError
-from fedprivseg.runtime.deployment import terminator
-
-
-def require_nginx():
-    try:
-        terminator.program()
-    except RequestError as fault:
-        pytest.skip(str(fault))
-
 
 @dataclass(frozen=True)
 class Consortium:
@@ -45,9 +35,8 @@ def kits(tmp_path_factory, tiny_scenario):
 
 
 @pytest.fixture(scope="session")
-def consortium(kits):
+def consortium(nginx, kits):
     """The same, and its server runs."""
-    require_nginx()
     from fedprivseg.runtime.deployment.service import service
     from fedprivseg.runtime.engines.deployment import LOOPBACK
 

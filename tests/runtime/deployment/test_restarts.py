@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,17 +15,17 @@ from pathlib import Path
 import pytest
 from conftest import BRIEF, tiny_settings
 
-from fedprivseg.core.errors import RequestError
 from fedprivseg.runtime.deployment import terminator
+from fedprivseg.runtime.deployment.processes import stop_all
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
-ROUNDS = ["rounds=6", "local_steps=2", "curve_points=1", "test_views=1"]
+ROUNDS = ["rounds=4", "local_steps=2", "curve_points=1", "test_views=1"]
 
 
 @pytest.fixture(scope="module")
 def settings(phantom):
-    """Averaging over six rounds: many orders, and what is asked twice would show in the bytes."""
+    """Averaging over four rounds: many orders, and what is asked twice would show in the bytes."""
     fedavg = ["method.name=fedavg", "method.variant=default", "method.parameters={}"]
     return [*tiny_settings(phantom), *BRIEF, *fedavg, *(f"method.parameters.{each}" for each in ROUNDS)]
 
@@ -47,7 +48,9 @@ class Study:
         from fedprivseg.runtime.deployment.superlink import Link
         from fedprivseg.runtime.engines.deployment import LOOPBACK, join
 
-        self.stack, self.folder = stack, folder
+        self.stack, self.folder, self.scenario = stack, folder, scenario
+        self.children, self.server = [], None
+        stack.callback(stop_all, self.children)
         self.kit, self.hospitals = init(folder / "kit", scenario, (LOOPBACK,), *free_ports(2))
         for each in self.hospitals.values():
             join(self.kit, each)
@@ -60,8 +63,23 @@ class Study:
         self.front = self.begin_terminator()
         self.nodes = {site: self.begin_node(site) for site in self.hospitals}
 
+    def begin(self):
+        """Hospitals and server with nothing done yet."""
+        from fedprivseg.core.runfolder import RunFolder
+        from fedprivseg.imaging.datasets import dataset_of
+        from fedprivseg.study.preflight import cohorts_of
+        from fedprivseg.study.prepare_start import prepare_start
+        from fedprivseg.study.run import _prepare, _read, release_folder
+
+        run, self.server = self.folder / "run", None
+        shutil.rmtree(run, ignore_errors=True)
+        release = release_folder(self.scenario)
+        found = _read(dataset_of(self.scenario.data, release), release)
+        _prepare(run, self.scenario, release, cohorts_of(self.scenario, found.subjects))
+        prepare_start(self.scenario, RunFolder(run).server)
+
     def _keep(self, child):
-        self.stack.callback(child.stop)
+        self.children.append(child)
         return child
 
     def begin_terminator(self):
@@ -86,19 +104,22 @@ class Study:
             "from pathlib import Path\n"
             "from fedprivseg.runtime.deployment.kit import ServerKit\n"
             "from fedprivseg.runtime.deployment.submission import submit\n"
-            "submit(ServerKit(Path(sys.argv[1])), Path(sys.argv[2]))\n"
+            "from fedprivseg.runtime.server.server_app import app\n"
+            "submit(ServerKit(Path(sys.argv[1])), Path(sys.argv[2]), app)\n"
         )
         command = [sys.executable, "-c", code, str(self.kit.path), str(self.folder / "run")]
         with (self.folder / "submit.log").open("a") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
         self.stack.callback(process.wait)
         self.stack.callback(process.kill)
+        self.server = process
         return process
 
     def until(self, ready, seconds=180.0):
         end = time.monotonic() + seconds
         while not ready():
             assert time.monotonic() < end, self.told()
+            assert self.server is None or self.server.poll() is None, self.told()
             time.sleep(0.02)
 
     def rounds(self):
@@ -111,27 +132,23 @@ class Study:
         return "\n".join(f"--- {path}\n{path.read_text()[-1500:]}" for path in found if path.exists())
 
 
-@pytest.fixture
-def study(tmp_path, quickstart, settings):
-    try:
-        terminator.program()
-    except RequestError as fault:
-        pytest.skip(str(fault))
-    from fedprivseg.core.cache import cache_folder
-    from fedprivseg.core.runfolder import RunFolder
-    from fedprivseg.imaging.datasets import dataset_of
-    from fedprivseg.study.preflight import cohorts_of
-    from fedprivseg.study.prepare_start import prepare_start
-    from fedprivseg.study.run import _prepare, _read, load_scenario, release_folder
+@pytest.fixture(scope="module")
+def consortium(nginx, tmp_path_factory, quickstart, settings):
+    """Processes that outlive the tests: a site's program reads all that it knows from its folder, order by order."""
+    from fedprivseg.study.run import load_scenario
 
-    assert cache_folder()
-    scenario = load_scenario(quickstart, [*settings, "engine=deployment"])
-    release = release_folder(scenario)
-    found = _read(dataset_of(scenario.data, release), release)
-    _prepare(tmp_path / "run", scenario, release, cohorts_of(scenario, found.subjects))
-    prepare_start(scenario, RunFolder(tmp_path / "run").server)
     with ExitStack() as stack:
-        yield Study(stack, tmp_path, scenario)
+        yield Study(
+            stack, tmp_path_factory.mktemp("study"), load_scenario(quickstart, [*settings, "engine=deployment"])
+        )
+
+
+@pytest.fixture
+def study(consortium):
+    """The study from its beginning."""
+    consortium.begin()
+    yield consortium
+    consortium.calls.stop_runs()
 
 
 def _same(study, undisturbed):
@@ -148,7 +165,7 @@ def _same(study, undisturbed):
 
 def test_a_supernode_is_killed_and_started_again(study, undisturbed):
     server = study.submit()
-    study.until(lambda: study.rounds() >= 5)
+    study.until(lambda: study.rounds() >= 4)
     os.killpg(study.nodes["centre2"].pid, signal.SIGKILL)
     study.nodes["centre2"] = study.begin_node("centre2")
     assert server.wait(300) == 0, study.told()
@@ -157,7 +174,7 @@ def test_a_supernode_is_killed_and_started_again(study, undisturbed):
 
 def test_the_superlink_is_killed_and_started_again_on_its_database(study, undisturbed):
     server = study.submit()
-    study.until(lambda: study.rounds() >= 5)
+    study.until(lambda: study.rounds() >= 4)
     os.killpg(study.link.pid, signal.SIGKILL)
     study.begin_superlink()
     assert server.wait(300) == 0, study.told()
@@ -166,7 +183,7 @@ def test_the_superlink_is_killed_and_started_again_on_its_database(study, undist
 
 def test_the_servers_program_is_killed_and_submitted_again(study, undisturbed):
     server = study.submit()
-    study.until(lambda: study.rounds() >= 5)
+    study.until(lambda: study.rounds() >= 4)
     server.kill()
     server.wait()
     assert study.submit().wait(300) == 0, study.told()
@@ -176,7 +193,7 @@ def test_the_servers_program_is_killed_and_submitted_again(study, undisturbed):
 def test_the_network_is_cut(study, undisturbed):
     """For some seconds: longer than an order takes, so that answers have to wait for it."""
     server = study.submit()
-    study.until(lambda: study.rounds() >= 5)
+    study.until(lambda: study.rounds() >= 4)
     study.front.stop()
     time.sleep(float(os.environ.get("FEDPRIVSEG_CUT_S", "5")))
     study.front = study.begin_terminator()

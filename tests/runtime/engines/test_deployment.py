@@ -26,11 +26,7 @@ _CLOCK = {"result.json", "accounts.json", "scenario.json", "compliance.json", "r
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory, phantom, quickstart):
-    try:
-        terminator.program()
-    except RequestError as fault:
-        pytest.skip(str(fault))
+def both(nginx, tmp_path_factory, phantom, quickstart):
     folder = tmp_path_factory.mktemp("both")
     (folder / "tmp").mkdir()
     settings = [*tiny_settings(phantom), *BRIEF]
