@@ -9,10 +9,8 @@ from __future__ import annotations
 from flwr.app import ConfigRecord, RecordDict
 
 from fedprivseg.core.errors import PayloadError
+from fedprivseg.runtime.deployment.kit import PIECE
 from fedprivseg.runtime.wire import MOST_BYTES
-
-PIECE = 4_000_000
-"""Most bytes of one object: 4 MB, so that it comes within 180 s over a link of 0.2 Mbit/s."""
 
 _PIECES, _PIECE = "pieces", "piece"
 """The name of a record that says how many pieces a value has, and the key of a piece."""

@@ -19,6 +19,9 @@ from fedprivseg.core.model import Frozen
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.core.validation import Name
 
+PIECE = 4_000_000
+"""Most bytes of one object on the wire: 4 MB, so that it comes within 180 s over a link of 0.2 Mbit/s."""
+
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Model = TypeVar("Model", bound=Frozen)

@@ -15,8 +15,7 @@ from pathlib import Path
 from fedprivseg.core.errors import RequestError
 from fedprivseg.core.files import write_text
 from fedprivseg.runtime.deployment.certificates import certified_key
-from fedprivseg.runtime.deployment.chunks import PIECE
-from fedprivseg.runtime.deployment.kit import ServerKit
+from fedprivseg.runtime.deployment.kit import PIECE, ServerKit
 
 CALLS = (
     "activate-node",

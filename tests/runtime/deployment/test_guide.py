@@ -1,4 +1,4 @@
-"""The guide 'From one box to a consortium', word for word: its commands as processes, a folder and an account's view each."""
+"""The guide 'From one box to a consortium', word for word: its commands as processes of their own."""
 
 from __future__ import annotations
 
