@@ -33,8 +33,8 @@ POLL_S, LONGEST_POLL_S = 0.02, 0.1
 LEAST_TTL_S = 43_200.0
 """Flower keeps a message at least so long, which is its own default: a reply after the deadline harms nobody."""
 
-UNKNOWN_ERROR, NODE_UNAVAILABLE = 0, 5
-"""Flower's error codes of what has no other, and of a node that is away."""
+NODE_UNAVAILABLE = 5
+"""Flower's error code of a node that is away."""
 
 
 class Silence(StrEnum):
@@ -56,14 +56,14 @@ Content = Callable[[], RecordDict]
 @dataclass
 class _Asked:
     """A node that was sent an order and has not answered yet. ids: its messages under way. due: when it is sent the order
-    again, None for never. error: Flower's last error code."""
+    again, None for never. fault: Flower's last error code, or the last reply that is from somebody else."""
 
     content: Content
     until: float
     ids: set[str] = field(default_factory=set)
     sent: int = 0
     due: float | None = None
-    error: int | None = None
+    fault: Reply | PayloadError | int | None = None
 
 
 @final
@@ -133,7 +133,7 @@ class Exchange:
                     continue
                 reply = _read(message)
                 if busy[node].sent < terms.attempts and not credible(node, reply):
-                    self._erred(busy[node], UNKNOWN_ERROR, terms)
+                    self._erred(busy[node], reply, terms)
                     continue
                 del busy[node]
                 came = True
@@ -188,19 +188,19 @@ class Exchange:
             busy[node].ids.discard(message.metadata.reply_to_message_id)
             yield node, message
 
-    def _erred(self, one: _Asked, code: int, terms: Terms) -> None:
-        """Note an error, and when the order is sent again, if it is."""
+    def _erred(self, one: _Asked, fault: Reply | PayloadError | int, terms: Terms) -> None:
+        """Note what is no reply, and when the order is sent again, if it is."""
         pause = min(FIRST_PAUSE_S * 2 ** (one.sent - 1), LONGEST_PAUSE_S)
-        one.error = code
+        one.fault = fault
         one.due = self._clock() + pause if one.sent < terms.attempts else None
 
 
-def _ended(one: _Asked, now: float, patience: float | None) -> Silence | int | None:
-    """Why nothing more is to be waited for; None while something may come."""
-    if one.error is not None and one.due is None and not one.ids:
-        return one.error
+def _ended(one: _Asked, now: float, patience: float | None) -> Heard | None:
+    """What is heard of a node of which nothing more is to be waited for; None while something may come."""
+    if one.fault is not None and one.due is None and not one.ids:
+        return one.fault
     if now >= one.until:
-        return Silence.DEADLINE if one.error is None else one.error
+        return Silence.DEADLINE if one.fault is None else one.fault
     return Silence.LEFT_BEHIND if patience is not None and now >= patience else None
 
 
