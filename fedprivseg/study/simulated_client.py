@@ -1,35 +1,18 @@
-"""The site program of a simulated hospital: that of a real one with two mods, of which one says where its folder is, and one
-is what its simulated patients do.
-"""
+"""The site program of a simulated hospital: that of a real one with a mod that is what its simulated patients do."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
 from fedprivseg.governance.policy.consent import Register, write_register
-from fedprivseg.runtime.engines.ray_cluster import STATIONS
 from fedprivseg.runtime.site.client_app import OrderContext, gate, perform
 
 WITHDREW = "withdrew"
 """A file in a site's folder: its simulated patient has withdrawn."""
-
-
-def located(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """A mod outside of the gate, where nothing of a patient is: Flower's simulation only numbers its nodes, and a site's
-    program needs the path of its configuration file."""
-    node = context.node_config
-    if "station" not in node:
-        files = sorted(Path(os.environ[STATIONS]).glob("*/station.json"))
-        context = Context(
-            **{**vars(context), "node_config": {**node, "station": str(files[int(node["partition-id"])])}}
-        )
-    return call_next(message, context)
 
 
 def withdrawals(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -49,5 +32,5 @@ def withdrawals(message: Message, context: Context, call_next: ClientAppCallable
     return reply
 
 
-app = ClientApp(mods=[located, gate, withdrawals])
+app = ClientApp(mods=[gate, withdrawals])
 app.train("perform")(perform)
