@@ -177,6 +177,11 @@ class ResourceConfig(Frozen):
     sites_at_once: int = Field(default=2, ge=1, le=1024)
     gpus: float = Field(default=0.0, ge=0.0, le=64.0)
     memory_gib: float = Field(default=4.0, ge=1.0)
+    ray_address: str = Field(
+        default="",
+        pattern=r"^(auto|[A-Za-z0-9.-]+:[0-9]{1,5})?$",
+        description="a Ray cluster to join, host:port or auto for the one of this machine; empty: Ray begins with the run",
+    )
 
     @property
     def site_threads(self) -> int:
@@ -318,12 +323,20 @@ class Scenario(Frozen):
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the canonical JSON. What changes no result is left out: the engine, who may look at a record at a site,
-        what the virtual clock supposes of a site, how the run stands in a comparison, and the words and colours of the task."""
+        """SHA-256 of the canonical JSON. What changes no result is left out: the engine and its cluster, who may look at a
+        record at a site, what the virtual clock supposes of a site, how the run stands in a comparison, and the words and
+        colours of the task."""
         looks = {"structures": {"__all__": {"meaning", "colour", "line"}}, "time_points": {"__all__": {"meaning"}}}
-        task = looks | {"slice": True, "aim": True}
-        sites = {"__all__": {"cedar", "profile"}}
-        content = self.model_dump(mode="json", exclude={"engine": True, "compare": True, "sites": sites, "task": task})
+        content = self.model_dump(
+            mode="json",
+            exclude={
+                "engine": True,
+                "compare": True,
+                "resources": {"ray_address"},
+                "sites": {"__all__": {"cedar", "profile"}},
+                "task": looks | {"slice": True, "aim": True},
+            },
+        )
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -49,7 +49,7 @@ def begun(scenario: Scenario, folder: Path) -> Iterator[Engine]:
         return
     from fedprivseg.runtime.engines.ray_cluster import Cluster
 
-    cluster = Cluster(folder, scenario)
+    cluster = Cluster(scenario.resources)
     try:
         yield lambda *run: import_module("fedprivseg.runtime.engines.ray").run(*run, cluster)
     finally:

@@ -1,7 +1,7 @@
 """Ray of one run: begun in the background, since its 4 s are spent by other processes while this one loads torch.
 
-Flower's backend begins Ray itself if nobody did, and then gives it a runtime environment for which it cannot use the workers
-that are waiting. Workers inherit the environment of the moment at which Ray begins.
+A scenario may name a cluster that is there (``resources.ray_address``), or the environment (`RAY_ADDRESS`): then this process
+joins it, and leaves it as it was. Workers of one that is begun here inherit the environment of that moment.
 """
 
 from __future__ import annotations
@@ -10,40 +10,36 @@ import logging
 import os
 import signal
 import threading
-from pathlib import Path
 from typing import Any, final
 
-from fedprivseg.core.config import Scenario
+from fedprivseg.core.config import ResourceConfig
 from fedprivseg.core.errors import RunError
 
-STATIONS = "FEDPRIVSEG_STATIONS"
-"""Environment variable, which Ray's workers inherit: the folder that holds ``<site>/station.json`` of every simulated site."""
+ADDRESS = "RAY_ADDRESS"
+"""Environment variable, Ray's own: the cluster to join, if the scenario names none."""
 
 
 @final
 class Cluster:
-    """Ray for `scenario` in the run folder `folder`, from its making on; `ready` waits for it.
+    """Ray for a run with `resources`, from its making on; `ready` waits for it.
 
-    Ray sees room for the scenario's sites at once, its GPUs and memory and no more. Raises RunError if Ray runs in this
-    process already.
+    One that begins here sees room for as many sites at once, these GPUs and memory and no more.
     """
 
-    def __init__(self, folder: Path, scenario: Scenario) -> None:
-        resources = scenario.resources
+    def __init__(self, resources: ResourceConfig) -> None:
         self._there, self._over = threading.Event(), threading.Event()
         self._fault: BaseException | None = None
-        self._before = os.environ.get(STATIONS)
-        os.environ[STATIONS] = str((folder / "sites").resolve())
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default; Ray warns without it
-        settings = {
+        settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        self._address = resources.ray_address or os.environ.get(ADDRESS, "")
+        own = {
             "num_cpus": resources.site_threads * resources.sites_at_once,
             "num_gpus": resources.gpus,
             "object_store_memory": int(resources.memory_gib * 2**30 / 4),
             "include_dashboard": False,
-            "logging_level": logging.ERROR,
-            "log_to_driver": False,
         }
+        settings |= {"address": self._address} if self._address else own
         self._thread = threading.Thread(target=self._begin, args=(settings,), name="ray", daemon=True)
         self._thread.start()
 
@@ -51,7 +47,8 @@ class Cluster:
         """Wait until Ray is there. Raises RunError if it did not begin."""
         self._there.wait()
         if self._fault is not None:
-            raise RunError(f"Ray did not begin: {self._fault}") from self._fault
+            what = f"the Ray cluster at {self._address!r} cannot be joined" if self._address else "Ray did not begin"
+            raise RunError(f"{what}: {self._fault}") from self._fault
         if (
             threading.current_thread() is threading.main_thread()
             and (before := signal.getsignal(signal.SIGTERM)) is not None
@@ -67,10 +64,6 @@ class Cluster:
         """Have Ray taken down, and wait until it is gone; a second call does nothing."""
         self._over.set()
         self._thread.join()
-        if self._before is None:
-            os.environ.pop(STATIONS, None)
-        else:
-            os.environ[STATIONS] = self._before
 
     def _begin(self, settings: dict[str, Any]) -> None:
         try:

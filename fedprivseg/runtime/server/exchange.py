@@ -126,7 +126,7 @@ class Exchange:
         fresh, busy, patience, pause = deque(contents.items()), dict[int, _Asked](), None, POLL_S
         while fresh or busy:
             self._push(fresh, busy, terms)
-            came = False
+            came, looked = False, self._clock()
             for node, message in self._pull(busy):
                 if message.has_error():
                     self._erred(busy[node], message.error.code, terms)
@@ -149,7 +149,7 @@ class Exchange:
             if came:
                 pause = POLL_S
             else:
-                self._sleep(pause)
+                self._sleep(max(0.0, pause - (self._clock() - looked)))  # some grids wait themselves
                 pause = min(1.2 * pause, LONGEST_POLL_S)
 
     def _push(self, fresh: deque[tuple[int, Content]], busy: dict[int, _Asked], terms: Terms) -> None:

@@ -44,8 +44,13 @@ class Memory(ConfigRecord):
         """The memory of the node that `context` is of."""
         found = context.state.get(_NAME)
         if type(found) is not Memory:
-            context.state[_NAME] = found = cls()
+            found = cls()
+            found.put(context)
         return found
+
+    def put(self, context: Context) -> None:
+        """Be the memory of the node that `context` is of."""
+        context.state[_NAME] = self
 
     def __reduce__(self) -> tuple[type[Memory], tuple[()]]:
         """Keys and names of patients stay in the process that read them: a copy is empty."""

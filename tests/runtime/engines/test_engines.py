@@ -131,7 +131,7 @@ def test_a_dead_site_ends_the_run_with_its_name(tmp_path, phantom, quickstart):
     workers = [
         pid
         for pid in _ray_processes() - before
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::ClientApp")
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::SiteWorker")
     ]
     for pid in workers:
         os.kill(int(pid), signal.SIGKILL)
