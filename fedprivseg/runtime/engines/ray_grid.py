@@ -25,7 +25,7 @@ _AHEAD = 4
 """How many orders a worker wait in this process: the others are made when their turn comes."""
 
 _MOMENT_S = 0.1
-"""How long a server that looks for replies waits here for the first, in seconds: Ray wakes it up, and it need not look again."""
+"""How long a server that looks for replies waits here for the first, in seconds: Ray wakes it up."""
 
 _VERDICT_S = 60.0
 """How long Ray may take to say whether a node is lost of whose workers nothing is heard, in seconds."""
