@@ -6,11 +6,12 @@ the network releases them. The adversary knows, generously, the outlines of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+from torch import nn
 
 from fedprivseg.attacks.base import UpdateAttack, UpdateView
 from fedprivseg.attacks.rehearsal import Features, Invert, concatenated, learn, rehearse
@@ -67,11 +68,11 @@ class LearnedInversion(UpdateAttack):
     knows = "the released update, the weights before it, how the site trains, the outlines, and pictures from elsewhere"
 
     def __init__(self) -> None:
-        self._maps: dict[tuple[str, tuple[int, ...], Work], Invert] = {}
+        self._maps: dict[tuple[Callable[[], nn.Module], tuple[int, ...], Work], Invert] = {}
 
     def reconstruct(self, view: UpdateView) -> np.ndarray:
         """What the map of these slices makes of the update."""
-        alike = view.net, view.slices, view.work
+        alike = view.build, view.slices, view.work
         if alike not in self._maps:
             self._maps[alike] = map_of(view)
         return self._maps[alike](view.update)

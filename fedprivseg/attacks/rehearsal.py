@@ -118,11 +118,13 @@ def learn(made: Rehearsals, features: Features, mean: np.ndarray) -> Invert:
     tried = {(width, penalty): judged((width, penalty)) for width in WIDTHS for penalty in PENALTIES}
     width, penalty = min(tried, key=lambda choice: tried[choice][0])
     factor = tried[width, penalty][1]
-    duals = factor * _duals(_kernel(distances, width * middle), beyond, penalty)
+    kernel = _kernel(distances, width * middle)
 
     def invert(update: Weights) -> np.ndarray:
         seen = ((features(update) - centre) / np.maximum(spread, 1e-30))[None]
-        found = _kernel(_distances(seen, rehearsed), width * middle) @ duals
+        # Of few updates: their weights are fewer than those of all pixels.
+        weights = _duals(kernel, _kernel(_distances(rehearsed, seen), width * middle), penalty)
+        found = factor * weights.T @ beyond
         return np.clip(mean + found.reshape(-1, *mean.shape), 0, 1).astype(np.float32)[:, None]
 
     return invert
