@@ -20,7 +20,7 @@ import numpy as np
 from torch import nn
 
 from fedprivseg.attacks.base import Rehearse, UpdateAttack, UpdateView
-from fedprivseg.attacks.rehearsal import Features, Invert, concatenated, learn, rehearse
+from fedprivseg.attacks.rehearsal import Features, Invert, concatenated, learn, own_images, rehearse
 from fedprivseg.nets.baseline import Weights
 
 NAME = "statistics-inversion"
@@ -87,6 +87,6 @@ class StatisticsInversion(UpdateAttack):
         alike = shown, view.slices if steps > 1 else ()
         if alike not in self._maps:
             features = statistics_features(view.build(), steps)
-            made, features = rehearse(replace(view, rehearse=shown), lambda _: features, NAME)
-            self._maps[alike] = learn(made, features, view.auxiliary.mean(axis=0))
+            own = own_images(view, NAME)
+            self._maps[alike] = learn(own, *rehearse(replace(view, rehearse=shown), own, lambda _: features, NAME))
         return self._maps[alike](view.update)
