@@ -146,6 +146,8 @@ class UpdateView:
         setting: under which circumstances the update was made, a name.
         build: the network with the weights before, in training mode.
         rehearse: the update that the site would show for other images under the same masks.
+        rehearse_statistics: the running statistics of such an update alone, where they come cheaper; one function for all
+            views that rehearse alike.
         auxiliary: images (M, H, W) float32 in 0..1 from elsewhere, at least 2.
         work: how the site trained: steps, slices a step, optimiser and rates.
         net: the network, where it is not the run's own.
@@ -165,6 +167,7 @@ class UpdateView:
     net: str = ""
     device: str = "cpu"
     progress: Progress = silent
+    rehearse_statistics: Rehearse | None = None
 
 
 @dataclass(frozen=True)

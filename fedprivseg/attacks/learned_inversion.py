@@ -6,14 +6,24 @@ the network releases them. The adversary knows, generously, the outlines of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+from torch import nn
 
 from fedprivseg.attacks.base import UpdateAttack, UpdateView
-from fedprivseg.attacks.rehearsal import Features, Invert, concatenated, learn, rehearse
+from fedprivseg.attacks.rehearsal import (
+    Features,
+    Invert,
+    OwnImages,
+    concatenated,
+    learn,
+    own_images,
+    rehearsals,
+    rehearse,
+)
 from fedprivseg.attacks.statistics_inversion import statistics_features
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.nets.baseline import Weights
@@ -59,7 +69,8 @@ class Sketch:
 
 @final
 class LearnedInversion(UpdateAttack):
-    """Rehearses, learns the inverse map, and applies it; one map serves all updates of the same slices and network."""
+    """Rehearses, learns the inverse map, and applies it; one map serves all updates of the same slices and network, and what is
+    rehearsed with serves all networks."""
 
     name = NAME
     title = "Learned inversion"
@@ -67,18 +78,23 @@ class LearnedInversion(UpdateAttack):
     knows = "the released update, the weights before it, how the site trains, the outlines, and pictures from elsewhere"
 
     def __init__(self) -> None:
-        self._maps: dict[tuple[str, tuple[int, ...], Work], Invert] = {}
+        self._maps: dict[tuple[Callable[[], nn.Module], tuple[int, ...], Work], Invert] = {}
+        self._own: dict[tuple[tuple[int, ...], int], OwnImages] = {}
 
     def reconstruct(self, view: UpdateView) -> np.ndarray:
         """What the map of these slices makes of the update."""
-        alike = view.net, view.slices, view.work
+        alike = view.build, view.slices, view.work
         if alike not in self._maps:
-            self._maps[alike] = map_of(view)
+            drawn = view.slices, rehearsals(view)
+            if drawn not in self._own:
+                self._own[drawn] = own_images(view, NAME)
+            self._maps[alike] = map_of(view, self._own[drawn])
         return self._maps[alike](view.update)
 
 
-def map_of(view: UpdateView) -> Invert:
-    """The map for updates of the slices of `view`, whose own update is not looked at. Rehearsals take as many steps as it."""
+def map_of(view: UpdateView, own: OwnImages) -> Invert:
+    """The map for updates of the slices of `view`, whose own update is not looked at. Rehearsals take as many steps as it; own:
+    their images."""
     statistics = statistics_features(view.build(), view.work.steps)
     seed = view.seed("rehearsals", *view.slices)
 
@@ -86,5 +102,4 @@ def map_of(view: UpdateView) -> Invert:
         sketch = Sketch.of(first, seed)
         return lambda update: concatenated([sketch(update), statistics(update)])
 
-    made, of = rehearse(view, features, NAME)
-    return learn(made, of, view.auxiliary.mean(axis=0))
+    return learn(own, *rehearse(view, own, features, NAME))

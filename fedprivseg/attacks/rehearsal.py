@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -50,80 +51,112 @@ Invert = Callable[[Weights], np.ndarray]
 
 @final
 @dataclass(frozen=True)
-class Rehearsals:
-    """What was rehearsed for one view.
+class OwnImages:
+    """The adversary's own images in the place of the site's, one batch a rehearsal; the same for every network.
 
     Attributes:
-        pictures: (N, B, H, W) the adversary's own images, in the place of the site's.
-        features: (N, F) of the update that each batch of them made.
-        fitted: how many of them, the first ones, choose the map; the others, of other images, judge the choice.
+        pictures: (N, B, H, W) float32.
+        fitted: how many of the N, the first ones, choose the map; the others, of other images, judge the choice.
+        mean: (H, W), of all the adversary's images, which the map adds to.
     """
 
     pictures: np.ndarray
-    features: np.ndarray
     fitted: int
+    mean: np.ndarray
+
+    @property
+    def beyond(self) -> np.ndarray:
+        """What of the pictures is not the mean, (N, B * H * W) float64."""
+        return (self.pictures - self.mean).reshape(len(self.pictures), -1).astype(np.float64)
+
+    @cached_property
+    def products(self) -> np.ndarray:
+        """Of `beyond`, each with each: (N, N)."""
+        beyond = self.beyond
+        return np.asarray(beyond @ beyond.T)
 
 
-def rehearse(view: UpdateView, features: Callable[[Weights], Features], name: str) -> tuple[Rehearsals, Features]:
-    """Train as the site would, as often as the effort allows; the update of `view` itself is not looked at.
+def rehearsals(view: UpdateView) -> int:
+    """How many the effort allows."""
+    return max(FEWEST, PASSES * view.effort.steps // (view.work.steps * max(2, view.work.batch)))
 
-    Args:
-        view: whose slices are replaced.
-        features: the first rehearsed update -> the features of all updates like it.
-        name: of the attack, for its draws and its progress.
-    """
-    seed, auxiliary, slices = view.seed("rehearsals", *view.slices), view.auxiliary, len(view.slices)
-    count = max(FEWEST, PASSES * view.effort.steps // (view.work.steps * max(2, view.work.batch)))
+
+def own_images(view: UpdateView, name: str) -> OwnImages:
+    """Those that are rehearsed for the slices of `view`. name: of the attack, for its draws."""
+    seed, auxiliary, slices, count = (
+        view.seed("rehearsals", *view.slices),
+        view.auxiliary,
+        len(view.slices),
+        rehearsals(view),
+    )
     cut = max(1, min(round(len(auxiliary) * (1 - HELD_OUT)), len(auxiliary) - 1))
     fitted = max(2, min(round(count * (1 - HELD_OUT)), count - 1))
     own = _warped(auxiliary[:cut], (fitted, slices), seed, name, "own")
     rest = _warped(auxiliary[cut:], (count - fitted, slices), seed, name, "held out")
-    pictures = np.concatenate([own, rest])
-    first = view.rehearse(pictures[0])
+    return OwnImages(np.concatenate([own, rest]), fitted, auxiliary.mean(axis=0))
+
+
+def rehearse(
+    view: UpdateView, own: OwnImages, features: Callable[[Weights], Features], name: str
+) -> tuple[np.ndarray, Features]:
+    """Train as the site would on each batch; the update of `view` itself is not looked at.
+
+    Args:
+        view: whose slices are replaced.
+        own: by what.
+        features: the first rehearsed update -> the features of all updates like it.
+        name: of the attack, for its progress.
+
+    Returns:
+        The features (N, F) of the updates, and what made them.
+    """
+    first = view.rehearse(own.pictures[0])
     of = features(first)
     rows = [of(first)]
-    for batch in pictures[1:]:
+    for batch in own.pictures[1:]:
         rows.append(of(view.rehearse(batch)))
-        view.progress(name, len(rows), count)
-    return Rehearsals(pictures, np.stack(rows), fitted), of
+        view.progress(name, len(rows), len(own.pictures))
+    return np.stack(rows), of
 
 
-def learn(made: Rehearsals, features: Features, mean: np.ndarray) -> Invert:
+def learn(own: OwnImages, made: np.ndarray, features: Features) -> Invert:
     """The inverse map that reconstructs the held-out rehearsals best, by squared error, fitted to all of them.
 
     Args:
-        made: the rehearsals.
+        own: the images of the rehearsals.
+        made: the features (N, F) of their updates.
         features: of an update, as in `made`.
-        mean: (H, W), the mean of the adversary's images, which the map adds to.
     """
-    count, fitted = len(made.features), made.fitted
-    centre = made.features.mean(axis=0)
+    fitted, products = own.fitted, own.products  # to judge needs no more of the pictures
+    centre = made.mean(axis=0)
     # A value that is the same in all rehearsals, as a dead channel's, would blow up on the first update where it is not.
-    spread = np.maximum(made.features.std(axis=0), 1e-3 * made.features.std())
-    rehearsed = (made.features - centre) / np.maximum(spread, 1e-30)
-    beyond = (made.pictures - mean).reshape(count, -1).astype(np.float64)
+    spread = np.maximum(made.std(axis=0), 1e-3 * made.std())
+    rehearsed = (made - centre) / np.maximum(spread, 1e-30)
     distances = _distances(rehearsed, rehearsed)
     middle = float(np.median(distances[np.triu_indices(fitted, 1)]))
-    products = beyond @ beyond.T  # the judge needs no more of the pictures
 
-    def judged(choice: tuple[float, float]) -> tuple[float, float]:
+    def judged(kernel: np.ndarray, penalty: float) -> tuple[float, float]:
         """(squared error on the held-out, less what no choice changes; the factor beyond the mean that makes it least)."""
-        kernel = _kernel(distances, choice[0] * middle)
-        weights = _duals(kernel[:fitted, :fitted], kernel[:fitted, fitted:], choice[1]).T
+        weights = _duals(kernel[:fitted, :fitted], kernel[:fitted, fitted:], penalty).T
         size = float((weights @ products[:fitted, :fitted] * weights).sum())
         right = float((weights * products[fitted:, :fitted]).sum())
         factor = max(0.0, right / max(size, 1e-30))
         return factor**2 * size - 2 * factor * right, factor
 
-    tried = {(width, penalty): judged((width, penalty)) for width in WIDTHS for penalty in PENALTIES}
+    tried = dict[tuple[float, float], tuple[float, float]]()
+    for width in WIDTHS:
+        kernel = _kernel(distances, width * middle)
+        tried |= {(width, penalty): judged(kernel, penalty) for penalty in PENALTIES}
     width, penalty = min(tried, key=lambda choice: tried[choice][0])
     factor = tried[width, penalty][1]
-    duals = factor * _duals(_kernel(distances, width * middle), beyond, penalty)
+    kernel = _kernel(distances, width * middle)
 
     def invert(update: Weights) -> np.ndarray:
         seen = ((features(update) - centre) / np.maximum(spread, 1e-30))[None]
-        found = _kernel(_distances(seen, rehearsed), width * middle) @ duals
-        return np.clip(mean + found.reshape(-1, *mean.shape), 0, 1).astype(np.float32)[:, None]
+        # The weights of rehearsals in one update: it takes far fewer sums than those in every pixel.
+        weights = _duals(kernel, _kernel(_distances(rehearsed, seen), width * middle), penalty)
+        found = factor * weights.T @ own.beyond
+        return np.clip(own.mean + found.reshape(-1, *own.mean.shape), 0, 1).astype(np.float32)[:, None]
 
     return invert
 

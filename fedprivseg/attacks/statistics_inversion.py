@@ -13,13 +13,14 @@ the gradient of a network with norms does not. From a few hundred of them an inv
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import final
 
 import numpy as np
 from torch import nn
 
-from fedprivseg.attacks.base import UpdateAttack, UpdateView
-from fedprivseg.attacks.rehearsal import Features, Invert, concatenated, learn, rehearse
+from fedprivseg.attacks.base import Rehearse, UpdateAttack, UpdateView
+from fedprivseg.attacks.rehearsal import Features, Invert, concatenated, learn, own_images, rehearse
 from fedprivseg.nets.baseline import Weights
 
 NAME = "statistics-inversion"
@@ -72,7 +73,7 @@ class StatisticsInversion(UpdateAttack):
     knows = "the running means and variances in the released update, the weights before it, and pictures from elsewhere"
 
     def __init__(self) -> None:
-        self._maps: dict[tuple[str, tuple[int, ...]], Invert] = {}
+        self._maps: dict[tuple[Rehearse, tuple[int, ...]], Invert] = {}
 
     def lacks(self, view: UpdateView) -> str:
         """Networks without batch norm have no running statistics."""
@@ -81,11 +82,11 @@ class StatisticsInversion(UpdateAttack):
         return "no running statistics leave the site with this network"
 
     def reconstruct(self, view: UpdateView) -> np.ndarray:
-        """What the map makes of the statistics. Outlines play no part in one step, so one map serves all that are alike."""
-        steps = view.work.steps
-        alike = view.setting, view.slices if steps > 1 else ()
+        """What the map makes of the statistics. One map serves all that rehearse alike; outlines play no part in one step."""
+        steps, shown = view.work.steps, view.rehearse_statistics or view.rehearse
+        alike = shown, view.slices if steps > 1 else ()
         if alike not in self._maps:
             features = statistics_features(view.build(), steps)
-            made, features = rehearse(view, lambda _: features, NAME)
-            self._maps[alike] = learn(made, features, view.auxiliary.mean(axis=0))
+            own = own_images(view, NAME)
+            self._maps[alike] = learn(own, *rehearse(replace(view, rehearse=shown), own, lambda _: features, NAME))
         return self._maps[alike](view.update)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -126,6 +127,40 @@ def train_round(
             progress(" ".join(map(str, names)), step + 1, work.steps)
     net.eval()
     return finite_mean(losses, work)
+
+
+@torch.no_grad()
+def pass_batch(
+    net: nn.Module,
+    images: np.ndarray,
+    work: Work,
+    step: int,
+    seed: int,
+    names: tuple[str | int, ...],
+    *,
+    device: str = "cpu",
+) -> None:
+    """Pass the batch of step `step` through `net` as `train_round` would, on slices as they are: running statistics move, and
+    no weight; leaves it in evaluation mode.
+
+    Args:
+        net: with the weights before that step.
+        images: (N, H, W) float32 in 0..1.
+        work: which steps.
+        step: which of them, from 0.
+        seed: with `names`, where the order of the slices comes from.
+        names: of the site and the purpose.
+        device: torch device.
+    """
+    where = torch.device(device)
+    batches = shuffled(len(images), work.batch, torch_generator(seed, *names, "order"))
+    chosen = next(islice(batches, step, None))
+    batch = torch.from_numpy(np.ascontiguousarray(images[chosen.numpy()]))[:, None].to(where)
+    net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.train()
+    with arithmetic(where, work.half):
+        net(batch.contiguous(memory_format=torch.channels_last))
+    net.eval()
 
 
 @torch.no_grad()

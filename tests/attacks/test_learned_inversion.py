@@ -8,8 +8,9 @@ import torch
 from fakes import blocks
 
 from fedprivseg.attacks.base import Effort, UpdateView
-from fedprivseg.attacks.learned_inversion import KEPT, Sketch, map_of
+from fedprivseg.attacks.learned_inversion import KEPT, NAME, Sketch, map_of
 from fedprivseg.attacks.metrics import Truth, evaluate
+from fedprivseg.attacks.rehearsal import own_images
 from fedprivseg.core.compute import threads
 from fedprivseg.core.seeds import numpy_generator
 from fedprivseg.nets.baseline import build_net
@@ -40,19 +41,18 @@ def _gradient(net, images, masks):
 def inverse(slices, net):
     """Learned under the outlines of slice 0, on images of the slices from 4 on."""
     with threads(1):
-        return map_of(
-            UpdateView(
-                update={},
-                masks=slices.masks[:1],
-                slices=(0,),
-                setting="",
-                build=lambda: net,
-                rehearse=lambda images: _gradient(net, images, slices.masks[:1]),
-                auxiliary=slices.images[4:],
-                effort=Effort(120, 0),
-                seed=lambda *_: 0,
-            )
+        view = UpdateView(
+            update={},
+            masks=slices.masks[:1],
+            slices=(0,),
+            setting="",
+            build=lambda: net,
+            rehearse=lambda images: _gradient(net, images, slices.masks[:1]),
+            auxiliary=slices.images[4:],
+            effort=Effort(120, 0),
+            seed=lambda *_: 0,
         )
+        return map_of(view, own_images(view, NAME))
 
 
 def _leakage(slices, found):

@@ -21,8 +21,8 @@ from fedprivseg.methods.masking import in_fixed_point, mean_of
 from fedprivseg.methods.rounds import Rounds
 from fedprivseg.methods.secure_aggregation import SECRET_BYTES, mask
 from fedprivseg.methods.training import SummableParameters, augmentation, build, planned
-from fedprivseg.nets.baseline import Weights, load_weights, weights_of
-from fedprivseg.nets.local_training import Work, train_round
+from fedprivseg.nets.baseline import Weights, load_weights, statistics_names, weights_of
+from fedprivseg.nets.local_training import Work, pass_batch, train_round
 from fedprivseg.nets.private_training import train_private_round
 from fedprivseg.runtime.site.site_runtime import SiteRuntime
 
@@ -57,6 +57,18 @@ class Stage:
         work = work or self.work(len(slices[0]), 1)
         train_round(self.net, *slices, work, self.site.seed, ("staged",), device=self.site.device)
         return self._change(weights_of(self.net))
+
+    def statistics(self, slices: Pair, work: Work) -> dict[str, np.ndarray]:
+        """The running statistics of `update`, which the last step has set before its gradient is known."""
+        load_weights(self.net, self.before)
+        step = work.steps - 1
+        if step:
+            train_round(
+                self.net, *slices, replace(work, steps=step), self.site.seed, ("staged",), device=self.site.device
+            )
+        pass_batch(self.net, slices[0], work, step, self.site.seed, ("staged",), device=self.site.device)
+        named = statistics_names(self.net)
+        return self._change({name: value for name, value in weights_of(self.net).items() if name in named})
 
     def round(self, pool: Pair, seed: int) -> dict[str, np.ndarray]:
         """Weights before minus after the first round of a site that has the slices `pool`, as sites train: with augmentation,
@@ -139,4 +151,4 @@ class Stage:
         return replace(planned(self.method.parameters, 0, steps, total), batch=batch, half=False)
 
     def _change(self, after: Weights) -> dict[str, np.ndarray]:
-        return {name: value - after[name] for name, value in self.before.items()}
+        return {name: value - after[name] for name, value in self.before.items() if name in after}

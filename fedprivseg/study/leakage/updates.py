@@ -104,6 +104,10 @@ class _Cases:
         self.chosen = _fullest(self.known)
         self.auxiliary = session.auxiliary("images")[:, 0]
         self.stage = Stage(method, session.site)
+        # Made once each: by the same rehearsal an attack knows that it has learned from it before.
+        self._statistics: dict[tuple[Stage, Work, tuple[int, ...]], Rehearse] = {}
+        self._mean_statistics = cache(self._in_sum)
+        self._shown = cache(_only)
 
     def all(self) -> Iterator[_Case]:
         """What came of the release, if there is one, and what is staged."""
@@ -138,6 +142,7 @@ class _Cases:
                     group,
                     work,
                     self._steps(stage, self.known.masks[group], work),
+                    self._statistics_of(stage, group, work),
                     net=net,
                     build=stage.build,
                 )
@@ -152,9 +157,11 @@ class _Cases:
             peers = [_of(other, np.roll(_fullest(other), -place)[:1]) for other in self.others]
             seed = self.session.seed("defended", place)
             for defence, update in self.stage.defended(_of(self.known, group), peers, seed).items():
-                alone = self._steps(self.stage, self.known.masks[group], work)
-                rehearse = self._in_sum(alone) if defence.startswith("in the sum") else alone
-                view = self._view(f"1 slice, 1 step, {defence}", update, group, work, rehearse)
+                rehearse = self._steps(self.stage, self.known.masks[group], work)
+                statistics = self._statistics_of(self.stage, group, work)
+                if defence.startswith("in the sum"):
+                    rehearse, statistics = self._in_sum(rehearse), self._mean_statistics(statistics)
+                view = self._view(f"1 slice, 1 step, {defence}", update, group, work, rehearse, statistics)
                 defended.setdefault(defence, []).append(view)
         for defence, views in defended.items():
             yield _Case(tuple(views), defence=defence)
@@ -174,8 +181,9 @@ class _Cases:
                 pictures = self.auxiliary[place : place + 1], self.known.masks[group]
                 update = self.stage.singled_out(_of(self.known, group), peers, pictures)
                 rehearse = self._steps(self.stage, self.known.masks[group], work)
+                statistics = self._statistics_of(self.stage, group, work)
                 setting = f"1 slice, 1 step, in the sum of {len(peers) + 1} sites, {net}"
-                views.append(self._view(setting, update, group, work, rehearse, net=net))
+                views.append(self._view(setting, update, group, work, rehearse, statistics, net=net))
             yield _Case(tuple(views))
 
     def _view(
@@ -185,23 +193,20 @@ class _Cases:
         slices: np.ndarray,
         work: Work,
         rehearse: Rehearse,
+        statistics: Rehearse | None = None,
         *,
         net: str = "",
         build: Callable[[], nn.Module] | None = None,
     ) -> UpdateView:
-        session = self.session
-
-        def as_shown(images: np.ndarray) -> Weights:
-            made = rehearse(images)
-            return {name: made[name] for name in update}
-
+        session, names = self.session, frozenset(update)
         return UpdateView(
             update=update,
             masks=self.known.masks[slices],
             slices=tuple(slices.tolist()),
             setting=setting,
             build=build or self.stage.build,
-            rehearse=as_shown,
+            rehearse=self._shown(rehearse, names),
+            rehearse_statistics=statistics and self._shown(statistics, names),
             auxiliary=self.auxiliary,
             effort=session.effort,
             seed=session.seed,
@@ -214,6 +219,19 @@ class _Cases:
     def _steps(self, stage: Stage, masks: np.ndarray, work: Work) -> Rehearse:
         """The same steps on other images under the same outlines."""
         return lambda images: stage.update((images, masks), work)
+
+    def _statistics_of(self, stage: Stage, group: np.ndarray, work: Work) -> Rehearse:
+        """The running statistics of the same steps; in a first step outlines play no part."""
+        alike = stage, work, tuple(group.tolist()) if work.steps > 1 else ()
+        masks, kept = self.known.masks[group], dict[str, Weights]()
+
+        def statistics(images: np.ndarray) -> Weights:
+            given = digest(np.ascontiguousarray(images).tobytes())
+            if given not in kept:
+                kept[given] = stage.statistics((images, masks), work)
+            return kept[given]
+
+        return self._statistics.setdefault(alike, statistics)
 
     def _in_sum(self, alone: Rehearse) -> Rehearse:
         """The mean with the updates of images that the adversary draws for the other sites."""
@@ -255,6 +273,11 @@ class _Cases:
     def _of_images(self, images: np.ndarray) -> int:
         """A seed that follows from the images, so that a rehearsal is the same whenever it is repeated."""
         return self.session.seed("rehearsed", digest(np.ascontiguousarray(images).tobytes()))
+
+
+def _only(rehearse: Rehearse, names: frozenset[str]) -> Rehearse:
+    """What `rehearse` shows of these arrays."""
+    return lambda images: {name: value for name, value in rehearse(images).items() if name in names}
 
 
 def _mean(updates: Sequence[Weights]) -> dict[str, np.ndarray]:

@@ -61,3 +61,13 @@ def test_under_dp_the_noise_is_what_the_run_puts_on_it(stage):
     noise = float(own.site.vault.load("privacy-noise")["noise"][0])
     # One step of rate 0.1 on a gradient of length at most 1, with noise of that deviation on each value.
     assert np.std(_vector(update, own.net)) == pytest.approx(0.1 * noise, rel=0.05)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_statistics_alone_are_those_of_the_update(stage, steps):
+    own, slices = stage(optimiser="adamw", rate=1e-3), blocks()
+    pair, work = (slices.images[:4], slices.masks[:4]), own.work(2, steps)
+    whole, alone = own.update(pair, work), own.statistics(pair, work)
+    assert set(alone) == {name for name in whole if "running_" in name}
+    for name, value in alone.items():
+        np.testing.assert_array_equal(value, whole[name])
