@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,7 +101,9 @@ class Tab:
         """What the browser answers to a command of the protocol."""
         self._count += 1
         message = {"id": self._count, "method": method, "params": parameters}
-        os.write(self._out, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0")
+        os.write(
+            self._out, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
+        )
         while (got := self._next()).get("id") != self._count:
             if "method" in got and self._session:
                 self.events.append(got)
@@ -139,13 +142,17 @@ class Tab:
     def complaints(self) -> list[str]:
         """What went wrong in the page: errors of its script, what its policy forbade, what could not be loaded."""
         self.ask("Runtime.evaluate", expression="0")
-        texts = [each["params"] for each in self.events if each["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
+        texts = [
+            each["params"] for each in self.events if each["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
+        ]
         return [json.dumps(each) for each in texts]
 
     @property
     def loaded(self) -> set[str]:
         """The addresses of all that was asked for."""
-        return {each["params"]["request"]["url"] for each in self.events if each["method"] == "Network.requestWillBeSent"}
+        return {
+            each["params"]["request"]["url"] for each in self.events if each["method"] == "Network.requestWillBeSent"
+        }
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -156,16 +163,26 @@ class Tab:
         return json.loads(message)
 
 
+# The browser reads commands from its descriptor 3 and writes answers to 4.
+_HANDED = """
+import os, sys
+for given, aside in zip(sys.argv[1:3], (98, 99)):
+    os.dup2(int(given), aside)
+os.dup2(98, 3)
+os.dup2(99, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
 @contextmanager
 def tab(folder: Path) -> Iterator[Tab]:
     """A tab of a browser that keeps its things in `folder`."""
     words = [*_browser(folder), "--remote-debugging-pipe"]
     to_browser, to_us = os.pipe(), os.pipe()
-    # The browser reads commands from its descriptor 3 and writes answers to 4.
-    shell = ["sh", "-c", f'exec 8<&{to_browser[0]} 9>&{to_us[1]}; exec 3<&8 4>&9; exec "$@"', "sh"]
-    with subprocess.Popen(
-        [*shell, *words], pass_fds=(to_browser[0], to_us[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as browser:
+    theirs = to_browser[0], to_us[1]
+    first = [sys.executable, "-S", "-c", _HANDED, *map(str, theirs)]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([*first, *words], pass_fds=theirs, stdout=quiet, stderr=quiet) as browser:
         os.close(to_browser[0])
         os.close(to_us[1])
         try:
