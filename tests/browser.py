@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,16 +163,26 @@ class Tab:
         return json.loads(message)
 
 
+# The browser reads commands from its descriptor 3 and writes answers to 4.
+_HANDED = """
+import os, sys
+for given, aside in zip(sys.argv[1:3], (98, 99)):
+    os.dup2(int(given), aside)
+os.dup2(98, 3)
+os.dup2(99, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
 @contextmanager
 def tab(folder: Path) -> Iterator[Tab]:
     """A tab of a browser that keeps its things in `folder`."""
     words = [*_browser(folder), "--remote-debugging-pipe"]
     to_browser, to_us = os.pipe(), os.pipe()
-    # The browser reads commands from its descriptor 3 and writes answers to 4.
-    shell = ["sh", "-c", f'exec 8<&{to_browser[0]} 9>&{to_us[1]}; exec 3<&8 4>&9; exec "$@"', "sh"]
-    with subprocess.Popen(
-        [*shell, *words], pass_fds=(to_browser[0], to_us[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as browser:
+    theirs = to_browser[0], to_us[1]
+    first = [sys.executable, "-S", "-c", _HANDED, *map(str, theirs)]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([*first, *words], pass_fds=theirs, stdout=quiet, stderr=quiet) as browser:
         os.close(to_browser[0])
         os.close(to_us[1])
         try:

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from fedprivseg.core.errors import FolderError
-from fedprivseg.core.lock import LOCK, alone, check_free
+from fedprivseg.core.lock import LOCK, alone, check_free, worker
 
 HOLDS = (
     "import sys; from pathlib import Path; from fedprivseg.core.lock import alone\n"
@@ -88,3 +88,17 @@ def test_a_folder_that_cannot_be_locked_is_said(tmp_path):
     with pytest.raises(FolderError, match="cannot be locked"), alone(tmp_path / "absent"):
         pass
     check_free(tmp_path / "absent")
+
+
+def test_who_works_there_can_be_seen_without_a_lock(tmp_path, other):
+    assert worker(tmp_path) == other.pid
+    (tmp_path / "nobody").mkdir()
+    assert worker(tmp_path / "nobody") is None
+    assert not (tmp_path / "nobody" / LOCK).exists()
+
+
+@pytest.mark.parametrize("content", ["", "x", "99999999999999999999", "4194305"])
+def test_a_lock_of_nobody_that_lives_tells_of_nobody(tmp_path, content):
+    """4,194,304 is the largest process id of Linux."""
+    (tmp_path / LOCK).write_text(content)
+    assert worker(tmp_path) is None

@@ -58,6 +58,7 @@ def watch(folder: Path, port: int = 0) -> Iterator[Watch]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((LOOPBACK, port))
+            listener.listen()  # so that whoever is told the address may ask at once
         except OSError as fault:
             raise RequestError(
                 f"--port {port}: {fault.strerror}; choose another, or none for any that is free"

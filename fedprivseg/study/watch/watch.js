@@ -29,7 +29,13 @@ function duration(seconds) {
   return hours < 48 ? `${hours}\u00a0h ${String(minutes % 60).padStart(2, "0")}\u00a0min` : `${Math.floor(hours / 24)}\u00a0d ${hours % 24}\u00a0h`;
 }
 
-const clock = (text) => (text ? new Date(text).toLocaleTimeString([], { hour12: false }) : "–");
+function clock(text) {
+  if (!text) return "–";
+  const moment = new Date(text);
+  const time = moment.toLocaleTimeString([], { hour12: false });
+  return moment.toDateString() === new Date().toDateString() ? time : `${moment.toLocaleDateString()} ${time}`;
+}
+
 const total = (sites, what) => sites.reduce((sum, site) => sum + site[what], 0);
 const held = (site) => Object.values(site.blocked).reduce((sum, count) => sum + count, 0);
 
@@ -47,7 +53,7 @@ const far = (doing) => (doing.total ? `${doing.done} of ${doing.total}` : "");
 
 function facts(run) {
   const sites = run.sites;
-  const part = sites.filter((site) => site.status === "ok").length;
+  const part = sites.filter((site) => site.status === "ok" && site.heard).length;
   const end = run.state === "running" ? Date.now() : Date.parse(run.last);
   const shown = [
     ["Method", run.variant && run.variant !== "default" ? `${run.method}, ${run.variant}` : run.method],
@@ -68,7 +74,14 @@ function stages(run) {
   if (run.state === "running" && run.doing) {
     now.push(element("li", [element("span", "▸", "mark"), element("span", run.doing.stage, "stage"), bar(run.doing), element("span", far(run.doing), "time")], "now"));
   }
-  replaced("stages", ended.length + now.length ? [...ended, ...now] : [element("li", ["", element("span", "Not begun."), "", ""])]);
+  at("no-stage").hidden = ended.length + now.length > 0;
+  replaced("stages", [...ended, ...now]);
+}
+
+function standing(run, site) {
+  if (site.status !== "ok") return ["left the run", "bad-text"];
+  if (!site.heard) return ["not heard yet", ""];
+  return [run.state === "finished" ? "completed" : "takes part", "good-text"];
 }
 
 function sites(run) {
@@ -76,8 +89,9 @@ function sites(run) {
     const name = element("th", [site.title || site.name]);
     name.scope = "row";
     if (site.title) name.append(element("small", site.name));
-    const ok = site.status === "ok";
-    const status = element("td", element("span", ok ? (run.state === "finished" ? "completed" : "takes part") : site.status, ok ? "good-text" : "bad-text"));
+    const [said, look] = standing(run, site);
+    const status = element("td", element("span", said, look));
+    if (site.status !== "ok") status.append(element("small", site.status));
     const doing = element("td", site.doing ? site.doing.stage : "–");
     if (site.doing && site.doing.total && run.state === "running") doing.append(bar(site.doing));
     const numbers = [bytes(site.sent), bytes(site.received), duration(site.seconds), String(site.orders), String(held(site)), clock(site.heard)];
