@@ -1,9 +1,9 @@
 """A cluster of two Ray nodes on this machine, the sites of a run on it, and what becomes of them: a script, since Ray leaves
 threads behind in the process that used it.
 
-    python tests/two_ray_nodes.py
+    python tests/two_ray_nodes.py OUT
 
-Prints what happened as JSON. The sites' program says on which node it runs, and does what its order names.
+Writes what happened to the file OUT as JSON. The sites' program says on which node it runs, and does what its order names.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def node_arguments(**more: object) -> dict[str, object]:
 
 def main() -> None:
     """Begins the cluster, lets the sites work, takes a node away."""
-    nodes = Nodes(initialize_head=True, head_node_args=node_arguments(port=free_ports(1)[0]))
+    nodes = Nodes(initialize_head=True, head_node_args=node_arguments(gcs_server_port=free_ports(1)[0]))
     second = nodes.add_node(**node_arguments(resources={f"site-{PINNED}": 1}))
     nodes.wait_for_nodes(timeout=120)
     resources = ResourceConfig(cpus=4, sites_at_once=4, ray_address=nodes.address)
@@ -119,6 +119,7 @@ def main() -> None:
         grid = RayGrid([Path("/sites") / name / "station.json" for name in SITES], workers, memory_gib=64)
         told["first"] = ask(grid, SITES)
         told["second"] = ask(grid, SITES)
+        told["alone"] = ask(grid, ["centre1"])
         told["dead"] = ask(grid, ["centre1"], does="dies")
         told["after a death"] = ask(grid, SITES)
         told["late"] = ask(grid, ["centre3"], timeout=0.5, does="waits", seconds=5.0)
@@ -130,7 +131,7 @@ def main() -> None:
     finally:
         cluster.end()
         nodes.shutdown()
-    json.dump(told, sys.stdout)
+    Path(sys.argv[1]).write_text(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from typing import Any, final
 
@@ -17,6 +18,9 @@ from fedprivseg.core.errors import RunError
 
 ADDRESS = "RAY_ADDRESS"
 """Environment variable, Ray's own: the cluster to join, if the scenario names none."""
+
+_ANSWERS_S = 10.0
+"""How long a cluster that is to be joined may take to answer, in seconds."""
 
 
 @final
@@ -31,9 +35,12 @@ class Cluster:
         self._fault: BaseException | None = None
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default; Ray warns without it
+        # At Ray's 15 a site's training stands still while the machine does anything else.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         self._address = resources.ray_address or os.environ.get(ADDRESS, "")
         own = {
+            "address": "local",  # without it Ray joins whatever cluster this machine was last in
             "num_cpus": resources.site_threads * resources.sites_at_once,
             "num_gpus": resources.gpus,
             "object_store_memory": int(resources.memory_gib * 2**30 / 4),
@@ -73,6 +80,9 @@ class Cluster:
                 raise RuntimeError(
                     "it runs in this process already, perhaps with other resources; call ray.shutdown() first"
                 )
+            if ":" in self._address:  # Ray itself waits for minutes
+                host, port = self._address.rsplit(":", 1)
+                socket.create_connection((host, int(port)), _ANSWERS_S).close()
             ray.init(**settings)
         except BaseException as fault:  # handed to whoever waits
             self._fault = fault

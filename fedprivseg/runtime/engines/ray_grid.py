@@ -158,18 +158,18 @@ class RayGrid(LocalGrid):
         for name, message in [*self._waiting.items()]:
             if not self._may_go(message):
                 self._fail(self._waiting.pop(name), ErrorCode.NODE_UNAVAILABLE)
-        for worker in [*self._idle]:
+        while self._has_room():
             at_work = {message.metadata.dst_node_id for _, _, message in self._running.values() if message is not None}
-            fit = [
-                name
+            pairs = [
+                (self._rank(worker, message), place, name)
+                for place, worker in enumerate(self._idle)
                 for name, message in self._waiting.items()
                 if self._allowed(worker, message) and message.metadata.dst_node_id not in at_work
             ]
-            if not fit or not self._has_room():
-                continue
-            name = min(fit, key=lambda each: self._rank(worker, self._waiting[each]))
-            message = self._waiting.pop(name)
-            self._idle.remove(worker)
+            if not pairs:
+                return
+            _, place, name = min(pairs)
+            worker, message = self._idle.pop(place), self._waiting.pop(name)
             context = self._contexts[message.metadata.dst_node_id]
             self._running[worker.actor.carry_out.remote(packed(message), context)] = worker, name, message
 
