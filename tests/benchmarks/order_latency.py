@@ -29,6 +29,12 @@ def _echo(message: Message, context: Context) -> Message:
     return Message(RecordDict({"released": message.content["order"]}), reply_to=message)
 
 
+def cpu(pid: int) -> float:
+    """The seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main(sites: int) -> None:
     from fedprivseg.runtime.deployment import app_bundle, operator_side
     from fedprivseg.runtime.deployment.certificates import certified_key
@@ -50,10 +56,13 @@ def main(sites: int) -> None:
         for each in hospitals.values():
             join(kit, each)
         began = time.perf_counter()
-        stack.enter_context(service(kit, LOOPBACK))
+        parties = {child.name: child.pid for child in stack.enter_context(service(kit, LOOPBACK))}
         print(f"SuperLink and terminator: {time.perf_counter() - began:.1f} s")
         for each in hospitals.values():
-            stack.callback(start_node(each, place / "station.json", f"{HERE.stem}:echo").stop)
+            node = start_node(each, place / "station.json", f"{HERE.stem}:echo")
+            stack.callback(node.stop)
+            parties[node.name] = node.pid
+        parties["the server's program"] = os.getpid()
         content = kit.app.read_bytes()
         app = app_bundle.read(content)
         link = stack.enter_context(Link(kit))
@@ -73,8 +82,11 @@ def main(sites: int) -> None:
             return time.perf_counter() - start
 
         exchange(2_000, -1)
+        before = {name: cpu(pid) for name, pid in parties.items()}
         times = sorted(exchange(2_000, number) for number in range(ORDERS))
         print(f"2 kB: median {times[len(times) // 2]:.3f} s, least {times[0]:.3f} s, most {times[-1]:.3f} s")
+        for name, pid in parties.items():
+            print(f"  {name}: {1000 * (cpu(pid) - before[name]) / ORDERS:.0f} ms of CPU an exchange")
         print(f"20 MB: {exchange(20_000_000, ORDERS):.2f} s")
 
 

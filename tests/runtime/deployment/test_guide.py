@@ -19,7 +19,7 @@ from conftest import BRIEF, ROOT, tiny_settings
 from fedprivseg.core.results import read_result
 from fedprivseg.runtime.deployment.processes import free_ports
 
-pytestmark = pytest.mark.xdist_group("deployment")
+pytestmark = [pytest.mark.xdist_group("deployment"), pytest.mark.timeout(1800)]  # also on a busy machine
 
 GUIDE = ROOT / "fedprivseg" / "runtime" / "deployment" / "README.md"
 SITES = ("centre1", "centre2", "centre3")
@@ -89,7 +89,7 @@ class Reader:
         if " deploy submit " in line:
             environ["FEDPRIVSEG_OPENED"] = str(self.place / "opened.txt")
             environ["PYTHONPATH"] = os.pathsep.join([str(self.place / "audit"), environ["PYTHONPATH"]])
-        end = time.monotonic() + 180
+        end = time.monotonic() + 500
         while True:
             done = subprocess.run(
                 line, shell=True, cwd=self.place, env=environ, capture_output=True, text=True, check=False

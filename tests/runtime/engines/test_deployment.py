@@ -16,7 +16,7 @@ from fedprivseg.core.results import read_result
 from fedprivseg.runtime.deployment import terminator
 from fedprivseg.study.run import load_scenario, simulate
 
-pytestmark = pytest.mark.xdist_group("deployment")
+pytestmark = [pytest.mark.xdist_group("deployment"), pytest.mark.timeout(1800)]  # also on a busy machine
 
 _OWN = {"key.pem", "encryption.pem", "identities.json", "station.json", "ledger.jsonl", "ledger.jsonl.head", "run-id"}
 """Files with keys, or signed with them; and the run's own id."""
