@@ -24,8 +24,8 @@ from fedprivseg.runtime.deployment.server_task import ServerTask
 from fedprivseg.runtime.wire import UNKNOWN, printable
 
 POLL_S, LONGEST_POLL_S, SHARE = 0.1, 0.5, 0.05
-"""How often replies are looked for, in seconds: after a `SHARE` of the time for which they were waited for so far. Each look costs
-the SuperLink some milliseconds of the one core that it uses, and so delays what it looks for."""
+"""How often replies are looked for, in seconds: after a `SHARE` of the time for which they were waited for so far. Each look
+costs the SuperLink some milliseconds of the one core that it uses, and so delays what it looks for."""
 
 _LOOK_S = 1.0
 """How often it is looked which nodes are there, in seconds."""
@@ -47,6 +47,7 @@ class _Order:
     copies: set[str] = field(default_factory=set)
     started: str = ""
     lost: bool = False
+    pushed: float = field(default_factory=time.monotonic)
 
     @property
     def node(self) -> int:
@@ -66,7 +67,7 @@ class DeploymentGrid(Grid):
         self._orders: dict[str, _Order] = {}
         self._names: dict[int, str] = {}
         self._started: dict[int, str] = {}
-        self._looked, self._restarts = float("-inf"), task.restarts
+        self._looked, self._next, self._restarts = float("-inf"), 0.0, task.restarts
 
     def set_run(self, run: Run) -> None:
         """There is one run, and it is set already."""
@@ -92,8 +93,16 @@ class DeploymentGrid(Grid):
         return [self._push(message, message.metadata.ttl) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies to these messages that are there."""
-        return list(self._arrived([name for name in message_ids if name in self._orders]))
+        """The replies to these messages that are there. Asked too soon again it waits first."""
+        asked = [name for name in message_ids if name in self._orders]
+        now = time.monotonic()
+        if now < self._next:
+            time.sleep(self._next - now)
+        found = list(self._arrived(asked))
+        now = time.monotonic()
+        waited = now - min((self._orders[name].pushed for name in asked if name in self._orders), default=now)
+        self._next = now + _pause(waited)
+        return found
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         """Send each message and yield the replies as they come, until all are there or `timeout` seconds are over."""
@@ -108,7 +117,7 @@ class DeploymentGrid(Grid):
                 waited = time.monotonic() - began
                 if not waiting or waited > seconds:
                     return
-                time.sleep(min(max(POLL_S, SHARE * waited), LONGEST_POLL_S))
+                time.sleep(_pause(waited))
         finally:
             for name in waiting:
                 self._orders.pop(name, None)
@@ -192,3 +201,8 @@ class DeploymentGrid(Grid):
                 self._started[node.node_id] = node.last_activated_at
             else:
                 _log.warning("a node named %r is not the one of a site, and is not asked", printable(node.name, 48))
+
+
+def _pause(waited: float) -> float:
+    """How long to wait before the next look, where replies were waited for so long, in seconds."""
+    return min(max(POLL_S, SHARE * waited), LONGEST_POLL_S)
