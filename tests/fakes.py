@@ -191,6 +191,9 @@ class FakeFederation:
     def record(self, entry):
         self.entries.append(entry)
 
+    def returned(self):
+        return ()
+
     def leave_out(self, site, why):
         self.sites = tuple(each for each in self.sites if each != site)
 

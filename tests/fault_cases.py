@@ -83,6 +83,12 @@ CASES = {
         again=True,
         settings=("quorum=3",),
     ),
+    "a site comes back for the next round": Case(
+        "killed three times, rejoin next-round",
+        f'kind="kill", {TRAIN}, times=3',
+        settings=("rejoin=next-round",),
+        same=False,
+    ),
     "Flower tells of an error": Case("error 5 instead of an answer, once", f'kind="error", code=5, {TRAIN}'),
     "an order is lost": Case("dropped, once", f'kind="drop", {TRAIN}'),
     "an answer is lost": Case("dropped, once", f'kind="drop", when="after", {TRAIN}'),

@@ -255,6 +255,11 @@ class Scenario(Frozen):
         default_factory=dict,
         description="by action, or for 'all': how long answers are waited for, and how few are enough",
     )
+    rejoin: Literal["next-run", "next-round"] = Field(
+        default="next-run",
+        description="when a site that failed is asked again: when the same command goes on with an unfinished run, or already "
+        "before the next round of a method that trains in rounds",
+    )
     faults: tuple[FaultConfig, ...] = Field(default=(), description="what goes wrong, in a simulation")
     sites: tuple[SiteConfig, ...] = Field(min_length=1)
     task: SegmentationTask = Field(default_factory=default_task)

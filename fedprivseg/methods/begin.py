@@ -7,7 +7,7 @@ model: weights trained twice are equal on one kind of processor only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
@@ -50,8 +50,8 @@ BEGINS: Mapping[str, Declaration] = MappingProxyType(
 """What answers it."""
 
 
-def begin_all(method: Method, federation: Federation) -> None:
-    """Send the public start to every site, if the method's networks begin with one."""
+def begin_all(method: Method, federation: Federation, sites: Sequence[str] | None = None) -> None:
+    """Send the public start to every site (or `sites`), if the method's networks begin with one."""
     p = method.parameters
     if not isinstance(p, StartParameters) or p.start == "random":
         return
@@ -61,4 +61,5 @@ def begin_all(method: Method, federation: Federation) -> None:
             federation,
             "begin",
             answers={site: federation.answer(PUBLIC_START, site, start, 0) for site in federation.sites},
+            sites=sites,
         )

@@ -198,6 +198,10 @@ class Federation(Place, Protocol):
     def note(self, site: str, text: str) -> None:
         """Keep a remark on `site` for the result and the report, such as a class that its training lost."""
 
+    def returned(self) -> tuple[str, ...]:
+        """Ask sites that failed whether they are there again; those that are take part from now on. A method asks where it has
+        use for them, and gives them what they missed."""
+
     def leave_out(self, site: str, why: str) -> None:
         """Let `site` take no part any more, for a reason that the method found. Raises QuorumError if too few are left."""
 

@@ -265,6 +265,8 @@ class Rounds(Method):
             aggregation.restore(under(kept[0], STATE))
         with federation.stage("train in rounds"):
             for number in range(done + 1, p.rounds + 1):
+                if number > done + 1 and (back := federation.returned()):
+                    begin_all(self, federation, back)
                 extra = aggregation.broadcast(number, arrays)
                 updates: Mapping[str, Update] = {}
                 while not updates:

@@ -55,6 +55,9 @@ from fedprivseg.runtime.wire import (
     write_order,
 )
 
+RETURN_S = 10.0
+"""How long a site that had failed has to say that it is there again, in seconds."""
+
 _NAMES: dict[type[Entry], tuple[str, ...]] = {
     CurvePoint: ("round", "site"),
     CrossSite: ("trained_at", "measured_at"),
@@ -214,23 +217,51 @@ class GridFederation:
                 times[name] = times.get(name, 0.0) + seconds
             self._participants.save()
 
+    def returned(self) -> tuple[str, ...]:
+        """See `methods.method.Federation`. They are known by the key with which they spoke before, if they did."""
+        away = self._participants.away if self._scenario.rejoin == "next-round" else ()
+        if not away:
+            return ()
+        others = {node for site, node in self._nodes.items() if site not in away}
+        nodes = [node for node in sorted(self._grid.get_node_ids()) if node not in others]
+        terms = Terms(min(RETURN_S, self._scenario.terms(DESCRIBE).deadline_s), 1, attempts=1)
+        call, back = self._roll_call(nodes, terms), []
+        for site in away:
+            claims = call.genuine(site, self._reception.intake)
+            if len(claims) != 1:
+                continue
+            ((self._nodes[site], reply),) = claims
+            if isinstance(reply, Released):
+                self._reception.intake.identities.update(self._identities({site: reply.public_key}))
+            self._participants.readmit(site)
+            self._describe(site, reply)
+            back.append(site)
+        self._participants.save()
+        return tuple(site for site in back if site in self.sites)
+
+    def _roll_call(self, nodes: Sequence[int], terms: Terms) -> RollCall:
+        envelope = self._envelope(Order(DESCRIBE), self._ledger.checkpoint())
+        content = partial(write_order, replace(envelope, scenario_text=self._scenario_text))
+        heard: list[tuple[int, Heard]] = []
+        for each in self._exchange.replies(dict.fromkeys(nodes, content), terms, lambda: len(heard)):
+            heard.append(each)
+        return RollCall(self._scenario, heard)
+
+    def _describe(self, site: str, reply: Reply) -> None:
+        """Take what `site` says of itself in a roll call."""
+        if (arrival := self._reception.take(site, Order(DESCRIBE), DESCRIPTION, reply)) is not None:
+            self._take_counts(site, {key: int(value[0]) for key, value in arrival.payload.arrays.items()})
+
     def _meet(self) -> dict[str, int]:
         """Wait for the nodes, ask each who it is, and fix each site's public key for the rest of the run."""
-        order, terms = Order(DESCRIBE), self._scenario.terms(DESCRIBE)
-        envelope = replace(self._envelope(order, self._ledger.checkpoint()), scenario_text=self._scenario_text)
-        nodes = nodes_of(self._grid, len(self._scenario.sites), terms)
-        heard: list[tuple[int, Heard]] = []
-        for each in self._exchange.replies(
-            dict.fromkeys(nodes, lambda: write_order(envelope)), terms, lambda: len(heard)
-        ):
-            heard.append(each)
-        found = RollCall(self._scenario, heard).found(self._participants, Intake(self._run_id, self._identities({})))
+        terms = self._scenario.terms(DESCRIBE)
+        call = self._roll_call(nodes_of(self._grid, len(self._scenario.sites), terms), terms)
+        found = call.found(self._participants, Intake(self._run_id, self._identities({})))
         keys = {site: reply.public_key for site, (_, reply) in found.items() if isinstance(reply, Released)}
         intake = Intake(self._run_id, self._identities(keys), self._key)
         self._reception = Reception(self._ledger, self._receipts, self._participants, intake, self._forget)
         for site, (_, reply) in sorted(found.items()):
-            if (arrival := self._reception.take(site, order, DESCRIPTION, reply)) is not None:
-                self._take_counts(site, {key: int(value[0]) for key, value in arrival.payload.arrays.items()})
+            self._describe(site, reply)
         self._participants.save()
         self._participants.enough(terms.quorum)
         return {site: node for site, (node, _) in found.items()}

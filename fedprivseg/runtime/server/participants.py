@@ -40,6 +40,11 @@ class Participants:
         return self.book.sites
 
     @property
+    def away(self) -> tuple[str, ...]:
+        """Sites that failed and may come back, sorted."""
+        return tuple(sorted(name for name, account in self.accounts.items() if account.failed))
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """Sites still taking part, sorted."""
         return tuple(sorted(name for name, account in self.accounts.items() if account.status == OK))
@@ -52,6 +57,11 @@ class Participants:
         """`site` died or is silent; it is asked again when an unfinished run goes on."""
         self.leave(site, why)
         self.accounts[site].failed = True
+
+    def readmit(self, site: str) -> None:
+        """Let `site`, which had failed, take part again."""
+        self.note(site, f"was away, and took part again: {self.accounts[site].status}")
+        self.accounts[site].status, self.accounts[site].failed = OK, False
 
     def leave(self, site: str, why: str) -> None:
         """Let `site` take no part any more. All that a site says of itself and that is shown passes here."""

@@ -85,6 +85,11 @@ class RollCall:
             for name in sorted(strangers)
         ]
 
+    def genuine(self, site: str, known: Intake) -> list[Claim]:
+        """The nodes that say they are `site`: of several those that sign with the key by which it is known."""
+        heard = self._claims.get(site, [])
+        return heard if len(heard) < 2 else [each for each in heard if _speaks_for(site, each[1], known)]
+
     def found(self, participants: Participants, known: Intake) -> dict[str, Claim]:
         """The node of each site that takes part, with its reply. A site without one, or with several, has left the run.
 
@@ -94,11 +99,10 @@ class RollCall:
         """
         found: dict[str, Claim] = {}
         for site in participants.sites:
-            heard = self._claims.get(site, [])
-            genuine = heard if len(heard) < 2 else [each for each in heard if _speaks_for(site, each[1], known)]
+            genuine = self.genuine(site, known)
             if len(genuine) == 1:
                 (found[site],) = genuine
-            elif heard:
+            elif heard := self._claims.get(site, []):
                 why = PayloadError(f"{len(heard)} nodes present themselves as this site, and one can be it")
                 participants.exclude(site, DESCRIBE, why)
             else:

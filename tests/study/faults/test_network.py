@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, tiny_settings
 from fakes import FakeGrid, FakeSite, blocks
-from toy import SITES, Toy
+from toy import LOST, SITES, Toy
 
 from fedprivseg.core.errors import QuorumError, SiteError
 from fedprivseg.core.runfolder import RunFolder
@@ -150,6 +150,37 @@ def _stages(**stages):
     from fedprivseg.core.stage_config import StageConfig
 
     return {name: StageConfig.model_validate(stage) for name, stage in stages.items()}
+
+
+def _federation(folder, asked):
+    sites = [FakeSite(name, blocks(), folder / "sites") for name in SITES]
+    grid = FaultyGrid(FakeGrid(Toy(), sites, folder / "sites"), asked, RunFolder(folder), ExitStack(), kill)
+    return GridFederation(grid, asked, RunFolder(folder).server, "run", "cpu")
+
+
+def test_a_site_that_comes_back_takes_part_again_if_the_scenario_says_so(tmp_path):
+    asked = scenario('kind="kill", action="fit", times=3', "rejoin=next-round")
+    federation = _federation(tmp_path, asked)
+    assert federation.returned() == ()
+    assert set(federation.ask("fit", LOST)) == {*SITES} - {ONE}
+    assert federation.returned() == (ONE,)
+    assert federation.sites == SITES
+    assert set(federation.ask("fit", LOST)) == {*SITES}
+    (note,) = federation.accounts[ONE].notes
+    assert note == "was away, and took part again: died in 'fit' (Flower error code 8)"
+
+
+def test_a_site_that_is_still_away_or_was_caught_does_not_come_back(tmp_path):
+    dead = scenario(f'kind="kill", action="describe", {ALWAYS}', "rejoin=next-round")
+    assert _federation(tmp_path / "dead", dead).returned() == ()
+    caught = scenario(f'kind="corrupt", action="fit", {ALWAYS}', "rejoin=next-round")
+    federation = _federation(tmp_path / "caught", caught)
+    federation.ask("fit", LOST)
+    assert federation.sites == ("centre1", "centre3")
+    assert federation.returned() == ()
+    as_today = _federation(tmp_path / "today", scenario(f'kind="kill", action="fit", {ALWAYS}'))
+    as_today.ask("fit", LOST)
+    assert as_today.returned() == ()
 
 
 def test_a_run_without_any_site_ends_with_all_reasons(tmp_path):
