@@ -24,8 +24,8 @@ from fedprivseg.runtime.deployment.server_task import ServerTask
 from fedprivseg.runtime.wire import UNKNOWN, printable
 
 POLL_S, LONGEST_POLL_S, SHARE = 0.1, 0.5, 0.05
-"""How often replies are looked for, in seconds: after a `SHARE` of the time for which they were waited for so far. Each look costs
-the SuperLink some milliseconds of the one core that it uses, and so delays what it looks for."""
+"""How often replies are looked for, in seconds: after a `SHARE` of the time for which they were waited for so far. Each look
+costs the SuperLink some milliseconds of the one core that it uses, and so delays what it looks for."""
 
 _LOOK_S = 1.0
 """How often it is looked which nodes are there, in seconds."""
