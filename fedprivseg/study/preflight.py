@@ -129,7 +129,7 @@ def examine(
     )
     views = int(getattr(method.parameters, "views", 1))
     pixels = scenario.grid.height * scenario.grid.width * sum(site.slices for site in sites)
-    processes = 1 + (resources.sites_at_once if scenario.engine == "ray" else 0)
+    processes = 1 + {"ray": resources.sites_at_once, "deployment": len(sites)}.get(scenario.engine, 0)
     work, basis = _work(scenario, cohorts, depths)
     draft = Preflight(
         scenario=scenario.name,
@@ -237,7 +237,9 @@ def _work(scenario: Scenario, cohorts: Mapping[str, Cohort], depths: Mapping[str
 
 def _cores(scenario: Scenario) -> int:
     """How many cores compute at once: those that the scenario uses and the machine has."""
-    at_once = scenario.resources.cpus if scenario.engine == "ray" else scenario.resources.site_threads
+    resources = scenario.resources
+    used = {"ray": resources.cpus, "deployment": len(scenario.sites) * resources.site_threads}
+    at_once = used.get(scenario.engine, resources.site_threads)
     return max(1, min(at_once, os.cpu_count() or 1))
 
 
