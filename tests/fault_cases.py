@@ -160,7 +160,7 @@ CASES = {
         "a year ahead, where an agreement ends before",
         f'kind="clock", seconds=3.2e7, {TRAIN}',
         base=(*FEDAVG, *AGREED),
-        **lost("blocked by site policy in 'train' (agreement.expired)"),
+        **lost("blocked by site policy in 'train' (agreement.term)"),
     ),
     "the server's disk is full": Case(
         "in training", f'kind="full-disk", party="server", {TRAIN}', status=2, says="no room left", again=True

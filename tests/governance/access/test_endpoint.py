@@ -225,7 +225,10 @@ def test_a_kill_while_an_event_is_recorded_closes_nothing_for_good(home, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "_write_line" if cut == "before the line" else "write_durably", killed)
+        if cut == "before the line":
+            patch.setattr(ledger, "_write_line", killed)
+        else:
+            patch.setattr(ledger.Ledger, "_write_checkpoint", killed)
         manager = read_staff(home / "staff.toml")["data-manager-1"]
         with pytest.raises(KeyboardInterrupt):
             Requests(home).revoke("request-1", manager, "The study has ended early.", NOW - timedelta(hours=1))

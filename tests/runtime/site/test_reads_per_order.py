@@ -18,6 +18,7 @@ from fedprivseg.governance.sitefolder.configuration import SiteConfiguration
 from fedprivseg.imaging.mnms.release import MnMs
 from fedprivseg.runtime.engines import inline
 from fedprivseg.runtime.server import federation
+from fedprivseg.runtime.server.server_app import app as server_app
 from fedprivseg.runtime.site import client_app, site_context
 from fedprivseg.runtime.wire import read_order
 from fedprivseg.study.preflight import cohorts_of
@@ -97,7 +98,7 @@ def counted(folder, phantom, *settings):
         counts = Counts(patch)
         app = ClientApp(mods=[counts.mod, client_app.gate])
         app.train("perform")(client_app.perform)
-        inline.run(folder, scenario, app)
+        inline.run(folder, scenario, app, server_app)
     return counts
 
 
