@@ -48,6 +48,7 @@ class Case:
         again: the same for the same command, given a second time; None where the first finished.
         settings: of the run.
         base: of all runs that are compared with it.
+        notes: what a note on a site says in the result.
     """
 
     what: str
@@ -59,6 +60,7 @@ class Case:
     again: bool | None = None
     settings: tuple[str, ...] = ()
     base: tuple[str, ...] = tuple(FEDAVG)
+    notes: str = ""
 
 
 def lost(why: str, site: str = SITE) -> dict:
@@ -154,7 +156,30 @@ CASES = {
         base=tuple(CODED),
         **lost("refused at the intake in 'send_image_codes'"),
     ),
-    "a poisoned update": Case("well-formed weights, far away", f'kind="poison", {TRAIN}', same=False),
+    "a poisoned update": Case(
+        "well-formed weights, far away; every honest site refuses the mean that they make",
+        f'kind="poison", {TRAIN}',
+        status=3,
+        says="(model.jump)",
+        same=False,
+    ),
+    "a poisoned update, and a median": Case(
+        "the same, fedmedian", f'kind="poison", {TRAIN}', same=False, settings=("method.name=fedmedian",)
+    ),
+    "poisoned codes": Case(
+        "mask codes that spread ten times as far",
+        f'kind="poison", action="send_mask_codes", {FOR_GOOD}',
+        same=False,
+        base=tuple(CODED),
+        notes="outlying: its mask codes spread 10",
+    ),
+    "poisoned codes, left out by rule": Case(
+        'the same, outlying = "left-out"',
+        f'kind="poison", action="send_mask_codes", {FOR_GOOD}',
+        settings=('method.parameters.outlying="left-out"',),
+        base=tuple(CODED),
+        **lost("left out: outlying: its mask codes spread 10"),
+    ),
     "a site's disk is full": Case("in training", f'kind="full-disk", {TRAIN}', **lost("failed in 'train': ")),
     "a site's clock jumps": Case(
         "a year ahead, where an agreement ends before",
@@ -193,7 +218,7 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: exit status, what the command said, the sites that left and why, and the numbers."""
+    """What became of a run: exit status, what the command said, the sites that left and why, all notes, and the numbers."""
 
     status: int
     said: str
@@ -234,7 +259,8 @@ def _outcome(folder: Path, status: int, said: str) -> Outcome:
     with contextlib.suppress(FileNotFoundError):
         result = json.loads((folder / "result.json").read_text())
         left = {name: site["status"] for name, site in result["sites"].items() if site["status"] != "ok"}
-        notes = tuple(result["notes"])
+        remarks = [f"{name}: {note}" for name, site in result["sites"].items() for note in site["notes"]]
+        notes = (*result["notes"], *remarks)
     arrays = [
         *folder.glob("server/*.safetensors"),
         *folder.glob("server/metrics/*"),

@@ -22,11 +22,17 @@ def row(name: str, case: Case, first: Outcome, last: Outcome, expected: dict[str
     same = last.numbers == expected
     right = first.status == case.status and case.says in first.said and set(last.left) == set(case.left)
     right = right and all(why in last.left[site] for site, why in case.left.items()) and same == case.same
-    right = right and last.status == 0
+    right = right and last.status == (case.status if case.again is None else 0)
+    right = right and (not case.notes or any(case.notes in note for note in last.notes))
+    if first.status and case.again is None:
+        said = first.said.partition(": ")[2]
+        return f"| {name}: {case.what} | ends | {ENDS[first.status]} | none | `{said[:150]}...` |", right
     goes = "goes on with all" if not last.left else f"goes on without {', '.join(sorted(last.left))}"
     if case.again is not None:
         goes = f"ends; the same command {goes}"
-    says = "; ".join(f"`{site}: {why[:110].rstrip('. ')}`" for site, why in sorted(last.left.items())) or "-"
+    told = [f"{site}: {why}" for site, why in sorted(last.left.items())]
+    told += [note for note in last.notes if note.startswith("centre") and ("outlying" in note or "away" in note)]
+    says = "; ".join(f"`{each[:110].rstrip('. ')}`" for each in told) or "-"
     numbers = "the same, bit for bit" if same else ("those of fewer sites" if last.left else "others")
     return f"| {name}: {case.what} | {goes} | {ENDS[first.status]} | {numbers} | {says} |", right
 

@@ -31,7 +31,7 @@ _HARM = ("nan", "oversize", "shape")
 _MACHINE = ("full-disk", "clock")
 
 OVERSIZE = 1 << 26
-"""Bytes of a payload that is too large, if a payload of the site's can be made so large."""
+"""Bytes of an array that is too large."""
 
 POISON = -10.0
 """What a poisoned site makes of how far each value lies from the mean."""
@@ -99,10 +99,8 @@ def _resent(reply: Message, fault: FaultConfig, home: Path, envelope: Envelope) 
     """The reply with another payload in it, rightly signed."""
     fields = dict(reply.content.config_records["released"])
     payload = Payload.decode(bytes(fields["body"]))  # type: ignore[arg-type]
-    harmed = (
-        sorted(payload.arrays)[:1] if fault.kind == "oversize" else [*payload.arrays]
-    )  # all would be more than Flower sends
-    arrays = {**payload.arrays, **{name: _harmed(payload.arrays[name], fault.kind) for name in harmed}}
+    first, *others = payload.arrays
+    arrays = {first: _harmed(payload.arrays[first], fault.kind), **{name: payload.arrays[name] for name in others}}
     body = replace(payload, arrays=arrays).encode()
     order = envelope.order
     said = statement(envelope.run_id, home.name, order.action, order.number, digest(body))

@@ -99,12 +99,11 @@ def test_nothing_is_left_running(both):
     assert both["ray"][1]
 
 
-def _start(folder, quickstart, phantom):
-    """A run whose training would take hours, once it has reached a site."""
+def _start(folder, quickstart, phantom, *more):
+    """A run whose training would take hours, unless `more` settings say otherwise, once it has reached a site."""
     command = [sys.executable, "-m", "fedprivseg.cli", "run", str(quickstart), "--out", str(folder)]
-    for setting in _settings(
-        phantom, "ray", "resources.cpus=1", "resources.sites_at_once=1", "method.parameters.image_steps=10000000"
-    ):
+    alone = ["resources.cpus=1", "resources.sites_at_once=1", "method.parameters.image_steps=10000000"]
+    for setting in _settings(phantom, "ray", *alone, *more):
         command += ["--set", setting]
     # A shell that starts tests in the background has them ignore Ctrl-C, and what they start would inherit that.
     listening = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
@@ -124,10 +123,8 @@ def _gone(before):
     return not left
 
 
-def test_a_dead_site_ends_the_run_with_its_name(tmp_path, phantom, quickstart):
-    """A worker killed in the midst of its work: exit status 1, the site's name, nothing left running."""
-    before = _ray_processes()
-    process, site = _start(tmp_path / "run", quickstart, phantom)
+def _kill_workers(before):
+    """Kill what carries out sites of a run that began after `before`; how many there were."""
     workers = [
         pid
         for pid in _ray_processes() - before
@@ -135,6 +132,25 @@ def test_a_dead_site_ends_the_run_with_its_name(tmp_path, phantom, quickstart):
     ]
     for pid in workers:
         os.kill(int(pid), signal.SIGKILL)
+    return len(workers)
+
+
+def test_a_worker_that_dies_once_is_asked_again(tmp_path, phantom, quickstart):
+    """Killed in the midst of its work: the order is sent again, Ray begins another worker, and all sites finish."""
+    before = _ray_processes()
+    process, _ = _start(tmp_path / "run", quickstart, phantom, "method.parameters.image_steps=150")
+    assert _kill_workers(before)
+    _, errors = process.communicate(timeout=500)
+    assert process.returncode == 0, errors
+    assert {site.status for site in read_result(tmp_path / "run").sites.values()} == {"ok"}
+    assert _gone(before)
+
+
+def test_a_dead_site_ends_the_run_with_its_name(tmp_path, phantom, quickstart):
+    """A worker killed in the midst of its work, and asked once: exit status 1, the site's name, nothing left running."""
+    before = _ray_processes()
+    process, site = _start(tmp_path / "run", quickstart, phantom, "stages.all={attempts=1}")
+    workers = _kill_workers(before)
     _, errors = process.communicate(timeout=120)
     assert workers
     assert process.returncode == 1, errors
