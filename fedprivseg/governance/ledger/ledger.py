@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, final
 
 from fedprivseg.core.errors import LedgerError
-from fedprivseg.core.files import sync, write_durably
+from fedprivseg.core.files import read_small, sync, write_durably
 from fedprivseg.core.runfolder import SiteFolder
 from fedprivseg.crypto.identity import SiteKey
 from fedprivseg.governance.ledger.checkpoints import Checkpoint
@@ -94,6 +94,7 @@ class Ledger:
         checkpoint.
         """
         self.path = path
+        self._checkpoint_path = _checkpoint_path(path)
         self.site = site
         self.public_hex = key.public_hex
         self.grouped = grouped
@@ -170,17 +171,20 @@ class Ledger:
         not overlooked, but for what `verify` alone finds."""
         last = self._raw + b"\n"
         try:
-            with self.path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                file.seek(max(0, self._size - len(last)))
-                end = file.read()
-            head = _checkpoint_path(self.path).read_bytes()
+            descriptor = os.open(self.path, os.O_RDONLY)
         except OSError:
             return False
-        return self._sound and size == self._size and end == last and head == self._head
+        try:
+            size = os.fstat(descriptor).st_size
+            end = os.pread(descriptor, len(last), max(0, self._size - len(last)))
+        except OSError:  # a folder stands in its place
+            return False
+        finally:
+            os.close(descriptor)
+        return self._sound and size == self._size and end == last and read_small(self._checkpoint_path) == self._head
 
     def _write_checkpoint(self) -> None:
-        path, new = _checkpoint_path(self.path), _of_a_sector(self.checkpoint())
+        path, new = self._checkpoint_path, _of_a_sector(self.checkpoint())
         if path.exists():
             descriptor = os.open(path, os.O_WRONLY)
             try:
@@ -194,7 +198,7 @@ class Ledger:
 
     def _resume(self) -> None:
         """Take up the chain where it ended, or begin it. The checkpoint comes first, so a ledger never lacks one."""
-        if not _checkpoint_path(self.path).exists() and not self.path.exists():
+        if not self._checkpoint_path.exists() and not self.path.exists():
             self._write_checkpoint()
         end = _read_checkpoint(self.path, self.public_hex)
         if end.site != self.site:
@@ -231,7 +235,7 @@ class Ledger:
         if torn:
             write_durably(self.path.with_name(f"{self.path.name}.torn-{digest_of(torn)[:16]}{_WAITING}"), [torn])
             os.truncate(self.path, self._size)
-        self._head = _checkpoint_path(self.path).read_bytes()
+        self._head = self._checkpoint_path.read_bytes()
         if not self._lines:
             self._append("key", {"format": f"fedprivseg ledger {CURRENT}", "public_key": self.public_hex})
         for torn_path in sorted(self.path.parent.iterdir()):
@@ -406,17 +410,19 @@ def _write_line(path: Path, raw: bytes, *, expected: int, durable: bool = True) 
     size."""
     new = expected == 0
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT if new else 0), 0o600)
-    with os.fdopen(descriptor, "ab") as file:
-        size = os.fstat(file.fileno()).st_size
+    try:
+        size = os.fstat(descriptor).st_size
         if size != expected:
             raise LedgerError(
                 f"{path.name} holds {size} bytes where this writer left {expected}: another process wrote it. "
                 "Let one process at a time write a site's ledger, and open it again."
             )
-        file.write(raw)
-        file.flush()
+        while raw:
+            raw = raw[os.write(descriptor, raw) :]
         if durable:
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     if new:
         sync(path.parent)
 

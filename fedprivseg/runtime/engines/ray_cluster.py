@@ -84,6 +84,8 @@ class Cluster:
                 host, port = self._address.rsplit(":", 1)
                 socket.create_connection((host, int(port)), _ANSWERS_S).close()
             ray.init(**settings)
+            # What Ray says of workers and nodes that were lost it prints among what a command answers, which may be JSON.
+            ray._private.worker.print_to_stdstream = lambda *_, **__: None
         except BaseException as fault:  # handed to whoever waits
             self._fault = fault
             self._there.set()

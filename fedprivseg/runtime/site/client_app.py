@@ -112,7 +112,8 @@ def _turned_down(site: SiteContext, envelope: Envelope, refusal: ModelRefused, s
         "server_checkpoint": shown.as_fact(),
         **({MODEL: model} if model else {}),
     }
-    ledger = site.ledger(order.action, site.policy)
+    ledger = site.ledger()
+    site.begin_line(ledger, order.action, site.policy)
     ledger.append("refusal", facts)
     return Refused(site.name, refusal.rule, refusal.reason, ledger.checkpoint())
 
@@ -130,7 +131,8 @@ def _decided(
     order = envelope.order
     context = _policy_context(site, envelope.card)
     try:
-        ledger = site.ledger(order.action, context.policy)
+        ledger = site.ledger()
+        site.begin_line(ledger, order.action, context.policy)
         if context.policy is not None and not context.enrolled.unreadable:
             site.record_enrolment(ledger)
     except LedgerError as fault:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, final
 
 from flwr.app import ConfigRecord, Context
 
+from fedprivseg.core.files import read_small
 from fedprivseg.governance.ledger.ledger import Ledger
 
 T = TypeVar("T")
@@ -78,7 +79,5 @@ class Memory(ConfigRecord):
 
 def digest_of(path: Path) -> str | None:
     """SHA-256 of the file at `path`; None if it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
+    content = read_small(path)
+    return None if content is None else hashlib.sha256(content).hexdigest()

@@ -98,28 +98,31 @@ class SiteContext:
         """Whether nothing may leave whatever it is (`PolicyContext.closed`), so that nothing is to be computed."""
         return PolicyContext(self.policy, self.today, enrolled=self._enrolled(destroyed=self._destroyed())).closed
 
-    def ledger(self, stage: str, policy: SitePolicy | None) -> Ledger:
-        """The site's ledger, open for its next line.
-
-        What its policy lets come to the disk a stage at a time is there when the next stage begins.
-
-        Args:
-            stage: the action that is asked for.
-            policy: the site's, as it is now.
-
-        Raises:
-            LedgerError: it cannot be opened, or not be brought to the disk.
-        """
-        memory, grouped = self._memory, policy is not None and policy.ledger == "stage"
-        opened = memory.ledger
+    def ledger(self) -> Ledger:
+        """The site's ledger, open for its next line. Raises LedgerError if it cannot be opened."""
+        opened = self._memory.ledger
         same = opened is not None and (opened.site, opened.public_hex) == (self.name, self.key.public_hex)
         if opened is None or not same or not opened.is_current:
             opened = Ledger(self.folder.ledger, self.key, self.name)
-            memory.ledger = None if History(self.folder.path).destroyed else opened
-        if not grouped or memory.stage != stage:
-            opened.commit()
-        opened.grouped, memory.stage = grouped, stage
+            self._memory.ledger = None if History(self.folder.path).destroyed else opened
         return opened
+
+    def begin_line(self, ledger: Ledger, stage: str, policy: SitePolicy | None) -> None:
+        """Settle when the next line of `ledger` comes to the disk: at once, or with the others of its stage where the policy
+        lets it. What is there of an earlier stage is brought there now.
+
+        Args:
+            ledger: the site's.
+            stage: the action that the line answers.
+            policy: the site's, as it is now.
+
+        Raises:
+            LedgerError: it cannot be brought to the disk.
+        """
+        grouped = policy is not None and policy.ledger == "stage"
+        if not grouped or self._memory.stage != stage:
+            ledger.commit()
+        ledger.grouped, self._memory.stage = grouped, stage
 
     @cached_property
     def dataset(self) -> Dataset:

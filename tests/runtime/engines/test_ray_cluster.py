@@ -29,6 +29,7 @@ def told(tmp_path_factory):
     env = {**os.environ, "PYTHONPATH": paths}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=560)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == "", "what Ray tells of lost nodes is no answer of a command"
     return json.loads(out.read_text())
 
 

@@ -185,9 +185,9 @@ def test_lines_of_a_stage_come_to_the_disk_together_where_the_policy_lets_them(n
     (note,) = ledger.verify(home.ledger).notes
     assert "ahead of the checkpoint" in note
     site = SiteContext(SiteConfiguration.read(home.configuration), tiny_scenario, nodes.memory())
-    site.ledger("another action", site.policy)
+    site.begin_line(site.ledger(), "another action", site.policy)
     assert ledger.verify(home.ledger).notes == ()
-    site.ledger("another action", site.policy).append("refusal", {})
+    site.ledger().append("refusal", {})
     assert ledger.verify(home.ledger).notes != ()
     policy.write_text(text)
     assert isinstance(nodes.ask(), Released)
