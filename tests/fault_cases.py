@@ -167,18 +167,18 @@ CASES = {
         "the same, fedmedian", f'kind="poison", {TRAIN}', same=False, settings=("method.name=fedmedian",)
     ),
     "poisoned codes": Case(
-        "mask codes that spread ten times as far",
+        "mask codes ten times as far from their mean",
         f'kind="poison", action="send_mask_codes", {FOR_GOOD}',
         same=False,
         base=tuple(CODED),
-        notes="outlying: its mask codes spread 10",
+        notes="outlying: its mask codes spread 4",
     ),
     "poisoned codes, left out by rule": Case(
         'the same, outlying = "left-out"',
         f'kind="poison", action="send_mask_codes", {FOR_GOOD}',
         settings=('method.parameters.outlying="left-out"',),
         base=tuple(CODED),
-        **lost("left out: outlying: its mask codes spread 10"),
+        **lost("left out: outlying: its mask codes spread 4"),
     ),
     "a site's disk is full": Case("in training", f'kind="full-disk", {TRAIN}', **lost("failed in 'train': ")),
     "a site's clock jumps": Case(
