@@ -64,6 +64,7 @@ NOT_RUN = (
     ("-m pytest", "is this test"),
     ("tests/benchmarks/peers.py", "installs another framework and trains for minutes"),
     ("tests/benchmarks/mask_bound.py", "trains attackers for minutes"),
+    ("tests/device/measure.py", "needs a GPU"),
     ("fedprivseg watch ", "serves a page until it is stopped"),
 )
 """(words of a command, why it is not run); a script that is named has to be there."""
