@@ -66,6 +66,7 @@ NOT_RUN = (
     ("tests/benchmarks/mask_bound.py", "trains attackers for minutes"),
     ("fedprivseg deploy", "is run by tests/runtime/deployment/test_guide.py, as processes of their own"),
     ("--engine deployment", "is run by tests/runtime/engines/test_deployment.py"),
+    ("tests/device/measure.py", "needs a GPU"),
     ("fedprivseg watch ", "serves a page until it is stopped"),
 )
 """(words of a command, why it is not run); a script that is named has to be there."""

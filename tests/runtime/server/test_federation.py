@@ -425,3 +425,21 @@ def test_codes_that_no_protection_touched_are_refused_where_the_scenario_has_one
     measured, _, _ = run(scenario, tmp_path, tamper)
     assert set(measured) == {"centre1", "centre2"}
     assert "history is not the one of 2 steps" in statuses(tmp_path)[HOSTILE]
+
+
+def test_receipts_say_in_which_stage_and_how_long_and_accounts_how_long_the_server_waited(tmp_path, scenario):
+    class Staged(Toy):
+        @staticmethod
+        def conduct(federation):
+            with federation.stage("fit"):
+                federation.ask("fit", LOST)
+            expected = measured_declared(None, Scope(federation.grid, federation.task), Order("measure"))
+            return federation.ask("measure", expected)
+
+    run(scenario, tmp_path, method=Staged())
+    facts = [line.facts for line in ledger.read(tmp_path / "server" / "ledger.jsonl") if line.event == "receipt"]
+    told = [(each["action"], each["number"], each.get("stage"), each["centiseconds"]) for each in facts]
+    orders = (("describe", 0, None), ("fit", 0, "fit"), ("measure", 0, None))
+    assert told == [(*order, 50) for order in orders for _ in SITES], "a fake site says half a second"
+    accounts = json.loads((tmp_path / "server" / "accounts.json").read_text())
+    assert 0 < accounts["waited"]["fit"] <= accounts["stages"]["fit"]
