@@ -99,7 +99,7 @@ def _resent(reply: Message, fault: FaultConfig, home: Path, envelope: Envelope) 
     """The reply with another payload in it, rightly signed."""
     fields = dict(reply.content.config_records["released"])
     payload = Payload.decode(bytes(fields["body"]))  # type: ignore[arg-type]
-    first, *others = payload.arrays
+    first, *others = sorted(payload.arrays)
     arrays = {first: _harmed(payload.arrays[first], fault.kind), **{name: payload.arrays[name] for name in others}}
     body = replace(payload, arrays=arrays).encode()
     order = envelope.order
